@@ -1,0 +1,1 @@
+"""Collective variables of neural networks: pure JAX functions, arrays in, arrays out."""

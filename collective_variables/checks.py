@@ -1,0 +1,54 @@
+"""Checks of arguments: each raises one error that names the quantity, what was expected and what came."""
+
+import math
+import numbers
+from collections.abc import Collection
+
+import numpy as np
+
+
+def integer(name: str, value: object, *, minimum: int | None = None) -> int:
+    """Return `value` if it is an integer of at least `minimum`.
+
+    Raises TypeError for anything that is not an integer (True and 3.0 included) and ValueError below `minimum`.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be an integer: received {value!r}.")
+    if minimum is not None and value < minimum:
+        raise ValueError(f"{name} must be at least {minimum}: received {value}.")
+    return int(value)
+
+
+def number(name: str, value: object, *, above: float | None = None, minimum: float | None = None) -> float:
+    """Return `value` if it is a finite real number, greater than `above` and not less than `minimum`.
+
+    Raises TypeError for anything else; for a text that looks like a number it says how YAML reads numbers.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        hint = " YAML reads 1e-3 as text: write 0.001." if isinstance(value, str) else ""
+        raise TypeError(f"{name} must be a number: received {value!r}.{hint}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite: received {value}.")
+    if above is not None and value <= above:
+        raise ValueError(f"{name} must be greater than {above}: received {value}.")
+    if minimum is not None and value < minimum:
+        raise ValueError(f"{name} must be at least {minimum}: received {value}.")
+    return float(value)
+
+
+def choice(name: str, value: object, allowed: Collection[str]) -> str:
+    """Return `value` if it is one of `allowed`; raises TypeError for no text and ValueError otherwise."""
+    listed = ", ".join(sorted(allowed))
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be one of {listed}: received {value!r}.")
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {listed}: received {value!r}.")
+    return value
+
+
+def finite(name: str, array: np.ndarray) -> None:
+    """Raise ValueError if `array` holds NaN or infinity, with their number and the place of the first."""
+    bad = ~np.isfinite(array)
+    if bad.any():
+        first = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise ValueError(f"{name} must be finite: {int(bad.sum())} of {bad.size} values are NaN or infinite, the first at {first}.")

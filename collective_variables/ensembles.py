@@ -1,0 +1,103 @@
+"""Ensembles: a random key for every member and purpose, and compiled functions over members on all cores."""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray, PyTree
+from tqdm import tqdm
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+PURPOSES = ("initialisation", "subsets", "rnd", "batches")
+
+
+def key(seed: int, purpose: str) -> PRNGKeyArray:
+    """The key of one purpose, so that no two uses of a seed share random numbers."""
+    return jax.random.fold_in(jax.random.key(seed), PURPOSES.index(purpose))
+
+
+def member_keys(key: PRNGKeyArray, n_members: int) -> PRNGKeyArray:
+    """(n_members,) keys; member m has the same key in an ensemble of any number of members."""
+    return jax.vmap(lambda member: jax.random.fold_in(key, member))(jnp.arange(n_members))
+
+
+def chunk_size(n_parameters: int) -> int:
+    """How many members one compiled call takes.
+
+    On a CPU five small networks together save dispatch, while larger ones already fill the caches one by one;
+    an accelerator takes many at once.
+    """
+    if jax.default_backend() != "cpu":
+        return 64
+    return 5 if n_parameters <= 5_000 else 1
+
+
+def over_members(function: Callable[..., PyTree[Array]]) -> Callable[..., PyTree[Array]]:
+    """Compile function(shared, *member) as function(shared, *members), members along the leading axes.
+
+    One member alone skips `vmap`, whose batched matrix products are slower on a CPU. Threads that call it together wait
+    for one compilation instead of each making their own.
+    """
+    lock, compiled = threading.Lock(), {}
+
+    def call(shared: PyTree[Array], *members: PyTree[Array]) -> PyTree[Array]:
+        if len(jax.tree.leaves(members)[0]) > 1:
+            return jax.vmap(lambda *member: function(shared, *member))(*members)
+        single = jax.tree.map(lambda leaf: leaf[0], members)
+        return jax.tree.map(lambda leaf: leaf[None], function(shared, *single))
+
+    def call_compiled(shared: PyTree[Array], *members: PyTree[Array]) -> PyTree[Array]:
+        arguments = jax.tree.map(jnp.asarray, (shared, *members))
+        shapes = str(jax.tree.map(jax.typeof, arguments))
+        with lock:
+            if shapes not in compiled:
+                compiled[shapes] = jax.jit(call).lower(*arguments).compile()
+        return compiled[shapes](*arguments)
+
+    return call_compiled
+
+
+def chunks(n_members: int, size: int) -> list[list[int]]:
+    """Members 0…n−1 in lists of `size`; the last is filled up with its last member, so that all compile once."""
+    members = [list(range(start, min(start + size, n_members))) for start in range(0, n_members, size)]
+    return [chunk + chunk[-1:] * (size - len(chunk)) for chunk in members]
+
+
+class Progress:
+    """A bar over the points of all tasks with the time left; `advance` may be called from any thread."""
+
+    def __init__(self, description: str, total: int, unit: str, *, shown: bool):
+        self._bar = tqdm(total=total, desc=description, unit=unit, disable=not shown, mininterval=1.0, leave=True)
+        self._lock = threading.Lock()
+
+    def advance(self, count: int = 1) -> None:
+        with self._lock:
+            self._bar.update(count)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+
+def run_in_threads(function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
+    """[function(task) for task in tasks] with as many at once as there are cores.
+
+    XLA releases the interpreter's lock, and small matrix products leave most cores idle when they come one by one.
+    The first error stops what has not started.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as executor:
+        futures = [executor.submit(function, task) for task in tasks]
+        done, pending = wait(futures, return_when=FIRST_EXCEPTION)
+        for future in pending:
+            future.cancel()
+        for future in done:
+            future.result()
+    return [future.result() for future in futures]

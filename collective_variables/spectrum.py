@@ -1,0 +1,108 @@
+"""The spectrum of a kernel and its collective variables (Tovey et al. 2023, eqs 5 and 7); NumPy, float64."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Float
+
+from collective_variables import checks
+
+
+class Spectrum(NamedTuple):
+    """Eigenvalues of a kernel, and what round-off had made of the smallest ones.
+
+    eigenvalues: (n_points,) ascending, none negative. n_negative: how many came out negative and were set to 0.
+    most_negative: the lowest of them before that, 0.0 if there was none.
+    """
+
+    eigenvalues: Float[np.ndarray, " n_points"]
+    n_negative: int
+    most_negative: float
+
+
+def decompose(kernel: Float[Array, "n_points n_points"], /) -> Spectrum:
+    """Eigenvalues of a symmetric positive semi-definite `kernel` in float64, with a count of the negative ones.
+
+    Raises ValueError for a kernel that is empty, not square, not finite, not symmetric, or has a negative eigenvalue
+    larger than the round-off of its own dtype allows (10 n_points machine epsilons of the largest eigenvalue).
+    """
+    kernel = np.asarray(kernel)
+    if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or kernel.size == 0:
+        raise ValueError(f"kernel must be a square matrix of at least one point: received the shape {kernel.shape}.")
+    checks.finite("kernel", kernel)
+    precision = kernel.dtype if np.issubdtype(kernel.dtype, np.floating) else np.dtype(np.float64)
+    tolerance = _tolerance(len(kernel), precision)
+    matrix = kernel.astype(np.float64)
+    asymmetry = float(np.abs(matrix - matrix.T).max())
+    if asymmetry > tolerance * np.abs(matrix).max():
+        raise ValueError(f"kernel must be symmetric: received entries that differ by {asymmetry:.3g} from their mirrors.")
+    values = np.linalg.eigvalsh((matrix + matrix.T) / 2)
+    lowest = min(float(values[0]), 0.0)
+    if -lowest > tolerance * max(float(values[-1]), 0.0):
+        raise ValueError(f"kernel must be positive semi-definite: received the eigenvalue {lowest:.3g}.")
+    return Spectrum(np.maximum(values, 0.0), int((values < 0).sum()), lowest)
+
+
+def eigenvalues(kernel: Float[Array, "n_points n_points"], /) -> Float[np.ndarray, " n_points"]:
+    """Eigenvalues in float64, ascending; those that round-off made negative are 0 (`decompose` also counts them)."""
+    return decompose(kernel).eigenvalues
+
+
+def trace(eigenvalues: Float[Array, " n_points"], /) -> float:
+    """Tr = Σ λ_i, not divided by the number of points (Tovey et al. 2023, eq. 7)."""
+    return float(np.sum(_checked(eigenvalues)))
+
+
+def von_neumann_entropy(eigenvalues: Float[Array, " n_points"], /) -> float:
+    """S = −Σ p_i ln p_i with p_i = λ_i/Σλ, in nats, 0 ln 0 = 0 (Tovey et al. 2023, eq. 5); 0 ≤ S ≤ ln n_points.
+
+    NaN for a kernel that is zero, which has no p_i.
+    """
+    values = _checked(eigenvalues)
+    total = values.sum()
+    if total == 0.0:
+        return float("nan")
+    p = values[values > 0] / total
+    # A share below the smallest float is 0, and its logarithm is not wanted.
+    p = p[p > 0]
+    return max(float(-np.sum(p * np.log(p))), 0.0)
+
+
+def collective_variables(eigenvalues: Float[Array, " n_points"], /) -> dict[str, float]:
+    """Entropy S, trace Tr, largest eigenvalue, and forms that do not grow with the number of points N by themselves.
+
+    effective_entropy = S/ln N (NaN for one point), effective_rank = exp S, trace_per_point = Tr/N,
+    largest_eigenvalue_fraction = λ_max/Tr, which eq. 7 of Tovey et al. 2023 takes to be about 1.
+    """
+    values = _checked(eigenvalues)
+    entropy, total, n_points = von_neumann_entropy(values), trace(values), len(values)
+    return {
+        "entropy": entropy,
+        "trace": total,
+        "largest_eigenvalue": float(values.max()),
+        "effective_entropy": entropy / np.log(n_points) if n_points > 1 else float("nan"),
+        "effective_rank": float(np.exp(entropy)),
+        "trace_per_point": total / n_points,
+        "largest_eigenvalue_fraction": float(values.max()) / total if total > 0 else float("nan"),
+    }
+
+
+def leading(kernel: Float[Array, "n_points n_points"], n_points: Sequence[int], /) -> list[Spectrum]:
+    """Spectra of the leading blocks of `kernel`: those of nested subsets of the given sizes."""
+    return [decompose(np.asarray(kernel)[:n, :n]) for n in n_points]
+
+
+def _checked(eigenvalues: Float[Array, " n_points"]) -> Float[np.ndarray, " n_points"]:
+    values = np.asarray(eigenvalues, dtype=np.float64)
+    if values.ndim != 1 or values.size == 0:
+        raise ValueError(f"eigenvalues must be a list of at least one: received the shape {values.shape}.")
+    checks.finite("eigenvalues", values)
+    if -values.min() > _tolerance(len(values), np.dtype(np.float32)) * max(values.max(), 0.0):
+        raise ValueError(f"eigenvalues must not be negative: received {values.min():.3g}.")
+    return np.maximum(values, 0.0)
+
+
+def _tolerance(n_points: int, dtype: np.dtype) -> float:
+    """Round-off of an eigenvalue relative to the largest one."""
+    return 10 * n_points * float(np.finfo(dtype).eps)

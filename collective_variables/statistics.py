@@ -1,0 +1,264 @@
+"""Statistics of a table of runs, one row per trained network: means, paired differences and correlations.
+
+Source: Figures 2 to 7 of Tovey, Krippendorf, Nikolaou, Holm (2023), "Towards a Phenomenological Understanding of
+Neural Networks: Data" (P1). P1 says that "it is the collective variables themselves and not simply data-set size"
+that go with the test loss; correlations given the size, which P1 does not have, answer that.
+
+A run that diverged enters no statistic: it is only counted.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from collective_variables import checks
+
+SIZE_FREE = ("effective_entropy", "trace_per_point", "largest_eigenvalue_fraction")
+COLLECTIVE_VARIABLES = ("entropy", "trace", "largest_eigenvalue", "effective_rank", *SIZE_FREE)
+LOSSES = ("min_test_loss", "final_test_loss", "min_train_loss", "final_train_loss")
+ACCURACIES = ("max_test_accuracy", "final_test_accuracy")
+VARIABLES = COLLECTIVE_VARIABLES + LOSSES + ACCURACIES
+CORRELATED = ("n_points", "entropy", "trace", *SIZE_FREE, *LOSSES, *ACCURACIES)
+KINDS = ("pearson", "spearman", "pearson given size", "spearman given size", "spearman within bands")
+
+ENSEMBLE = ["group", "parametrisation", "method"]
+KEYS = [*ENSEMBLE, "member", "n_points", "diverged"]
+ROWS = ["group", "parametrisation", "kind", "x_variable", "y_variable"]
+MIN_RUNS = 4
+RUNS_PER_BAND = 10
+BATCH_ELEMENTS = 4_000_000  # runs x variables x resamples held at once: 32 MB an array
+
+
+def summary(runs: pd.DataFrame, variables: Sequence[str] = VARIABLES, *, n_bands: int = 8) -> pd.DataFrame:
+    """Mean and standard error of each variable v over the members of an ensemble (P1, Figures 4 and 5).
+
+    One row per group, parametrisation, method and size: n_members and n_diverged; `v` the mean,
+    `v_standard_deviation` σ (n - 1 degrees of freedom), `v_standard_error` σ/√n, `v_lower` and `v_upper` mean ∓ σ/√n.
+    An ensemble with more than `n_bands` distinct sizes (Experiment 1 draws one per run) is cut into bands of
+    neighbouring sizes of about equal count: `n_points` is the mean size in a band, `n_points_low` and `n_points_high`
+    are its ends.
+    """
+    n_bands = checks.integer("n_bands", n_bands, minimum=1)
+    runs = _checked(runs, variables)
+    runs["band"] = runs.groupby(ENSEMBLE)["n_points"].transform(_bands, n_bands)
+    table = runs.groupby([*ENSEMBLE, "band"]).agg(
+        n_points=("n_points", "mean"),
+        n_points_low=("n_points", "min"),
+        n_points_high=("n_points", "max"),
+        n_members=("diverged", lambda diverged: (~diverged).sum()),
+        n_diverged=("diverged", "sum"),
+    )
+    # A NaN in a run that did not diverge makes the mean NaN, so that n_members holds for every variable.
+    kept = runs[~runs["diverged"]].groupby([*ENSEMBLE, "band"])[list(variables)]
+    mean, deviation = kept.mean(skipna=False), kept.std(skipna=False)
+    error = deviation.div(np.sqrt(kept.size()), axis=0)
+    parts = {"": mean, "_standard_error": error, "_lower": mean - error, "_upper": mean + error}
+    parts["_standard_deviation"] = deviation
+    table = table.join([part.add_suffix(name) for name, part in parts.items()])
+    return table.reset_index().drop(columns="band")
+
+
+def paired_differences(
+    runs: pd.DataFrame, variables: Sequence[str] = VARIABLES, *, reference: str = "random", confidence: float = 0.95
+) -> pd.DataFrame:
+    """Differences d = method - reference, paired over members, with Student's t interval and test.
+
+    One row per group, parametrisation, method, size and variable: n_pairs, n_diverged (pairs left out because a run
+    diverged), mean_difference, standard_error σ_d/√n, lower and upper = mean ∓ t_{n-1} σ_d/√n, p_value (two-sided),
+    relative_difference = mean of d / mean of the reference, win_rate = fraction of pairs with d < 0, ties as one half.
+    A variable without any value in its group (accuracy in regression) is left out; one method gives an empty table.
+    """
+    tail = _tail(confidence)
+    pairs = _pairs(_checked(runs, variables), variables, reference)
+    grouped = pairs.groupby([*ENSEMBLE, "n_points", "variable"], sort=False)
+    n, mean = grouped["difference"].count(), grouped["difference"].mean()
+    error = grouped["difference"].std() / np.sqrt(n)
+    margin = error * stats.t.isf(tail, n - 1)
+    columns = {
+        "n_pairs": n,
+        "n_diverged": grouped["diverged"].sum(),
+        "mean_difference": mean,
+        "standard_error": error,
+        "lower": mean - margin,
+        "upper": mean + margin,
+        "p_value": 2 * stats.t.sf((mean / error).abs(), n - 1),
+        "relative_difference": mean / grouped["reference"].mean(),
+        "win_rate": grouped["win"].mean(),
+    }
+    return pd.DataFrame(columns, index=n.index).reset_index()
+
+
+def _pairs(runs: pd.DataFrame, variables: Sequence[str], reference: str) -> pd.DataFrame:
+    """One row per variable and run of another method that has a reference run of the same group, size and member."""
+    if runs["method"].nunique() > 1:
+        checks.choice("reference", reference, runs["method"].unique())
+        if (n_repeated := runs.duplicated([*ENSEMBLE, "n_points", "member"]).sum()) > 0:
+            raise ValueError(f"member must be unique in an ensemble of one size: {n_repeated} runs repeat one.")
+    long = runs.melt(id_vars=KEYS, value_vars=list(variables), var_name="variable")
+    long = long[long.groupby(["group", "parametrisation", "variable"])["value"].transform("count") > 0]
+    is_reference = long["method"] == reference
+    key = ["group", "parametrisation", "n_points", "member", "variable"]
+    other = long[is_reference].drop(columns="method")
+    pairs = long[~is_reference].merge(other, on=key, suffixes=("", "_other"))
+    pairs["diverged"] |= pairs["diverged_other"]
+    pairs["difference"] = (pairs["value"] - pairs["value_other"]).mask(pairs["diverged"])
+    pairs["reference"] = pairs["value_other"].where(pairs["difference"].notna())
+    pairs["win"] = (1 - np.sign(pairs["difference"])) / 2
+    return pairs
+
+
+def correlations(
+    runs: pd.DataFrame,
+    variables: Sequence[str] = CORRELATED,
+    *,
+    n_resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    degree: int = 3,
+) -> pd.DataFrame:
+    """Correlation matrices of the variables, plain (P1, Figures 3 and 7) and given the subset size n.
+
+    pearson, spearman       r of the values, and of their ranks.
+    pearson given size      r of the residuals after regression of both variables on a polynomial of `degree` in ln n.
+    spearman given size     the same with the ranks of the variables and a polynomial of `degree` in the rank of n.
+    spearman within bands   in bands of neighbouring sizes with some RUNS_PER_BAND runs, averaged with the counts as
+                            weights; so few runs pull it towards 0, the spread of sizes in a band to the plain one.
+
+    Long table, one row per group, parametrisation, kind, x_variable and y_variable: coefficient, lower, upper, n_runs.
+    All methods enter together. The interval is the percentile bootstrap over runs, taken as independent, with the same
+    resamples for all pairs. A variable without any value in its group is left out; a constant one has NaN, and so has
+    n_points given the size, and every variable given the size with fewer than `degree` + MIN_RUNS runs.
+    """
+    n_resamples = checks.integer("n_resamples", n_resamples, minimum=1)
+    degree = checks.integer("degree", degree, minimum=1)
+    tail, tables = _tail(confidence), []
+    for key, part in _checked(runs, variables).groupby(["group", "parametrisation"], sort=False):
+        values, sizes = _complete(part, variables, " ".join(key))
+        # Each group starts from the seed, so that its intervals do not depend on the other groups in the table.
+        estimate, samples = _bootstrap(values, sizes, degree, n_resamples, np.random.default_rng(seed))
+        # Quantiles of pandas skip the resamples in which a variable happened to be constant.
+        lower, upper = pd.DataFrame(samples.reshape(n_resamples, -1)).quantile([tail, 1 - tail]).to_numpy()
+        rows = pd.MultiIndex.from_product([key[:1], key[1:], KINDS, values, values], names=ROWS)
+        table = rows.to_frame(index=False)
+        tables.append(table.assign(coefficient=estimate.ravel(), lower=lower, upper=upper, n_runs=len(values)))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _complete(part: pd.DataFrame, variables: Sequence[str], name: str) -> tuple[pd.DataFrame, np.ndarray]:
+    """The variables that have values, at the runs where all of these are finite; and the sizes of these runs."""
+    values = part.loc[~part["diverged"], list(variables)].astype(float)
+    finite = np.isfinite(values)
+    measured = finite.columns[finite.any()]
+    values = values.loc[finite[measured].all(axis=1), measured]
+    if len(values) < MIN_RUNS:
+        rest = f"{len(values)} of {len(part)}, with {part['diverged'].sum()} diverged"
+        raise ValueError(f"The number of finite runs of {name} must be at least {MIN_RUNS}: received {rest}.")
+    return values, part.loc[values.index, "n_points"].to_numpy(float)
+
+
+def _bootstrap(
+    table: pd.DataFrame, sizes: np.ndarray, degree: int, n_resamples: int, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Matrices of all kinds [1 kinds p p] of the runs as they are, and [n_resamples kinds p p] of resamples of them.
+
+    A resample is how often each run was drawn: weights [runs], so that one weighted formula serves both.
+    """
+    n_runs, values = len(table), (table - table.mean()).to_numpy()
+    bands = _bands(pd.Series(sizes), max(1, n_runs // RUNS_PER_BAND)).to_numpy()
+    drawn = generator.multinomial(n_runs, np.full(n_runs, 1 / n_runs), size=n_resamples).astype(float)
+    n_batches = min(n_resamples, 1 + drawn.size * values.shape[1] // BATCH_ELEMENTS)
+    batches = [np.ones((1, n_runs)), *np.array_split(drawn, n_batches)]
+    matrices = np.concatenate([_all_kinds(values, sizes, bands, weights, degree) for weights in batches])
+    # n is no polynomial in ln n, so its residual is small but not zero, and would have a meaningless correlation;
+    # and with fewer than MIN_RUNS - 1 degrees of freedom left any two residuals correlate by nearly +1 or -1.
+    undefined = (table.columns == "n_points") | (n_runs < degree + MIN_RUNS)
+    for kind in (KINDS.index("pearson given size"), KINDS.index("spearman given size")):
+        matrices[:, kind, undefined, :] = matrices[:, kind, :, undefined] = np.nan
+    return matrices[:1], matrices[1:]
+
+
+def _all_kinds(
+    values: np.ndarray, sizes: np.ndarray, bands: np.ndarray, weights: np.ndarray, degree: int
+) -> np.ndarray:
+    """Matrices in the order of KINDS, [resamples kinds p p], of values [runs p] with weights [resamples runs]."""
+    constant, ranks = np.ones((len(sizes), 1)), _ranks(values, weights)
+    size_ranks = _ranks(sizes[:, None], weights)[..., 0]
+    matrices = (
+        _correlation(values, constant, weights),
+        _correlation(ranks, constant, weights),
+        _correlation(values, _polynomial(np.log(sizes), degree), weights),
+        _correlation(ranks, _polynomial(size_ranks, degree), weights),
+        _within_bands(values, bands, weights),
+    )
+    return np.stack(matrices, axis=1)
+
+
+def _correlation(values: np.ndarray, basis: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Pearson matrices [resamples p p] of the residuals of `values` after weighted least squares on `basis`.
+
+    The residuals are never formed: their moments are the Schur complement X'WX - X'WB (B'WB)^+ B'WX for values X
+    ([runs p] or [resamples runs p]), basis B ([... runs d], with a constant column) and weights W.
+    """
+    values_t, basis_t, weighted = values.swapaxes(-1, -2), basis.swapaxes(-1, -2), weights[..., None] * values
+    moments, cross, gram = values_t @ weighted, basis_t @ weighted, basis_t @ (weights[..., None] * basis)
+    # The pseudo-inverse, because a resample may hold fewer distinct sizes than the polynomial has coefficients.
+    covariance = moments - cross.swapaxes(-1, -2) @ np.linalg.pinv(gram, rcond=1e-10, hermitian=True) @ cross
+    variance = np.diagonal(covariance, axis1=-2, axis2=-1)
+    # What round-off leaves of a variable that the basis explains in full is no variance.
+    variance = np.where(variance > 1e-12 * np.diagonal(moments, axis1=-2, axis2=-1), variance, np.nan)
+    matrix = np.clip(covariance / np.sqrt(variance[..., :, None] * variance[..., None, :]), -1, 1)
+    diagonal = np.arange(matrix.shape[-1])
+    matrix[..., diagonal, diagonal] = variance / variance  # exactly 1, or NaN
+    return matrix
+
+
+def _within_bands(values: np.ndarray, bands: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Spearman matrices [resamples p p] averaged over bands with their counts; undefined ones do not enter."""
+    total, count = 0.0, 0.0
+    for inside in (bands == band for band in np.unique(bands)):
+        drawn = weights[:, inside]
+        matrix = _correlation(_ranks(values[inside], drawn), np.ones((inside.sum(), 1)), drawn)
+        share = np.where(np.isnan(matrix), 0, drawn.sum(axis=1)[:, None, None])
+        total, count = total + share * np.nan_to_num(matrix), count + share
+    return total / np.where(count > 0, count, np.nan)
+
+
+def _ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Ranks, ties at their mean, of `values` [runs p] in resamples that hold run i weights[r, i] times: [r runs p]."""
+    ranks = np.empty((*weights.shape, values.shape[1]))
+    for k, column in enumerate(values.T):
+        order = np.argsort(column)
+        below = np.pad(np.cumsum(weights[:, order], axis=1), ((0, 0), (1, 0)))
+        first, last = (np.searchsorted(column[order], column, side) for side in ("left", "right"))
+        ranks[..., k] = (below[:, first] + below[:, last] + 1) / 2
+    return ranks
+
+
+def _polynomial(x: np.ndarray, degree: int) -> np.ndarray:
+    """Legendre polynomials 0 to `degree` of x [... runs], scaled to [-1, 1]: a well-conditioned basis [... runs d]."""
+    low, high = x.min(axis=-1, keepdims=True), x.max(axis=-1, keepdims=True)
+    return np.polynomial.legendre.legvander((2 * x - low - high) / np.where(high > low, high - low, 1), degree)
+
+
+def _bands(sizes: pd.Series, n_bands: int) -> pd.Series:
+    """The sizes themselves if at most `n_bands` are distinct, else the index of a band of about equal count."""
+    return sizes if sizes.nunique() <= n_bands else pd.qcut(sizes, n_bands, labels=False, duplicates="drop")
+
+
+def _tail(confidence: float) -> float:
+    if checks.number("confidence", confidence, above=0) >= 1:
+        raise ValueError(f"confidence must be less than 1: received {confidence}.")
+    return (1 - confidence) / 2
+
+
+def _checked(runs: pd.DataFrame, variables: Sequence[str]) -> pd.DataFrame:
+    """A copy of the table with a fresh index, if it has rows and all columns that are needed."""
+    if missing := [column for column in (*KEYS, *variables) if column not in runs.columns]:
+        raise ValueError(f"runs must have the columns {', '.join(missing)}: received {', '.join(runs.columns)}.")
+    if runs.empty:
+        raise ValueError("runs must have at least one row: received an empty table.")
+    if not pd.api.types.is_bool_dtype(runs["diverged"]):
+        raise TypeError(f"diverged must be a column of booleans: received {runs['diverged'].dtype}.")
+    return runs.reset_index(drop=True)

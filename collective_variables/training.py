@@ -1,0 +1,263 @@
+"""Training of one network or of an ensemble on subsets of a pool, with its loss curves."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+from collective_variables import checks, ensembles, networks
+
+SMALLEST_BUCKET = 16
+
+
+def mean_squared_error(outputs: Float[Array, "n_points n_outputs"], targets: Float[Array, "n_points n_outputs"]) -> Array:
+    """(n_points,) squares of the difference, averaged over the outputs."""
+    return jnp.mean((outputs - targets) ** 2, axis=-1)
+
+
+def cross_entropy(outputs: Float[Array, "n_points n_outputs"], targets: Float[Array, "n_points n_outputs"]) -> Array:
+    """(n_points,) cross-entropy in nats between the softmax of the outputs and one-hot targets."""
+    return optax.softmax_cross_entropy(outputs, targets)
+
+
+LOSSES: dict[str, Callable[[Array, Array], Array]] = {"mse": mean_squared_error, "cross-entropy": cross_entropy}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a network is trained; Tovey et al. 2023 name only Adam, the rest is ours.
+
+    loss: "mse" (mean over points and outputs; also for one-hot targets) or "cross-entropy".
+    optimiser: name of any optimiser of optax that takes a learning rate, such as "adam", "sgd" or "adamw".
+    n_epochs: passes over the subset. batch_size: points a step, None for all of them (full batch).
+    evaluate_every: epochs between two evaluations of the losses; must divide n_epochs.
+    """
+
+    loss: str = "mse"
+    optimiser: str = "adam"
+    learning_rate: float = 0.005
+    n_epochs: int = 500
+    batch_size: int | None = None
+    evaluate_every: int = 1
+
+    def __post_init__(self) -> None:
+        checks.choice("loss", self.loss, LOSSES)
+        checks.number("learning_rate", self.learning_rate, above=0.0)
+        checks.integer("n_epochs", self.n_epochs, minimum=1)
+        checks.integer("evaluate_every", self.evaluate_every, minimum=1)
+        if self.batch_size is not None:
+            checks.integer("batch_size", self.batch_size, minimum=1)
+        if self.n_epochs % self.evaluate_every:
+            raise ValueError(f"evaluate_every must divide n_epochs: received {self.evaluate_every} and {self.n_epochs}.")
+        self.transformation()
+
+    @property
+    def epochs(self) -> Int[np.ndarray, " n_evaluations"]:
+        """The epochs after which the losses are evaluated; 0 is before training."""
+        return np.arange(0, self.n_epochs + 1, self.evaluate_every)
+
+    def transformation(self) -> optax.GradientTransformation:
+        """The optimiser; raises ValueError if optax has none of that name that takes a learning rate alone."""
+        factory = getattr(optax, self.optimiser, None) if isinstance(self.optimiser, str) else None
+        try:
+            return _transformation(factory(self.learning_rate))
+        except TypeError:
+            raise ValueError(
+                f"optimiser must be one of optax's that take a learning rate, such as 'adam': received {self.optimiser!r}."
+            ) from None
+
+
+def _transformation(candidate: object) -> optax.GradientTransformation:
+    if not isinstance(candidate, optax.GradientTransformation):
+        raise TypeError
+    return candidate
+
+
+class Curves(NamedTuple):
+    """Losses over the evaluations (leading axes: runs); accuracy is the fraction of test points with the right argmax."""
+
+    train_loss: Float[Array, "*runs n_evaluations"]
+    test_loss: Float[Array, "*runs n_evaluations"]
+    test_accuracy: Float[Array, "*runs n_evaluations"]
+
+
+class Points(NamedTuple):
+    """Inputs and targets of a set of points."""
+
+    inputs: Float[Array, "n_points ..."]
+    targets: Float[Array, "n_points n_outputs"]
+
+
+def train(
+    network: nn.Module,
+    params: PyTree[Array],
+    subset: Points,
+    test: Points,
+    /,
+    *,
+    schedule: Schedule,
+    key: PRNGKeyArray | None = None,
+    n_points: Int[Array, ""] | int | None = None,
+) -> Curves:
+    """Train `network` from `params` on the first `n_points` of `subset` (default all) and return its curves.
+
+    The rest of `subset` is padding and changes nothing, so that one compilation serves subsets of many sizes. An epoch
+    of mini-batches is a random order of the points, cut into batches of `batch_size`; the last may be smaller, and each
+    loss is the mean over its own batch. `key` orders the batches of epoch e by `jax.random.fold_in(key, e)`.
+    """
+    size = len(subset.inputs)
+    batch_size = min(schedule.batch_size or size, size)
+    if schedule.batch_size is not None and key is None:
+        raise ValueError("key must be given for mini-batches: received None.")
+    optimiser, loss = schedule.transformation(), LOSSES[schedule.loss]
+    n_points = size if n_points is None else n_points
+
+    def batch_loss(params: PyTree[Array], rows: Int[Array, " batch"], weights: Float[Array, " batch"]) -> Array:
+        losses = loss(network.apply(params, subset.inputs[rows]), subset.targets[rows])
+        # A padded row may hold anything, and 0 times infinity is not 0.
+        return jnp.sum(jnp.where(weights > 0, weights * losses, 0.0))
+
+    def step(carry: _Carry, rows: Int[Array, " batch"], valid: Bool[Array, " batch"]) -> _Carry:
+        count = jnp.sum(valid)
+        weights = valid / jnp.maximum(count, 1).astype(subset.inputs.dtype)
+        gradient = jax.grad(batch_loss)(carry.params, rows, weights)
+        updates, state = optimiser.update(gradient, carry.optimiser_state, carry.params)
+        stepped = _Carry(optax.apply_updates(carry.params, updates), state)
+        return jax.tree.map(partial(jnp.where, count > 0), stepped, carry)
+
+    def epoch(number: Int[Array, ""], carry: _Carry) -> _Carry:
+        if schedule.batch_size is None:
+            return step(carry, jnp.arange(size), jnp.arange(size) < n_points)
+        rows = _shuffled(jax.random.fold_in(key, number), size, n_points)
+        n_steps = -(-size // batch_size)
+        places = jnp.arange(n_steps * batch_size).reshape(n_steps, batch_size)
+        rows = rows[jnp.minimum(places, size - 1)]
+        return jax.lax.fori_loop(0, n_steps, lambda i, c: step(c, rows[i], places[i] < n_points), carry)
+
+    def evaluate(params: PyTree[Array]) -> Curves:
+        outputs = networks.forward(network, params, test.inputs)
+        right = jnp.argmax(outputs, axis=-1) == jnp.argmax(test.targets, axis=-1)
+        rows = jnp.arange(size)
+        losses = loss(networks.forward(network, params, subset.inputs), subset.targets)
+        train_loss = jnp.sum(jnp.where(rows < n_points, losses, 0.0)) / n_points
+        return Curves(train_loss, jnp.mean(loss(outputs, test.targets)), jnp.mean(right, dtype=outputs.dtype))
+
+    def evaluation(carry: _Carry, first: Int[Array, ""]) -> tuple[_Carry, Curves]:
+        curves = evaluate(carry.params)
+        return jax.lax.fori_loop(first, first + schedule.evaluate_every, epoch, carry), curves
+
+    carry, curves = jax.lax.scan(evaluation, _Carry(params, optimiser.init(params)), jnp.array(schedule.epochs[:-1]))
+    return jax.tree.map(lambda curve, last: jnp.append(curve, last), curves, evaluate(carry.params))
+
+
+class _Carry(NamedTuple):
+    params: PyTree[Array]
+    optimiser_state: PyTree[Array]
+
+
+def _shuffled(key: PRNGKeyArray, size: int, n_points: Int[Array, ""] | int) -> Int[Array, " size"]:
+    """The rows 0…size−1, those below `n_points` first and in random order; the order does not depend on `size`."""
+    rows = jnp.arange(size)
+    draws = jax.vmap(lambda row: jax.random.uniform(jax.random.fold_in(key, row)))(rows)
+    return jnp.argsort(jnp.where(rows < n_points, draws, 2.0))
+
+
+class Runs(NamedTuple):
+    """Which subsets to train on; a run is one network trained on the first n_points of its row of indices."""
+
+    initialisation_keys: PRNGKeyArray
+    batch_keys: PRNGKeyArray
+    indices: Int[np.ndarray, "n_runs n_selected"]
+    n_points: Int[np.ndarray, " n_runs"]
+
+
+def bucket(n_points: int, largest: int) -> int:
+    """The padded size that `n_points` is trained at: the next power of two from 16, but no more than `largest`."""
+    return min(max(SMALLEST_BUCKET, 1 << (n_points - 1).bit_length()), largest)
+
+
+def train_ensemble(
+    network: networks.Network,
+    pool: Points,
+    test: Points,
+    runs: Runs,
+    /,
+    *,
+    schedule: Schedule,
+    progress: bool = False,
+) -> Curves:
+    """Train one network per run and return the curves as (n_runs, n_evaluations) arrays.
+
+    Every run starts from `networks.initialise` with its own key. Runs of like size share a compilation. A run whose loss
+    diverges ends with NaN or infinity in its curves and stops no other run.
+    """
+    networks.check_fit(network, pool.inputs, pool.targets)
+    checks.finite("inputs", np.asarray(pool.inputs))
+    checks.finite("targets", np.asarray(pool.targets))
+    pool, test = jax.tree.map(jnp.asarray, (pool, test))
+    size = ensembles.chunk_size(networks.n_parameters(network, pool.inputs))
+    function = ensembles.over_members(partial(_train_run, network, schedule))
+    with ensembles.Progress("Training", len(runs.n_points), "run", shown=progress) as bar:
+
+        def run(task: tuple[int, list[int]]) -> Curves:
+            width, members = task
+            chosen = jax.tree.map(lambda leaf: leaf[np.array(members)], runs)
+            curves = function((pool, test), chosen._replace(indices=chosen.indices[:, :width]))
+            bar.advance(len(set(members)))
+            return jax.tree.map(np.asarray, curves)
+
+        tasks = _tasks(runs.n_points, runs.indices.shape[1], size)
+        return _gather(tasks, ensembles.run_in_threads(run, tasks), len(runs.n_points))
+
+
+def _train_run(network: nn.Module, schedule: Schedule, shared: tuple[Points, Points], run: Runs) -> Curves:
+    pool, test = shared
+    params = networks.initialise(network, run.initialisation_keys, pool.inputs)
+    subset = Points(pool.inputs[run.indices], pool.targets[run.indices])
+    return train(network, params, subset, test, schedule=schedule, key=run.batch_keys, n_points=run.n_points)
+
+
+def _tasks(n_points: Sequence[int], largest: int, size: int) -> list[tuple[int, list[int]]]:
+    """(padded size, runs) of every chunk, the largest first, so that no thread ends with a long one."""
+    widths = np.array([bucket(int(n), largest) for n in n_points])
+    tasks = []
+    for width in sorted(set(widths.tolist()), reverse=True):
+        members = np.flatnonzero(widths == width)
+        tasks += [(width, members[chunk].tolist()) for chunk in ensembles.chunks(len(members), min(size, len(members)))]
+    return tasks
+
+
+def _gather(tasks: list[tuple[int, list[int]]], results: list[Curves], n_runs: int) -> Curves:
+    """Put the rows of all chunks back into the order of the runs."""
+    members = np.concatenate([task[1] for task in tasks])
+    stacked = jax.tree.map(lambda *leaves: np.concatenate(leaves), *results)
+    _, first = np.unique(members, return_index=True)
+    return jax.tree.map(lambda leaf: leaf[first], stacked)
+
+
+def summarise(curves: Curves, task: str) -> dict[str, np.ndarray]:
+    """Columns of one value per run: smallest and last train and test loss, largest and last test accuracy, diverged.
+
+    The minima run over all evaluations, before training included: the minimum of the *test* loss is early stopping on
+    the test points (as in Tovey et al. 2023), so it is optimistic. Accuracies are NaN for a regression. A run has
+    diverged when any of its losses is not finite; its minima are those of its finite losses.
+    """
+    losses = np.stack([curves.train_loss, curves.test_loss])
+    train_loss, test_loss = np.where(np.isfinite(losses), losses, np.inf)
+    accuracy = np.asarray(curves.test_accuracy) * (1.0 if task == "classification" else np.nan)
+    return {
+        "min_test_loss": test_loss.min(axis=-1),
+        "final_test_loss": test_loss[:, -1],
+        "min_train_loss": train_loss.min(axis=-1),
+        "final_train_loss": train_loss[:, -1],
+        "max_test_accuracy": accuracy.max(axis=-1),
+        "final_test_accuracy": accuracy[:, -1],
+        "diverged": ~np.isfinite(losses).all(axis=(0, 2)),
+    }

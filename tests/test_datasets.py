@@ -1,0 +1,406 @@
+"""Data sets: values against plain-Python recomputation from the raw files, and every way in which a file can fail."""
+
+import csv
+import hashlib
+import logging
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import FrozenInstanceError, replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pooch
+import pytest
+import scipy.io
+
+from collective_variables import datasets
+
+ROOT = Path(__file__).resolve().parents[1]
+NOWHERE = "https://127.0.0.1:9"
+# A file in the format of Concrete: a row number, 7 inputs, 3 targets.
+SLUMP = "No" + ",x" * 10
+for row in range(12):
+    SLUMP += "\n" + ",".join(str(row + 0.5 * column**2) for column in range(11))
+
+
+@pytest.fixture(scope="module")
+def public_folder():
+    """Folder with the public files of Concrete and Gait: named by the environment, else the shared mirror, else UCI."""
+    with pytest.MonkeyPatch.context() as patch:
+        mirror = ROOT.parent / "shared" / "data" / "mirror"
+        chosen = bool(os.environ.get(datasets.ENVIRONMENT))
+        if not chosen and mirror.is_dir():
+            chosen = True
+            patch.setenv(datasets.ENVIRONMENT, str(mirror))
+        try:
+            datasets._locate(datasets.PROBLEMS["concrete"])
+            return datasets._locate(datasets.PROBLEMS["gait"]).parent
+        except datasets.DataError:
+            if chosen:
+                raise
+            pytest.skip("The public files of Concrete and Gait are in no mirror here and could not be downloaded.")
+
+
+@pytest.fixture
+def public(public_folder, monkeypatch):
+    monkeypatch.setenv(datasets.ENVIRONMENT, str(public_folder))
+    return public_folder
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache; Concrete is the small file SLUMP, of which no URL has a copy."""
+    monkeypatch.delenv(datasets.ENVIRONMENT, raising=False)
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "caches" / project)
+    digest = hashlib.sha256(SLUMP.encode()).hexdigest()
+    urls = (f"{NOWHERE}/a", f"{NOWHERE}/b")
+    small = replace(datasets.PROBLEMS["concrete"], sha256=digest, n_rows=12, n_test=2, urls=urls)
+    monkeypatch.setitem(datasets.PROBLEMS, "concrete", small)
+    return tmp_path / "caches" / "collective-variables"
+
+
+@pytest.fixture
+def mirror(tmp_path):
+    """A folder that holds SLUMP under the name of Concrete's file."""
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / "slump_test.data").write_text(SLUMP, encoding="utf-8", newline="")
+    return tmp_path / "mirror"
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format, *arguments):
+        pass
+
+
+class BreaksOff(Quiet):
+    """Promises the whole file and sends half: HTTP/1.0 then closes the connection, HTTP/1.1 leaves it open."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(SLUMP)))
+        self.end_headers()
+        self.wfile.write(SLUMP[: len(SLUMP) // 2].encode())
+
+
+@contextmanager
+def serve(folder, handler=Quiet):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=folder))
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def fuel_table():
+    """The 9 inputs and the target of each row of the raw file, in plain Python."""
+    with (ROOT / "data" / "auto-mpg.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    names = ("cylinders", "displacement", "horsepower", "weight", "acceleration", "model_year")
+    numeric = [[float(row[name]) for name in names] for row in rows]
+    origin = [[float(row["origin"] == code) for code in "123"] for row in rows]
+    return [[*n, *o, float(row["mpg"])] for n, o, row in zip(numeric, origin, rows)]
+
+
+def slump_table(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return [[float(value) for value in row[1:]] for row in list(csv.reader(file))[1:]]
+
+
+def assert_z_scores(dataset, table, reference):
+    """Compare with z-scores by the rows `reference` of `table` (inputs, then targets), up to rounding to float32."""
+    columns = list(zip(*[table[row] for row in reference]))
+    means, stds = [statistics.fmean(c) for c in columns], [statistics.pstdev(c) for c in columns]
+    for rows, inputs, targets in (
+        (dataset.index, dataset.inputs, dataset.targets),
+        (dataset.test_index, dataset.test_inputs, dataset.test_targets),
+    ):
+        expected = [[(x - m) / s for x, m, s in zip(table[row], means, stds)] for row in rows]
+        received = np.hstack([inputs, targets])
+        np.testing.assert_allclose(received, expected, rtol=np.finfo(np.float32).eps, atol=1e-12)
+
+
+def assert_one_error(error, *parts):
+    """One error without a chain of tracebacks, whose message has all `parts`."""
+    assert error.__cause__ is None and (error.__context__ is None or error.__suppress_context__)
+    for part in parts:
+        assert str(part) in str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "n_pool", "n_test", "point", "n_outputs", "task"),
+    [
+        ("fuel", 272, 120, (9,), 1, "regression"),
+        ("mnist", 9500, 500, (28, 28, 1), 10, "classification"),
+        ("concrete", 93, 10, (7,), 3, "regression"),
+        ("gait", 38, 10, (321,), 16, "classification"),
+    ],
+)
+def test_default_is_table_1_of_the_paper(name, n_pool, n_test, point, n_outputs, task, request):
+    if datasets.PROBLEMS[name].urls:
+        request.getfixturevalue("public")
+    d = datasets.load(name)
+    assert (d.inputs.shape, d.targets.shape) == ((n_pool, *point), (n_pool, n_outputs))
+    assert (d.test_inputs.shape, d.test_targets.shape) == ((n_test, *point), (n_test, n_outputs))
+    assert {a.dtype for a in (d.inputs, d.targets, d.test_inputs, d.test_targets)} == {np.dtype("float32")}
+    assert d.index.dtype == d.test_index.dtype == np.int64
+    assert sorted([*d.index, *d.test_index]) == list(range(n_pool + n_test))
+    assert (d.name, d.task) == (name, task)
+    with pytest.raises(FrozenInstanceError):
+        d.inputs = None
+
+
+def test_split_is_the_documented_permutation():
+    d = datasets.load("fuel", n_test=7, n_available=50, seed=3)
+    rows = np.random.default_rng(3).permutation(392)[:50]
+    assert [*d.test_index, *d.index] == list(rows) and len(d.test_index) == 7
+
+
+def test_split_depends_on_the_seed_alone():
+    first, again, other = (datasets.load("fuel", seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.inputs, again.inputs)
+    np.testing.assert_array_equal(first.index, again.index)
+    assert set(first.test_index) != set(other.test_index)
+
+
+def test_scaling_uses_statistics_of_the_pool_alone():
+    d = datasets.load("fuel")
+    assert_z_scores(d, fuel_table(), d.index)
+
+
+def test_scaling_all_uses_the_available_rows_test_included():
+    d = datasets.load("fuel", scaling="all", n_available=200)
+    assert_z_scores(d, fuel_table(), [*d.index, *d.test_index])
+    with pytest.raises(AssertionError):
+        assert_z_scores(d, fuel_table(), d.index)
+    with pytest.raises(AssertionError):
+        assert_z_scores(d, fuel_table(), range(392))
+
+
+def test_concrete_has_seven_components_before_three_scaled_targets(public):
+    d = datasets.load("concrete", seed=5)
+    assert_z_scores(d, slump_table(public / "slump_test.data"), d.index)
+
+
+def test_column_constant_in_the_pool_becomes_zero_everywhere():
+    table = np.full((8, 2), 0.1)
+    table[:, 1] = np.arange(8)
+    table[7, 0] = 5.0  # a test point differs in the column that is constant in the pool
+    assert table[:7, 0].std() > 0, "negative control: the rounded mean hides that the column is constant"
+    scaled = datasets._z_score(table, np.arange(7))
+    assert (scaled[:, 0] == 0).all() and (scaled[:, 1] == (np.arange(8) - 3) / 2).all()
+
+
+def test_mnist_is_divided_by_255_under_either_scaling():
+    with np.load(ROOT / "data" / "mnist_10k.npz", allow_pickle=False) as file:
+        images, labels = file["images"], file["labels"]
+    for scaling in ("train", "all"):
+        d = datasets.load("mnist", scaling=scaling, n_available=300, n_test=100)
+        for rows, inputs, targets in ((d.index, d.inputs, d.targets), (d.test_index, d.test_inputs, d.test_targets)):
+            np.testing.assert_array_equal(inputs[..., 0], images[rows] / np.float32(255))
+            np.testing.assert_array_equal(targets.argmax(axis=1), labels[rows])
+            assert ((targets == 0) | (targets == 1)).all() and (targets.sum(axis=1) == 1).all()
+
+
+def test_gait_targets_are_one_hot_with_three_walks_a_person(public):
+    d = datasets.load("gait")
+    targets = np.concatenate([d.targets, d.test_targets])
+    assert ((targets == 0) | (targets == 1)).all() and (targets.sum(axis=1) == 1).all()
+    assert (targets.sum(axis=0) == 3).all()
+    assert [*np.concatenate([d.index, d.test_index]) // 3] == [*targets.argmax(axis=1)]
+
+
+def test_gait_keeps_its_eight_pairs_of_duplicate_columns(public):
+    d = datasets.load("gait")
+    # In every row: a ninth pair, 169 and 170, differs in row 1 alone, which is a test point for seed 0.
+    columns = np.concatenate([d.inputs, d.test_inputs]).T
+    assert sum((a == b).all() for i, a in enumerate(columns) for b in columns[:i]) == 8
+
+
+def test_missing_gait_value_becomes_the_mean_of_the_observed_rows(public):
+    raw = scipy.io.loadmat(public / "PersonGaitDataSet.mat")["X"]
+    filled, _ = datasets._read_gait(public / "PersonGaitDataSet.mat")
+    assert [tuple(place) for place in np.argwhere(filled != raw)] == [(43, 111)]
+    assert filled[43, 111] == pytest.approx(statistics.fmean(float(x) for x in np.delete(raw[:, 111], 43)), rel=1e-14)
+
+
+def test_gait_reader_on_a_small_file(tmp_path):
+    features = np.array([[1.0, 2.0], [np.nan, 4.0], [5.0, 9.0]])
+    scipy.io.savemat(tmp_path / "gait.mat", {"X": features, "Y": np.array([[0], [15], [2]], dtype=np.uint8)})
+    inputs, targets = datasets._read_gait(tmp_path / "gait.mat")
+    assert inputs.tolist() == [[1, 2], [3, 4], [5, 9]] and targets.argmax(axis=1).tolist() == [0, 15, 2]
+    assert targets.shape == (3, 16) and targets.sum() == 3
+
+
+def test_pickled_arrays_are_never_loaded(tmp_path):
+    np.savez(tmp_path / "mnist.npz", images=np.array([{"a": 1}], dtype=object), labels=np.zeros(1))
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        datasets._read_mnist(tmp_path / "mnist.npz")
+
+
+@pytest.mark.parametrize("spelling", ["absolute", "relative", "home"])
+def test_environment_variable_names_a_folder_read_in_place(spelling, cache, mirror, monkeypatch):
+    monkeypatch.chdir(mirror.parent)
+    monkeypatch.setenv("HOME", str(mirror.parent))
+    monkeypatch.setenv("USERPROFILE", str(mirror.parent))
+    folder = {"absolute": str(mirror), "relative": "mirror", "home": "~/mirror"}[spelling]
+    monkeypatch.setenv(datasets.ENVIRONMENT, folder)
+    d = datasets.load("concrete")
+    assert_z_scores(d, slump_table(mirror / "slump_test.data"), d.index)
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_environment_variable_names_a_base_url(slash, cache, mirror, monkeypatch):
+    with serve(mirror) as url:
+        monkeypatch.setenv(datasets.ENVIRONMENT, url + slash)
+        assert datasets.load("concrete").inputs.shape == (10, 7)
+    assert [path.name for path in cache.iterdir()] == ["slump_test.data"]
+    assert datasets.load("concrete").inputs.shape == (10, 7), "the cached file serves without a network"
+
+
+def test_urls_are_tried_in_turn_and_quietly(cache, mirror, monkeypatch):
+    records, handler = [], logging.Handler()
+    handler.emit = records.append
+    monkeypatch.setattr(pooch.get_logger(), "handlers", [handler])
+    with serve(mirror) as url:
+        urls = (f"{NOWHERE}/a", f"{url}/absent", f"{url}/slump_test.data")
+        monkeypatch.setitem(datasets.PROBLEMS, "concrete", replace(datasets.PROBLEMS["concrete"], urls=urls))
+        assert datasets.load("concrete").inputs.shape == (10, 7)
+    assert records == []
+
+
+def test_without_network_one_error_says_what_to_do(cache):
+    with pytest.raises(datasets.DataError) as caught:
+        datasets.load("concrete")
+    problem = datasets.PROBLEMS["concrete"]
+    assert_one_error(caught.value, *problem.urls, problem.sha256, cache / "slump_test.data", datasets.ENVIRONMENT)
+    assert isinstance(caught.value, OSError) and list(cache.iterdir()) == []
+
+
+def test_server_that_never_answers_is_given_up(cache, monkeypatch):
+    monkeypatch.setattr(datasets, "TIMEOUT", (0.2, 0.2))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv(datasets.ENVIRONMENT, f"http://127.0.0.1:{server.getsockname()[1]}")
+        start = time.perf_counter()
+        with pytest.raises(datasets.DataError) as caught:
+            datasets.load("concrete")
+    assert_one_error(caught.value, "Timeout")
+    assert time.perf_counter() - start < 4, "the limit of 0.2 s was not kept"
+
+
+@pytest.mark.parametrize("protocol", ["HTTP/1.0", "HTTP/1.1"])
+def test_broken_download_leaves_no_partial_file(protocol, cache, mirror, monkeypatch):
+    monkeypatch.setattr(BreaksOff, "protocol_version", protocol)
+    monkeypatch.setattr(datasets, "TIMEOUT", (0.2, 0.2))
+    with serve(mirror, BreaksOff) as url:
+        monkeypatch.setenv(datasets.ENVIRONMENT, url)
+        with pytest.raises(datasets.DataError) as caught:
+            datasets.load("concrete")
+    assert_one_error(caught.value, url, cache / "slump_test.data")
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "content", [SLUMP.replace("2.5", "2.6"), SLUMP[:-40], ""], ids=["corrupt", "truncated", "empty"]
+)
+def test_wrong_content_is_one_error_with_both_checksums(content, cache, mirror, monkeypatch):
+    (mirror / "slump_test.data").write_text(content, encoding="utf-8", newline="")
+    checksums = datasets.PROBLEMS["concrete"].sha256, hashlib.sha256(content.encode()).hexdigest()
+    with serve(mirror) as url:
+        for source in (str(mirror), url):
+            monkeypatch.setenv(datasets.ENVIRONMENT, source)
+            with pytest.raises(datasets.DataError) as caught:
+                datasets.load("concrete")
+            assert_one_error(caught.value, source, "slump_test.data", datasets.ENVIRONMENT, *checksums)
+    assert list(cache.iterdir()) == []
+
+
+def test_corrupt_cached_file_is_fetched_again_and_never_used(cache, mirror, monkeypatch):
+    cache.mkdir(parents=True)
+    (cache / "slump_test.data").write_text("half a fi", encoding="utf-8")
+    with pytest.raises(datasets.DataError) as caught:
+        datasets.load("concrete")
+    assert_one_error(caught.value, "corrupt", hashlib.sha256(b"half a fi").hexdigest(), NOWHERE)
+    with serve(mirror) as url:
+        monkeypatch.setenv(datasets.ENVIRONMENT, url)
+        assert datasets.load("concrete").inputs.shape == (10, 7)
+    assert (cache / "slump_test.data").read_text(encoding="utf-8") == SLUMP
+
+
+def test_folder_without_the_file_is_one_error_and_nothing_else_is_tried(cache, mirror, monkeypatch):
+    with serve(mirror) as url:
+        problem = replace(datasets.PROBLEMS["concrete"], urls=(f"{url}/slump_test.data",))
+        monkeypatch.setitem(datasets.PROBLEMS, "concrete", problem)
+        monkeypatch.setenv(datasets.ENVIRONMENT, str(mirror / "elsewhere"))
+        with pytest.raises(datasets.DataError) as caught:
+            datasets.load("concrete")
+    assert_one_error(caught.value, problem.file, mirror / "elsewhere", problem.sha256, *problem.urls)
+    assert not cache.exists()
+
+
+def test_embedded_file_is_checked_too_and_not_taken_from_the_mirror(tmp_path, monkeypatch):
+    monkeypatch.setenv(datasets.ENVIRONMENT, str(tmp_path / "elsewhere"))
+    assert datasets.load("fuel").inputs.shape == (272, 9)
+    monkeypatch.setattr(datasets, "EMBEDDED", tmp_path)
+    with pytest.raises(datasets.DataError, match=r"auto-mpg\.csv .* is not in .* Restore it from the repository\."):
+        datasets.load("fuel")
+    (tmp_path / "auto-mpg.csv").write_text("cylinders", encoding="utf-8")
+    with pytest.raises(datasets.DataError, match=r"auto-mpg\.csv is corrupt: expected SHA-256 c886.*, received "):
+        datasets.load("fuel")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"name": "iris"}, ValueError, "problem must be one of concrete, fuel, gait, mnist: received 'iris'."),
+        ({"name": 3}, TypeError, "problem must be one of concrete, fuel, gait, mnist: received 3."),
+        ({"n_test": 0}, ValueError, "n_test must be at least 1: received 0."),
+        ({"n_test": -5}, ValueError, "n_test must be at least 1: received -5."),
+        ({"n_test": 2.0}, TypeError, "n_test must be an integer: received 2.0."),
+        ({"n_test": 392}, ValueError, "n_test must be less than n_available, to leave a pool: 392 >= 392."),
+        ({"n_available": 100}, ValueError, "n_test must be less than n_available, to leave a pool: 120 >= 100."),
+        ({"n_available": 393}, ValueError, "n_available must not exceed the rows of fuel: 393 > 392."),
+        ({"n_available": 1}, ValueError, "n_available must be at least 2: received 1."),
+        ({"seed": "0"}, TypeError, "seed must be an integer: received '0'."),
+        ({"seed": None}, TypeError, "seed must be an integer: received None."),
+        ({"seed": -1}, ValueError, "seed must be at least 0: received -1."),
+        ({"scaling": "test"}, ValueError, "scaling must be one of all, train: received 'test'."),
+    ],
+)
+def test_wrong_argument_is_one_error_before_a_file_is_read(arguments, error, message, monkeypatch):
+    monkeypatch.setattr(datasets, "_locate", lambda problem: pytest.fail("a file was looked for"))
+    with pytest.raises(error) as caught:
+        datasets.load(**{"name": "fuel", **arguments})
+    assert str(caught.value) == message
+    assert_one_error(caught.value)
+
+
+@pytest.mark.parametrize(("part", "place"), [("inputs", 0), ("targets", 1)])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused(part, place, value, monkeypatch):
+    tables = [np.ones((392, 2)), np.ones((392, 1))]
+    tables[place][391, 0] = value
+    monkeypatch.setitem(datasets.PROBLEMS, "fuel", replace(datasets.PROBLEMS["fuel"], read=lambda path: tuple(tables)))
+    with pytest.raises(ValueError, match=rf"{part} of fuel must be finite: 1 of .* first at \(391, 0\)"):
+        datasets.load("fuel")
+
+
+def test_module_works_without_pooch_for_the_embedded_problems():
+    without = "import sys; sys.modules.update(pooch=None, requests=None)"
+    code = f"{without}; from collective_variables import datasets; datasets.load('fuel')"
+    subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, check=True)

@@ -1,0 +1,146 @@
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+
+from collective_variables import figures, statistics
+from collective_variables.statistics import COLLECTIVE_VARIABLES, CORRELATED, VARIABLES
+
+GROUPS, PARAMETRISATIONS = ("mnist", "fuel"), ("lecun", "ntk")
+ROUND_OFF = dict(rtol=1e-12, atol=0)
+
+
+def runs(methods=("random", "rnd"), n_members=4, sizes=(5, 10, 20)):
+    generator = np.random.default_rng(0)
+    keys = ["group", "parametrisation", "method", "n_points", "member"]
+    levels = [GROUPS, PARAMETRISATIONS, methods, sizes, range(n_members)]
+    table = pd.MultiIndex.from_product(levels, names=keys).to_frame(index=False).assign(diverged=False)
+    return table.assign(**{name: generator.lognormal(size=len(table)) for name in VARIABLES})
+
+
+def axes(figure, row, column):
+    return figure.get_subplot(row, column)
+
+
+def traces(figure, row, column):
+    """The traces of one panel."""
+    name = axes(figure, row, column).xaxis.plotly_name.replace("axis", "")
+    return [trace for trace in figure.data if trace.xaxis == name]
+
+
+def part(table, group, parametrisation):
+    return table[(table["group"] == group) & (table["parametrisation"] == parametrisation)]
+
+
+def test_comparison_draws_the_means_and_one_standard_error_of_each_method_in_its_panel():
+    summary = statistics.summary(runs(), ["min_test_loss"])
+    figure = figures.comparison(summary, "min_test_loss")
+    assert isinstance(figure, go.Figure) and len(figure.data) == 8
+    for row, parametrisation in enumerate(PARAMETRISATIONS, start=1):
+        for column, group in enumerate(sorted(GROUPS), start=1):
+            for trace, method in zip(traces(figure, row, column), ("random", "rnd"), strict=True):
+                expected = part(summary, group, parametrisation).query(f"method == '{method}'")
+                assert trace.name == figures.LABELS[method] and trace.mode == "lines+markers"
+                np.testing.assert_array_equal(trace.x, [5, 10, 20])
+                np.testing.assert_array_equal(trace.y, expected["min_test_loss"])
+                for error in (trace.error_y.array, trace.error_y.arrayminus):
+                    np.testing.assert_allclose(error, expected["min_test_loss_standard_error"], **ROUND_OFF)
+
+
+def test_panels_are_a_column_per_group_and_a_row_per_parametrisation():
+    figure = figures.comparison(statistics.summary(runs(), ["trace"]), "trace")
+    titles = [annotation.text for annotation in figure.layout.annotations]
+    assert titles == ["fuel, LeCun", "mnist, LeCun", "fuel, NTK", "mnist, NTK"]
+    assert axes(figure, 2, 2).xaxis.title.text == "Subset size n" and axes(figure, 1, 1).yaxis.title.text == "Trace Tr"
+    assert all(axes(figure, 1, column).yaxis.matches is None for column in (1, 2))  # every panel has its own scale
+
+
+def test_methods_differ_in_colour_and_marker_and_keep_theirs_when_others_join():
+    def styles(methods):
+        figure = figures.comparison(statistics.summary(runs(methods), ["trace"]), "trace")
+        return {trace.name: (trace.marker.color, trace.marker.symbol) for trace in traces(figure, 1, 1)}
+
+    two, three = styles(("random", "rnd")), styles(("k-center", "rnd", "random"))
+    assert three.items() > two.items()
+    assert len({colour for colour, _ in three.values()}) == len({symbol for _, symbol in three.values()}) == 3
+
+
+def test_each_method_stands_in_the_legend_once():
+    figure = figures.comparison(statistics.summary(runs(), ["trace"]), "trace")
+    assert sorted(trace.name for trace in figure.data if trace.showlegend) == ["RND", "Random"]
+
+
+def test_a_method_that_the_first_panel_lacks_stands_in_the_legend():
+    table = runs(("random", "rnd"))
+    summary = statistics.summary(table[(table["group"] != "fuel") | (table["method"] == "random")], ["trace"])
+    figure = figures.comparison(summary, "trace")
+    assert sorted(trace.name for trace in figure.data if trace.showlegend) == ["RND", "Random"]
+    assert [(trace.name, len(trace.x)) for trace in traces(figure, 1, 1)] == [("Random", 3), ("RND", 0)]
+
+
+def test_scatter_holds_every_run_that_did_not_diverge():
+    table = runs()
+    table.loc[0, ["diverged", "min_test_loss"]] = [True, np.inf]
+    table.loc[1, "min_test_loss"] = np.nan
+    figure = figures.scatter(table, "entropy", "trace", "n_points")
+    assert sum(len(trace.x) for trace in figure.data) == len(table) - 1
+    figure = figures.scatter(table, "entropy", "trace", "min_test_loss")
+    assert sum(len(trace.x) for trace in figure.data) == len(table) - 2
+    expected = part(table, "fuel", "ntk")
+    (trace,) = traces(figure, 2, 2)
+    np.testing.assert_array_equal(trace.x, expected["entropy"])
+    np.testing.assert_array_equal(trace.y, expected["trace"])
+    np.testing.assert_array_equal(trace.customdata, expected["min_test_loss"])
+    np.testing.assert_allclose(10**trace.marker.color, expected["min_test_loss"], **ROUND_OFF)
+
+
+def test_losses_have_logarithmic_axes_and_others_linear_ones():
+    figure = figures.scatter(runs(), "trace", "min_test_loss", "n_points")
+    for row, column in ((1, 1), (1, 2), (2, 1), (2, 2)):
+        assert axes(figure, row, column).yaxis.type == "log" and axes(figure, row, column).xaxis.type is None
+    assert axes(figures.scatter(runs(), "min_test_loss", "trace", "n_points"), 1, 1).xaxis.type == "log"
+
+
+@pytest.mark.parametrize("colour", ["min_test_loss", "n_points"])
+def test_the_colour_bar_of_a_group_runs_from_its_smallest_to_its_largest_value_darker_being_smaller(colour):
+    table = runs()
+    layout = figures.scatter(table, "entropy", "trace", colour).layout
+    for axis, group in ((layout.coloraxis, "mnist"), (layout.coloraxis2, "fuel")):
+        values = table.loc[table["group"] == group, colour]
+        assert [axis.colorbar.ticktext[i] for i in (0, -1)] == [f"{v:.3g}" for v in (values.min(), values.max())]
+        assert axis.colorbar.title.text == figures.LABELS[colour]
+        assert axis.colorscale[0][1] == "#440154" and axis.colorscale[-1][1] == "#fde725"  # Viridis, dark to bright
+
+
+@pytest.mark.parametrize("kind", statistics.KINDS)
+def test_the_cells_of_a_correlation_matrix_are_the_coefficients_in_the_order_of_the_table(kind):
+    table = runs()
+    table.loc[table["group"] == "fuel", "max_test_accuracy"] = np.nan
+    correlations = statistics.correlations(table, ["n_points", "trace", "entropy", "max_test_accuracy"], n_resamples=2)
+    figure = figures.correlation_matrix(correlations, kind)
+    (mnist,), (fuel,) = traces(figure, 2, 1), traces(figure, 2, 2)
+    # Given the size n_points has no coefficient, and so no row.
+    names = [figures.LABELS[name] for name in ("n_points", "trace", "entropy")]["given size" in kind :]
+    assert list(fuel.x) == list(fuel.y) == names and list(mnist.x) == [*names, "Maximum test accuracy"]
+    lookup = correlations.set_index(["group", "parametrisation", "kind", "x_variable", "y_variable"])["coefficient"]
+    assert fuel.z[names.index("Trace Tr")][names.index("Entropy S")] == lookup["fuel", "ntk", kind, "entropy", "trace"]
+    assert fuel.texttemplate == "%{z:.2f}"
+    assert (figure.layout.coloraxis.cmin, figure.layout.coloraxis.cmax) == (-1, 1)
+    assert axes(figure, 2, 2).yaxis.autorange == "reversed"  # the first variable on top
+
+
+def test_every_variable_of_the_statistics_has_a_label_in_words():
+    assert {*VARIABLES, *COLLECTIVE_VARIABLES, *CORRELATED} <= figures.LABELS.keys()
+
+
+def test_wrong_arguments_are_errors_that_name_them():
+    table = runs()
+    with pytest.raises(ValueError, match="summary must have the columns trace_lower, trace_upper: received group, "):
+        figures.comparison(table, "trace")
+    with pytest.raises(ValueError, match="runs must have the columns loss: received group, "):
+        figures.scatter(table, "loss", "trace", "entropy")
+    with pytest.raises(ValueError, match="runs must have at least one row"):
+        figures.scatter(table.iloc[:0], "entropy", "trace", "n_points")
+    correlations = statistics.correlations(table, ["trace", "entropy"], n_resamples=2)
+    with pytest.raises(ValueError, match="kind must be one of pearson, .*: received 'kendall'"):
+        figures.correlation_matrix(correlations, "kendall")
