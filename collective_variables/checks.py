@@ -46,6 +46,15 @@ def choice(name: str, value: object, allowed: Collection[str]) -> str:
     return value
 
 
+def unique(name: str, values: object) -> list:
+    """Return `values` if it is a list of at least one entry and none twice; TypeError or ValueError otherwise."""
+    if not isinstance(values, list | tuple) or len(values) == 0:
+        raise TypeError(f"{name} must be a list of at least one entry: received {values!r}.")
+    if len(set(map(str, values))) < len(values):
+        raise ValueError(f"{name} must not repeat an entry: received {values!r}.")
+    return list(values)
+
+
 def finite(name: str, array: np.ndarray) -> None:
     """Raise ValueError if `array` holds NaN or infinity, with their number and the place of the first."""
     bad = ~np.isfinite(array)

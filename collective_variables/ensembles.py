@@ -8,12 +8,16 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray, PyTree
+import numpy as np
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 from tqdm import tqdm
+
+from collective_variables import checks
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
+SMALLEST_BUCKET = 16
 PURPOSES = ("initialisation", "subsets", "rnd", "batches")
 
 
@@ -27,6 +31,44 @@ def member_keys(key: PRNGKeyArray, n_members: int) -> PRNGKeyArray:
     return jax.vmap(lambda member: jax.random.fold_in(key, member))(jnp.arange(n_members))
 
 
+def subset_sizes(
+    n_points: list[int] | dict[str, int | str], /, *, n_members: int, seed: int
+) -> Int[np.ndarray, "n_members n_sizes"]:
+    """The subset sizes of every member, ascending.
+
+    A list gives every member all its sizes. A range {"low", "high", "distribution"} gives each member one size, both
+    ends included, drawn with `numpy.random.default_rng(seed)`: "uniform" over the integers, or "log-uniform", where the
+    logarithm of a real number in [low, high + 1) is uniform and the number is rounded down.
+
+    Raises TypeError or ValueError for a size below 2 (one point has the entropy 0 whatever the network), a size that
+    repeats, or a range that is empty or says something else.
+    """
+    checks.integer("n_members", n_members, minimum=1)
+    checks.integer("seed", seed, minimum=0)
+    if not isinstance(n_points, dict):
+        sizes = [checks.integer("n_points", n, minimum=2) for n in checks.unique("n_points", n_points)]
+        return np.tile(np.sort(sizes), (n_members, 1))
+    low, high, distribution = _range(n_points)
+    generator = np.random.default_rng(seed)
+    if distribution == "uniform":
+        return generator.integers(low, high, size=(n_members, 1), endpoint=True)
+    draws = np.exp(generator.uniform(np.log(low), np.log(high + 1), size=(n_members, 1)))
+    return np.clip(np.floor(draws).astype(np.int64), low, high)
+
+
+def largest_size(n_points: list[int] | dict[str, int | str], /) -> int:
+    """The largest subset that `subset_sizes` can give."""
+    return n_points["high"] if isinstance(n_points, dict) else max(n_points)
+
+
+def _range(n_points: dict[str, int | str]) -> tuple[int, int, str]:
+    if set(n_points) != {"low", "high", "distribution"}:
+        raise ValueError(f"n_points must be a list or have low, high and distribution: received {n_points!r}.")
+    low = checks.integer("n_points.low", n_points["low"], minimum=2)
+    high = checks.integer("n_points.high", n_points["high"], minimum=low)
+    return low, high, checks.choice("n_points.distribution", n_points["distribution"], ("uniform", "log-uniform"))
+
+
 def chunk_size(n_parameters: int) -> int:
     """How many members one compiled call takes.
 
@@ -36,6 +78,11 @@ def chunk_size(n_parameters: int) -> int:
     if jax.default_backend() != "cpu":
         return 64
     return 5 if n_parameters <= 5_000 else 1
+
+
+def bucket(n_points: int, largest: int) -> int:
+    """The size that a subset is padded to, so that few are compiled: the next power of two from 16, at most `largest`."""
+    return min(max(SMALLEST_BUCKET, 1 << (n_points - 1).bit_length()), largest)
 
 
 def over_members(function: Callable[..., PyTree[Array]]) -> Callable[..., PyTree[Array]]:
@@ -70,10 +117,10 @@ def chunks(n_members: int, size: int) -> list[list[int]]:
 
 
 class Progress:
-    """A bar over the points of all tasks with the time left; `advance` may be called from any thread."""
+    """A bar with the time left; `advance` may be called from any thread. Without a description nothing is shown."""
 
-    def __init__(self, description: str, total: int, unit: str, *, shown: bool):
-        self._bar = tqdm(total=total, desc=description, unit=unit, disable=not shown, mininterval=1.0, leave=True)
+    def __init__(self, description: str, total: int, unit: str):
+        self._bar = tqdm(total=total, desc=description, unit=f" {unit}", disable=not description, mininterval=1.0)
         self._lock = threading.Lock()
 
     def advance(self, count: int = 1) -> None:

@@ -170,3 +170,17 @@ def _require(name: str, table: pd.DataFrame, columns: Sequence[str]) -> None:
         raise ValueError(f"{name} must have the columns {', '.join(missing)}: received {', '.join(table.columns)}.")
     if table.empty:
         raise ValueError(f"{name} must have at least one row: received an empty table.")
+
+
+def of_experiment(runs: pd.DataFrame, summary: pd.DataFrame, correlations: pd.DataFrame) -> dict[str, go.Figure]:
+    """All figures of a group: those of Experiment 2 where methods are compared (4 and 5), else of Experiment 1 (2, 3)."""
+    if runs["method"].nunique() > 1:
+        return {name: comparison(summary, name) for name in ("min_test_loss", "final_test_loss", "entropy", "trace")}
+    return {
+        "trace_entropy_loss": scatter(runs, "entropy", "trace", "min_test_loss"),
+        "trace_entropy_size": scatter(runs, "entropy", "trace", "n_points"),
+        "loss_trace": scatter(runs, "trace", "min_test_loss", "n_points"),
+        "loss_entropy": scatter(runs, "entropy", "min_test_loss", "n_points"),
+        "pearson": correlation_matrix(correlations, "pearson"),
+        "pearson_given_size": correlation_matrix(correlations, "pearson given size"),
+    }

@@ -54,7 +54,7 @@ def rnd(
     n_members: int = 1,
     n_epochs: int = 100,
     learning_rate: float = 0.01,
-    progress: bool = False,
+    progress: str = "",
 ) -> Selection:
     """Choose `n_selected` points of `pool` by random network distillation, for `n_members` independent members.
 
@@ -86,7 +86,7 @@ def rnd(
         return state
 
     size = min(ensembles.chunk_size(networks.n_parameters(network, pool)), n_members)
-    with ensembles.Progress("Choosing points by RND", n_members * n_selected, "point", shown=progress) as bar:
+    with ensembles.Progress(progress, n_members * n_selected, "points") as bar:
         states = ensembles.run_in_threads(run, ensembles.chunks(n_members, size))
     indices, distances = (np.concatenate([getattr(state, name) for state in states]) for name in ("indices", "distances"))
     return Selection(indices[:n_members], distances[:n_members])

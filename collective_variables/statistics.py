@@ -262,3 +262,31 @@ def _checked(runs: pd.DataFrame, variables: Sequence[str]) -> pd.DataFrame:
     if not pd.api.types.is_bool_dtype(runs["diverged"]):
         raise TypeError(f"diverged must be a column of booleans: received {runs['diverged'].dtype}.")
     return runs.reset_index(drop=True)
+
+
+def headline(runs: pd.DataFrame, differences: pd.DataFrame, correlations: pd.DataFrame) -> dict:
+    """The few numbers of a group that fit into a line of a table: number of runs and of diverged ones, and
+
+    for each other method the mean over sizes of its relative differences to random selection, and of its win rate in
+    minimum test loss; with one method for each parametrisation Pearson's r of the minimum test loss with entropy and
+    trace, plain and given the subset size.
+    """
+    counts = {"n_runs": len(runs), "n_diverged": int(runs["diverged"].sum())}
+    if len(differences):
+        return counts | {method: _advantage(of) for method, of in differences.groupby("method")}
+    of_loss = correlations[correlations["y_variable"] == "min_test_loss"]
+    return counts | {name: _relations(of) for name, of in of_loss.groupby("parametrisation")}
+
+
+def _advantage(differences: pd.DataFrame) -> dict[str, float]:
+    means = differences.groupby("variable")[["relative_difference", "win_rate"]].mean()
+    relative = means["relative_difference"][["min_test_loss", "final_test_loss", "entropy", "trace"]]
+    return relative.to_dict() | {"win_rate": float(means["win_rate"]["min_test_loss"])}
+
+
+def _relations(correlations: pd.DataFrame) -> dict[str, float]:
+    wanted = correlations[
+        correlations["x_variable"].isin(["entropy", "trace"]) & correlations["kind"].isin(["pearson", "pearson given size"])
+    ]
+    names = wanted["x_variable"] + wanted["kind"].str.removeprefix("pearson").str.replace(" ", "_")
+    return dict(zip(names, wanted["coefficient"].astype(float)))

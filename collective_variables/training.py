@@ -10,11 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pandas as pd
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from collective_variables import checks, ensembles, networks
-
-SMALLEST_BUCKET = 16
 
 
 def mean_squared_error(outputs: Float[Array, "n_points n_outputs"], targets: Float[Array, "n_points n_outputs"]) -> Array:
@@ -178,9 +177,15 @@ class Runs(NamedTuple):
     n_points: Int[np.ndarray, " n_runs"]
 
 
-def bucket(n_points: int, largest: int) -> int:
-    """The padded size that `n_points` is trained at: the next power of two from 16, but no more than `largest`."""
-    return min(max(SMALLEST_BUCKET, 1 << (n_points - 1).bit_length()), largest)
+def runs(indices: Int[np.ndarray, "n_members n_selected"], n_points: Int[np.ndarray, "n_members n_sizes"], /, *, seed: int) -> Runs:
+    """One run for every member and each of its subset sizes, sizes running fastest.
+
+    A member starts from the same network at every size and with every selection method.
+    """
+    n_members, n_sizes = n_points.shape
+    members = np.repeat(np.arange(n_members), n_sizes)
+    keys = [ensembles.member_keys(ensembles.key(seed, use), n_members)[members] for use in ("initialisation", "batches")]
+    return Runs(*keys, indices[members], n_points.ravel())
 
 
 def train_ensemble(
@@ -191,7 +196,7 @@ def train_ensemble(
     /,
     *,
     schedule: Schedule,
-    progress: bool = False,
+    progress: str = "",
 ) -> Curves:
     """Train one network per run and return the curves as (n_runs, n_evaluations) arrays.
 
@@ -204,7 +209,7 @@ def train_ensemble(
     pool, test = jax.tree.map(jnp.asarray, (pool, test))
     size = ensembles.chunk_size(networks.n_parameters(network, pool.inputs))
     function = ensembles.over_members(partial(_train_run, network, schedule))
-    with ensembles.Progress("Training", len(runs.n_points), "run", shown=progress) as bar:
+    with ensembles.Progress(progress, len(runs.n_points), "networks") as bar:
 
         def run(task: tuple[int, list[int]]) -> Curves:
             width, members = task
@@ -226,7 +231,7 @@ def _train_run(network: nn.Module, schedule: Schedule, shared: tuple[Points, Poi
 
 def _tasks(n_points: Sequence[int], largest: int, size: int) -> list[tuple[int, list[int]]]:
     """(padded size, runs) of every chunk, the largest first, so that no thread ends with a long one."""
-    widths = np.array([bucket(int(n), largest) for n in n_points])
+    widths = np.array([ensembles.bucket(int(n), largest) for n in n_points])
     tasks = []
     for width in sorted(set(widths.tolist()), reverse=True):
         members = np.flatnonzero(widths == width)
@@ -242,8 +247,8 @@ def _gather(tasks: list[tuple[int, list[int]]], results: list[Curves], n_runs: i
     return jax.tree.map(lambda leaf: leaf[first], stacked)
 
 
-def summarise(curves: Curves, task: str) -> dict[str, np.ndarray]:
-    """Columns of one value per run: smallest and last train and test loss, largest and last test accuracy, diverged.
+def table(curves: Curves, n_points: Int[np.ndarray, "n_members n_sizes"], task: str, /) -> pd.DataFrame:
+    """One row per run: member, n_points, smallest and last losses, largest and last test accuracy, diverged.
 
     The minima run over all evaluations, before training included: the minimum of the *test* loss is early stopping on
     the test points (as in Tovey et al. 2023), so it is optimistic. Accuracies are NaN for a regression. A run has
@@ -252,7 +257,10 @@ def summarise(curves: Curves, task: str) -> dict[str, np.ndarray]:
     losses = np.stack([curves.train_loss, curves.test_loss])
     train_loss, test_loss = np.where(np.isfinite(losses), losses, np.inf)
     accuracy = np.asarray(curves.test_accuracy) * (1.0 if task == "classification" else np.nan)
-    return {
+    n_members, n_sizes = n_points.shape
+    columns = {
+        "member": np.repeat(np.arange(n_members), n_sizes),
+        "n_points": n_points.ravel(),
         "min_test_loss": test_loss.min(axis=-1),
         "final_test_loss": test_loss[:, -1],
         "min_train_loss": train_loss.min(axis=-1),
@@ -261,3 +269,4 @@ def summarise(curves: Curves, task: str) -> dict[str, np.ndarray]:
         "final_test_accuracy": accuracy[:, -1],
         "diverged": ~np.isfinite(losses).all(axis=(0, 2)),
     }
+    return pd.DataFrame(columns)

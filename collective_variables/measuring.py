@@ -1,0 +1,81 @@
+"""Kernels and spectra of every member's subsets, before training."""
+
+from functools import partial
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from collective_variables import checks, ensembles, networks, ntk, spectrum
+
+
+def measure(
+    network: networks.Network,
+    pool: Float[np.ndarray, "n_pool ..."],
+    keys: PRNGKeyArray,
+    indices: Int[np.ndarray, "n_members n_selected"],
+    n_points: Int[np.ndarray, "n_members n_sizes"],
+    /,
+    *,
+    progress: str = "",
+) -> list[list[spectrum.Spectrum]]:
+    """For each member the spectra of the NTK on the first n points of its row of `indices`, for each n in `n_points`.
+
+    Member m's network is `networks.initialise` with keys[m]. Its kernel is computed once, on its largest subset, and
+    the smaller, nested ones are leading blocks of it. Raises ValueError for a pool that is not finite.
+    """
+    checks.finite("pool", pool)
+    function = ensembles.over_members(partial(_kernel, network))
+    pool = jnp.asarray(pool)
+    widths = [ensembles.bucket(int(n.max()), indices.shape[1]) for n in n_points]
+    with ensembles.Progress(progress, len(indices), "kernels") as bar:
+
+        def run(member: int) -> list[spectrum.Spectrum]:
+            rows = indices[member : member + 1, : widths[member]]
+            kernel = np.asarray(function(pool, keys[member : member + 1], rows))[0]
+            bar.advance()
+            return spectrum.leading(kernel, n_points[member])
+
+        return ensembles.run_in_threads(run, range(len(indices)))
+
+
+def _kernel(network: nn.Module, pool: Array, key: PRNGKeyArray, rows: Int[Array, " width"]) -> Array:
+    return ntk.empirical_ntk(network.apply, networks.initialise(network, key, pool), pool[rows])
+
+
+def table(spectra: list[list[spectrum.Spectrum]], n_points: Int[np.ndarray, "n_members n_sizes"], /) -> pd.DataFrame:
+    """One row per member and subset size: member, n_points and its collective variables."""
+    return pd.DataFrame(
+        {"member": member, "n_points": int(n), **spectrum.collective_variables(one.eigenvalues)}
+        for member, (row, sizes) in enumerate(zip(spectra, n_points))
+        for one, n in zip(row, sizes)
+    )
+
+
+class RoundOff(NamedTuple):
+    """What round-off did to the spectra: how many eigenvalues were negative, of how many, and the worst over λ_max."""
+
+    n_eigenvalues: int
+    n_negative: int
+    worst_relative: float
+
+
+def round_off(spectra: list[list[spectrum.Spectrum]], /) -> RoundOff:
+    """Count the eigenvalues that were negative and set to 0."""
+    flat = [one for row in spectra for one in row]
+    worst = min((one.most_negative / one.eigenvalues[-1] for one in flat if one.eigenvalues[-1] > 0), default=0.0)
+    return RoundOff(sum(len(one.eigenvalues) for one in flat), sum(one.n_negative for one in flat), worst)
+
+
+def padded(spectra: list[list[spectrum.Spectrum]], /) -> Float[np.ndarray, "n_members n_sizes n_largest"]:
+    """All eigenvalues, ascending, in one array; NaN behind the n_points that a kernel has."""
+    n_largest = max(len(one.eigenvalues) for row in spectra for one in row)
+    array = np.full((len(spectra), len(spectra[0]), n_largest), np.nan)
+    for member, row in enumerate(spectra):
+        for place, one in enumerate(row):
+            array[member, place, : len(one.eigenvalues)] = one.eigenvalues
+    return array

@@ -1,0 +1,100 @@
+"""The graph: reads params.yaml, wires one group of stages per problem, writes dvc.yaml, zntrack.json and plots/dvc.yaml.
+
+Run `python main.py` after a stage's fields or the groups in params.yaml have changed. Changing a value needs no run.
+"""
+
+from pathlib import Path
+
+import yaml
+import zntrack
+
+from nodes.compute_ntk import ComputeNTK
+from nodes.correlation_analysis import CorrelationAnalysis
+from nodes.ensemble import Ensemble
+from nodes.load_dataset import LoadDataset
+from nodes.network import Network
+from nodes.random_subset import RandomSubset
+from nodes.rnd_select import RNDSelect
+from nodes.train_model import TrainModel
+
+PARAMS, FIGURES, PLOTS = Path("params.yaml"), Path("plots/figures.yaml"), Path("plots/dvc.yaml")
+REQUIRED = (LoadDataset, Network, Ensemble)
+OPTIONAL = (RNDSelect, TrainModel, CorrelationAnalysis)
+Sections = dict[str, dict]
+
+
+def read_groups(path: Path) -> dict[str, Sections]:
+    """The sections `<group>_<Stage>` of params.yaml, by group and stage."""
+    groups: dict[str, Sections] = {}
+    for name, values in yaml.safe_load(path.read_text()).items():
+        group, _, stage = name.rpartition("_")
+        if not group or stage not in {node.__name__ for node in REQUIRED + OPTIONAL}:
+            known = ", ".join(node.__name__ for node in REQUIRED + OPTIONAL)
+            raise SystemExit(f"A section of params.yaml must be <group>_<Stage>, Stage one of {known}: received {name}.")
+        groups.setdefault(group, {})[stage] = values or {}
+    for group, sections in groups.items():
+        for node in REQUIRED:
+            if node.__name__ not in sections:
+                raise SystemExit(f"params.yaml must have a section {group}_{node.__name__}.")
+    return groups
+
+
+def compares_methods(sections: Sections) -> bool:
+    """Whether a group is an Experiment 2 (a list of subset sizes) and not an Experiment 1 (a range to draw from)."""
+    return not isinstance(sections["Ensemble"].get("n_points"), dict)
+
+
+def add_group(sections: Sections) -> None:
+    """Wire the stages of one group."""
+    values = {node: sections.get(node.__name__, {}) for node in REQUIRED + OPTIONAL}
+    data = LoadDataset(**values[LoadDataset])
+    network = Network(**values[Network])
+    ensemble = Ensemble(**values[Ensemble])
+    subsets = [RandomSubset(data=data, members_path=ensemble.members_path)]
+    if compares_methods(sections):
+        subsets.append(
+            RNDSelect(
+                data=data,
+                members_path=ensemble.members_path,
+                architecture_path=network.architecture_path,
+                **values[RNDSelect],
+            )
+        )
+    shared = {
+        "data": data,
+        "subsets": subsets,
+        "members_path": ensemble.members_path,
+        "n_points_path": ensemble.n_points_path,
+        "architecture_path": network.architecture_path,
+    }
+    kernels = ComputeNTK(**shared)
+    networks = TrainModel(**shared, **values[TrainModel])
+    CorrelationAnalysis(kernels=kernels, networks=networks, **values[CorrelationAnalysis])
+
+
+def plots(groups: dict[str, Sections], figures: dict[int, dict[str, dict]]) -> dict:
+    """The content of plots/dvc.yaml: every figure of an experiment with the table of each of its groups as a source."""
+    entries = []
+    for experiment, of_experiment in figures.items():
+        members = [group for group, sections in groups.items() if compares_methods(sections) == (experiment == 2)]
+        for title, figure in of_experiment.items():
+            table, y = figure["table"], figure["y"]
+            sources = {f"../nodes/{group}/CorrelationAnalysis/{table}": y for group in members}
+            settings = {key: value for key, value in figure.items() if key != "table"}
+            entries.append({title: settings | {"y": sources}})
+    return {"plots": entries}
+
+
+def main() -> None:
+    groups = read_groups(PARAMS)
+    project = zntrack.Project()
+    for group, sections in groups.items():
+        with project.group(group):
+            add_group(sections)
+    project.build()
+    written = yaml.safe_dump(plots(groups, yaml.safe_load(FIGURES.read_text())), sort_keys=False, width=120)
+    PLOTS.write_text(f"# Written by main.py from plots/figures.yaml and the groups of params.yaml.\n{written}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""CorrelationAnalysis: how the collective variables, the selection method and the losses relate."""
+
+from pathlib import Path
+
+import pandas as pd
+import plotly.graph_objects as go
+import zntrack
+
+from collective_variables import figures, statistics
+from nodes import files
+from nodes.compute_ntk import ComputeNTK
+from nodes.train_model import TrainModel
+
+KEYS = ["parametrisation", "method", "member", "n_points"]
+
+
+class CorrelationAnalysis(zntrack.Node):
+    """Join spectra and losses into one table of runs and compute its statistics (`collective_variables.statistics`).
+
+    n_bands: bands of sizes in the summary where each run has a size of its own.
+    n_resamples: of the bootstrap over runs that gives the intervals of correlations.
+    confidence: of all intervals. degree: of the polynomial in ln n that is regressed out "given size".
+    seed: of the bootstrap.
+    """
+
+    kernels: ComputeNTK = zntrack.deps()
+    networks: TrainModel = zntrack.deps()
+
+    n_bands: int = zntrack.params(8)
+    n_resamples: int = zntrack.params(1000)
+    confidence: float = zntrack.params(0.95)
+    degree: int = zntrack.params(3)
+    seed: int = zntrack.params(0)
+
+    code: tuple = zntrack.deps_path(
+        (
+            "nodes/correlation_analysis.py",
+            "nodes/compute_ntk.py",
+            "nodes/train_model.py",
+            "nodes/files.py",
+            "collective_variables/checks.py",
+            "collective_variables/figures.py",
+            "collective_variables/statistics.py",
+        )
+    )
+    runs_path: Path = zntrack.outs_path(zntrack.nwd / "runs.csv")
+    summary_path: Path = zntrack.outs_path(zntrack.nwd / "summary.csv")
+    differences_path: Path = zntrack.outs_path(zntrack.nwd / "differences.csv")
+    correlations_path: Path = zntrack.outs_path(zntrack.nwd / "correlations.csv")
+    metrics: dict = zntrack.metrics()
+
+    def run(self) -> None:
+        group = self.nwd.parent.name
+        runs = self.kernels.collective_variables.merge(self.networks.losses, on=KEYS, validate="one_to_one")
+        runs.insert(0, "group", group)
+        files.write_table(self.runs_path, runs)
+        summary = statistics.summary(runs, n_bands=self.n_bands)
+        differences = statistics.paired_differences(runs, confidence=self.confidence)
+        correlations = statistics.correlations(
+            runs, n_resamples=self.n_resamples, confidence=self.confidence, degree=self.degree, seed=self.seed
+        )
+        files.write_table(self.summary_path, summary)
+        files.write_table(self.differences_path, differences)
+        files.write_table(self.correlations_path, correlations)
+        self.metrics = statistics.headline(runs, differences, correlations)
+
+    @property
+    def runs(self) -> pd.DataFrame:
+        """One row per trained network: its collective variables before training and its losses."""
+        return files.read_table(self, self.runs_path)
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """Mean and standard error per parametrisation, method and subset size (or band of sizes)."""
+        return files.read_table(self, self.summary_path)
+
+    @property
+    def differences(self) -> pd.DataFrame:
+        """Paired differences between each method and random selection; no rows where there is no other method."""
+        return files.read_table(self, self.differences_path)
+
+    @property
+    def correlations(self) -> pd.DataFrame:
+        """Correlation matrices in long form, plain and given the subset size."""
+        return files.read_table(self, self.correlations_path)
+
+    @property
+    def figures(self) -> dict[str, go.Figure]:
+        """The figures of P1 that this group's runs give, as Plotly figures."""
+        return figures.of_experiment(self.runs, self.summary, self.correlations)

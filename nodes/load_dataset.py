@@ -1,0 +1,52 @@
+"""LoadDataset: one of the problems of P1's Table 1, split and scaled."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import zntrack
+
+from collective_variables.datasets import Dataset, load
+from nodes import files
+
+
+class LoadDataset(zntrack.Node):
+    """Load, split and scale a problem (`collective_variables.datasets.load` says how).
+
+    problem: fuel, mnist, concrete or gait.
+    n_available: rows drawn at random before the split, test points included; null for all.
+    n_test: test points; null for Table 1's.
+    seed: of the draw and the split.
+    scaling: "train" takes mean and standard deviation from the training pool, "all" from every row, test included.
+    """
+
+    problem: str = zntrack.params()
+    n_available: int | None = zntrack.params(None)
+    n_test: int | None = zntrack.params(None)
+    seed: int = zntrack.params(0)
+    scaling: str = zntrack.params("train")
+
+    code: tuple = zntrack.deps_path(
+        (
+            "nodes/load_dataset.py",
+            "nodes/files.py",
+            "collective_variables/checks.py",
+            "collective_variables/datasets.py",
+            "data/auto-mpg.csv",
+            "data/mnist_10k.npz",
+        )
+    )
+    dataset_path: Path = zntrack.outs_path(zntrack.nwd / "dataset.npz")
+
+    def run(self) -> None:
+        dataset = load(
+            self.problem, n_available=self.n_available, n_test=self.n_test, seed=self.seed, scaling=self.scaling
+        )
+        print(f"{self.name}: {len(dataset.inputs)} points in the pool, {len(dataset.test_inputs)} test points")
+        files.write_arrays(self.dataset_path, **asdict(dataset))
+
+    @property
+    def dataset(self) -> Dataset:
+        """Pool and test points."""
+        arrays = files.read_arrays(self, self.dataset_path)
+        texts = {name: str(arrays.pop(name)) for name in ("task", "name")}
+        return Dataset(**arrays, **texts)
