@@ -1,5 +1,7 @@
 """Kernels and spectra of every member's subsets, before training."""
 
+import itertools
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -13,41 +15,47 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from collective_variables import checks, ensembles, networks, ntk, spectrum
 
 
+Spectra = list[list[spectrum.Spectrum]]
+
+
 def measure(
     network: networks.Network,
     pool: Float[np.ndarray, "n_pool ..."],
     keys: PRNGKeyArray,
-    indices: Int[np.ndarray, "n_members n_selected"],
+    subsets: Sequence[Int[np.ndarray, "n_members n_selected"]],
     n_points: Int[np.ndarray, "n_members n_sizes"],
     /,
     *,
     progress: str = "",
-) -> list[list[spectrum.Spectrum]]:
-    """For each member the spectra of the NTK on the first n points of its row of `indices`, for each n in `n_points`.
+) -> list[Spectra]:
+    """For each array of `subsets` and each member the spectra of the NTK on its first n indices, n in `n_points`.
 
-    Member m's network is `networks.initialise` with keys[m]. Its kernel is computed once, on its largest subset, and
-    the smaller, nested ones are leading blocks of it. Raises ValueError for a pool that is not finite.
+    Member m's network is `networks.initialise` with keys[m], whatever the subset. Its kernel is computed once, on its
+    largest subset, and the smaller, nested ones are leading blocks of it. Raises ValueError for a pool that is not finite.
     """
     checks.finite("pool", pool)
     function = ensembles.over_members(partial(_kernel, network))
     pool = jnp.asarray(pool)
-    widths = [ensembles.bucket(int(n.max()), indices.shape[1]) for n in n_points]
-    with ensembles.Progress(progress, len(indices), "kernels") as bar:
+    with ensembles.Progress(progress, len(subsets) * len(n_points), "kernels") as bar:
 
-        def run(member: int) -> list[spectrum.Spectrum]:
-            rows = indices[member : member + 1, : widths[member]]
+        def run(task: tuple[int, int]) -> list[spectrum.Spectrum]:
+            subset, member = task
+            width = ensembles.bucket(int(n_points[member].max()), subsets[subset].shape[1])
+            rows = subsets[subset][member : member + 1, :width]
             kernel = np.asarray(function(pool, keys[member : member + 1], rows))[0]
             bar.advance()
             return spectrum.leading(kernel, n_points[member])
 
-        return ensembles.run_in_threads(run, range(len(indices)))
+        tasks = list(itertools.product(range(len(subsets)), range(len(n_points))))
+        spectra = ensembles.run_in_threads(run, tasks)
+    return [spectra[start : start + len(n_points)] for start in range(0, len(spectra), len(n_points))]
 
 
 def _kernel(network: nn.Module, pool: Array, key: PRNGKeyArray, rows: Int[Array, " width"]) -> Array:
     return ntk.empirical_ntk(network.apply, networks.initialise(network, key, pool), pool[rows])
 
 
-def table(spectra: list[list[spectrum.Spectrum]], n_points: Int[np.ndarray, "n_members n_sizes"], /) -> pd.DataFrame:
+def table(spectra: Spectra, n_points: Int[np.ndarray, "n_members n_sizes"], /) -> pd.DataFrame:
     """One row per member and subset size: member, n_points and its collective variables."""
     return pd.DataFrame(
         {"member": member, "n_points": int(n), **spectrum.collective_variables(one.eigenvalues)}
@@ -64,14 +72,14 @@ class RoundOff(NamedTuple):
     worst_relative: float
 
 
-def round_off(spectra: list[list[spectrum.Spectrum]], /) -> RoundOff:
+def round_off(spectra: Spectra, /) -> RoundOff:
     """Count the eigenvalues that were negative and set to 0."""
     flat = [one for row in spectra for one in row]
     worst = min((one.most_negative / one.eigenvalues[-1] for one in flat if one.eigenvalues[-1] > 0), default=0.0)
     return RoundOff(sum(len(one.eigenvalues) for one in flat), sum(one.n_negative for one in flat), worst)
 
 
-def padded(spectra: list[list[spectrum.Spectrum]], /) -> Float[np.ndarray, "n_members n_sizes n_largest"]:
+def padded(spectra: Spectra, /) -> Float[np.ndarray, "n_members n_sizes n_largest"]:
     """All eigenvalues, ascending, in one array; NaN behind the n_points that a kernel has."""
     n_largest = max(len(one.eigenvalues) for row in spectra for one in row)
     array = np.full((len(spectra), len(spectra[0]), n_largest), np.nan)

@@ -36,13 +36,14 @@ def summary(runs: pd.DataFrame, variables: Sequence[str] = VARIABLES, *, n_bands
 
     One row per group, parametrisation, method and size: n_members and n_diverged; `v` the mean,
     `v_standard_deviation` σ (n - 1 degrees of freedom), `v_standard_error` σ/√n, `v_lower` and `v_upper` mean ∓ σ/√n.
-    An ensemble with more than `n_bands` distinct sizes (Experiment 1 draws one per run) is cut into bands of
-    neighbouring sizes of about equal count: `n_points` is the mean size in a band, `n_points_low` and `n_points_high`
-    are its ends.
+    An ensemble with more than `n_bands` distinct sizes, and more than each member has (Experiment 1 draws one per run),
+    is cut into bands of neighbouring sizes of about equal count: `n_points` is the mean size in a band, `n_points_low`
+    and `n_points_high` are its ends.
     """
     n_bands = checks.integer("n_bands", n_bands, minimum=1)
     runs = _checked(runs, variables)
-    runs["band"] = runs.groupby(ENSEMBLE)["n_points"].transform(_bands, n_bands)
+    n_shared = runs.groupby([*ENSEMBLE, "member"])["n_points"].nunique().max()
+    runs["band"] = runs.groupby(ENSEMBLE)["n_points"].transform(_bands, max(n_bands, n_shared))
     table = runs.groupby([*ENSEMBLE, "band"]).agg(
         n_points=("n_points", "mean"),
         n_points_low=("n_points", "min"),
@@ -265,11 +266,11 @@ def _checked(runs: pd.DataFrame, variables: Sequence[str]) -> pd.DataFrame:
 
 
 def headline(runs: pd.DataFrame, differences: pd.DataFrame, correlations: pd.DataFrame) -> dict:
-    """The few numbers of a group that fit into a line of a table: number of runs and of diverged ones, and
+    """The few numbers of a group that fit into a line of a table: n_runs, n_diverged and the following.
 
-    for each other method the mean over sizes of its relative differences to random selection, and of its win rate in
-    minimum test loss; with one method for each parametrisation Pearson's r of the minimum test loss with entropy and
-    trace, plain and given the subset size.
+    For each method other than the reference: the mean over sizes of its relative differences in losses, entropy and
+    trace, and of its win rate in minimum test loss. With one method, for each parametrisation: Pearson's r of the
+    minimum test loss with entropy and with trace, plain and given the subset size.
     """
     counts = {"n_runs": len(runs), "n_diverged": int(runs["diverged"].sum())}
     if len(differences):
@@ -285,8 +286,7 @@ def _advantage(differences: pd.DataFrame) -> dict[str, float]:
 
 
 def _relations(correlations: pd.DataFrame) -> dict[str, float]:
-    wanted = correlations[
-        correlations["x_variable"].isin(["entropy", "trace"]) & correlations["kind"].isin(["pearson", "pearson given size"])
-    ]
+    kinds = correlations["kind"].isin(["pearson", "pearson given size"])
+    wanted = correlations[correlations["x_variable"].isin(["entropy", "trace"]) & kinds]
     names = wanted["x_variable"] + wanted["kind"].str.removeprefix("pearson").str.replace(" ", "_")
     return dict(zip(names, wanted["coefficient"].astype(float)))

@@ -177,7 +177,9 @@ class Runs(NamedTuple):
     n_points: Int[np.ndarray, " n_runs"]
 
 
-def runs(indices: Int[np.ndarray, "n_members n_selected"], n_points: Int[np.ndarray, "n_members n_sizes"], /, *, seed: int) -> Runs:
+def runs(
+    indices: Int[np.ndarray, "n_members n_selected"], n_points: Int[np.ndarray, "n_members n_sizes"], /, *, seed: int
+) -> Runs:
     """One run for every member and each of its subset sizes, sizes running fastest.
 
     A member starts from the same network at every size and with every selection method.
@@ -192,34 +194,37 @@ def train_ensemble(
     network: networks.Network,
     pool: Points,
     test: Points,
-    runs: Runs,
+    ensembles_of_runs: Sequence[Runs],
     /,
     *,
     schedule: Schedule,
     progress: str = "",
-) -> Curves:
-    """Train one network per run and return the curves as (n_runs, n_evaluations) arrays.
+) -> list[Curves]:
+    """Train one network per run; for each of `ensembles_of_runs` the curves as (n_runs, n_evaluations) arrays.
 
-    Every run starts from `networks.initialise` with its own key. Runs of like size share a compilation. A run whose loss
-    diverges ends with NaN or infinity in its curves and stops no other run.
+    Every run starts from `networks.initialise` with its own key. Runs of like size share a compilation, whichever
+    ensemble they belong to. A run whose loss diverges ends with NaN or infinity in its curves and stops no other run.
     """
     networks.check_fit(network, pool.inputs, pool.targets)
     checks.finite("inputs", np.asarray(pool.inputs))
     checks.finite("targets", np.asarray(pool.targets))
     pool, test = jax.tree.map(jnp.asarray, (pool, test))
-    size = ensembles.chunk_size(networks.n_parameters(network, pool.inputs))
+    runs = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *ensembles_of_runs)
     function = ensembles.over_members(partial(_train_run, network, schedule))
     with ensembles.Progress(progress, len(runs.n_points), "networks") as bar:
 
         def run(task: tuple[int, list[int]]) -> Curves:
-            width, members = task
-            chosen = jax.tree.map(lambda leaf: leaf[np.array(members)], runs)
+            width, rows = task
+            chosen = jax.tree.map(lambda leaf: leaf[np.array(rows)], runs)
             curves = function((pool, test), chosen._replace(indices=chosen.indices[:, :width]))
-            bar.advance(len(set(members)))
+            bar.advance(len(set(rows)))
             return jax.tree.map(np.asarray, curves)
 
-        tasks = _tasks(runs.n_points, runs.indices.shape[1], size)
-        return _gather(tasks, ensembles.run_in_threads(run, tasks), len(runs.n_points))
+        size = ensembles.chunk_size(networks.n_parameters(network, pool.inputs))
+        tasks = _tasks(np.asarray(runs.n_points), runs.indices.shape[1], size)
+        curves = _gather(tasks, ensembles.run_in_threads(run, tasks))
+    ends = np.cumsum([len(of.n_points) for of in ensembles_of_runs])[:-1]
+    return [Curves(*parts) for parts in zip(*(np.split(curve, ends) for curve in curves))]
 
 
 def _train_run(network: nn.Module, schedule: Schedule, shared: tuple[Points, Points], run: Runs) -> Curves:
@@ -229,7 +234,7 @@ def _train_run(network: nn.Module, schedule: Schedule, shared: tuple[Points, Poi
     return train(network, params, subset, test, schedule=schedule, key=run.batch_keys, n_points=run.n_points)
 
 
-def _tasks(n_points: Sequence[int], largest: int, size: int) -> list[tuple[int, list[int]]]:
+def _tasks(n_points: Int[np.ndarray, " n_runs"], largest: int, size: int) -> list[tuple[int, list[int]]]:
     """(padded size, runs) of every chunk, the largest first, so that no thread ends with a long one."""
     widths = np.array([ensembles.bucket(int(n), largest) for n in n_points])
     tasks = []
@@ -239,7 +244,7 @@ def _tasks(n_points: Sequence[int], largest: int, size: int) -> list[tuple[int, 
     return tasks
 
 
-def _gather(tasks: list[tuple[int, list[int]]], results: list[Curves], n_runs: int) -> Curves:
+def _gather(tasks: list[tuple[int, list[int]]], results: list[Curves]) -> Curves:
     """Put the rows of all chunks back into the order of the runs."""
     members = np.concatenate([task[1] for task in tasks])
     stacked = jax.tree.map(lambda *leaves: np.concatenate(leaves), *results)

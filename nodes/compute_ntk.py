@@ -52,18 +52,21 @@ class ComputeNTK(zntrack.Node):
         dataset, budget = self.data.dataset, files.read_values(self.members_path)
         n_points = np.array(files.read_values(self.n_points_path))
         keys = ensembles.member_keys(ensembles.key(budget["seed"], "initialisation"), budget["n_members"])
+        methods = [subset.method for subset in self.subsets]
+        subsets = [subset.subset.indices for subset in self.subsets]
         spectra = {}
         for parametrisation, model in network.read(self.architecture_path).items():
             networks.check_fit(model, dataset.inputs, dataset.targets)
-            for subset in self.subsets:
-                label = f"{parametrisation}/{subset.method}"
-                progress = f"{self.name}: kernels of {label}"
-                spectra[label] = measuring.measure(
-                    model, dataset.inputs, keys, subset.subset.indices, n_points, progress=progress
-                )
+            progress = f"{self.name}: kernels of {parametrisation} networks"
+            measured = measuring.measure(model, dataset.inputs, keys, subsets, n_points, progress=progress)
+            spectra |= {f"{parametrisation}/{method}": of for method, of in zip(methods, measured)}
+        self._write(spectra, n_points)
+
+    def _write(self, spectra: dict[str, measuring.Spectra], n_points: np.ndarray) -> None:
         self.round_off = {label: measuring.round_off(of)._asdict() for label, of in spectra.items()}
         files.write_arrays(self.spectra_path, **{label: measuring.padded(of) for label, of in spectra.items()})
-        files.write_table(self.collective_variables_path, _table(spectra, n_points))
+        tables = {label: measuring.table(of, n_points) for label, of in spectra.items()}
+        files.write_table(self.collective_variables_path, files.labelled(tables))
 
     @property
     def spectra(self) -> files.Arrays:
@@ -74,7 +77,3 @@ class ComputeNTK(zntrack.Node):
     def collective_variables(self) -> pd.DataFrame:
         """One row per parametrisation, method, member and subset size."""
         return files.read_table(self, self.collective_variables_path)
-
-
-def _table(spectra: dict, n_points: np.ndarray) -> pd.DataFrame:
-    return files.labelled({label: measuring.table(of, n_points) for label, of in spectra.items()})

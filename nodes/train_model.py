@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import zntrack
 
-from collective_variables import ensembles, networks, training
+from collective_variables import training
 from nodes import files, network
 from nodes.load_dataset import LoadDataset
 from nodes.random_subset import RandomSubset
@@ -61,14 +61,12 @@ class TrainModel(zntrack.Node):
         pool = training.Points(dataset.inputs, dataset.targets)
         test = training.Points(dataset.test_inputs, dataset.test_targets)
         n_points = np.array(files.read_values(self.n_points_path))
+        runs = [training.runs(subset.subset.indices, n_points, seed=budget["seed"]) for subset in self.subsets]
         curves = {}
         for parametrisation, model in network.read(self.architecture_path).items():
-            networks.check_fit(model, dataset.inputs, dataset.targets)
-            for subset in self.subsets:
-                label = f"{parametrisation}/{subset.method}"
-                runs = training.runs(subset.subset.indices, n_points, seed=budget["seed"])
-                progress = f"{self.name}: networks on {label}"
-                curves[label] = training.train_ensemble(model, pool, test, runs, schedule=schedule, progress=progress)
+            progress = f"{self.name}: {parametrisation} networks"
+            trained = training.train_ensemble(model, pool, test, runs, schedule=schedule, progress=progress)
+            curves |= {f"{parametrisation}/{subset.method}": of for subset, of in zip(self.subsets, trained)}
         self._write(curves, n_points, schedule, dataset.task)
 
     def _write(self, curves: dict, n_points: np.ndarray, schedule: training.Schedule, task: str) -> None:

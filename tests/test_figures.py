@@ -1,13 +1,22 @@
+import csv
+import io
+from pathlib import Path
+from xml.etree import ElementTree
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
+import vl_convert
+from dvc_render import VegaRenderer
 
 from collective_variables import figures, statistics
 from collective_variables.statistics import COLLECTIVE_VARIABLES, CORRELATED, VARIABLES
 
 GROUPS, PARAMETRISATIONS = ("mnist", "fuel"), ("lecun", "ntk")
 ROUND_OFF = dict(rtol=1e-12, atol=0)
+TEMPLATES = Path(__file__).parents[1] / ".dvc" / "plots"
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def runs(methods=("random", "rnd"), n_members=4, sizes=(5, 10, 20)):
@@ -144,3 +153,72 @@ def test_wrong_arguments_are_errors_that_name_them():
     correlations = statistics.correlations(table, ["trace", "entropy"], n_resamples=2)
     with pytest.raises(ValueError, match="kind must be one of pearson, .*: received 'kendall'"):
         figures.correlation_matrix(correlations, "kendall")
+
+
+# the templates of `dvc plots show`
+
+
+def drawn(template, tables, x, y, y_label="label of y"):
+    """The SVG that `dvc plots` draws of a table per revision: DVC reads csv files and leaves every value a text."""
+    rows = [row | {"rev": rev} for rev, table in tables.items() for row in read(table)]
+    labels = {"title": "title", "x_label": "label of x", "y_label": y_label}
+    renderer = VegaRenderer(rows, "plot", template=template, template_dir=TEMPLATES, x=x, y=y, **labels)
+    return ElementTree.fromstring(vl_convert.vegalite_to_svg(renderer.get_filled_template()))
+
+
+def read(table):
+    return list(csv.DictReader(io.StringIO(table.to_csv(index=False))))
+
+
+def having(element, name):
+    """What the marks or groups of this class inside `element` consist of: for "cell" the panels, row by row."""
+    return [part for mark in element.iter() if name in mark.get("class", "").split() for part in mark]
+
+
+def words(elements):
+    return [text.text for element in elements for text in element.iter(f"{SVG}text")]
+
+
+def incomplete(table):
+    """Two groups in an order that is not the alphabet's, of which the first has one parametrisation only."""
+    return table[(table["group"] == "fuel") | (table["parametrisation"] == "ntk")]
+
+
+@pytest.mark.parametrize("kind", ["pearson", "pearson given size"])
+def test_the_matrix_template_writes_the_coefficients_of_each_panel_under_its_own_group_and_parametrisation(kind):
+    table = statistics.correlations(runs(n_members=9), ["n_points", "trace", "entropy"], n_resamples=2)
+    table = incomplete(table[::-1])
+    svg = drawn("correlation-matrix", {"workspace": table}, "x_variable", "coefficient", kind.capitalize())
+    columns, rows = words(having(svg, "column_header")), words(having(svg, "row_header"))
+    assert (columns, rows) == (["fuel", "mnist"], ["LeCun", "NTK"])
+    places = [(group, name) for name in PARAMETRISATIONS for group in columns]
+    for panel, place in zip(having(svg, "cell"), places, strict=True):
+        values = part(table, *place).query(f"kind == '{kind}'")["coefficient"].dropna()
+        cells = [text.replace("\N{MINUS SIGN}", "-") for text in words(having(panel, "mark-text")) if "." in text]
+        assert cells == [f"{value:.2f}" for value in values] and (cells == []) == (place == ("mnist", "lecun"))
+
+
+def test_the_comparison_template_draws_a_line_per_method_and_revision_and_a_point_per_size():
+    summary = incomplete(statistics.summary(runs()))
+    for tables in ({"workspace": summary}, {"workspace": summary, "HEAD": summary}):
+        svg = drawn("comparison", tables, "n_points", "trace")
+        n_lines = [len(having(panel, "mark-line")) for panel in having(svg, "cell")]
+        n_markers = [len(having(panel, "mark-symbol")) for panel in having(svg, "cell")]
+        assert n_lines == [2 * len(tables), 0, 2 * len(tables), 2 * len(tables)]
+        assert n_markers == [6 * len(tables), 0, 6 * len(tables), 6 * len(tables)]
+        assert {"Random", "RND", *tables, "label of x", "label of y", "title"} <= set(words([svg]))
+
+
+@pytest.mark.parametrize("template", ["scatter-by-test-loss", "scatter-by-n-points"])
+def test_the_scatter_templates_draw_every_run_that_did_not_diverge(template):
+    table = runs()
+    table.loc[table["group"] == "fuel", "diverged"] = [True, *[False] * 47]
+    svg = drawn(template, {"workspace": incomplete(table)}, "entropy", "trace")
+    assert words(having(svg, "column_header")) == ["mnist", "fuel"]
+    assert [len(having(panel, "mark-symbol")) for panel in having(svg, "cell")] == [0, 23, 24, 24]
+
+
+def test_the_templates_and_the_figures_share_the_palette():
+    comparison, matrix = ((TEMPLATES / f"{name}.json").read_text() for name in ("comparison", "correlation-matrix"))
+    assert all(colour in comparison for colour in figures.PALETTE)
+    assert all(colour in matrix for _, colour in figures.DIVERGING)

@@ -221,6 +221,16 @@ def test_a_weighted_resample_gives_the_statistics_of_the_repeated_rows():
     np.testing.assert_allclose(weighted, repeated, rtol=1e-7, atol=1e-9)
 
 
+def test_the_interval_holds_the_percentiles_of_the_coefficients_of_resampled_runs():
+    runs, n_resamples = sized(30, 0.5), 100
+    counts = np.random.default_rng(3).multinomial(30, np.full(30, 1 / 30), size=n_resamples)
+    resamples = [runs.loc[np.repeat(runs.index, count), ["a", "b"]] for count in counts]
+    result = correlations(runs, ["a", "b"], n_resamples=n_resamples, confidence=0.8, seed=3)
+    for kind, function in (("pearson", stats.pearsonr), ("spearman", stats.spearmanr)):
+        expected = np.quantile([function(resample["a"], resample["b"])[0] for resample in resamples], [0.1, 0.9])
+        np.testing.assert_allclose(entry(result, kind)[["lower", "upper"]].astype(float), expected, **TOLERANCE)
+
+
 def test_variables_that_share_only_the_size_correlate_but_not_given_the_size():
     result = correlations(sized(400, 0.0), ["a", "b"], n_resamples=300)
     assert entry(result, "pearson")["upper"] < -0.9 and entry(result, "spearman")["upper"] < -0.9
@@ -243,9 +253,9 @@ def test_the_bootstrap_interval_covers_the_correlation_of_a_bivariate_normal():
     runs = table(np.tile(np.arange(5, 5 + n_runs), n_replicates), group=groups, a=a.ravel(), b=b.ravel())
     result = correlations(runs, ["a", "b"], n_resamples=200)
     part = result.query("x_variable == 'a' and y_variable == 'b'").set_index("kind")
-    # Four standard deviations of a binomial fraction, and 0.03 for what a percentile interval is known to lack: an
-    # error of order 1/n_runs, n_runs - 4 in place of n_runs degrees of freedom, and 200 resamples (a 1/201 each end).
-    tolerance = 4 * np.sqrt(0.95 * 0.05 / n_replicates) + 0.03
+    # Four standard deviations of a binomial fraction, and 0.02 for what a percentile interval is known to lack: an
+    # error of order 1/n_runs = 0.01, and about 1/201 at each end because there are 200 resamples.
+    tolerance = 4 * np.sqrt(0.95 * 0.05 / n_replicates) + 0.02
     targets = {"pearson": rho, "spearman": 6 / np.pi * np.arcsin(rho / 2), "pearson given size": rho}
     for kind, target in targets.items():
         covered = ((part.loc[kind, "lower"] <= target) & (target <= part.loc[kind, "upper"])).mean()
@@ -268,6 +278,14 @@ def test_the_size_has_no_correlation_given_the_size():
     result = correlations(sized(60, 0.3), ["n_points", "a", "b"], n_resamples=20)
     for kind in ("pearson given size", "spearman given size"):
         assert matrix(result, kind)["n_points"].isna().all() and matrix(result, kind).notna().sum(axis=None) == 4
+
+
+@pytest.mark.parametrize("seed", range(4))  # the sign of a round-off is luck
+def test_a_function_of_the_size_alone_has_no_correlation_given_the_size_rather_than_one_of_round_off(seed):
+    runs = sized(60, 0.3, seed)
+    powers = {f"power {k}": np.log(runs["n_points"]) ** k for k in (1, 2, 3)}
+    result = matrix(correlations(runs.assign(**powers), ["a", *powers], n_resamples=20), "pearson given size")
+    assert result[list(powers)].isna().all(axis=None) and result.loc["a", "a"] == 1
 
 
 def test_constant_variables_are_nan_and_those_without_values_are_left_out():
@@ -293,7 +311,7 @@ def test_given_size_is_undefined_when_the_polynomial_leaves_too_few_degrees_of_f
 
 
 def test_fewer_distinct_sizes_than_coefficients_of_the_polynomial_are_no_obstacle():
-    runs = sized(60, 0.5).assign(n_points=np.repeat([10, 20], 30))
+    runs = sized(60, 0.5).assign(n_points=np.repeat([10, 20, 50], 20))
     means = runs.groupby("n_points")[["a", "b"]].transform("mean")
     expected = stats.pearsonr(runs["a"] - means["a"], runs["b"] - means["b"])[0]
     result = entry(correlations(runs, ["a", "b"], n_resamples=20), "pearson given size")
