@@ -1,0 +1,42 @@
+# Every command a person needs. `make help` lists them.
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+ENVIRONMENT := .venv/installed
+
+.PHONY: help setup repro all test bench bench-rnd pictures requirements
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "make %-14s %s\n", $$1, $$2}'
+
+setup: $(ENVIRONMENT)  ## make the environment in .venv, with the exact versions of requirements.txt
+
+# --no-deps: the file is the whole set, and neural-tangents would otherwise bring TensorFlow.
+$(ENVIRONMENT): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; this is " + sys.version)'
+	$(PYTHON) -m venv --clear .venv
+	python -m pip install --quiet --no-deps --disable-pip-version-check --requirement requirements.txt
+	touch $@
+
+repro: $(ENVIRONMENT)  ## run the stages of the problems whose data is embedded (Fuel and MNIST, both experiments)
+	dvc repro --glob 'fuel*' 'mnist*'
+
+all: $(ENVIRONMENT)  ## run every stage; downloads Concrete and Gait
+	dvc repro
+
+test: $(ENVIRONMENT)  ## run all tests
+	python -m pytest
+
+bench: $(ENVIRONMENT)  ## time RND, the tests and the whole graph in a fresh clone, each against its limit (20 minutes)
+	python benchmarks/bench.py
+
+bench-rnd: $(ENVIRONMENT)  ## time RND on Fuel alone
+	python benchmarks/bench.py rnd
+
+pictures: $(ENVIRONMENT)  ## draw the README's pictures and tables from the stages' results
+	python benchmarks/pictures.py
+
+requirements:  ## write requirements.txt anew from pyproject.toml (needs uv)
+	uv pip compile pyproject.toml --extra test --python-version 3.11 --universal --fork-strategy fewest --no-header --no-annotate --quiet --output-file requirements.txt
+	sed -i "/'never'/d; /python_full_version >= '3.14'/d; s/ ; python_full_version < '3.14'//" requirements.txt

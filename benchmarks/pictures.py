@@ -1,0 +1,115 @@
+"""Draw the README's pictures and write its tables, from the results of the stages: reference/*.png and results.md.
+
+Run after `make all`; needs nothing but the workspace.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import vl_convert
+import yaml
+import zntrack
+
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = ROOT / "reference"
+PICTURES = {
+    "figure-2": "Figures 2 and 6: trace against entropy, by minimum test loss",
+    "figure-2-trace": "Figures 2 and 6: minimum test loss against trace",
+    "figure-3": "Figures 3 and 7: Pearson correlation",
+    "figure-3-given-size": "Figures 3 and 7 given the size: Pearson correlation",
+    "figure-4": "Figure 4: minimum test loss",
+    "figure-4-final": "Figure 4: final test loss",
+    "figure-5-entropy": "Figure 5: entropy",
+    "figure-5-trace": "Figure 5: trace",
+}
+# Tovey et al. 2023, Table 2: runs, maximum accuracy in percent, minimum test loss.
+PAPER = {"fuel-dense": (7075, None, 0.051), "mnist-dense": (5480, 95.0, 0.015), "mnist-conv": (3082, 99.0, 0.008)}
+PARAMETRISATIONS = {"lecun": "LeCun", "ntk": "NTK"}
+
+
+def draw(title: str, path: Path) -> None:
+    """Render one plot of `dvc plots show` to PNG."""
+    command = ["dvc", "plots", "show", "--show-vega", f"plots/dvc.yaml::{title}"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    path.write_bytes(vl_convert.vegalite_to_png(json.loads(shown.splitlines()[-1]), vl_version="5.20", scale=1.3))
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows])
+
+
+def against_the_paper(analyses: dict) -> str:
+    rows = []
+    for group, (n_runs, accuracy, loss) in PAPER.items():
+        for parametrisation, runs in analyses[group].runs.groupby("parametrisation"):
+            best = runs[~runs["diverged"]]
+            ours = "–" if accuracy is None else f"{100 * best['max_test_accuracy'].max():.1f} %"
+            largest = f"{len(runs)} (≤ {runs['n_points'].max()} points)"
+            papers = "–" if accuracy is None else f"{accuracy:.0f} %"
+            label = f"{group}, {PARAMETRISATIONS[parametrisation]}"
+            rows.append([label, f"{n_runs}", largest, papers, ours, f"{loss:.3f}", f"{best['min_test_loss'].min():.3f}"])
+    header = ["network", "runs, paper", "runs, ours", "max accuracy, paper", "ours", "min test loss, paper", "ours"]
+    return table(header, rows)
+
+
+def selection(analyses: dict) -> str:
+    rows = []
+    for group, analysis in analyses.items():
+        summary = analysis.summary.set_index(["method", "n_points"])
+        differences = analysis.differences.set_index(["n_points", "variable"])
+        for n in sorted(analysis.summary["n_points"].unique()):
+            of_n = [group, f"{n:.0f}"]
+            for variable, digits in (("min_test_loss", 3), ("entropy", 2), ("trace", 1)):
+                mean, error = variable, f"{variable}_standard_error"
+                of_n += [
+                    f"{summary.loc[(method, n), mean]:.{digits}f} ± {summary.loc[(method, n), error]:.{digits}f}"
+                    for method in ("random", "rnd")
+                ]
+            loss = differences.loc[(n, "min_test_loss")]
+            verdict = "lower" if loss["upper"] < 0 else "higher" if loss["lower"] > 0 else "undecided"
+            rows.append([*of_n, f"{loss['lower']:+.3f} … {loss['upper']:+.3f}", verdict])
+    header = ["problem", "n", "min test loss, random", "RND", "S, random", "RND", "Tr, random", "RND"]
+    return table([*header, "95 % interval of the paired difference", "RND's loss is"], rows)
+
+
+def correlations(analyses: dict) -> str:
+    rows = []
+    for group, analysis in analyses.items():
+        found = analysis.correlations.set_index(["parametrisation", "kind", "x_variable", "y_variable"])
+        for parametrisation in analysis.runs["parametrisation"].unique():
+            row = [f"{group}, {PARAMETRISATIONS[parametrisation]}"]
+            for variable in ("entropy", "trace"):
+                for kind in ("pearson", "pearson given size"):
+                    one = found.loc[(parametrisation, kind, variable, "min_test_loss")]
+                    row.append(f"{one['coefficient']:+.2f} [{one['lower']:+.2f}, {one['upper']:+.2f}]")
+            rows.append(row)
+    header = ["network", "S", "S, given the size", "Tr", "Tr, given the size"]
+    return table(header, rows)
+
+
+def main() -> None:
+    with (ROOT / "params.yaml").open() as file:
+        ensembles = {name.removesuffix("_Ensemble"): values for name, values in yaml.safe_load(file).items() if name.endswith("_Ensemble")}
+    analyses = {group: zntrack.from_rev(f"{group}_CorrelationAnalysis") for group in ensembles}
+    ranged = {group for group, values in ensembles.items() if isinstance(values["n_points"], dict)}
+    first = {group: analysis for group, analysis in analyses.items() if group in ranged}
+    second = {group: analysis for group, analysis in analyses.items() if group not in ranged}
+    REFERENCE.mkdir(exist_ok=True)
+    parts = {
+        "Experiment 1 beside Table 2 of the paper": against_the_paper(first),
+        "Pearson's r with the minimum test loss, before and after a cubic in ln n is regressed out": correlations(first),
+        "Experiment 2, RND against random": selection(second),
+    }
+    text = "\n\n".join(f"### {title}\n\n{content}" for title, content in parts.items())
+    (REFERENCE / "results.md").write_text(text + "\n")
+    pd.concat([a.summary for a in analyses.values()]).to_csv(REFERENCE / "summary.csv", index=False, float_format="%.6g")
+    for name, title in PICTURES.items():
+        draw(title, REFERENCE / f"{name}.png")
+    print(text, file=sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

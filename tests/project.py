@@ -1,0 +1,104 @@
+"""A copy of this project in a folder of its own, at parameters so small that every stage is done in seconds."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from dvc.repo import Repo
+
+ROOT = Path(__file__).resolve().parents[1]
+EMBEDDED = ("fuel", "fuel-dense", "mnist", "mnist-conv", "mnist-dense")
+TINY = {
+    "LoadDataset": {},
+    "Network": {"layers": ["dense 4", "dense {n_outputs}"]},
+    "Ensemble": {"n_members": 3, "n_points": [4, 8]},
+    "RNDSelect": {"n_epochs": 2},
+    "TrainModel": {"n_epochs": 4, "evaluate_every": 2},
+    "CorrelationAnalysis": {"n_resamples": 20},
+}
+TINY_CONVOLUTION = ["conv 2 3x3 stride 3", "avgpool 2x2", "dense 10"]
+TINY_RANGE = {"Ensemble": {"n_members": 6, "n_points": {"low": 4, "high": 9, "distribution": "uniform"}}}
+
+
+def mirror() -> str | None:
+    """The folder or URL of the files that are not embedded, if this machine has one."""
+    beside = ROOT.parent / "shared" / "data" / "mirror"
+    return os.environ.get("COLLECTIVE_VARIABLES_DATA") or (str(beside) if beside.is_dir() else None)
+
+
+def environment() -> dict[str, str]:
+    """This process's, with the programs of its own Python first."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1", "COLLECTIVE_VARIABLES_DATA": mirror() or ""}
+
+
+class Project:
+    """A copy of this project that commands run in."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    @classmethod
+    def copy_to(cls, folder: Path) -> "Project":
+        listed = subprocess.run(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+        ).stdout.decode()
+        for name in listed.splitlines():
+            if (ROOT / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, folder / name)
+        project = cls(folder)
+        project.run("git", "init", "--quiet")
+        project.run("git", "config", "user.email", "test@example.org")
+        project.run("git", "config", "user.name", "Test")
+        project.commit()
+        return project
+
+    def run(self, *command: str, fails: bool = False) -> str:
+        """What a command printed; it must succeed, or fail if that is what is expected."""
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        assert (done.returncode != 0) == fails, f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}"
+        return done.stdout
+
+    def commit(self) -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--allow-empty", "--message", "State")
+
+    def params(self) -> dict[str, dict]:
+        return yaml.safe_load((self.folder / "params.yaml").read_text())
+
+    def write_params(self, params: dict[str, dict]) -> None:
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(params))
+
+    def shrink(self) -> None:
+        """Replace the parameters by tiny ones, the kinds of layers and of sizes kept."""
+        params = self.params()
+        for name, values in params.items():
+            group, stage = name.split("_")
+            tiny = TINY[stage]
+            if stage == "Ensemble" and isinstance(values["n_points"], dict):
+                tiny = TINY_RANGE[stage]
+            if stage == "Network":
+                n_outputs = values["layers"][-1].split()[1]
+                tiny = {"layers": [layer.format(n_outputs=n_outputs) for layer in tiny["layers"]]}
+                if values["layers"][0].startswith("conv"):
+                    tiny = {"layers": TINY_CONVOLUTION}
+            if stage == "LoadDataset" and values["problem"] == "mnist":
+                tiny = {"n_available": 60, "n_test": 20}
+            values.update(tiny)
+        self.write_params(params)
+
+    def stale(self) -> set[str]:
+        """The stages that `dvc status` says have changed themselves: code, parameters or files that they read."""
+        with Repo(self.folder) as repo:
+            return {name.split(":")[-1] for name in repo.status()}
+
+
+def stages_run(output: str) -> set[str]:
+    """The stages that a `dvc repro` or `dvc exp run` says it ran."""
+    return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}

@@ -1,0 +1,273 @@
+"""The graph as a person uses it: real `dvc` commands on a copy of the project at tiny parameters."""
+
+import ast
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import vl_convert
+import yaml
+import zntrack
+from project import EMBEDDED, ROOT, Project, mirror, stages_run
+
+from collective_variables import spectrum
+
+GROUPS = EMBEDDED if mirror() is None else ("concrete", "gait", *EMBEDDED)
+STAGES = ("LoadDataset", "Network", "Ensemble", "RandomSubset", "ComputeNTK", "TrainModel", "CorrelationAnalysis")
+DOWNSTREAM = ("ComputeNTK", "TrainModel", "CorrelationAnalysis")
+
+
+def stages_of(group):
+    return {f"{group}_{stage}" for stage in (*STAGES, *(() if "-" in group else ("RNDSelect",)))}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """The whole graph at tiny parameters, reproduced once and committed."""
+    project = Project.copy_to(tmp_path_factory.mktemp("project"))
+    project.shrink()
+    output = project.run("dvc", "repro", "--glob", *(f"{group}_*" for group in GROUPS))
+    assert stages_run(output) == set.union(*map(stages_of, GROUPS))
+    project.commit()
+    return project
+
+
+@pytest.fixture
+def copy(project, tmp_path):
+    """A copy of the reproduced project, outputs and cache included, for tests that change it."""
+    shutil.copytree(project.folder, tmp_path / "copy", symlinks=True)
+    return Project(tmp_path / "copy")
+
+
+@pytest.fixture
+def inside(project, monkeypatch):
+    """Run inside the project, as ZnTrack's loaders expect."""
+    monkeypatch.chdir(project.folder)
+
+
+def load(group, stage):
+    return zntrack.from_rev(f"{group}_{stage}")
+
+
+def test_a_second_repro_has_nothing_to_do(project):
+    assert stages_run(project.run("dvc", "repro", "--glob", *(f"{group}_*" for group in GROUPS))) == set()
+
+
+def test_the_committed_graph_is_the_one_that_main_writes(tmp_path):
+    copy = Project.copy_to(tmp_path)
+    copy.run("python", "main.py")
+    assert copy.run("git", "status", "--porcelain") == ""
+
+
+def test_the_committed_lock_belongs_to_the_committed_code_and_parameters(tmp_path):
+    copy = Project.copy_to(tmp_path)
+    assert stages_run(copy.run("dvc", "repro", "--allow-missing", "--dry")) == set()
+
+
+@pytest.mark.parametrize("group", [group for group in GROUPS if "-" not in group])
+def test_subsets_are_nested_rows_of_the_pool_without_repeats(inside, group):
+    n_pool = len(load(group, "LoadDataset").dataset.inputs)
+    for stage in ("RandomSubset", "RNDSelect"):
+        chosen = load(group, stage).subset
+        assert chosen.indices.shape == chosen.distances.shape == (3, 8)
+        assert all(len(set(row)) == 8 and 0 <= min(row) <= max(row) < n_pool for row in chosen.indices.tolist())
+        assert np.isnan(chosen.distances).all() if stage == "RandomSubset" else (chosen.distances > 0).all()
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_table_of_runs_agrees_with_spectra_and_curves(inside, group):
+    runs = load(group, "CorrelationAnalysis").runs
+    spectra, curves = load(group, "ComputeNTK").spectra, load(group, "TrainModel").curves
+    assert curves["epochs"].tolist() == [0, 2, 4]
+    for (parametrisation, method), part in runs.groupby(["parametrisation", "method"]):
+        label = f"{parametrisation}/{method}"
+        eigenvalues = spectra[label].reshape(-1, spectra[label].shape[-1])
+        assert len(part) == len(eigenvalues) == len(curves[f"{label}/test_loss"])
+        for i, row in enumerate(part.itertuples()):
+            values = eigenvalues[i][~np.isnan(eigenvalues[i])]
+            assert len(values) == row.n_points
+            assert np.isclose(row.entropy, spectrum.von_neumann_entropy(values), rtol=1e-12)
+            assert np.isclose(row.trace, values.sum(), rtol=1e-12)
+            assert np.isclose(row.min_test_loss, curves[f"{label}/test_loss"][i].min(), rtol=1e-6)
+            assert np.isclose(row.final_train_loss, curves[f"{label}/train_loss"][i][-1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_analysis_offers_its_figures_in_plotly_too(inside, group):
+    figures = load(group, "CorrelationAnalysis").figures
+    assert len(figures) == (6 if "-" in group else 4)
+    assert all(any(len(trace.x) for trace in figure.data) for figure in figures.values())
+
+
+def test_plots_show_draws_every_figure_of_the_paper(project):
+    project.run("dvc", "plots", "show", "--out", "page")
+    page = (project.folder / "page" / "index.html").read_text()
+    for figure, panels in yaml.safe_load((project.folder / "plots" / "dvc.yaml").read_text())["plots"][0].items():
+        assert figure in page and panels["y"]
+    titles = [title for entry in yaml.safe_load((ROOT / "plots" / "dvc.yaml").read_text())["plots"] for title in entry]
+    assert len(titles) == 10 and all(title in page for title in titles)
+    for title in titles:
+        spec = json.loads(project.run("dvc", "plots", "show", "--show-vega", f"plots/dvc.yaml::{title}").splitlines()[-1])
+        assert {row["group"] for row in spec["data"]["values"]} == {
+            group for group in GROUPS if ("-" in group) == ("2 and 6" in title or "3 and 7" in title)
+        }
+        drawn = vl_convert.vegalite_to_svg(spec, vl_version="5.20")
+        assert all(group in drawn for group in {row["group"] for row in spec["data"]["values"]})
+
+
+def test_metrics_are_a_short_table(project):
+    shown = json.loads(project.run("dvc", "metrics", "show", "--json", *(f"nodes/{g}/CorrelationAnalysis/metrics.json" for g in GROUPS)))
+    values = shown[""]["data"] if "" in shown else next(iter(shown.values()))["data"]
+    assert len(values) == len(GROUPS)
+    assert values["nodes/fuel/CorrelationAnalysis/metrics.json"]["data"]["rnd"].keys() == {
+        "min_test_loss", "final_test_loss", "entropy", "trace", "win_rate"
+    }
+
+
+def changed(value):
+    """Another value of the same kind."""
+    others = {"train": "all", "relu": "tanh", "SAME": "VALID", "mse": "cross-entropy", "adam": "sgd", "fuel": "gait"}
+    if isinstance(value, dict):
+        return value | {"low": changed(value["low"])}
+    if isinstance(value, list):
+        return [*value, value[0]]
+    if isinstance(value, str):
+        return others.get(value, "fuel")
+    return 1 if value is None else value + 1
+
+
+def test_a_changed_parameter_makes_its_own_stage_stale_and_no_other(copy):
+    params = copy.params()
+    for section, values in params.items():
+        if section.rpartition("_")[0] not in GROUPS:
+            continue
+        for name, value in values.items():
+            copy.write_params(params | {section: values | {name: changed(value)}})
+            assert copy.stale() & set.union(*map(stages_of, GROUPS)) == {section}, f"{section}.{name}"
+
+
+def local_imports(file):
+    """The project's own files that a Python file imports, itself included, through all of them."""
+    found, waiting = set(), [file]
+    while waiting:
+        current = waiting.pop()
+        if current in found:
+            continue
+        found.add(current)
+        for node in ast.walk(ast.parse((ROOT / current).read_text())):
+            if isinstance(node, ast.ImportFrom):
+                modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+                waiting += [path for module in modules if (ROOT / (path := module.replace(".", "/") + ".py")).is_file()]
+    return found
+
+
+def test_changed_code_makes_every_stage_that_calls_it_stale(copy):
+    code = {stage: local_imports(f"nodes/{snake(stage)}.py") for stage in (*STAGES, "RNDSelect")}
+    everything = set.union(*map(stages_of, GROUPS))
+    for file in sorted(set.union(*code.values())):
+        original = (copy.folder / file).read_text()
+        (copy.folder / file).write_text(original + "# changed\n")
+        expected = {name for name in everything if file in code[name.rpartition("_")[2]]}
+        assert copy.stale() & everything == expected, file
+        (copy.folder / file).write_text(original)
+
+
+def snake(stage):
+    return {"RNDSelect": "rnd_select", "ComputeNTK": "compute_ntk"}.get(stage) or "".join(
+        f"_{letter.lower()}" if letter.isupper() else letter for letter in stage
+    ).strip("_")
+
+
+@pytest.mark.parametrize(
+    ("setting", "stages"),
+    [
+        ("fuel_Network.layers=[dense 3,dense 1]", ("Network", "RNDSelect", *DOWNSTREAM)),
+        ("fuel_Ensemble.n_points=[4,6,8]", ("Ensemble", *DOWNSTREAM)),
+        ("fuel_Ensemble.n_points=[4,9]", ("Ensemble", "RandomSubset", "RNDSelect", *DOWNSTREAM)),
+        ("fuel_LoadDataset.seed=1", ("LoadDataset", "RandomSubset", "RNDSelect", *DOWNSTREAM)),
+        ("fuel_RNDSelect.n_epochs=3", ("RNDSelect", *DOWNSTREAM)),
+        ("fuel_TrainModel.learning_rate=0.02", ("TrainModel", "CorrelationAnalysis")),
+    ],
+)
+def test_exp_run_reruns_exactly_the_stages_that_depend_on_a_value(copy, setting, stages):
+    output = copy.run("dvc", "exp", "run", "--set-param", setting, "--glob", "fuel_*")
+    assert stages_run(output) == {f"fuel_{stage}" for stage in stages}
+
+
+def test_experiments_in_temporary_folders_and_queues_run_their_own_code_and_values(copy):
+    losses = "nodes/fuel/TrainModel/losses.csv"
+    before = (copy.folder / losses).read_text()
+    copy.run("dvc", "exp", "run", "--temp", "--name", "one", "--set-param", "fuel_TrainModel.n_epochs=6", "fuel_TrainModel")
+    queued = "fuel_Ensemble.seed=1,2"
+    copy.run("dvc", "exp", "run", "--queue", "--set-param", queued, "fuel_TrainModel")
+    (copy.folder / "nodes" / "train_model.py").write_text("raise SystemExit('the code of the workspace ran')\n")
+    copy.run("dvc", "exp", "run", "--run-all")
+    assert (copy.folder / losses).read_text() == before
+    listed = json.loads(copy.run("dvc", "exp", "show", "--json"))
+    experiments = [e["revs"][0]["data"] for rev in listed for e in rev["experiments"] or []]
+    params = [experiment["params"]["params.yaml"]["data"] for experiment in experiments]
+    found = {(values["fuel_TrainModel"]["n_epochs"], values["fuel_Ensemble"]["seed"]) for values in params}
+    assert found == {(6, 0), (4, 1), (4, 2)}
+    hashes = {experiment["outs"][losses]["hash"] for experiment in experiments}
+    assert len(hashes) == 3
+
+
+def test_a_new_problem_is_a_section_of_params_and_no_code(copy):
+    params = copy.params()
+    params |= {
+        "fuel-tanh_LoadDataset": {"problem": "fuel"},
+        "fuel-tanh_Network": {"layers": ["dense 3", "dense 1"], "activation": "tanh"},
+        "fuel-tanh_Ensemble": {"n_members": 2, "n_points": [3, 5]},
+        "fuel-tanh_RNDSelect": {"n_epochs": 2},
+        "fuel-tanh_TrainModel": {"n_epochs": 2},
+    }
+    copy.write_params(params)
+    copy.run("python", "main.py")
+    assert len(stages_run(copy.run("dvc", "repro", "--glob", "fuel-tanh_*"))) == 8
+    runs = pd.read_csv(copy.folder / "nodes/fuel-tanh/CorrelationAnalysis/runs.csv")
+    assert len(runs) == 2 * 2 * 2
+    assert "fuel-tanh" in (copy.folder / "plots" / "dvc.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("fuel_Network.layers=[dense 3,densse 1]", "received 'densse 1'"),
+        ("fuel_Network.layers=[dense 3,dense 2]", "as many outputs as the targets: 2 != 1"),
+        ("fuel_LoadDataset.problem=boston", "problem must be one of concrete, fuel, gait, mnist: received 'boston'"),
+        ("fuel_Ensemble.n_points=[4,500]", "n_selected must not exceed the pool: 500 > 272"),
+        ("fuel_Ensemble.n_points=[1,4]", "n_points must be at least 2: received 1"),
+        ("fuel_Ensemble.n_members=many", "n_members must be an integer: received 'many'"),
+        ("fuel_RNDSelect.learning_rate=1e-3", "learning_rate must be a number"),
+    ],
+)
+def test_a_wrong_value_is_one_clear_error_and_loses_nothing(copy, setting, message):
+    section, _, value = setting.partition("=")
+    stage, name = section.split(".")
+    params = copy.params()
+    params[stage][name] = yaml.safe_load(value)
+    copy.write_params(params)
+    before = {path: path.stat().st_mtime_ns for path in copy.folder.glob("nodes/mnist/**/*") if path.is_file()}
+    assert message in copy.run("dvc", "repro", "--glob", "fuel_*", fails=True)
+    assert before == {path: path.stat().st_mtime_ns for path in copy.folder.glob("nodes/mnist/**/*") if path.is_file()}
+
+
+def test_a_section_that_names_no_stage_is_refused(copy):
+    copy.write_params(copy.params() | {"fuel_RNDSelct": {}})
+    assert "received fuel_RNDSelct" in copy.run("python", "main.py", fails=True)
+
+
+def test_no_parameter_has_a_name_that_the_run_cache_ignores():
+    def names(value):
+        return set(value) | set().union(*map(names, value.values())) if isinstance(value, dict) else set()
+
+    assert not names(yaml.safe_load((ROOT / "params.yaml").read_text())) & {"size", "nfiles"}
+
+
+def test_the_library_imports_without_zntrack_dvc_and_plotting(tmp_path):
+    modules = [path.stem for path in (ROOT / "collective_variables").glob("[a-z]*.py") if path.stem != "figures"]
+    blocked = "import sys; sys.modules.update(dict.fromkeys(['zntrack', 'dvc', 'plotly', 'pooch', 'sklearn', 'yaml']))"
+    imports = "; ".join(f"import collective_variables.{module}" for module in modules)
+    Project(ROOT).run("python", "-c", f"{blocked}; {imports}")
