@@ -1,11 +1,11 @@
-"""Draw the README's pictures and write its tables, from the results of the stages: reference/*.png and results.md.
+"""Draw the README's pictures and write its tables, from what the stages left in the workspace (run `make all` first).
 
-Run after `make all`; needs nothing but the workspace.
+Pictures go to reference/*.png, all tables to reference/results.md and, the long one left out, between the two
+comments `results` of README.md.
 """
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -27,6 +27,7 @@ PICTURES = {
 }
 # Tovey et al. 2023, Table 2: runs, maximum accuracy in percent, minimum test loss.
 PAPER = {"fuel-dense": (7075, None, 0.051), "mnist-dense": (5480, 95.0, 0.015), "mnist-conv": (3082, 99.0, 0.008)}
+MEASURED = ("min_test_loss", "final_test_loss", "entropy", "trace")
 PARAMETRISATIONS = {"lecun": "LeCun", "ntk": "NTK"}
 
 
@@ -75,6 +76,19 @@ def selection(analyses: dict) -> str:
     return table([*header, "95 % interval of the paired difference", "RND's loss is"], rows)
 
 
+def verdicts(analyses: dict) -> str:
+    rows = []
+    for group, analysis in analyses.items():
+        of = {name: part for name, part in analysis.differences.groupby("variable")}
+        loss = of["min_test_loss"]
+        lower, higher = int((loss["upper"] < 0).sum()), int((loss["lower"] > 0).sum())
+        relative = [f"{100 * of[name]['relative_difference'].mean():+.0f} %" for name in MEASURED]
+        counts = f"{lower} / {len(loss) - lower - higher} / {higher}"
+        rows.append([group, str(loss["n_pairs"].max()), *relative, f"{100 * loss['win_rate'].mean():.0f} %", counts])
+    measured = ["min test loss", "final test loss", "S", "Tr"]
+    return table(["problem", "members", *measured, "win rate", "sizes where RND's loss is lower / undecided / higher"], rows)
+
+
 def correlations(analyses: dict) -> str:
     rows = []
     for group, analysis in analyses.items():
@@ -90,25 +104,39 @@ def correlations(analyses: dict) -> str:
     return table(header, rows)
 
 
+def sections(parts: dict[str, str]) -> str:
+    return "\n\n".join(f"**{title}**\n\n{content}" for title, content in parts.items())
+
+
+def write_readme(text: str) -> None:
+    """Replace what stands between the comments `results` and `/results` of README.md."""
+    path = ROOT / "README.md"
+    head, _, rest = path.read_text().partition("<!-- results -->\n")
+    _, _, tail = rest.partition("<!-- /results -->")
+    path.write_text(f"{head}<!-- results -->\n{text}\n<!-- /results -->{tail}")
+
+
 def main() -> None:
     with (ROOT / "params.yaml").open() as file:
-        ensembles = {name.removesuffix("_Ensemble"): values for name, values in yaml.safe_load(file).items() if name.endswith("_Ensemble")}
+        params = yaml.safe_load(file)
+    ensembles = {name.removesuffix("_Ensemble"): of for name, of in params.items() if name.endswith("_Ensemble")}
     analyses = {group: zntrack.from_rev(f"{group}_CorrelationAnalysis") for group in ensembles}
     ranged = {group for group, values in ensembles.items() if isinstance(values["n_points"], dict)}
     first = {group: analysis for group, analysis in analyses.items() if group in ranged}
     second = {group: analysis for group, analysis in analyses.items() if group not in ranged}
     REFERENCE.mkdir(exist_ok=True)
-    parts = {
-        "Experiment 1 beside Table 2 of the paper": against_the_paper(first),
-        "Pearson's r with the minimum test loss, before and after a cubic in ln n is regressed out": correlations(first),
-        "Experiment 2, RND against random": selection(second),
+    short = {
+        "Experiment 2: RND minus random, relative, mean over the subset sizes": verdicts(second),
+        "Experiment 1: Pearson's r with the minimum test loss, plain and after a cubic in ln n is regressed out": correlations(first),
+        "Experiment 1 beside the paper's Table 2": against_the_paper(first),
     }
-    text = "\n\n".join(f"### {title}\n\n{content}" for title, content in parts.items())
+    write_readme(sections(short))
+    text = sections(short | {"Experiment 2, every size": selection(second)})
     (REFERENCE / "results.md").write_text(text + "\n")
     pd.concat([a.summary for a in analyses.values()]).to_csv(REFERENCE / "summary.csv", index=False, float_format="%.6g")
     for name, title in PICTURES.items():
         draw(title, REFERENCE / f"{name}.png")
-    print(text, file=sys.stdout)
+    print(text)
 
 
 if __name__ == "__main__":

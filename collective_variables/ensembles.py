@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from functools import partial
 from typing import TypeVar
 
 import jax
@@ -28,7 +29,7 @@ def key(seed: int, purpose: str) -> PRNGKeyArray:
 
 def member_keys(key: PRNGKeyArray, n_members: int) -> PRNGKeyArray:
     """(n_members,) keys; member m has the same key in an ensemble of any number of members."""
-    return jax.vmap(lambda member: jax.random.fold_in(key, member))(jnp.arange(n_members))
+    return jax.jit(jax.vmap(partial(jax.random.fold_in, key)))(np.arange(n_members))
 
 
 def subset_sizes(

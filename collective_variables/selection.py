@@ -39,8 +39,8 @@ def check_budget(n_pool: int, n_selected: int, n_members: int) -> None:
 def random(n_pool: int, /, *, n_selected: int, key: PRNGKeyArray, n_members: int = 1) -> Selection:
     """Draw `n_selected` of `n_pool` points without replacement for every member, each subset equally likely."""
     check_budget(n_pool, n_selected, n_members)
-    keys = ensembles.member_keys(key, n_members)
-    indices = jax.vmap(lambda member_key: jax.random.permutation(member_key, n_pool)[:n_selected])(keys)
+    draw = jax.jit(jax.vmap(lambda member_key: jax.random.permutation(member_key, n_pool)[:n_selected]))
+    indices = draw(ensembles.member_keys(key, n_members))
     return Selection(np.asarray(indices), np.full((n_members, n_selected), np.nan))
 
 

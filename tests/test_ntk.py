@@ -1,7 +1,5 @@
 """The kernel against explicit float64 Jacobians, for every way in which a network can use a parameter."""
 
-import contextlib
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -100,55 +98,209 @@ FUNCTIONS = {
 
 
 def case(name):
-    """apply_fn, parameters and N1 + N2 points of a case in float64; every parameter is random, the biases too."""
+    """apply_fn, parameters and N1 + N2 points of a case."""
     if name in MODULES:
-        module, shape = MODULES[name]
-        function = module.apply
-        leaves = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, *shape), jnp.float32))
-    else:
-        function, shape, sizes = FUNCTIONS[name]
-        leaves = {leaf: jax.ShapeDtypeStruct(size, float) for leaf, size in sizes.items()}
+        return random(*MODULES[name])
+    function, shape, sizes = FUNCTIONS[name]
     generator = np.random.default_rng(0)
-    params = jax.tree.map(lambda leaf: jnp.asarray(generator.normal(size=leaf.shape) / 2), leaves)
-    return function, params, jnp.asarray(generator.normal(size=(N1 + N2, *shape)))
+    params = {leaf: generator.normal(size=size) / 2 for leaf, size in sizes.items()}
+    return function, params, generator.normal(size=(N1 + N2, *shape))
+
+
+def random(module, shape, n_points=N1 + N2):
+    """apply_fn, parameters, all of them random, and points of the given shape, in float64."""
+    generator = np.random.default_rng(0)
+    leaves = jax.eval_shape(module.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *shape), jnp.float32))
+    params = jax.tree.map(lambda leaf: generator.normal(size=leaf.shape) / 2, leaves)
+    return module.apply, params, generator.normal(size=(n_points, *shape))
+
+
+# Small programs spend most of their time in the compiler.
+FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+kernel_of = jax.jit(empirical_ntk, static_argnums=0, static_argnames="outputs", compiler_options=FAST)
+jacobian = jax.jit(lambda f, params, x: jax.jacobian(f)(params, x), static_argnums=0, compiler_options=FAST)
 
 
 def gradients(function, params, x):
     """J[i, c, k]: the derivative of output c of point i with respect to parameter k, all leaves one after another."""
-    leaves = jax.tree.leaves(jax.jit(jax.jacobian(function))(params, x))
+    leaves = jax.tree.leaves(jacobian(function, params, x))
     return np.concatenate([np.asarray(leaf, float).reshape(*leaf.shape[:2], -1) for leaf in leaves], axis=-1)
 
 
+def full(j1, j2):
+    """Row i·C + c for output c of point i, entry by entry."""
+    kernel = np.full((j1.shape[0] * j1.shape[1], j2.shape[0] * j2.shape[1]), np.nan)
+    for i, c in np.ndindex(j1.shape[:2]):
+        for j, d in np.ndindex(j2.shape[:2]):
+            kernel[i * j1.shape[1] + c, j * j2.shape[1] + d] = j1[i, c] @ j2[j, d]
+    return kernel
+
+
 def contracted(j1, j2, outputs):
-    n_outputs = j1.shape[1]
-    kernels = np.stack([j1[:, c] @ j2[:, c].T for c in range(n_outputs)])
     if outputs == "full":
-        return np.reshape([[a @ b for b in j2.reshape(-1, j2.shape[-1])] for a in j1.reshape(-1, j1.shape[-1])], -1)
-    return {"mean": kernels.sum(0) / n_outputs, "sum": kernels.sum(0), "per-output": kernels}[outputs]
+        return full(j1, j2)
+    each = np.stack([j1[:, c] @ j2[:, c].T for c in range(j1.shape[1])])
+    return {"per-output": each, "sum": each.sum(0), "mean": each.sum(0) / len(each)}[outputs]
 
 
-def dense(seed=0, n_points=13, dtype=jnp.float32, **options):
-    """A network of two layers with three outputs, its parameters and points."""
-    network = networks.build(["dense 32", "dense 3"], **options)
-    x = jax.random.normal(jax.random.key(seed), (n_points, 4), dtype)
-    return network, networks.initialise(network, jax.random.key(seed + 1), x), x
+def cast(tree, dtype):
+    return jax.tree.map(lambda leaf: np.asarray(leaf).astype(dtype), tree)
 
 
-@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", [*MODULES, *FUNCTIONS])
-def test_kernel_is_the_contraction_of_explicit_jacobians(name):
+def test_kernel_of_two_sets_of_points_is_the_product_of_their_explicit_jacobians(name, float64):
     function, params, x = case(name)
-    # The modules of Flax rely on promotion from float32 to float64 in their normalisation.
-    strict = name not in ("layer normalisation", "attention")
-    with contextlib.nullcontext() if strict else jax.numpy_dtype_promotion("standard"):
-        j = gradients(function, params, x)
-        j1, j2 = j[:N1], j[N1:]
-        kernels = jax.jit(
-            lambda p, x1, x2: {
-                outputs: (empirical_ntk(function, p, x1, outputs=outputs), empirical_ntk(function, p, x1, x2, outputs=outputs))
-                for outputs in OUTPUTS
-            }
-        )(params, x[:N1], x[N1:])
-    for outputs, (square, rectangle) in kernels.items():
-        for kernel, second in ((square, j1), (rectangle, j2)):
-            assert_close(kernel, contracted(j1, second, outputs).reshape(kernel.shape), operations=1000)
+    # These modules of Flax rely on promotion themselves.
+    promotion = "standard" if name in ("layer normalisation", "attention") else "strict"
+    with jax.numpy_dtype_promotion(promotion):
+        j1, j2 = np.split(gradients(function, params, x), [N1])
+        kernel = kernel_of(function, params, x[:N1], x[N1:], outputs="full")
+    assert_close(kernel, full(j1, j2), operations=1000)
+
+
+@pytest.mark.parametrize("outputs", OUTPUTS)
+@pytest.mark.parametrize("name", ["dense", "at each position", "dense with one output"])
+def test_outputs_contract_the_jacobians(name, outputs, float64):
+    function, params, x = case(name)
+    j1, j2 = np.split(gradients(function, params, x), [N1])
+    square = kernel_of(function, params, x[:N1], outputs=outputs)
+    rectangle = kernel_of(function, params, x[:N1], x[N1:], outputs=outputs)
+    assert_close(square, contracted(j1, j1, outputs), operations=1000)
+    assert_close(rectangle, contracted(j1, j2, outputs), operations=1000)
+
+
+def test_mean_is_the_default_and_the_trace_of_the_blocks_of_full_over_the_outputs(float64):
+    function, params, x = case("dense")
+    blocks = np.asarray(kernel_of(function, params, x, outputs="full")).reshape(len(x), 3, len(x), 3)
+    assert_close(kernel_of(function, params, x), np.einsum("icjc->ij", blocks) / 3)
+
+
+@pytest.mark.parametrize("outputs", OUTPUTS)
+def test_kernel_is_exactly_symmetric_and_has_no_negative_eigenvalue(outputs):
+    kernel = np.asarray(kernel_of(*random(*MODULES["dense"], n_points=37), outputs=outputs))
+    assert np.array_equal(kernel, np.swapaxes(kernel, -1, -2))
+    values = np.linalg.eigvalsh(kernel.astype(float))
+    assert values.min() > -1e-6 * values.max()
+
+
+def test_points_in_another_order_give_the_kernel_in_that_order(float64):
+    function, params, x = case("dense")
+    order = np.random.default_rng(0).permutation(len(x))
+    kernel = np.asarray(kernel_of(function, params, x))
+    assert_close(kernel_of(function, params, x[order]), kernel[np.ix_(order, order)])
+
+
+def test_kernels_of_groups_of_parameters_add_up(float64):
+    function, params, x = case("dense")
+    layers = params["params"]
+    parts = [kernel_of(lambda p, x, k=k: function({"params": layers | {k: p}}, x), layers[k], x) for k in layers]
+    assert_close(kernel_of(function, params, x), np.sum(parts, axis=0))
+
+
+@pytest.mark.parametrize(
+    "options, scale, bias",
+    [({}, 1.0, 1.0), ({"parametrisation": "ntk"}, 1 / 4, 0.0), ({"parametrisation": "ntk", "b_std": 0.3}, 1 / 4, 0.09)],
+)
+@pytest.mark.parametrize("width", [1, 3])
+def test_linear_layer_has_the_gram_matrix_of_its_inputs(width, options, scale, bias, float64):
+    function, params, x = random(networks.build([f"dense {width}"], **options), (4,))
+    expected = x @ x.T * scale + bias
+    assert_close(kernel_of(function, params, x), expected)
+    assert_close(kernel_of(function, params, x, outputs="full"), np.kron(expected, np.eye(width)))
+
+
+def test_call_outside_jit_or_for_several_members_gives_the_same(float64):
+    function, params, x = random(networks.build(["dense 3", "dense 2"]), (4,))
+    doubled = jax.tree.map(lambda leaf: 2 * leaf, params)
+    kernels = [kernel_of(function, member, x) for member in (params, doubled)]
+    assert_close(empirical_ntk(function, params, x), kernels[0])
+    members = jax.tree.map(lambda *leaves: np.stack(leaves), params, doubled)
+    assert_close(jax.jit(jax.vmap(lambda member: empirical_ntk(function, member, x)))(members), np.stack(kernels))
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("float16", 1e-2), ("bfloat16", 1e-1)])
+@pytest.mark.parametrize("name", ["dense", "conv"])
+def test_kernel_has_the_dtype_of_its_network_and_its_precision(name, dtype, tolerance):
+    function, params, x = case(name)
+    params, x = cast((params, x), jnp.dtype(dtype))
+    kernel = kernel_of(function, params, x)
+    with jax.enable_x64(True):
+        j = gradients(function, *cast((params, x), float))
+    expected = contracted(j, j, "mean")
+    assert kernel.dtype == dtype
+    assert np.abs(np.asarray(kernel).astype(float) - expected).max() < tolerance * expected.max()
+
+
+def test_integer_points_are_taken(float64):
+    table, x = np.random.default_rng(0).normal(size=(4, 3)), np.array([0, 3, 3, 1])
+    expected = np.kron(np.equal.outer(x, x).astype(float), np.eye(3))
+    assert_close(kernel_of(lambda table, x: table[x], table, x, outputs="full"), expected)
+
+
+def test_relu_at_zero_has_the_derivative_zero_of_jax(float64, monkeypatch):
+    x = np.array([[1.0, -1.0], [1.0, 1.0]])
+    params = {"params": {"Dense_0": {"kernel": np.ones((2, 1))}, "Dense_1": {"kernel": np.ones((1, 1))}}}
+
+    def kernel():
+        return kernel_of(networks.build(["dense 1", "dense 1"], parametrisation="ntk").apply, params, x)
+
+    assert_close(kernel(), np.array([[0.0, 0.0], [0.0, 3.0]]))
+    # The first point's pre-activation is 1 − 1 = 0: of another convention, such as that of maximum, more remains.
+    monkeypatch.setitem(networks.ACTIVATIONS, "relu", lambda x: jnp.maximum(x, 0.0))
+    assert_close(kernel(), np.array([[0.25, 0.0], [0.0, 3.0]]))
+
+
+def test_blank_image_without_biases_has_no_kernel():
+    network = networks.build(["conv 2 2x2", "avgpool 2x2", "dense 2"], parametrisation="ntk")
+    function, params, x = random(network, (4, 4, 1), n_points=3)
+    x[1:] = 0
+    kernel = np.asarray(kernel_of(function, params, x))
+    assert kernel[0, 0] > 0
+    assert not kernel[1:].any()
+
+
+def largest_array(jaxpr):
+    """Number of entries of the largest array that any step of a program makes."""
+    sizes = [variable.aval.size for step in jaxpr.eqns for variable in step.outvars]
+    nested = [part for step in jaxpr.eqns for part in step.params.values()]
+    inner = [getattr(part, "jaxpr", part) for part in nested]
+    return max([0, *sizes, *(largest_array(part) for part in inner if hasattr(part, "eqns"))])
+
+
+def test_dense_layers_form_no_jacobian():
+    network = networks.build(["dense 60", "dense 50", "dense 3"], parametrisation="ntk", b_std=0.1)
+    apply, params, x = random(network, (40,), n_points=N1)
+
+    def largest(function, *more):
+        return largest_array(jax.make_jaxpr(lambda p, *x: empirical_ntk(function, p, *x))(params, x, *more).jaxpr)
+
+    def transposed(params, x):
+        layers = [layer["kernel"].T for layer in params["params"].values()]
+        return jnp.tanh(jnp.tanh(x @ layers[0].T) @ layers[1].T) @ layers[2].T
+
+    assert max(largest(apply), largest(apply, x)) <= 60 * 50
+    assert largest(transposed) >= N1 * 3 * 60 * 50
+
+
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        ({"outputs": "trace"}, ValueError, "outputs must be one of full, mean, per-output, sum"),
+        ({"outputs": None}, TypeError, "outputs must be one of"),
+        ({"x1": jnp.ones((0, 4))}, ValueError, "x1 must hold at least one point"),
+        ({"x1": jnp.ones(())}, ValueError, "x1 must hold at least one point"),
+        ({"x2": jnp.ones((0, 4))}, ValueError, "x2 must hold at least one point"),
+        ({"x1": jnp.ones((5, 4)).at[2, 1].set(jnp.nan)}, ValueError, r"x1 must be finite: 1 of 20 .* \(2, 1\)"),
+        ({"x2": jnp.full((5, 4), jnp.inf)}, ValueError, "x2 must be finite: 20 of 20"),
+        ({"x2": jnp.ones((5, 3))}, ValueError, r"x2 must have points shaped like those of x1, \(4,\): received \(3,\)"),
+        ({"apply_fn": lambda p, x: x @ p[:, 0]}, ValueError, r"received the shape \(5,\)"),
+        ({"apply_fn": lambda p, x: (x @ p)[None]}, ValueError, r"received the shape \(1, 5, 3\)"),
+        ({"apply_fn": lambda p, x: (x @ p).T}, ValueError, r"\(n_points, n_outputs\) = \(5, …\): .* \(3, 5\)"),
+        ({"apply_fn": lambda p, x: (x @ p).sum()}, ValueError, r"received the shape \(\)"),
+    ],
+)
+def test_unfit_arguments_are_refused(change, error, message):
+    given = {"apply_fn": lambda p, x: x @ p, "x1": jnp.ones((5, 4)), "x2": None, "outputs": "mean"} | change
+    with pytest.raises(error, match=message):
+        empirical_ntk(given["apply_fn"], jnp.ones((4, 3)), given["x1"], given["x2"], outputs=given["outputs"])

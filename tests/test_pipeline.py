@@ -5,7 +5,6 @@ import json
 import shutil
 
 import numpy as np
-import pandas as pd
 import pytest
 import vl_convert
 import yaml
@@ -16,7 +15,6 @@ from collective_variables import spectrum
 
 GROUPS = EMBEDDED if mirror() is None else ("concrete", "gait", *EMBEDDED)
 STAGES = ("LoadDataset", "Network", "Ensemble", "RandomSubset", "ComputeNTK", "TrainModel", "CorrelationAnalysis")
-DOWNSTREAM = ("ComputeNTK", "TrainModel", "CorrelationAnalysis")
 
 
 def stages_of(group):
@@ -53,17 +51,6 @@ def load(group, stage):
 
 def test_a_second_repro_has_nothing_to_do(project):
     assert stages_run(project.run("dvc", "repro", "--glob", *(f"{group}_*" for group in GROUPS))) == set()
-
-
-def test_the_committed_graph_is_the_one_that_main_writes(tmp_path):
-    copy = Project.copy_to(tmp_path)
-    copy.run("python", "main.py")
-    assert copy.run("git", "status", "--porcelain") == ""
-
-
-def test_the_committed_lock_belongs_to_the_committed_code_and_parameters(tmp_path):
-    copy = Project.copy_to(tmp_path)
-    assert stages_run(copy.run("dvc", "repro", "--allow-missing", "--dry")) == set()
 
 
 @pytest.mark.parametrize("group", [group for group in GROUPS if "-" not in group])
@@ -178,85 +165,6 @@ def snake(stage):
     return {"RNDSelect": "rnd_select", "ComputeNTK": "compute_ntk"}.get(stage) or "".join(
         f"_{letter.lower()}" if letter.isupper() else letter for letter in stage
     ).strip("_")
-
-
-@pytest.mark.parametrize(
-    ("setting", "stages"),
-    [
-        ("fuel_Network.layers=[dense 3,dense 1]", ("Network", "RNDSelect", *DOWNSTREAM)),
-        ("fuel_Ensemble.n_points=[4,6,8]", ("Ensemble", *DOWNSTREAM)),
-        ("fuel_Ensemble.n_points=[4,9]", ("Ensemble", "RandomSubset", "RNDSelect", *DOWNSTREAM)),
-        ("fuel_LoadDataset.seed=1", ("LoadDataset", "RandomSubset", "RNDSelect", *DOWNSTREAM)),
-        ("fuel_RNDSelect.n_epochs=3", ("RNDSelect", *DOWNSTREAM)),
-        ("fuel_TrainModel.learning_rate=0.02", ("TrainModel", "CorrelationAnalysis")),
-    ],
-)
-def test_exp_run_reruns_exactly_the_stages_that_depend_on_a_value(copy, setting, stages):
-    output = copy.run("dvc", "exp", "run", "--set-param", setting, "--glob", "fuel_*")
-    assert stages_run(output) == {f"fuel_{stage}" for stage in stages}
-
-
-def test_experiments_in_temporary_folders_and_queues_run_their_own_code_and_values(copy):
-    losses = "nodes/fuel/TrainModel/losses.csv"
-    before = (copy.folder / losses).read_text()
-    copy.run("dvc", "exp", "run", "--temp", "--name", "one", "--set-param", "fuel_TrainModel.n_epochs=6", "fuel_TrainModel")
-    queued = "fuel_Ensemble.seed=1,2"
-    copy.run("dvc", "exp", "run", "--queue", "--set-param", queued, "fuel_TrainModel")
-    (copy.folder / "nodes" / "train_model.py").write_text("raise SystemExit('the code of the workspace ran')\n")
-    copy.run("dvc", "exp", "run", "--run-all")
-    assert (copy.folder / losses).read_text() == before
-    listed = json.loads(copy.run("dvc", "exp", "show", "--json"))
-    experiments = [e["revs"][0]["data"] for rev in listed for e in rev["experiments"] or []]
-    params = [experiment["params"]["params.yaml"]["data"] for experiment in experiments]
-    found = {(values["fuel_TrainModel"]["n_epochs"], values["fuel_Ensemble"]["seed"]) for values in params}
-    assert found == {(6, 0), (4, 1), (4, 2)}
-    hashes = {experiment["outs"][losses]["hash"] for experiment in experiments}
-    assert len(hashes) == 3
-
-
-def test_a_new_problem_is_a_section_of_params_and_no_code(copy):
-    params = copy.params()
-    params |= {
-        "fuel-tanh_LoadDataset": {"problem": "fuel"},
-        "fuel-tanh_Network": {"layers": ["dense 3", "dense 1"], "activation": "tanh"},
-        "fuel-tanh_Ensemble": {"n_members": 2, "n_points": [3, 5]},
-        "fuel-tanh_RNDSelect": {"n_epochs": 2},
-        "fuel-tanh_TrainModel": {"n_epochs": 2},
-    }
-    copy.write_params(params)
-    copy.run("python", "main.py")
-    assert len(stages_run(copy.run("dvc", "repro", "--glob", "fuel-tanh_*"))) == 8
-    runs = pd.read_csv(copy.folder / "nodes/fuel-tanh/CorrelationAnalysis/runs.csv")
-    assert len(runs) == 2 * 2 * 2
-    assert "fuel-tanh" in (copy.folder / "plots" / "dvc.yaml").read_text()
-
-
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ("fuel_Network.layers=[dense 3,densse 1]", "received 'densse 1'"),
-        ("fuel_Network.layers=[dense 3,dense 2]", "as many outputs as the targets: 2 != 1"),
-        ("fuel_LoadDataset.problem=boston", "problem must be one of concrete, fuel, gait, mnist: received 'boston'"),
-        ("fuel_Ensemble.n_points=[4,500]", "n_selected must not exceed the pool: 500 > 272"),
-        ("fuel_Ensemble.n_points=[1,4]", "n_points must be at least 2: received 1"),
-        ("fuel_Ensemble.n_members=many", "n_members must be an integer: received 'many'"),
-        ("fuel_RNDSelect.learning_rate=1e-3", "learning_rate must be a number"),
-    ],
-)
-def test_a_wrong_value_is_one_clear_error_and_loses_nothing(copy, setting, message):
-    section, _, value = setting.partition("=")
-    stage, name = section.split(".")
-    params = copy.params()
-    params[stage][name] = yaml.safe_load(value)
-    copy.write_params(params)
-    before = {path: path.stat().st_mtime_ns for path in copy.folder.glob("nodes/mnist/**/*") if path.is_file()}
-    assert message in copy.run("dvc", "repro", "--glob", "fuel_*", fails=True)
-    assert before == {path: path.stat().st_mtime_ns for path in copy.folder.glob("nodes/mnist/**/*") if path.is_file()}
-
-
-def test_a_section_that_names_no_stage_is_refused(copy):
-    copy.write_params(copy.params() | {"fuel_RNDSelct": {}})
-    assert "received fuel_RNDSelct" in copy.run("python", "main.py", fails=True)
 
 
 def test_no_parameter_has_a_name_that_the_run_cache_ignores():

@@ -1,0 +1,115 @@
+"""Experiments, new problems and wrong values: real `dvc` commands on one group at tiny parameters."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+import yaml
+from project import Project, stages_run
+
+DOWNSTREAM = ("ComputeNTK", "TrainModel", "CorrelationAnalysis")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """The group `fuel` at tiny parameters, reproduced once and committed."""
+    project = Project.copy_to(tmp_path_factory.mktemp("project"))
+    project.shrink()
+    assert len(stages_run(project.run("dvc", "repro", "--glob", "fuel_*"))) == 8
+    project.commit()
+    return project
+
+
+@pytest.fixture
+def copy(project, tmp_path):
+    """A copy of the reproduced project, outputs and cache included."""
+    shutil.copytree(project.folder, tmp_path / "copy", symlinks=True)
+    return Project(tmp_path / "copy")
+
+
+def test_the_committed_graph_is_the_one_that_main_writes(tmp_path):
+    copy = Project.copy_to(tmp_path)
+    copy.run("python", "main.py")
+    assert copy.run("git", "status", "--porcelain") == ""
+
+
+def test_the_committed_lock_belongs_to_the_committed_code_and_parameters(tmp_path):
+    copy = Project.copy_to(tmp_path)
+    assert stages_run(copy.run("dvc", "repro", "--allow-missing", "--dry")) == set()
+
+
+@pytest.mark.parametrize(
+    ("setting", "stages"),
+    [
+        ("fuel_Network.layers=[dense 3,dense 1]", ("Network", "RNDSelect", *DOWNSTREAM)),
+        ("fuel_Ensemble.n_points=[4,6,8]", ("Ensemble", *DOWNSTREAM)),
+        ("fuel_Ensemble.n_members=2", ("Ensemble", "RandomSubset", "RNDSelect", *DOWNSTREAM)),
+        ("fuel_TrainModel.learning_rate=0.02", ("TrainModel", "CorrelationAnalysis")),
+    ],
+)
+def test_exp_run_reruns_exactly_the_stages_that_depend_on_a_value(copy, setting, stages):
+    output = copy.run("dvc", "exp", "run", "--set-param", setting, "--glob", "fuel_*")
+    assert stages_run(output) == {f"fuel_{stage}" for stage in stages}
+
+
+def test_experiments_in_temporary_folders_and_queues_run_their_own_code_and_values(copy):
+    losses = "nodes/fuel/TrainModel/losses.csv"
+    before = (copy.folder / losses).read_text()
+    copy.run("dvc", "exp", "run", "--temp", "--name", "one", "--set-param", "fuel_TrainModel.n_epochs=6", "fuel_TrainModel")
+    queued = "fuel_Ensemble.seed=1,2"
+    copy.run("dvc", "exp", "run", "--queue", "--set-param", queued, "fuel_TrainModel")
+    (copy.folder / "nodes" / "train_model.py").write_text("raise SystemExit('the code of the workspace ran')\n")
+    copy.run("dvc", "exp", "run", "--run-all")
+    assert (copy.folder / losses).read_text() == before
+    listed = json.loads(copy.run("dvc", "exp", "show", "--json"))
+    experiments = [e["revs"][0]["data"] for rev in listed for e in rev["experiments"] or []]
+    params = [experiment["params"]["params.yaml"]["data"] for experiment in experiments]
+    found = {(values["fuel_TrainModel"]["n_epochs"], values["fuel_Ensemble"]["seed"]) for values in params}
+    assert found == {(6, 0), (4, 1), (4, 2)}
+    hashes = {experiment["outs"][losses]["hash"] for experiment in experiments}
+    assert len(hashes) == 3
+
+
+def test_a_new_problem_is_a_section_of_params_and_no_code(copy):
+    params = copy.params()
+    params |= {
+        "fuel-tanh_LoadDataset": {"problem": "fuel"},
+        "fuel-tanh_Network": {"layers": ["dense 3", "dense 1"], "activation": "tanh"},
+        "fuel-tanh_Ensemble": {"n_members": 2, "n_points": [3, 5]},
+        "fuel-tanh_RNDSelect": {"n_epochs": 2},
+        "fuel-tanh_TrainModel": {"n_epochs": 2},
+    }
+    copy.write_params(params)
+    copy.run("python", "main.py")
+    assert len(stages_run(copy.run("dvc", "repro", "--glob", "fuel-tanh_*"))) == 8
+    runs = pd.read_csv(copy.folder / "nodes/fuel-tanh/CorrelationAnalysis/runs.csv")
+    assert len(runs) == 2 * 2 * 2
+    assert "fuel-tanh" in (copy.folder / "plots" / "dvc.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("fuel_Network.layers=[dense 3,dense 2]", "as many outputs as the targets: 2 != 1"),
+        ("fuel_Ensemble.n_points=[4,500]", "n_selected must not exceed the pool: 500 > 272"),
+        ("fuel_Ensemble.n_members=many", "n_members must be an integer: received 'many'"),
+    ],
+)
+def test_a_wrong_value_is_one_clear_error_and_loses_nothing(copy, setting, message):
+    section, _, value = setting.partition("=")
+    stage, name = section.split(".")
+    params = copy.params()
+    params[stage][name] = yaml.safe_load(value)
+    copy.write_params(params)
+    kept = "nodes/fuel/CorrelationAnalysis/runs.csv"
+    before = (copy.folder / kept).read_text()
+    assert message in copy.run("dvc", "repro", "--glob", "fuel_*", fails=True)
+    copy.run("git", "checkout", "--quiet", "params.yaml")
+    copy.run("dvc", "checkout")
+    assert (copy.folder / kept).read_text() == before
+
+
+def test_a_section_that_names_no_stage_is_refused(copy):
+    copy.write_params(copy.params() | {"fuel_RNDSelct": {}})
+    assert "received fuel_RNDSelct" in copy.run("python", "main.py", fails=True)
