@@ -176,11 +176,13 @@ def of_experiment(runs: pd.DataFrame, summary: pd.DataFrame, correlations: pd.Da
     """All figures of a group: those of Experiment 2 where methods are compared (4 and 5), else of Experiment 1 (2, 3)."""
     if runs["method"].nunique() > 1:
         return {name: comparison(summary, name) for name in ("min_test_loss", "final_test_loss", "entropy", "trace")}
-    return {
+    scatters = {
         "trace_entropy_loss": scatter(runs, "entropy", "trace", "min_test_loss"),
         "trace_entropy_size": scatter(runs, "entropy", "trace", "n_points"),
         "loss_trace": scatter(runs, "trace", "min_test_loss", "n_points"),
         "loss_entropy": scatter(runs, "entropy", "min_test_loss", "n_points"),
-        "pearson": correlation_matrix(correlations, "pearson"),
-        "pearson_given_size": correlation_matrix(correlations, "pearson given size"),
     }
+    # With few runs nothing is defined given the size.
+    defined = correlations.loc[correlations["coefficient"].notna(), "kind"].unique()
+    kinds = [kind for kind in ("pearson", "pearson given size") if kind in defined]
+    return scatters | {kind.replace(" ", "_"): correlation_matrix(correlations, kind) for kind in kinds}

@@ -28,19 +28,16 @@ class ComputeNTK(zntrack.Node):
     code: tuple = zntrack.deps_path(
         (
             "nodes/compute_ntk.py",
-            "nodes/ensemble.py",
             "nodes/load_dataset.py",
             "nodes/network.py",
             "nodes/random_subset.py",
             "nodes/rnd_select.py",
             "nodes/files.py",
             "collective_variables/checks.py",
-            "collective_variables/datasets.py",
             "collective_variables/ensembles.py",
             "collective_variables/measuring.py",
             "collective_variables/networks.py",
             "collective_variables/ntk.py",
-            "collective_variables/selection.py",
             "collective_variables/spectrum.py",
         )
     )

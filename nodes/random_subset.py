@@ -21,7 +21,6 @@ class RandomSubset(zntrack.Node):
             "nodes/load_dataset.py",
             "nodes/files.py",
             "collective_variables/checks.py",
-            "collective_variables/datasets.py",
             "collective_variables/ensembles.py",
             "collective_variables/networks.py",
             "collective_variables/selection.py",

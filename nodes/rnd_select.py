@@ -31,7 +31,6 @@ class RNDSelect(zntrack.Node):
             "nodes/network.py",
             "nodes/files.py",
             "collective_variables/checks.py",
-            "collective_variables/datasets.py",
             "collective_variables/ensembles.py",
             "collective_variables/networks.py",
             "collective_variables/selection.py",

@@ -43,10 +43,8 @@ class TrainModel(zntrack.Node):
             "nodes/rnd_select.py",
             "nodes/files.py",
             "collective_variables/checks.py",
-            "collective_variables/datasets.py",
             "collective_variables/ensembles.py",
             "collective_variables/networks.py",
-            "collective_variables/selection.py",
             "collective_variables/training.py",
         )
     )

@@ -13,14 +13,14 @@ ROOT = Path(__file__).resolve().parents[1]
 EMBEDDED = ("fuel", "fuel-dense", "mnist", "mnist-conv", "mnist-dense")
 TINY = {
     "LoadDataset": {},
-    "Network": {"layers": ["dense 4", "dense {n_outputs}"]},
+    "Network": {"layers": ["dense 8", "dense {n_outputs}"]},
     "Ensemble": {"n_members": 3, "n_points": [4, 8]},
     "RNDSelect": {"n_epochs": 2},
     "TrainModel": {"n_epochs": 4, "evaluate_every": 2},
     "CorrelationAnalysis": {"n_resamples": 20},
 }
 TINY_CONVOLUTION = ["conv 2 3x3 stride 3", "avgpool 2x2", "dense 10"]
-TINY_RANGE = {"Ensemble": {"n_members": 6, "n_points": {"low": 4, "high": 9, "distribution": "uniform"}}}
+TINY_RANGE = {"Ensemble": {"n_members": 9, "n_points": {"low": 4, "high": 9, "distribution": "uniform"}}}
 
 
 def mirror() -> str | None:

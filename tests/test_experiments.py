@@ -49,7 +49,7 @@ def test_the_committed_lock_belongs_to_the_committed_code_and_parameters(tmp_pat
     ],
 )
 def test_exp_run_reruns_exactly_the_stages_that_depend_on_a_value(copy, setting, stages):
-    output = copy.run("dvc", "exp", "run", "--set-param", setting, "--glob", "fuel_*")
+    output = copy.run("dvc", "exp", "run", "--set-param", setting, "fuel_CorrelationAnalysis")
     assert stages_run(output) == {f"fuel_{stage}" for stage in stages}
 
 

@@ -1,0 +1,221 @@
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import assert_close
+from scipy import stats
+
+from collective_variables import ensembles
+from collective_variables.ensembles import bucket, chunks, largest_size, run_in_threads, subset_sizes
+
+RANGE = {"low": 3, "high": 12, "distribution": "uniform"}
+
+
+# subset sizes
+
+
+def test_a_list_gives_every_member_all_its_sizes_sorted():
+    sizes = subset_sizes([20, 5, 10], n_members=3, seed=0)
+    assert sizes.tolist() == [[5, 10, 20]] * 3 and np.issubdtype(sizes.dtype, np.integer)
+    np.testing.assert_array_equal(sizes, subset_sizes([20, 5, 10], n_members=3, seed=1))
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "log-uniform"])
+def test_a_range_gives_each_member_one_size_with_the_stated_distribution_and_both_ends(distribution):
+    """Chi-square of 20000 sizes: a right generator fails for 1 seed in 10^6."""
+    sizes = subset_sizes(RANGE | {"distribution": distribution}, n_members=20_000, seed=1)
+    assert sizes.shape == (20_000, 1) and sizes.min() == 3 and sizes.max() == 12
+    n = np.arange(3, 13)
+    probabilities = {"uniform": np.full(10, 0.1), "log-uniform": np.log((n + 1) / n) / np.log(13 / 3)}
+    counts = np.bincount(sizes[:, 0])[3:]
+    for name, expected in probabilities.items():
+        right = stats.chisquare(counts, 20_000 * expected).pvalue > 1e-6
+        assert right == (name == distribution)
+
+
+def test_drawn_sizes_follow_the_seed_alone():
+    drawn = [subset_sizes(RANGE, n_members=50, seed=seed) for seed in (4, 4, 5)]
+    assert np.array_equal(drawn[0], drawn[1]) and not np.array_equal(drawn[0], drawn[2])
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "log-uniform"])
+def test_a_range_of_one_size_is_that_size(distribution):
+    sizes = subset_sizes({"low": 7, "high": 7, "distribution": distribution}, n_members=100, seed=0)
+    assert (sizes == 7).all()
+
+
+@pytest.mark.parametrize(
+    "n_points, error, message",
+    [
+        ([1, 5], ValueError, "n_points must be at least 2: received 1."),
+        ([5, 10, 5], ValueError, "n_points must not repeat an entry: received [5, 10, 5]."),
+        ([5, True], TypeError, "n_points must be an integer: received True."),
+        ([5, "10"], TypeError, "n_points must be an integer: received '10'."),
+        ([5, 10.0], TypeError, "n_points must be an integer: received 10.0."),
+        ([], TypeError, "n_points must be a list of at least one entry: received []."),
+        (5, TypeError, "n_points must be a list of at least one entry: received 5."),
+        ("5", TypeError, "n_points must be a list of at least one entry: received '5'."),
+        (RANGE | {"low": 13}, ValueError, "n_points.high must be at least 13: received 12."),
+        (RANGE | {"low": 1}, ValueError, "n_points.low must be at least 2: received 1."),
+        (RANGE | {"high": 12.0}, TypeError, "n_points.high must be an integer: received 12.0."),
+        (
+            RANGE | {"distribution": "normal"},
+            ValueError,
+            "n_points.distribution must be one of log-uniform, uniform: received 'normal'.",
+        ),
+        (
+            {"low": 3, "high": 5},
+            ValueError,
+            "n_points must be a list or have low, high and distribution: received {'low': 3, 'high': 5}.",
+        ),
+        (
+            {"low": 3, "high": 5, "distribution": "uniform", "n": 1},
+            ValueError,
+            "n_points must be a list or have low, high and distribution: received "
+            "{'low': 3, 'high': 5, 'distribution': 'uniform', 'n': 1}.",
+        ),
+    ],
+)
+def test_wrong_sizes_are_one_error_that_names_them(n_points, error, message):
+    with pytest.raises(error) as caught:
+        subset_sizes(n_points, n_members=2, seed=0)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("n_points, expected", [([5, 20, 10], 20), (RANGE, 12)])
+def test_the_largest_size_is_that_of_the_list_or_the_high_end(n_points, expected):
+    assert largest_size(n_points) == expected == subset_sizes(n_points, n_members=1000, seed=0).max()
+
+
+# keys
+
+
+def test_no_two_purposes_seeds_or_members_share_a_key():
+    keys = [ensembles.key(seed, purpose) for seed in range(2) for purpose in ensembles.PURPOSES]
+    members = np.concatenate([jax.random.key_data(ensembles.member_keys(key, 6)) for key in keys])
+    assert len({tuple(row) for row in members.tolist()}) == 2 * len(ensembles.PURPOSES) * 6
+
+
+def test_the_key_of_a_member_does_not_depend_on_the_number_of_members():
+    key = ensembles.key(3, "rnd")
+    for n_members in (1, 5, 9):
+        keys = jax.random.key_data(ensembles.member_keys(key, n_members))
+        np.testing.assert_array_equal(keys, [jax.random.key_data(jax.random.fold_in(key, m)) for m in range(n_members)])
+
+
+# chunks and buckets
+
+
+@pytest.mark.parametrize("n_members, size", [(1, 1), (5, 5), (6, 5), (11, 4), (3, 64)])
+def test_chunks_hold_every_member_once_in_order_and_fill_the_last_with_its_last_member(n_members, size):
+    result = chunks(n_members, size)
+    flat = sum(result, [])
+    assert all(len(chunk) == size for chunk in result) and len(result) == -(-n_members // size)
+    assert flat[:n_members] == list(range(n_members)) and set(flat[n_members:]) <= {n_members - 1}
+
+
+def test_a_chunk_of_a_large_network_is_one_member_on_a_cpu_and_many_on_an_accelerator(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    assert ensembles.chunk_size(5_001) == 1 < ensembles.chunk_size(5_000)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert ensembles.chunk_size(5_001) == ensembles.chunk_size(5) > 5
+
+
+@pytest.mark.parametrize(
+    "n_points, largest, expected",
+    [(2, 100, 16), (16, 100, 16), (17, 100, 32), (32, 100, 32), (64, 100, 64), (65, 100, 100), (2, 10, 10), (100, 100, 100)],
+)
+def test_a_bucket_is_the_next_power_of_two_from_16_at_most_the_largest_size(n_points, largest, expected):
+    assert bucket(n_points, largest) == expected
+
+
+# compiled functions over members
+
+
+def distances(shared, point, scale):
+    return {"squares": scale * jnp.sum((shared - point) ** 2, axis=1), "scale": scale}
+
+
+@pytest.mark.parametrize("n_members", [1, 4])
+def test_a_function_over_members_is_its_loop_over_them(n_members, float64):
+    generator = np.random.default_rng(0)
+    shared, points, scales = generator.normal(size=(7, 3)), generator.normal(size=(n_members, 1, 3)), np.arange(1.0, 5)
+    result = ensembles.over_members(distances)(shared, points, scales[:n_members])
+    expected = [scale * np.sum((shared - point) ** 2, axis=1) for point, scale in zip(points, scales)]
+    assert_close(result["squares"], np.array(expected))
+    assert_close(result["scale"], scales[:n_members])
+
+
+def test_threads_that_call_together_share_one_compilation_of_each_shape():
+    traced = []
+
+    def function(shared, x):
+        traced.append(x.shape)  # runs while tracing, not in a compiled call
+        time.sleep(0.05)
+        return shared + x
+
+    compiled = ensembles.over_members(function)
+    inputs = [np.full((2, 3 + i % 2), i, np.float32) for i in range(16)]
+    barrier = threading.Barrier(8)
+
+    def call(x):
+        barrier.wait()
+        return compiled(np.float32(1), x)
+
+    with ThreadPoolExecutor(8) as executor:
+        results = list(executor.map(call, inputs))
+    for result, x in zip(results, inputs):
+        np.testing.assert_array_equal(result, x + 1)
+    assert sorted(traced) == [(3,), (4,)]
+
+
+# threads
+
+
+def test_results_come_in_the_order_of_the_tasks():
+    def function(task):
+        time.sleep(0.02 * (task % 3 == 0))
+        return task**2
+
+    assert run_in_threads(function, range(12)) == [task**2 for task in range(12)]
+    assert run_in_threads(function, []) == []
+
+
+def test_the_first_error_comes_out_and_what_had_not_started_never_runs(monkeypatch):
+    monkeypatch.setattr(ensembles.os, "cpu_count", lambda: 2)
+    started = []
+
+    def function(task):
+        started.append(task)
+        time.sleep(0.05)
+        if task == 3:
+            raise KeyError("task 3")
+
+    with pytest.raises(KeyError, match="task 3"):
+        run_in_threads(function, range(100))
+    assert 3 in started and len(started) < 50
+
+
+def test_threads_compute_in_the_precision_of_their_caller(float64):
+    assert run_in_threads(lambda _: jnp.zeros(1).dtype, range(3)) == [np.float64] * 3
+
+
+# progress
+
+
+def test_progress_shows_its_description_count_and_unit(capsys):
+    with ensembles.Progress("Fuel: kernels", 20, "kernels") as bar:
+        run_in_threads(lambda _: bar.advance(3), range(6))
+        bar.advance()
+    shown = capsys.readouterr().err
+    assert "Fuel: kernels" in shown and "19/20" in shown and "kernels" in shown.rsplit("19/20")[-1]
+
+
+def test_progress_without_a_description_is_silent(capsys):
+    with ensembles.Progress("", 20, "kernels") as bar:
+        bar.advance(20)
+    assert capsys.readouterr() == ("", "")
