@@ -139,10 +139,16 @@ def run_in_threads(function: Callable[[Task], Result], tasks: Sequence[Task]) ->
     """[function(task) for task in tasks] with as many at once as there are cores.
 
     XLA releases the interpreter's lock, and small matrix products leave most cores idle when they come one by one.
-    The first error stops what has not started.
+    The first error stops what has not started. 64-bit arrays are as they are in the thread that calls.
     """
+    wide = jax.config.jax_enable_x64
+
+    def run(task: Task) -> Result:
+        with jax.enable_x64(wide):
+            return function(task)
+
     with ThreadPoolExecutor(os.cpu_count()) as executor:
-        futures = [executor.submit(function, task) for task in tasks]
+        futures = [executor.submit(run, task) for task in tasks]
         done, pending = wait(futures, return_when=FIRST_EXCEPTION)
         for future in pending:
             future.cancel()

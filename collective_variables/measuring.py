@@ -34,6 +34,9 @@ def measure(
     largest subset, and the smaller, nested ones are leading blocks of it. Raises ValueError for a pool that is not finite.
     """
     checks.finite("pool", pool)
+    n_selected = min(subset.shape[1] for subset in subsets)
+    if n_points.max() > n_selected:
+        raise ValueError(f"n_points must not exceed the points selected: {n_points.max()} > {n_selected}.")
     function = ensembles.over_members(partial(_kernel, network))
     pool = jnp.asarray(pool)
     with ensembles.Progress(progress, len(subsets) * len(n_points), "kernels") as bar:

@@ -27,7 +27,8 @@ PADDINGS = ("SAME", "VALID")
 _LAYER = re.compile(
     r"(?:dense (?P<width>\d+)"
     r"|conv (?P<channels>\d+) (?P<kernel>\d+x\d+)(?: stride (?P<conv_stride>\d+))?"
-    r"|avgpool (?P<window>\d+x\d+)(?: stride (?P<pool_stride>\d+))?)"
+    r"|avgpool (?P<window>\d+x\d+)(?: stride (?P<pool_stride>\d+))?)",
+    re.ASCII,
 )
 
 
@@ -49,8 +50,9 @@ def parse(layer: str) -> Layer:
     """
     if not isinstance(layer, str):
         raise TypeError(f"A layer must be a text such as 'dense 32': received {layer!r}.")
-    match = _LAYER.fullmatch(" ".join(layer.lower().split()))
-    if match is None or re.search(r"\b0+(x|\b)|x0+\b", layer):
+    text = " ".join(layer.lower().split())
+    match = _LAYER.fullmatch(text)
+    if match is None or re.search(r"\b0+(x|\b)|x0+\b", text):
         raise ValueError(
             "A layer must read 'dense 32', 'conv 32 3x3', 'conv 32 3x3 stride 2', 'avgpool 2x2' or "
             f"'avgpool 4x4 stride 2', with positive numbers: received {layer!r}."
@@ -152,11 +154,11 @@ class Network(nn.Module):
         for number, layer in enumerate(self.layers):
             last = number == len(self.layers) - 1
             if layer.kind == "avgpool":
-                x = nn.pool(_image(x, layer), 0.0, jax.lax.add, layer.window, layer.strides, "VALID")
+                x = nn.pool(_image(x, layer, "VALID"), 0.0, jax.lax.add, layer.window, layer.strides, "VALID")
                 x = x * (1.0 / math.prod(layer.window))
                 continue
             if layer.kind == "conv":
-                _image(x, layer)
+                x = _image(x, layer, self.padding)
                 y = Conv(layer.width, layer.window, layer.strides, self.padding, self.parametrisation, self.b_std)(x)
             else:
                 y = Dense(layer.width, self.parametrisation, self.b_std)(x.reshape(x.shape[0], -1))
@@ -169,11 +171,11 @@ class Network(nn.Module):
         return self.layers[-1].width
 
 
-def _image(x: Array, layer: Layer) -> Array:
+def _image(x: Array, layer: Layer, padding: str) -> Array:
     if x.ndim != 4:
         raise ValueError(f"A {layer.kind} layer needs images (height, width, channels): received points {x.shape[1:]}.")
-    if layer.kind == "avgpool" and (x.shape[1] < layer.window[0] or x.shape[2] < layer.window[1]):
-        raise ValueError(f"avgpool must not exceed its image: {layer.window} > {x.shape[1:3]}.")
+    if padding == "VALID" and (x.shape[1] < layer.window[0] or x.shape[2] < layer.window[1]):
+        raise ValueError(f"{layer.kind} must not exceed its image: {layer.window} > {x.shape[1:3]}.")
     return x
 
 
@@ -188,7 +190,8 @@ def build(
     """Return the Flax module that `layers` describe (see `parse` for one layer; the last must be dense).
 
     parametrisation: "lecun" (Flax's default initialisation) or "ntk" (see `_affine`); b_std is the scale of the biases
-    in "ntk", None for no biases, which is the default of neural-tangents' stax. padding is that of the convolutions.
+    in "ntk" and unused in "lecun"; None is for no biases, the default of neural-tangents' stax. padding is that of the
+    convolutions.
 
     Raises TypeError or ValueError that quotes the layer or argument that can't be read.
     """
@@ -231,6 +234,8 @@ def forward(network: nn.Module, params: PyTree[Array], inputs: Float[Array, "n_p
 def check_fit(network: Network, inputs: Array, targets: Float[Array, "n_points n_outputs"]) -> None:
     """Raise ValueError if `network` can't take `inputs` or its width is not the number of columns of `targets`."""
     jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *inputs.shape[1:]), inputs.dtype))
+    if targets.ndim != 2:
+        raise ValueError(f"targets must be (n_points, n_outputs): received the shape {targets.shape}.")
     if network.n_outputs != targets.shape[1]:
         raise ValueError(
             f"The last layer must have as many outputs as the targets: {network.n_outputs} != {targets.shape[1]}."

@@ -8,6 +8,7 @@ Every other parameter, a bias for instance, goes through its own Jacobian.
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -38,17 +39,23 @@ def empirical_ntk(
 
     x2 defaults to x1, and the kernel is then exactly symmetric. Computed in the dtype of params and points.
     Raises ValueError for `outputs` unknown, no points, values that are not finite, points of different shapes, or
-    outputs that are not (n_points, n_outputs).
+    no parameters, or outputs that are not (n_points, n_outputs).
     """
     checks.choice("outputs", outputs, OUTPUTS)
     x1 = _points("x1", x1)
     x2 = None if x2 is None else _points("x2", x2)
     if x2 is not None and x2.shape[1:] != x1.shape[1:]:
         raise ValueError(f"x2 must have points shaped like those of x1, {x1.shape[1:]}: received {x2.shape[1:]}.")
-    shape = jax.eval_shape(apply_fn, params, x1).shape
-    if len(shape) != 2 or shape[0] != len(x1):
+    if not jax.tree.leaves(params):
+        raise ValueError("params must hold at least one array: received none.")
+    shape = getattr(jax.eval_shape(apply_fn, params, x1), "shape", "of no array")
+    if len(shape) != 2 or shape[0] != len(x1) or shape[1] == 0:
         raise ValueError(f"apply_fn must return (n_points, n_outputs) = ({len(x1)}, …): received the shape {shape}.")
-    return _ntk(apply_fn, outputs, params, x1, x2)
+    try:
+        hash(apply_fn)
+    except TypeError:
+        return jax.jit(partial(_ntk, apply_fn, outputs))(params, x1, x2)
+    return _compiled_ntk(apply_fn, outputs, params, x1, x2)
 
 
 def _points(name: str, x: Array) -> Array:
@@ -68,6 +75,10 @@ def _ntk(apply_fn: ApplyFunction, outputs: str, params: PyTree[Array], x1: Array
         # A product of a matrix with its own transpose may be rounded differently on the two sides of the diagonal.
         kernel = (kernel + jnp.swapaxes(kernel, -1, -2)) / 2
     return kernel
+
+
+# Keeps what it compiled for the next call with the same function and shapes.
+_compiled_ntk = jax.jit(_ntk, static_argnums=(0, 1))
 
 
 class _Derivative(NamedTuple):
@@ -130,7 +141,7 @@ def _of_jacobian(jacobian: Float[Array, "n_points n_outputs ..."]) -> _Derivativ
 
 def _of_product(a: Float[Array, "n_points t n_in"], g: Float[Array, "n_points n_outputs ... n_out"]) -> _Derivative:
     """A matrix applied at t positions has the derivative Σ_t a_t ⊗ g_t; with one position it stays a product."""
-    g = g.reshape(*g.shape[:2], -1, g.shape[-1])
+    a, g = a.astype(g.dtype), g.reshape(*g.shape[:2], -1, g.shape[-1])
     if a.shape[1] == 1:
         return _Derivative(a[:, 0], g[:, :, 0])
     return _of_jacobian(jnp.einsum("ntk,nctm->nckm", a, g))

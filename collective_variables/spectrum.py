@@ -1,8 +1,9 @@
-"""The spectrum of a kernel and its collective variables (Tovey et al. 2023, eqs 5 and 7); NumPy, float64."""
+"""The spectrum of a kernel and its collective variables (Tovey et al. 2023, eqs 5 and 7), in float64."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -31,7 +32,7 @@ def decompose(kernel: Float[Array, "n_points n_points"], /) -> Spectrum:
     if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or kernel.size == 0:
         raise ValueError(f"kernel must be a square matrix of at least one point: received the shape {kernel.shape}.")
     checks.finite("kernel", kernel)
-    precision = kernel.dtype if np.issubdtype(kernel.dtype, np.floating) else np.dtype(np.float64)
+    precision = kernel.dtype if jnp.issubdtype(kernel.dtype, jnp.floating) else np.dtype(np.float64)
     tolerance = _tolerance(len(kernel), precision)
     matrix = kernel.astype(np.float64)
     asymmetry = float(np.abs(matrix - matrix.T).max())
@@ -66,7 +67,8 @@ def von_neumann_entropy(eigenvalues: Float[Array, " n_points"], /) -> float:
     p = values[values > 0] / total
     # A share below the smallest float is 0, and its logarithm is not wanted.
     p = p[p > 0]
-    return max(float(-np.sum(p * np.log(p))), 0.0)
+    # Round-off must not take it out of its range.
+    return float(np.clip(-np.sum(p * np.log(p)), 0.0, np.log(len(p))))
 
 
 def collective_variables(eigenvalues: Float[Array, " n_points"], /) -> dict[str, float]:
@@ -89,7 +91,12 @@ def collective_variables(eigenvalues: Float[Array, " n_points"], /) -> dict[str,
 
 
 def leading(kernel: Float[Array, "n_points n_points"], n_points: Sequence[int], /) -> list[Spectrum]:
-    """Spectra of the leading blocks of `kernel`: those of nested subsets of the given sizes."""
+    """Spectra of the leading blocks of `kernel`: those of nested subsets of the given sizes.
+
+    Raises ValueError for a size beyond that of the kernel.
+    """
+    if max(n_points) > len(kernel):
+        raise ValueError(f"n_points must not exceed the kernel: {max(n_points)} > {len(kernel)}.")
     return [decompose(np.asarray(kernel)[:n, :n]) for n in n_points]
 
 
@@ -105,4 +112,4 @@ def _checked(eigenvalues: Float[Array, " n_points"]) -> Float[np.ndarray, " n_po
 
 def _tolerance(n_points: int, dtype: np.dtype) -> float:
     """Round-off of an eigenvalue relative to the largest one."""
-    return 10 * n_points * float(np.finfo(dtype).eps)
+    return 10 * n_points * float(jnp.finfo(dtype).eps)

@@ -1,5 +1,6 @@
 """Training of one network or of an ensemble on subsets of a pool, with its loss curves."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -65,18 +66,11 @@ class Schedule:
     def transformation(self) -> optax.GradientTransformation:
         """The optimiser; raises ValueError if optax has none of that name that takes a learning rate alone."""
         factory = getattr(optax, self.optimiser, None) if isinstance(self.optimiser, str) else None
-        try:
-            return _transformation(factory(self.learning_rate))
-        except TypeError:
+        if not callable(factory) or "learning_rate" not in inspect.signature(factory).parameters:
             raise ValueError(
                 f"optimiser must be one of optax's that take a learning rate, such as 'adam': received {self.optimiser!r}."
-            ) from None
-
-
-def _transformation(candidate: object) -> optax.GradientTransformation:
-    if not isinstance(candidate, optax.GradientTransformation):
-        raise TypeError
-    return candidate
+            )
+        return factory(learning_rate=self.learning_rate)
 
 
 class Curves(NamedTuple):
@@ -119,14 +113,13 @@ def train(
     n_points = size if n_points is None else n_points
 
     def batch_loss(params: PyTree[Array], rows: Int[Array, " batch"], weights: Float[Array, " batch"]) -> Array:
-        losses = loss(network.apply(params, subset.inputs[rows]), subset.targets[rows])
-        # A padded row may hold anything, and 0 times infinity is not 0.
-        return jnp.sum(jnp.where(weights > 0, weights * losses, 0.0))
+        return jnp.sum(weights * loss(network.apply(params, subset.inputs[rows]), subset.targets[rows]))
 
     def step(carry: _Carry, rows: Int[Array, " batch"], valid: Bool[Array, " batch"]) -> _Carry:
         count = jnp.sum(valid)
         weights = valid / jnp.maximum(count, 1).astype(subset.inputs.dtype)
-        gradient = jax.grad(batch_loss)(carry.params, rows, weights)
+        # A padded row may hold anything, and 0 times infinity is not 0: the first point stands in for it.
+        gradient = jax.grad(batch_loss)(carry.params, jnp.where(valid, rows, 0), weights)
         updates, state = optimiser.update(gradient, carry.optimiser_state, carry.params)
         stepped = _Carry(optax.apply_updates(carry.params, updates), state)
         return jax.tree.map(partial(jnp.where, count > 0), stepped, carry)

@@ -80,7 +80,7 @@ def test_summary_keeps_one_row_a_size_up_to_n_bands():
 
 
 def test_summary_bands_many_sizes_by_equal_count_without_splitting_a_size():
-    runs = table(np.random.default_rng(0).integers(5, 257, 800), loss=1.0)
+    runs = table(np.random.default_rng(0).integers(5, 257, 800), loss=1.0).assign(member=range(800))
     result = summary(runs, ["loss"], n_bands=8)
     assert len(result) == 8 and (result["n_points_low"].to_numpy()[1:] > result["n_points_high"].to_numpy()[:-1]).all()
     # A band boundary moves by less than the runs that share one size, here at most 12 of 800.
