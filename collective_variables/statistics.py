@@ -129,33 +129,33 @@ def correlations(
 
     Long table, one row per group, parametrisation, kind, x_variable and y_variable: coefficient, lower, upper, n_runs.
     All methods enter together. The interval is the percentile bootstrap over runs, taken as independent, with the same
-    resamples for all pairs. A variable without any value in its group is left out; a constant one has NaN, and so has
-    n_points given the size, and every variable given the size with fewer than `degree` + MIN_RUNS runs.
+    resamples for all pairs. A variable without any value in its group is left out. NaN: a constant variable, n_points
+    given the size, every variable with fewer than MIN_RUNS finite runs, and given the size with fewer than `degree` more.
     """
     n_resamples = checks.integer("n_resamples", n_resamples, minimum=1)
     degree = checks.integer("degree", degree, minimum=1)
     tail, tables = _tail(confidence), []
     for key, part in _checked(runs, variables).groupby(["group", "parametrisation"], sort=False):
-        values, sizes = _complete(part, variables, " ".join(key))
+        values, sizes = _complete(part, variables)
+        rows = pd.MultiIndex.from_product([key[:1], key[1:], KINDS, values, values], names=ROWS)
+        table = rows.to_frame(index=False).assign(coefficient=np.nan, lower=np.nan, upper=np.nan, n_runs=len(values))
+        tables.append(table)
+        if len(values) < MIN_RUNS:
+            continue
         # Each group starts from the seed, so that its intervals do not depend on the other groups in the table.
         estimate, samples = _bootstrap(values, sizes, degree, n_resamples, np.random.default_rng(seed))
         # Quantiles of pandas skip the resamples in which a variable happened to be constant.
         lower, upper = pd.DataFrame(samples.reshape(n_resamples, -1)).quantile([tail, 1 - tail]).to_numpy()
-        rows = pd.MultiIndex.from_product([key[:1], key[1:], KINDS, values, values], names=ROWS)
-        table = rows.to_frame(index=False)
-        tables.append(table.assign(coefficient=estimate.ravel(), lower=lower, upper=upper, n_runs=len(values)))
+        table["coefficient"], table["lower"], table["upper"] = estimate.ravel(), lower, upper
     return pd.concat(tables, ignore_index=True)
 
 
-def _complete(part: pd.DataFrame, variables: Sequence[str], name: str) -> tuple[pd.DataFrame, np.ndarray]:
+def _complete(part: pd.DataFrame, variables: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray]:
     """The variables that have values, at the runs where all of these are finite; and the sizes of these runs."""
     values = part.loc[~part["diverged"], list(variables)].astype(float)
     finite = np.isfinite(values)
     measured = finite.columns[finite.any()]
     values = values.loc[finite[measured].all(axis=1), measured]
-    if len(values) < MIN_RUNS:
-        rest = f"{len(values)} of {len(part)}, with {part['diverged'].sum()} diverged"
-        raise ValueError(f"The number of finite runs of {name} must be at least {MIN_RUNS}: received {rest}.")
     return values, part.loc[values.index, "n_points"].to_numpy(float)
 
 
@@ -281,8 +281,8 @@ def headline(runs: pd.DataFrame, differences: pd.DataFrame, correlations: pd.Dat
 
 def _advantage(differences: pd.DataFrame) -> dict[str, float]:
     means = differences.groupby("variable")[["relative_difference", "win_rate"]].mean()
-    relative = means["relative_difference"][["min_test_loss", "final_test_loss", "entropy", "trace"]]
-    return relative.to_dict() | {"win_rate": float(means["win_rate"]["min_test_loss"])}
+    means = means.reindex(["min_test_loss", "final_test_loss", "entropy", "trace"])
+    return means["relative_difference"].to_dict() | {"win_rate": float(means["win_rate"]["min_test_loss"])}
 
 
 def _relations(correlations: pd.DataFrame) -> dict[str, float]:

@@ -1,7 +1,10 @@
 """What every test runs under: strict dtypes and ranks, and no warning."""
 
+import shutil
+
 import jax
 import pytest
+from project import Project
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -12,6 +15,28 @@ def float64():
     """64-bit arrays, for comparisons with a reference that should agree to the last digits."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def quick_float64():
+    """64 bits, quick compilation, and standard promotion for optax's Adam; for the threads of the library too."""
+    settings = {
+        "jax_enable_x64": (True, False),
+        "jax_disable_most_optimizations": (True, False),
+        "jax_numpy_dtype_promotion": ("standard", "strict"),
+    }
+    for name, (value, _) in settings.items():
+        jax.config.update(name, value)
+    yield
+    for name, (_, value) in settings.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture
+def copy(project, tmp_path):
+    """A copy of a test file's reproduced project, outputs and cache included, for tests that change it."""
+    shutil.copytree(project.folder, tmp_path / "copy", symlinks=True)
+    return Project(tmp_path / "copy")
 
 
 def pytest_collection_modifyitems(items):

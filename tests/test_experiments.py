@@ -1,7 +1,6 @@
 """Experiments, new problems and wrong values: real `dvc` commands on one group at tiny parameters."""
 
 import json
-import shutil
 
 import pandas as pd
 import pytest
@@ -19,13 +18,6 @@ def project(tmp_path_factory):
     assert len(stages_run(project.run("dvc", "repro", "--glob", "fuel_*"))) == 8
     project.commit()
     return project
-
-
-@pytest.fixture
-def copy(project, tmp_path):
-    """A copy of the reproduced project, outputs and cache included."""
-    shutil.copytree(project.folder, tmp_path / "copy", symlinks=True)
-    return Project(tmp_path / "copy")
 
 
 def test_the_committed_graph_is_the_one_that_main_writes(tmp_path):

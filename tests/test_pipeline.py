@@ -2,7 +2,6 @@
 
 import ast
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -30,13 +29,6 @@ def project(tmp_path_factory):
     assert stages_run(output) == set.union(*map(stages_of, GROUPS))
     project.commit()
     return project
-
-
-@pytest.fixture
-def copy(project, tmp_path):
-    """A copy of the reproduced project, outputs and cache included, for tests that change it."""
-    shutil.copytree(project.folder, tmp_path / "copy", symlinks=True)
-    return Project(tmp_path / "copy")
 
 
 @pytest.fixture

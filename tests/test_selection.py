@@ -20,19 +20,7 @@ TRAINING = dict(n_epochs=10, learning_rate=0.02)
 ADAM = dict(operations=1_000_000)
 
 
-@pytest.fixture(autouse=True)
-def settings():
-    """64 bits, quick compilation, and standard promotion for optax's Adam; for the threads of the library too."""
-    settings = {
-        "jax_enable_x64": (True, False),
-        "jax_disable_most_optimizations": (True, False),
-        "jax_numpy_dtype_promotion": ("standard", "strict"),
-    }
-    for name, (value, _) in settings.items():
-        jax.config.update(name, value)
-    yield
-    for name, (_, value) in settings.items():
-        jax.config.update(name, value)
+pytestmark = pytest.mark.usefixtures("quick_float64")
 
 
 def algorithm_1(pool, network, key, n_selected, n_members, n_epochs, learning_rate):

@@ -344,10 +344,12 @@ def test_a_missing_column_and_an_empty_table_are_one_error_that_names_them(funct
         function(runs.assign(diverged="False"), ["loss"])
 
 
-def test_too_few_runs_are_an_error_that_names_expected_and_received():
-    runs = sized(6, 0.5).assign(diverged=[True, True, True, False, False, False])
-    with pytest.raises(ValueError, match="runs of fuel ntk must be at least 4: received 3 of 6, with 3 diverged"):
-        correlations(runs, ["a", "b"])
+def test_too_few_runs_have_no_coefficient_and_say_how_many_they_are():
+    runs = sized(7, 0.5).assign(diverged=[True, True, True, True, False, False, False])
+    result = correlations(pd.concat([runs, sized(40, 0.5).assign(group="mnist")]), ["a", "b"], n_resamples=20)
+    few = result[result["group"] == "fuel"]
+    assert len(few) == 5 * 4 and (few["n_runs"] == 3).all() and few["coefficient"].isna().all()
+    assert np.isfinite(result.loc[(result["group"] == "mnist") & (result["kind"] == "pearson"), "coefficient"]).all()
 
 
 def test_arguments_out_of_range_are_errors():
