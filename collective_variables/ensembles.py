@@ -19,11 +19,14 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 SMALLEST_BUCKET = 16
+MAX_SEED = 2**32 - 1  # larger ones would repeat the keys of smaller ones
 PURPOSES = ("initialisation", "subsets", "rnd", "batches")
 
 
 def key(seed: int, purpose: str) -> PRNGKeyArray:
     """The key of one purpose, so that no two uses of a seed share random numbers."""
+    if checks.integer("seed", seed, minimum=0) > MAX_SEED:
+        raise ValueError(f"seed must not exceed {MAX_SEED}: received {seed}.")
     return jax.random.fold_in(jax.random.key(seed), PURPOSES.index(purpose))
 
 
@@ -147,11 +150,13 @@ def run_in_threads(function: Callable[[Task], Result], tasks: Sequence[Task]) ->
         with jax.enable_x64(wide):
             return function(task)
 
-    with ThreadPoolExecutor(os.cpu_count()) as executor:
+    executor = ThreadPoolExecutor(os.cpu_count())
+    try:
         futures = [executor.submit(run, task) for task in tasks]
-        done, pending = wait(futures, return_when=FIRST_EXCEPTION)
-        for future in pending:
-            future.cancel()
+        done, _ = wait(futures, return_when=FIRST_EXCEPTION)
         for future in done:
             future.result()
-    return [future.result() for future in futures]
+        return [future.result() for future in futures]
+    finally:
+        # An error or Ctrl-C must not wait for what has not started.
+        executor.shutdown(cancel_futures=True)

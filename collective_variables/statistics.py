@@ -42,8 +42,11 @@ def summary(runs: pd.DataFrame, variables: Sequence[str] = VARIABLES, *, n_bands
     """
     n_bands = checks.integer("n_bands", n_bands, minimum=1)
     runs = _checked(runs, variables)
-    n_shared = runs.groupby([*ENSEMBLE, "member"])["n_points"].nunique().max()
-    runs["band"] = runs.groupby(ENSEMBLE)["n_points"].transform(_bands, max(n_bands, n_shared))
+    of_ensemble = runs.groupby(ENSEMBLE)["n_points"]
+    of_member = runs.groupby([*ENSEMBLE, "member"])["n_points"].transform("nunique")
+    most = of_member.groupby([runs[key] for key in ENSEMBLE]).transform("max")
+    shared = most == of_ensemble.transform("nunique")
+    runs["band"] = of_ensemble.transform(_bands, n_bands).mask(shared, runs["n_points"])
     table = runs.groupby([*ENSEMBLE, "band"]).agg(
         n_points=("n_points", "mean"),
         n_points_low=("n_points", "min"),
@@ -268,8 +271,8 @@ def _checked(runs: pd.DataFrame, variables: Sequence[str]) -> pd.DataFrame:
 def headline(runs: pd.DataFrame, differences: pd.DataFrame, correlations: pd.DataFrame) -> dict:
     """The few numbers of a group that fit into a line of a table: n_runs, n_diverged and the following.
 
-    For each method other than the reference: the mean over sizes of its relative differences in losses, entropy and
-    trace, and of its win rate in minimum test loss. With one method, for each parametrisation: Pearson's r of the
+    For each method other than the reference: the mean over sizes (and parametrisations) of its relative differences in
+    losses, entropy and trace, and of its win rate in minimum test loss. With one method, for each parametrisation: Pearson's r of the
     minimum test loss with entropy and with trace, plain and given the subset size.
     """
     counts = {"n_runs": len(runs), "n_diverged": int(runs["diverged"].sum())}

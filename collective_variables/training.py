@@ -178,6 +178,8 @@ def runs(
     A member starts from the same network at every size and with every selection method.
     """
     n_members, n_sizes = n_points.shape
+    if n_points.max() > indices.shape[1]:
+        raise ValueError(f"n_points must not exceed the points selected: {n_points.max()} > {indices.shape[1]}.")
     members = np.repeat(np.arange(n_members), n_sizes)
     keys = [ensembles.member_keys(ensembles.key(seed, use), n_members)[members] for use in ("initialisation", "batches")]
     return Runs(*keys, indices[members], n_points.ravel())
@@ -198,9 +200,10 @@ def train_ensemble(
     Every run starts from `networks.initialise` with its own key. Runs of like size share a compilation, whichever
     ensemble they belong to. A run whose loss diverges ends with NaN or infinity in its curves and stops no other run.
     """
-    networks.check_fit(network, pool.inputs, pool.targets)
-    checks.finite("inputs", np.asarray(pool.inputs))
-    checks.finite("targets", np.asarray(pool.targets))
+    for name, points in (("the pool", pool), ("the test points", test)):
+        networks.check_fit(network, points.inputs, points.targets)
+        checks.finite(f"inputs of {name}", np.asarray(points.inputs))
+        checks.finite(f"targets of {name}", np.asarray(points.targets))
     pool, test = jax.tree.map(jnp.asarray, (pool, test))
     runs = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *ensembles_of_runs)
     function = ensembles.over_members(partial(_train_run, network, schedule))

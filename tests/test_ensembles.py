@@ -223,3 +223,25 @@ def test_progress_without_a_description_is_silent(capsys):
     with ensembles.Progress("", 20, "kernels") as bar:
         bar.advance(20)
     assert capsys.readouterr() == ("", "")
+
+
+def test_an_interrupt_stops_what_has_not_started():
+    started = []
+
+    def task(number):
+        started.append(number)
+        time.sleep(0.02)
+        if number == 0:
+            raise KeyboardInterrupt
+        return number
+
+    with pytest.raises(KeyboardInterrupt):
+        ensembles.run_in_threads(task, range(200))
+    assert len(started) < 200
+
+
+def test_seeds_that_would_repeat_the_keys_of_others_are_errors():
+    with pytest.raises(ValueError, match="seed must not exceed 4294967295: received 4294967296"):
+        ensembles.key(2**32, "rnd")
+    with pytest.raises(ValueError, match="seed must be at least 0: received -1"):
+        ensembles.key(-1, "rnd")

@@ -187,7 +187,7 @@ def test_networks_and_points_that_do_not_fit_are_errors_before_anything_is_compi
     for name in ("inputs", "targets"):
         bad = getattr(POOL, name).copy()
         bad[4, 1] = np.nan
-        expected = f"{name} must be finite: 1 of {bad.size} values are NaN or infinite, the first at (4, 1)."
+        expected = f"{name} of the pool must be finite: 1 of {bad.size} values are NaN or infinite, the first at (4, 1)."
         assert message(POOL._replace(**{name: bad})) == expected
 
 
