@@ -36,6 +36,8 @@ def read_groups(path: Path) -> dict[str, Sections]:
         for node in REQUIRED:
             if node.__name__ not in sections:
                 raise SystemExit(f"params.yaml must have a section {group}_{node.__name__}.")
+        if "RNDSelect" in sections and not compares_methods(sections):
+            raise SystemExit(f"{group} draws its sizes from a range, so it has no RND: received {group}_RNDSelect.")
     return groups
 
 

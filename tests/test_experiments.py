@@ -102,6 +102,14 @@ def test_a_wrong_value_is_one_clear_error_and_loses_nothing(copy, setting, messa
     assert (copy.folder / kept).read_text() == before
 
 
-def test_a_section_that_names_no_stage_is_refused(copy):
-    copy.write_params(copy.params() | {"fuel_RNDSelct": {}})
-    assert "received fuel_RNDSelct" in copy.run("python", "main.py", fails=True)
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ("fuel_RNDSelct", "received fuel_RNDSelct"),
+        ("new_Network", "params.yaml must have a section new_LoadDataset"),
+        ("fuel-dense_RNDSelect", "received fuel-dense_RNDSelect"),
+    ],
+)
+def test_a_section_that_fits_no_graph_is_refused(copy, section, message):
+    copy.write_params(copy.params() | {section: {}})
+    assert message in copy.run("python", "main.py", fails=True)

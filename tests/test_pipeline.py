@@ -83,8 +83,6 @@ def test_every_analysis_offers_its_figures_in_plotly_too(inside, group):
 def test_plots_show_draws_every_figure_of_the_paper(project):
     project.run("dvc", "plots", "show", "--out", "page")
     page = (project.folder / "page" / "index.html").read_text()
-    for figure, panels in yaml.safe_load((project.folder / "plots" / "dvc.yaml").read_text())["plots"][0].items():
-        assert figure in page and panels["y"]
     titles = [title for entry in yaml.safe_load((ROOT / "plots" / "dvc.yaml").read_text())["plots"] for title in entry]
     assert len(titles) == 10 and all(title in page for title in titles)
     for title in titles:
