@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from collective_variables import checks
 
@@ -109,10 +109,11 @@ def _affine(module: Dense | Conv, x: Array, shape: tuple[int, ...]) -> Array:
     `lecun` is Flax's default: LeCun normal kernel, zero bias. `ntk`: kernel and bias are N(0, 1) and the forward pass
     carries 1/sqrt(fan_in) and b_std (Jacot et al. 2018), as in neural-tangents' stax.
     """
-    fan_in = math.prod(shape[:-1])
-    ntk = module.parametrisation == "ntk"
+    fan_in, ntk = math.prod(shape[:-1]), module.parametrisation == "ntk"
     kernel_init = nn.initializers.normal(1.0) if ntk else nn.initializers.lecun_normal()
-    y = x @ module.param("kernel", kernel_init, shape, x.dtype).reshape(fan_in, shape[-1])
+    kernel = module.param("kernel", kernel_init, shape, x.dtype).reshape(fan_in, shape[-1])
+    # Two axes, because XLA transposes a copy of y for the derivative of a product with more.
+    y = (x.reshape(-1, fan_in) @ kernel).reshape(*x.shape[:-1], shape[-1])
     if ntk:
         y = y * (1.0 / math.sqrt(fan_in))
     if ntk and module.b_std is None:
@@ -136,6 +137,22 @@ def _patches(x: Array, window: tuple[int, int], strides: tuple[int, int], paddin
     return jnp.concatenate(shifted, axis=-1)
 
 
+def _pool(x: Array, window: tuple[int, int], strides: tuple[int, int]) -> Array:
+    """Means over windows of an image, none of them padded."""
+    for axis, size, stride in zip((1, 2), window, strides):
+        x = _window_sums(x, axis, size, stride)
+    return x * (1.0 / math.prod(window))
+
+
+def _window_sums(x: Array, axis: int, size: int, stride: int) -> Array:
+    """Sums over windows of `size` entries along `axis`, `stride` apart.
+
+    Written as shifted slices, because the derivative of XLA's own window sum is slow on the CPU.
+    """
+    span = x.shape[axis] - size + 1
+    return sum(jax.lax.slice_in_dim(x, start, start + span, stride, axis) for start in range(size))
+
+
 class Network(nn.Module):
     """A chain of layers with an activation after every dense and convolutional one but the last.
 
@@ -154,8 +171,7 @@ class Network(nn.Module):
         for number, layer in enumerate(self.layers):
             last = number == len(self.layers) - 1
             if layer.kind == "avgpool":
-                x = nn.pool(_image(x, layer, "VALID"), 0.0, jax.lax.add, layer.window, layer.strides, "VALID")
-                x = x * (1.0 / math.prod(layer.window))
+                x = _pool(_image(x, layer, "VALID"), layer.window, layer.strides)
                 continue
             if layer.kind == "conv":
                 x = _image(x, layer, self.padding)
@@ -221,14 +237,58 @@ def n_parameters(network: nn.Module, inputs: Float[Array, "n_points ..."]) -> in
 
 
 def forward(network: nn.Module, params: PyTree[Array], inputs: Float[Array, "n_points ..."]) -> Array:
-    """network.apply(params, inputs) in blocks that fit the cache and bound the memory: (n_points, n_outputs).
-
-    On a CPU the activations of 64 images fit its cache, which makes a convolution three to five times faster.
-    """
-    block = 64 if jax.default_backend() == "cpu" else 4096
-    if inputs.ndim == 2 or len(inputs) <= block:
+    """network.apply(params, inputs), (n_points, n_outputs), block by block (see `block_size`)."""
+    block = block_size(inputs)
+    if len(inputs) <= block:
         return network.apply(params, inputs)
-    return jax.lax.map(lambda point: network.apply(params, point[None])[0], inputs, batch_size=block)
+    shape = jax.eval_shape(network.apply, params, inputs)
+
+    def add_block(number: Array, outputs: Array) -> Array:
+        # The last block ends with the last point; where it overlaps the one before, it repeats its outputs.
+        start = jnp.minimum(number * block, len(inputs) - block)
+        points = jax.lax.dynamic_slice_in_dim(inputs, start, block)
+        return jax.lax.dynamic_update_slice_in_dim(outputs, network.apply(params, points), start, axis=0)
+
+    return jax.lax.fori_loop(0, -(-len(inputs) // block), add_block, jnp.zeros(shape.shape, shape.dtype))
+
+
+def mean_gradient(
+    network: nn.Module,
+    loss: Callable[[Array, Array], Array],
+    params: PyTree[Array],
+    inputs: Float[Array, "size ..."],
+    targets: Float[Array, "size n_outputs"],
+    n_points: Int[Array, ""] | int,
+) -> PyTree[Array]:
+    """Gradient by `params` of the mean over the first `n_points` points of loss(outputs, targets) -> (n_points,).
+
+    The rest is padding: any finite points, which change nothing. Blocks of nothing else are skipped (see `block_size`).
+    """
+    size, block = len(inputs), min(block_size(inputs), len(inputs))
+
+    def of_block(inputs: Array, targets: Array, places: Int[Array, " block"]) -> PyTree[Array]:
+        weights = (places < n_points) / jnp.maximum(n_points, 1).astype(inputs.dtype)
+        return jax.grad(lambda params: jnp.sum(weights * loss(network.apply(params, inputs), targets)))(params)
+
+    def add_block(number: Array, gradient: PyTree[Array]) -> PyTree[Array]:
+        places = number * block + jnp.arange(block)
+        rows = jnp.minimum(places, size - 1)
+        return jax.tree.map(jnp.add, gradient, of_block(inputs[rows], targets[rows], places))
+
+    if block == size:
+        return of_block(inputs, targets, jnp.arange(size))
+    return jax.lax.fori_loop(0, -(-n_points // block), add_block, jax.tree.map(jnp.zeros_like, params))
+
+
+def block_size(inputs: Float[Array, "n_points ..."]) -> int:
+    """How many points go through a network at once.
+
+    All rows of a table. Of images so many that their activations fit a CPU's cache, which makes a convolution several
+    times faster, or the memory of an accelerator.
+    """
+    if inputs.ndim == 2:
+        return len(inputs)
+    return 16 if jax.default_backend() == "cpu" else 4096
 
 
 def check_fit(network: Network, inputs: Array, targets: Float[Array, "n_points n_outputs"]) -> None:

@@ -92,6 +92,11 @@ def rnd(
     return Selection(indices[:n_members], distances[:n_members])
 
 
+def distance(predicted: Float[Array, "n_points n_outputs"], representations: Float[Array, "n_points n_outputs"]) -> Array:
+    """(n_points,) distance D of the predictor's outputs from the target network's: the mean squared difference."""
+    return jnp.mean((predicted - representations) ** 2, axis=-1)
+
+
 class _State(NamedTuple):
     """One member between two steps: F(pool), G with Adam's state, and what was chosen so far (zeros behind it)."""
 
@@ -123,7 +128,7 @@ def _advance(
 
     def step(n_chosen: Array, state: _State) -> _State:
         state = _retrain(network, optimiser, n_epochs, pool, state, n_chosen)
-        distances = jnp.mean((state.representations - networks.forward(network, state.predictor, pool)) ** 2, axis=-1)
+        distances = distance(networks.forward(network, state.predictor, pool), state.representations)
         filled = jnp.arange(len(state.indices)) < n_chosen
         chosen = jnp.where(filled, state.indices, len(pool))
         point = jnp.argmax(distances.at[chosen].set(-jnp.inf, mode="drop"))
@@ -143,17 +148,13 @@ def _retrain(
     state: _State,
     n_chosen: Array,
 ) -> _State:
-    """Train G on the first `n_chosen` points; the rest of the padded subset has weight zero. No epoch without a point."""
+    """Train G on the first `n_chosen` points of the padded subset. No epoch without a point."""
     points, representations = pool[state.indices], state.representations[state.indices]
-    weights = (jnp.arange(len(state.indices)) < n_chosen) / jnp.maximum(n_chosen, 1).astype(pool.dtype)
-
-    def loss(predictor: PyTree[Array]) -> Array:
-        squares = (representations - network.apply(predictor, points)) ** 2
-        return jnp.sum(weights * jnp.mean(squares, axis=-1))
 
     def epoch(_: int, carry: tuple[PyTree[Array], PyTree[Array]]) -> tuple[PyTree[Array], PyTree[Array]]:
         predictor, optimiser_state = carry
-        updates, optimiser_state = optimiser.update(jax.grad(loss)(predictor), optimiser_state, predictor)
+        gradient = networks.mean_gradient(network, distance, predictor, points, representations, n_chosen)
+        updates, optimiser_state = optimiser.update(gradient, optimiser_state, predictor)
         return optax.apply_updates(predictor, updates), optimiser_state
 
     carry = state.predictor, state.optimiser_state

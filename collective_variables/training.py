@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pandas as pd
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from collective_variables import checks, ensembles, networks
 
@@ -112,26 +112,27 @@ def train(
     optimiser, loss = schedule.transformation(), LOSSES[schedule.loss]
     n_points = size if n_points is None else n_points
 
-    def batch_loss(params: PyTree[Array], rows: Int[Array, " batch"], weights: Float[Array, " batch"]) -> Array:
-        return jnp.sum(weights * loss(network.apply(params, subset.inputs[rows]), subset.targets[rows]))
+    # 0 times infinity is not 0, so the first point stands in for the padding, which may hold anything.
+    stand_in = jnp.where(jnp.arange(size) < n_points, jnp.arange(size), 0)
+    subset = jax.tree.map(lambda leaf: leaf[stand_in], subset)
 
-    def step(carry: _Carry, rows: Int[Array, " batch"], valid: Bool[Array, " batch"]) -> _Carry:
-        count = jnp.sum(valid)
-        weights = valid / jnp.maximum(count, 1).astype(subset.inputs.dtype)
-        # A padded row may hold anything, and 0 times infinity is not 0: the first point stands in for it.
-        gradient = jax.grad(batch_loss)(carry.params, jnp.where(valid, rows, 0), weights)
+    def step(carry: _Carry, points: Points, n_valid: Int[Array, ""] | int) -> _Carry:
+        gradient = networks.mean_gradient(network, loss, carry.params, *points, n_valid)
         updates, state = optimiser.update(gradient, carry.optimiser_state, carry.params)
         stepped = _Carry(optax.apply_updates(carry.params, updates), state)
-        return jax.tree.map(partial(jnp.where, count > 0), stepped, carry)
+        return jax.tree.map(partial(jnp.where, n_valid > 0), stepped, carry)
 
     def epoch(number: Int[Array, ""], carry: _Carry) -> _Carry:
         if schedule.batch_size is None:
-            return step(carry, jnp.arange(size), jnp.arange(size) < n_points)
-        rows = _shuffled(jax.random.fold_in(key, number), size, n_points)
-        n_steps = -(-size // batch_size)
-        places = jnp.arange(n_steps * batch_size).reshape(n_steps, batch_size)
-        rows = rows[jnp.minimum(places, size - 1)]
-        return jax.lax.fori_loop(0, n_steps, lambda i, c: step(c, rows[i], places[i] < n_points), carry)
+            return step(carry, subset, n_points)
+        n_batches = -(-size // batch_size)
+        batches = jnp.resize(_shuffled(jax.random.fold_in(key, number), size, n_points), (n_batches, batch_size))
+
+        def batch(i: Int[Array, ""], carry: _Carry) -> _Carry:
+            points = jax.tree.map(lambda leaf: leaf[batches[i]], subset)
+            return step(carry, points, jnp.clip(n_points - i * batch_size, 0, batch_size))
+
+        return jax.lax.fori_loop(0, n_batches, batch, carry)
 
     def evaluate(params: PyTree[Array]) -> Curves:
         outputs = networks.forward(network, params, test.inputs)
