@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from collective_variables import checks, ensembles, networks, ntk, spectrum
 
@@ -37,6 +37,8 @@ def measure(
     n_selected = min(subset.shape[1] for subset in subsets)
     if n_points.max() > n_selected:
         raise ValueError(f"n_points must not exceed the points selected: {n_points.max()} > {n_selected}.")
+    # Apart from the kernel, which is compiled for every padded size: random numbers compile slowly.
+    initialise = ensembles.over_members(lambda pool, key: networks.initialise(network, key, pool))
     function = ensembles.over_members(partial(_kernel, network))
     pool = jnp.asarray(pool)
     with ensembles.Progress(progress, len(subsets) * len(n_points), "kernels") as bar:
@@ -45,7 +47,8 @@ def measure(
             subset, member = task
             width = ensembles.bucket(int(n_points[member].max()), subsets[subset].shape[1])
             rows = subsets[subset][member : member + 1, :width]
-            kernel = np.asarray(function(pool, keys[member : member + 1], rows))[0]
+            params = initialise(pool, keys[member : member + 1])
+            kernel = np.asarray(function(pool, params, rows))[0]
             bar.advance()
             return spectrum.leading(kernel, n_points[member])
 
@@ -54,8 +57,8 @@ def measure(
     return [spectra[start : start + len(n_points)] for start in range(0, len(spectra), len(n_points))]
 
 
-def _kernel(network: nn.Module, pool: Array, key: PRNGKeyArray, rows: Int[Array, " width"]) -> Array:
-    return ntk.empirical_ntk(network.apply, networks.initialise(network, key, pool), pool[rows])
+def _kernel(network: nn.Module, pool: Array, params: PyTree[Array], rows: Int[Array, " width"]) -> Array:
+    return ntk.empirical_ntk(network.apply, params, pool[rows])
 
 
 def table(spectra: Spectra, n_points: Int[np.ndarray, "n_members n_sizes"], /) -> pd.DataFrame:

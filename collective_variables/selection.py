@@ -110,7 +110,8 @@ class _State(NamedTuple):
 def _start(
     network: nn.Module, optimiser: optax.GradientTransformation, n_selected: int, pool: Array, key: PRNGKeyArray
 ) -> _State:
-    target, predictor = (networks.initialise(network, k, pool) for k in jax.random.split(key))
+    both = jax.vmap(lambda key: networks.initialise(network, key, pool))(jax.random.split(key))
+    target, predictor = (jax.tree.map(lambda leaf: leaf[i], both) for i in (0, 1))
     representations = networks.forward(network, target, pool)
     indices = jnp.zeros(n_selected, jnp.int32)
     return _State(representations, predictor, optimiser.init(predictor), indices, jnp.zeros(n_selected, pool.dtype))

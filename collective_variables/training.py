@@ -119,8 +119,7 @@ def train(
     def step(carry: _Carry, points: Points, n_valid: Int[Array, ""] | int) -> _Carry:
         gradient = networks.mean_gradient(network, loss, carry.params, *points, n_valid)
         updates, state = optimiser.update(gradient, carry.optimiser_state, carry.params)
-        stepped = _Carry(optax.apply_updates(carry.params, updates), state)
-        return jax.tree.map(partial(jnp.where, n_valid > 0), stepped, carry)
+        return _Carry(optax.apply_updates(carry.params, updates), state)
 
     def epoch(number: Int[Array, ""], carry: _Carry) -> _Carry:
         if schedule.batch_size is None:
@@ -130,24 +129,26 @@ def train(
 
         def batch(i: Int[Array, ""], carry: _Carry) -> _Carry:
             points = jax.tree.map(lambda leaf: leaf[batches[i]], subset)
-            return step(carry, points, jnp.clip(n_points - i * batch_size, 0, batch_size))
+            return step(carry, points, jnp.minimum(n_points - i * batch_size, batch_size))
 
-        return jax.lax.fori_loop(0, n_batches, batch, carry)
+        return jax.lax.fori_loop(0, -(-n_points // batch_size), batch, carry)
+
+    everything = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), subset, test)
 
     def evaluate(params: PyTree[Array]) -> Curves:
-        outputs = networks.forward(network, params, test.inputs)
-        right = jnp.argmax(outputs, axis=-1) == jnp.argmax(test.targets, axis=-1)
-        rows = jnp.arange(size)
-        losses = loss(networks.forward(network, params, subset.inputs), subset.targets)
-        train_loss = jnp.sum(jnp.where(rows < n_points, losses, 0.0)) / n_points
-        return Curves(train_loss, jnp.mean(loss(outputs, test.targets)), jnp.mean(right, dtype=outputs.dtype))
+        outputs = networks.forward(network, params, everything.inputs)
+        losses = loss(outputs, everything.targets)
+        right = jnp.argmax(outputs[size:], axis=-1) == jnp.argmax(test.targets, axis=-1)
+        train_loss = jnp.sum(jnp.where(jnp.arange(size) < n_points, losses[:size], 0.0)) / n_points
+        return Curves(train_loss, jnp.mean(losses[size:]), jnp.mean(right, dtype=outputs.dtype))
 
     def evaluation(carry: _Carry, first: Int[Array, ""]) -> tuple[_Carry, Curves]:
         curves = evaluate(carry.params)
-        return jax.lax.fori_loop(first, first + schedule.evaluate_every, epoch, carry), curves
+        last = jnp.minimum(first + schedule.evaluate_every, schedule.n_epochs)
+        return jax.lax.fori_loop(first, last, epoch, carry), curves
 
-    carry, curves = jax.lax.scan(evaluation, _Carry(params, optimiser.init(params)), jnp.array(schedule.epochs[:-1]))
-    return jax.tree.map(lambda curve, last: jnp.append(curve, last), curves, evaluate(carry.params))
+    _, curves = jax.lax.scan(evaluation, _Carry(params, optimiser.init(params)), jnp.array(schedule.epochs))
+    return curves
 
 
 class _Carry(NamedTuple):
@@ -207,13 +208,16 @@ def train_ensemble(
         checks.finite(f"targets of {name}", np.asarray(points.targets))
     pool, test = jax.tree.map(jnp.asarray, (pool, test))
     runs = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *ensembles_of_runs)
+    # Apart from the training, which is compiled for every padded size: random numbers compile slowly.
+    initialise = ensembles.over_members(lambda inputs, key: networks.initialise(network, key, inputs))
     function = ensembles.over_members(partial(_train_run, network, schedule))
     with ensembles.Progress(progress, len(runs.n_points), "networks") as bar:
 
         def run(task: tuple[int, list[int]]) -> Curves:
             width, rows = task
             chosen = jax.tree.map(lambda leaf: leaf[np.array(rows)], runs)
-            curves = function((pool, test), chosen._replace(indices=chosen.indices[:, :width]))
+            params = initialise(pool.inputs, chosen.initialisation_keys)
+            curves = function((pool, test), params, chosen._replace(indices=chosen.indices[:, :width]))
             bar.advance(len(set(rows)))
             return jax.tree.map(np.asarray, curves)
 
@@ -224,9 +228,10 @@ def train_ensemble(
     return [Curves(*parts) for parts in zip(*(np.split(curve, ends) for curve in curves))]
 
 
-def _train_run(network: nn.Module, schedule: Schedule, shared: tuple[Points, Points], run: Runs) -> Curves:
+def _train_run(
+    network: nn.Module, schedule: Schedule, shared: tuple[Points, Points], params: PyTree[Array], run: Runs
+) -> Curves:
     pool, test = shared
-    params = networks.initialise(network, run.initialisation_keys, pool.inputs)
     subset = Points(pool.inputs[run.indices], pool.targets[run.indices])
     return train(network, params, subset, test, schedule=schedule, key=run.batch_keys, n_points=run.n_points)
 
