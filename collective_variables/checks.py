@@ -61,3 +61,10 @@ def finite(name: str, array: np.ndarray) -> None:
     if bad.any():
         first = tuple(int(i) for i in np.argwhere(bad)[0])
         raise ValueError(f"{name} must be finite: {int(bad.sum())} of {bad.size} values are NaN or infinite, the first at {first}.")
+
+
+def rows(name: str, indices: np.ndarray, n_rows: int) -> None:
+    """Raise ValueError if `indices` holds anything but rows of an array of `n_rows`, counted from 0."""
+    outside = indices[(indices < 0) | (indices >= n_rows)]
+    if outside.size:
+        raise ValueError(f"{name} must be rows of the pool, 0 to {n_rows - 1}: received {outside[0]}.")

@@ -31,12 +31,15 @@ def measure(
     """For each array of `subsets` and each member the spectra of the NTK on its first n indices, n in `n_points`.
 
     Member m's network is `networks.initialise` with keys[m], whatever the subset. Its kernel is computed once, on its
-    largest subset, and the smaller, nested ones are leading blocks of it. Raises ValueError for a pool that is not finite.
+    largest subset, and the smaller, nested ones are leading blocks of it. Raises ValueError for a pool that is not finite,
+    an index outside it, or subsets that are too small.
     """
     checks.finite("pool", pool)
     n_selected = min(subset.shape[1] for subset in subsets)
     if n_points.max() > n_selected:
         raise ValueError(f"n_points must not exceed the points selected: {n_points.max()} > {n_selected}.")
+    for subset in subsets:
+        checks.rows("subsets", subset, len(pool))
     # Apart from the kernel, which is compiled for every padded size: random numbers compile slowly.
     initialise = ensembles.over_members(lambda pool, key: networks.initialise(network, key, pool))
     function = ensembles.over_members(partial(_kernel, network))

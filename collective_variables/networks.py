@@ -260,14 +260,14 @@ def mean_gradient(
     targets: Float[Array, "size n_outputs"],
     n_points: Int[Array, ""] | int,
 ) -> PyTree[Array]:
-    """Gradient by `params` of the mean over the first `n_points` points of loss(outputs, targets) -> (n_points,).
+    """Gradient by `params` of the mean over the first `n_points` ≥ 1 points of loss(outputs, targets) -> (n_points,).
 
     The rest is padding: any finite points, which change nothing. Blocks of nothing else are skipped (see `block_size`).
     """
     size, block = len(inputs), min(block_size(inputs), len(inputs))
 
     def of_block(inputs: Array, targets: Array, places: Int[Array, " block"]) -> PyTree[Array]:
-        weights = (places < n_points) / jnp.maximum(n_points, 1).astype(inputs.dtype)
+        weights = jnp.where(places < n_points, 1.0 / jnp.asarray(n_points, inputs.dtype), 0.0)
         return jax.grad(lambda params: jnp.sum(weights * loss(network.apply(params, inputs), targets)))(params)
 
     def add_block(number: Array, gradient: PyTree[Array]) -> PyTree[Array]:

@@ -271,13 +271,14 @@ def _checked(runs: pd.DataFrame, variables: Sequence[str]) -> pd.DataFrame:
 def headline(runs: pd.DataFrame, differences: pd.DataFrame, correlations: pd.DataFrame) -> dict:
     """The few numbers of a group that fit into a line of a table: n_runs, n_diverged and the following.
 
-    For each method other than the reference: the mean over sizes (and parametrisations) of its relative differences in
-    losses, entropy and trace, and of its win rate in minimum test loss. With one method, for each parametrisation: Pearson's r of the
-    minimum test loss with entropy and with trace, plain and given the subset size.
+    For each method other than the reference (and each parametrisation, where there are several): the mean over sizes of
+    its relative differences in losses, entropy and trace, and of its win rate in minimum test loss. With one method, for
+    each parametrisation: Pearson's r of the minimum test loss with entropy and with trace, plain and given the subset size.
     """
     counts = {"n_runs": len(runs), "n_diverged": int(runs["diverged"].sum())}
     if len(differences):
-        return counts | {method: _advantage(of) for method, of in differences.groupby("method")}
+        several = ["parametrisation"] if differences["parametrisation"].nunique() > 1 else []
+        return counts | {" ".join(label): _advantage(of) for label, of in differences.groupby(["method", *several])}
     of_loss = correlations[correlations["y_variable"] == "min_test_loss"]
     return counts | {name: _relations(of) for name, of in of_loss.groupby("parametrisation")}
 

@@ -1,6 +1,5 @@
 """Training of one network or of an ensemble on subsets of a pool, with its loss curves."""
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -64,13 +63,19 @@ class Schedule:
         return np.arange(0, self.n_epochs + 1, self.evaluate_every)
 
     def transformation(self) -> optax.GradientTransformation:
-        """The optimiser; raises ValueError if optax has none of that name that takes a learning rate alone."""
+        """The optimiser; raises ValueError if optax has none of that name that needs a learning rate and gradients alone."""
         factory = getattr(optax, self.optimiser, None) if isinstance(self.optimiser, str) else None
-        if not callable(factory) or "learning_rate" not in inspect.signature(factory).parameters:
+        try:
+            made = factory(learning_rate=self.learning_rate)
+            # Some want more than gradients, such as a line search the loss itself. Optax mixes integers and floats.
+            with jax.numpy_dtype_promotion("standard"):
+                jax.eval_shape(lambda weights: made.update(weights, made.init(weights), weights), jnp.zeros((2, 2)))
+        except (TypeError, ValueError, AttributeError) as error:
             raise ValueError(
-                f"optimiser must be one of optax's that take a learning rate, such as 'adam': received {self.optimiser!r}."
-            )
-        return factory(learning_rate=self.learning_rate)
+                "optimiser must be one of optax's that need a learning rate and gradients alone, such as 'adam': "
+                f"received {self.optimiser!r}."
+            ) from error
+        return made
 
 
 class Curves(NamedTuple):
@@ -206,6 +211,11 @@ def train_ensemble(
         networks.check_fit(network, points.inputs, points.targets)
         checks.finite(f"inputs of {name}", np.asarray(points.inputs))
         checks.finite(f"targets of {name}", np.asarray(points.targets))
+    widths = sorted({of.indices.shape[1] for of in ensembles_of_runs})
+    if len(widths) != 1:
+        raise ValueError(f"Ensembles trained together must select equally many points: received {widths}.")
+    for of in ensembles_of_runs:
+        checks.rows("indices", of.indices, len(pool.inputs))
     pool, test = jax.tree.map(jnp.asarray, (pool, test))
     runs = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *ensembles_of_runs)
     # Apart from the training, which is compiled for every padded size: random numbers compile slowly.

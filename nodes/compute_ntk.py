@@ -7,7 +7,7 @@ import pandas as pd
 import zntrack
 
 from collective_variables import ensembles, measuring, networks
-from nodes import files, network
+from nodes import files, network, sources
 from nodes.load_dataset import LoadDataset
 from nodes.random_subset import RandomSubset
 from nodes.rnd_select import RNDSelect
@@ -25,22 +25,7 @@ class ComputeNTK(zntrack.Node):
     n_points_path: Path = zntrack.deps_path()
     architecture_path: Path = zntrack.deps_path()
 
-    code: tuple = zntrack.deps_path(
-        (
-            "nodes/compute_ntk.py",
-            "nodes/load_dataset.py",
-            "nodes/network.py",
-            "nodes/random_subset.py",
-            "nodes/rnd_select.py",
-            "nodes/files.py",
-            "collective_variables/checks.py",
-            "collective_variables/ensembles.py",
-            "collective_variables/measuring.py",
-            "collective_variables/networks.py",
-            "collective_variables/ntk.py",
-            "collective_variables/spectrum.py",
-        )
-    )
+    code: tuple = zntrack.deps_path(sources.of(__file__))
     spectra_path: Path = zntrack.outs_path(zntrack.nwd / "spectra.npz")
     collective_variables_path: Path = zntrack.outs_path(zntrack.nwd / "collective_variables.csv")
     round_off: dict = zntrack.metrics()

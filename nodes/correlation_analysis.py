@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import zntrack
 
 from collective_variables import figures, statistics
-from nodes import files
+from nodes import files, sources
 from nodes.compute_ntk import ComputeNTK
 from nodes.train_model import TrainModel
 
@@ -32,17 +32,7 @@ class CorrelationAnalysis(zntrack.Node):
     degree: int = zntrack.params(3)
     seed: int = zntrack.params(0)
 
-    code: tuple = zntrack.deps_path(
-        (
-            "nodes/correlation_analysis.py",
-            "nodes/compute_ntk.py",
-            "nodes/train_model.py",
-            "nodes/files.py",
-            "collective_variables/checks.py",
-            "collective_variables/figures.py",
-            "collective_variables/statistics.py",
-        )
-    )
+    code: tuple = zntrack.deps_path(sources.of(__file__))
     runs_path: Path = zntrack.outs_path(zntrack.nwd / "runs.csv")
     summary_path: Path = zntrack.outs_path(zntrack.nwd / "summary.csv")
     differences_path: Path = zntrack.outs_path(zntrack.nwd / "differences.csv")

@@ -5,7 +5,7 @@ from pathlib import Path
 import zntrack
 
 from collective_variables import ensembles
-from nodes import files
+from nodes import files, sources
 
 
 class Ensemble(zntrack.Node):
@@ -21,14 +21,7 @@ class Ensemble(zntrack.Node):
     n_points: list | dict = zntrack.params()
     seed: int = zntrack.params(0)
 
-    code: tuple = zntrack.deps_path(
-        (
-            "nodes/ensemble.py",
-            "nodes/files.py",
-            "collective_variables/checks.py",
-            "collective_variables/ensembles.py",
-        )
-    )
+    code: tuple = zntrack.deps_path(sources.of(__file__))
     members_path: Path = zntrack.outs_path(zntrack.nwd / "members.json")
     n_points_path: Path = zntrack.outs_path(zntrack.nwd / "n_points.json")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import zntrack
 
 from collective_variables.datasets import Dataset, load
-from nodes import files
+from nodes import files, sources
 
 
 class LoadDataset(zntrack.Node):
@@ -25,16 +25,7 @@ class LoadDataset(zntrack.Node):
     seed: int = zntrack.params(0)
     scaling: str = zntrack.params("train")
 
-    code: tuple = zntrack.deps_path(
-        (
-            "nodes/load_dataset.py",
-            "nodes/files.py",
-            "collective_variables/checks.py",
-            "collective_variables/datasets.py",
-            "data/auto-mpg.csv",
-            "data/mnist_10k.npz",
-        )
-    )
+    code: tuple = zntrack.deps_path(sources.of(__file__, "data/auto-mpg.csv", "data/mnist_10k.npz"))
     dataset_path: Path = zntrack.outs_path(zntrack.nwd / "dataset.npz")
 
     def run(self) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import zntrack
 
 from collective_variables import checks, networks
-from nodes import files
+from nodes import files, sources
 
 
 class Network(zntrack.Node):
@@ -24,14 +24,7 @@ class Network(zntrack.Node):
     padding: str = zntrack.params("SAME")
     b_std: float | None = zntrack.params(None)
 
-    code: tuple = zntrack.deps_path(
-        (
-            "nodes/network.py",
-            "nodes/files.py",
-            "collective_variables/checks.py",
-            "collective_variables/networks.py",
-        )
-    )
+    code: tuple = zntrack.deps_path(sources.of(__file__))
     architecture_path: Path = zntrack.outs_path(zntrack.nwd / "architecture.json")
 
     def run(self) -> None:

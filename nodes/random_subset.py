@@ -5,7 +5,7 @@ from pathlib import Path
 import zntrack
 
 from collective_variables import ensembles, selection
-from nodes import files
+from nodes import files, sources
 from nodes.load_dataset import LoadDataset
 
 
@@ -15,17 +15,7 @@ class RandomSubset(zntrack.Node):
     data: LoadDataset = zntrack.deps()
     members_path: Path = zntrack.deps_path()
 
-    code: tuple = zntrack.deps_path(
-        (
-            "nodes/random_subset.py",
-            "nodes/load_dataset.py",
-            "nodes/files.py",
-            "collective_variables/checks.py",
-            "collective_variables/ensembles.py",
-            "collective_variables/networks.py",
-            "collective_variables/selection.py",
-        )
-    )
+    code: tuple = zntrack.deps_path(sources.of(__file__))
     subset_path: Path = zntrack.outs_path(zntrack.nwd / "subset.npz")
 
     method = "random"

@@ -5,7 +5,7 @@ from pathlib import Path
 import zntrack
 
 from collective_variables import ensembles, networks, selection
-from nodes import files, network
+from nodes import files, network, sources
 from nodes.load_dataset import LoadDataset
 
 
@@ -24,18 +24,7 @@ class RNDSelect(zntrack.Node):
     n_epochs: int = zntrack.params(100)
     learning_rate: float = zntrack.params(0.01)
 
-    code: tuple = zntrack.deps_path(
-        (
-            "nodes/rnd_select.py",
-            "nodes/load_dataset.py",
-            "nodes/network.py",
-            "nodes/files.py",
-            "collective_variables/checks.py",
-            "collective_variables/ensembles.py",
-            "collective_variables/networks.py",
-            "collective_variables/selection.py",
-        )
-    )
+    code: tuple = zntrack.deps_path(sources.of(__file__))
     subset_path: Path = zntrack.outs_path(zntrack.nwd / "subset.npz")
 
     method = "rnd"

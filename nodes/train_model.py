@@ -7,7 +7,7 @@ import pandas as pd
 import zntrack
 
 from collective_variables import training
-from nodes import files, network
+from nodes import files, network, sources
 from nodes.load_dataset import LoadDataset
 from nodes.random_subset import RandomSubset
 from nodes.rnd_select import RNDSelect
@@ -34,20 +34,7 @@ class TrainModel(zntrack.Node):
     batch_size: int | None = zntrack.params(None)
     evaluate_every: int = zntrack.params(1)
 
-    code: tuple = zntrack.deps_path(
-        (
-            "nodes/train_model.py",
-            "nodes/load_dataset.py",
-            "nodes/network.py",
-            "nodes/random_subset.py",
-            "nodes/rnd_select.py",
-            "nodes/files.py",
-            "collective_variables/checks.py",
-            "collective_variables/ensembles.py",
-            "collective_variables/networks.py",
-            "collective_variables/training.py",
-        )
-    )
+    code: tuple = zntrack.deps_path(sources.of(__file__))
     curves_path: Path = zntrack.outs_path(zntrack.nwd / "curves.npz")
     losses_path: Path = zntrack.outs_path(zntrack.nwd / "losses.csv")
     diverged: dict = zntrack.metrics()

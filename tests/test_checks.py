@@ -73,3 +73,10 @@ def test_values_that_are_not_finite_are_counted_and_the_first_is_located(bad, dt
     with pytest.raises(ValueError) as caught:
         checks.finite("pool", array)
     assert str(caught.value) == "pool must be finite: 2 of 12 values are NaN or infinite, the first at (1, 2)."
+
+
+def test_rows_of_an_array_pass_and_others_are_an_error():
+    checks.rows("indices", np.array([[0, 4], [2, 2]]), 5)
+    for bad in (5, -1):
+        with pytest.raises(ValueError, match=f"^indices must be rows of the pool, 0 to 4: received {bad}.$"):
+            checks.rows("indices", np.array([[0, 4], [bad, 2]]), 5)

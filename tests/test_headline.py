@@ -53,6 +53,15 @@ def test_with_two_methods_it_is_the_mean_over_sizes_of_the_relative_differences(
     assert result["rnd"] == pytest.approx(expected, rel=1e-12)
 
 
+def test_with_two_methods_and_parametrisations_each_pair_is_a_column_of_its_own():
+    lecun = two_methods().assign(parametrisation="lecun")
+    lecun.loc[lecun["method"] == "rnd", "min_test_loss"] *= 2
+    result, _ = headline(pd.concat([two_methods(), lecun], ignore_index=True))
+    assert set(result) == {"n_runs", "n_diverged", "rnd lecun", "rnd ntk"}
+    assert result["rnd ntk"] == headline(two_methods())[0]["rnd"]
+    assert result["rnd lecun"] == headline(lecun)[0]["rnd"] != result["rnd ntk"]
+
+
 def test_with_one_method_it_is_the_correlations_of_each_parametrisation_plain_and_given_the_size():
     table = two_parametrisations()
     result, correlations = headline(table)

@@ -77,6 +77,13 @@ def test_pool_that_is_not_finite_is_refused():
         measuring.measure(NETWORK, pool, KEYS, SUBSETS, N_POINTS)
 
 
+def test_an_index_outside_the_pool_is_refused():
+    outside = [subset.copy() for subset in SUBSETS]
+    outside[1][2, 0] = -1
+    with pytest.raises(ValueError, match=f"^subsets must be rows of the pool, 0 to {len(POOL) - 1}: received -1.$"):
+        measuring.measure(NETWORK, POOL, KEYS, outside, N_POINTS)
+
+
 def test_table_has_a_row_per_member_and_size(measured, expected):
     table = measuring.table(measured[0], N_POINTS)
     variables = ["entropy", "trace", "largest_eigenvalue", "effective_entropy", "effective_rank", "trace_per_point"]

@@ -246,9 +246,21 @@ def test_a_wrong_schedule_is_an_error_that_names_the_field(field, value, error, 
     assert str(caught.value).startswith(message)
 
 
-@pytest.mark.parametrize("name", ["adem", "softmax_cross_entropy", "constant_schedule", "chain", "clip", None])
+@pytest.mark.parametrize(
+    "name", ["adem", "softmax_cross_entropy", "constant_schedule", "chain", "clip", "Schedule", "lbfgs", None]
+)
 def test_what_is_no_optimiser_of_optax_with_a_learning_rate_is_an_error(name):
-    message = "optimiser must be one of optax's that take a learning rate, such as 'adam': received"
+    message = "optimiser must be one of optax's that need a learning rate and gradients alone, such as 'adam': received"
     with pytest.raises(ValueError) as caught:
         Schedule(optimiser=name)
     assert str(caught.value) == f"{message} {name!r}."
+
+
+def test_an_index_outside_the_pool_or_ensembles_of_different_widths_are_errors():
+    def of(indices):
+        return training.runs(np.array([indices]), np.array([[3]]), seed=0)
+
+    with pytest.raises(ValueError, match="^indices must be rows of the pool, 0 to 23: received 24.$"):
+        training.train_ensemble(NETWORK, POOL, TEST, [of([0, 1, 2]), of([3, 24, 5])], schedule=Schedule(n_epochs=1))
+    with pytest.raises(ValueError, match=r"^Ensembles trained together must select equally many points: received \[3, 4\].$"):
+        training.train_ensemble(NETWORK, POOL, TEST, [of([0, 1, 2, 3]), of([3, 4, 5])], schedule=Schedule(n_epochs=1))
