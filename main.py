@@ -17,7 +17,8 @@ from nodes.random_subset import RandomSubset
 from nodes.rnd_select import RNDSelect
 from nodes.train_model import TrainModel
 
-PARAMS, FIGURES, PLOTS = Path("params.yaml"), Path("plots/figures.yaml"), Path("plots/dvc.yaml")
+PARAMS, GRAPH = Path("params.yaml"), Path("dvc.yaml")
+FIGURES, PLOTS = Path("plots/figures.yaml"), Path("plots/dvc.yaml")
 REQUIRED = (LoadDataset, Network, Ensemble)
 OPTIONAL = (RNDSelect, TrainModel, CorrelationAnalysis)
 Sections = dict[str, dict]
@@ -87,6 +88,15 @@ def plots(groups: dict[str, Sections], figures: dict[int, dict[str, dict]]) -> d
     return {"plots": entries}
 
 
+def without_lockfiles(graph: dict) -> dict:
+    """The content of dvc.yaml with stages that don't copy their part of dvc.lock into their metrics.
+
+    ZnTrack's copy is a process more a stage and fills the tables of `dvc exp show`; `dvc status` knows the same.
+    """
+    stages = {name: stage | {"cmd": f"{stage['cmd']} --no-save-lockfile"} for name, stage in graph["stages"].items()}
+    return graph | {"stages": stages}
+
+
 def main() -> None:
     groups = read_groups(PARAMS)
     project = zntrack.Project()
@@ -94,6 +104,7 @@ def main() -> None:
         with project.group(group):
             add_group(sections)
     project.build()
+    GRAPH.write_text(yaml.safe_dump(without_lockfiles(yaml.safe_load(GRAPH.read_text()))))
     written = yaml.safe_dump(plots(groups, yaml.safe_load(FIGURES.read_text())), sort_keys=False, width=120)
     PLOTS.write_text(f"# Written by main.py from plots/figures.yaml and the groups of params.yaml.\n{written}")
 

@@ -27,7 +27,6 @@ def empirical_ntk(
     params: PyTree[Float[Array, "..."]],
     x1: Float[Array, "n1 ..."],
     x2: Float[Array, "n2 ..."] | None = None,
-    /,
     *,
     outputs: str = "mean",
 ) -> Float[Array, "..."]:

@@ -36,7 +36,7 @@ def check_budget(n_pool: int, n_selected: int, n_members: int) -> None:
         raise ValueError(f"n_selected must not exceed the pool: {n_selected} > {n_pool}.")
 
 
-def random(n_pool: int, /, *, n_selected: int, key: PRNGKeyArray, n_members: int = 1) -> Selection:
+def random(n_pool: int, *, n_selected: int, key: PRNGKeyArray, n_members: int = 1) -> Selection:
     """Draw `n_selected` of `n_pool` points without replacement for every member, each subset equally likely."""
     check_budget(n_pool, n_selected, n_members)
     draw = jax.jit(jax.vmap(lambda member_key: jax.random.permutation(member_key, n_pool)[:n_selected]))
@@ -47,7 +47,6 @@ def random(n_pool: int, /, *, n_selected: int, key: PRNGKeyArray, n_members: int
 def rnd(
     pool: Float[Array, "n_pool ..."],
     network: nn.Module,
-    /,
     *,
     n_selected: int,
     key: PRNGKeyArray,

@@ -22,7 +22,7 @@ class Spectrum(NamedTuple):
     most_negative: float
 
 
-def decompose(kernel: Float[Array, "n_points n_points"], /) -> Spectrum:
+def decompose(kernel: Float[Array, "n_points n_points"]) -> Spectrum:
     """Eigenvalues of a symmetric positive semi-definite `kernel` in float64, with a count of the negative ones.
 
     Raises ValueError for a kernel that is empty, not square, not finite, not symmetric, or has a negative eigenvalue
@@ -45,17 +45,17 @@ def decompose(kernel: Float[Array, "n_points n_points"], /) -> Spectrum:
     return Spectrum(np.maximum(values, 0.0), int((values < 0).sum()), lowest)
 
 
-def eigenvalues(kernel: Float[Array, "n_points n_points"], /) -> Float[np.ndarray, " n_points"]:
+def eigenvalues(kernel: Float[Array, "n_points n_points"]) -> Float[np.ndarray, " n_points"]:
     """Eigenvalues in float64, ascending; those that round-off made negative are 0 (`decompose` also counts them)."""
     return decompose(kernel).eigenvalues
 
 
-def trace(eigenvalues: Float[Array, " n_points"], /) -> float:
+def trace(eigenvalues: Float[Array, " n_points"]) -> float:
     """Tr = Σ λ_i, not divided by the number of points (Tovey et al. 2023, eq. 7)."""
     return float(np.sum(_checked(eigenvalues)))
 
 
-def von_neumann_entropy(eigenvalues: Float[Array, " n_points"], /) -> float:
+def von_neumann_entropy(eigenvalues: Float[Array, " n_points"]) -> float:
     """S = −Σ p_i ln p_i with p_i = λ_i/Σλ, in nats, 0 ln 0 = 0 (Tovey et al. 2023, eq. 5); 0 ≤ S ≤ ln n_points.
 
     NaN for a kernel that is zero, which has no p_i.
@@ -71,7 +71,7 @@ def von_neumann_entropy(eigenvalues: Float[Array, " n_points"], /) -> float:
     return float(np.clip(-np.sum(p * np.log(p)), 0.0, np.log(len(p))))
 
 
-def collective_variables(eigenvalues: Float[Array, " n_points"], /) -> dict[str, float]:
+def collective_variables(eigenvalues: Float[Array, " n_points"]) -> dict[str, float]:
     """Entropy S, trace Tr, largest eigenvalue, and forms that do not grow with the number of points N by themselves.
 
     effective_entropy = S/ln N (NaN for one point), effective_rank = exp S, trace_per_point = Tr/N,
@@ -90,7 +90,7 @@ def collective_variables(eigenvalues: Float[Array, " n_points"], /) -> dict[str,
     }
 
 
-def leading(kernel: Float[Array, "n_points n_points"], n_points: Sequence[int], /) -> list[Spectrum]:
+def leading(kernel: Float[Array, "n_points n_points"], n_points: Sequence[int]) -> list[Spectrum]:
     """Spectra of the leading blocks of `kernel`: those of nested subsets of the given sizes.
 
     Raises ValueError for a size beyond that of the kernel.
