@@ -211,6 +211,9 @@ def train_ensemble(
         networks.check_fit(network, points.inputs, points.targets)
         checks.finite(f"inputs of {name}", np.asarray(points.inputs))
         checks.finite(f"targets of {name}", np.asarray(points.targets))
+    if schedule.loss == "cross-entropy":
+        for targets in (pool.targets, test.targets):
+            _check_classes(np.asarray(targets))
     widths = sorted({of.indices.shape[1] for of in ensembles_of_runs})
     if len(widths) != 1:
         raise ValueError(f"Ensembles trained together must select equally many points: received {widths}.")
@@ -236,6 +239,15 @@ def train_ensemble(
         curves = _gather(tasks, ensembles.run_in_threads(run, tasks))
     ends = np.cumsum([len(of.n_points) for of in ensembles_of_runs])[:-1]
     return [Curves(*parts) for parts in zip(*(np.split(curve, ends) for curve in curves))]
+
+
+def _check_classes(targets: Float[np.ndarray, "n_points n_outputs"]) -> None:
+    """Raise ValueError unless each row is a distribution over at least two classes, which a regression's are not."""
+    if targets.shape[1] < 2 or targets.min() < 0 or not np.allclose(targets.sum(axis=1), 1.0, atol=1e-5):
+        raise ValueError(
+            "loss 'cross-entropy' needs targets that are one-hot over at least 2 classes: received "
+            f"{targets.shape[1]} columns with values from {targets.min():.3g} to {targets.max():.3g}."
+        )
 
 
 def _train_run(

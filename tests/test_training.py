@@ -264,3 +264,19 @@ def test_an_index_outside_the_pool_or_ensembles_of_different_widths_are_errors()
         training.train_ensemble(NETWORK, POOL, TEST, [of([0, 1, 2]), of([3, 24, 5])], schedule=Schedule(n_epochs=1))
     with pytest.raises(ValueError, match=r"^Ensembles trained together must select equally many points: received \[3, 4\].$"):
         training.train_ensemble(NETWORK, POOL, TEST, [of([0, 1, 2, 3]), of([3, 4, 5])], schedule=Schedule(n_epochs=1))
+
+
+@pytest.mark.parametrize(
+    "pool, test",
+    [
+        (np.ones((24, 1)), np.ones((7, 1))),
+        (POOL.inputs[:, :3], TEST.targets),
+        (POOL.targets, 2 * TEST.targets),
+    ],
+)
+def test_cross_entropy_wants_classes(pool, test):
+    network = networks.build(["dense 5", f"dense {pool.shape[1]}"])
+    data = Points(POOL.inputs, pool), Points(TEST.inputs, test)
+    ensemble = training.runs(np.arange(4)[None], np.array([[3]]), seed=0)
+    with pytest.raises(ValueError, match="^loss 'cross-entropy' needs targets that are one-hot over at least 2 classes: "):
+        training.train_ensemble(network, *data, [ensemble], schedule=Schedule("cross-entropy", n_epochs=1))
