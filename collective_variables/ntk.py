@@ -1,34 +1,31 @@
-"""The empirical neural tangent kernel, contracted layer by layer where the layers allow it.
+"""The empirical neural tangent kernel of any function of parameters and points, in tiles that fit the memory."""
 
-A parameter that a network uses once, as the matrix W of a product y = a W (a dense layer, or a convolution written as
-patches times a matrix), has the derivative a ⊗ g, where g is the signal that back-propagation brings to y. Its share of
-the kernel then follows from a and g, and the Jacobian is never formed (Novak et al. 2022, "structured derivatives").
-Every other parameter, a bias for instance, goes through its own Jacobian.
-"""
-
-import itertools
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import NamedTuple
 
 import jax
-import jax.extend
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from collective_variables import checks
+from collective_variables import checks, memory, structured
+from collective_variables.structured import ApplyFunction, Derivative
 
 OUTPUTS = ("mean", "sum", "full", "per-output")
-ApplyFunction = Callable[[PyTree[Array], Array], Array]
+IMPLEMENTATIONS = ("auto", "structured", "jacobian")
+TILE = 2048  # points on the side of a tile of the kernel; larger tiles are no faster
 
 
 def empirical_ntk(
     apply_fn: ApplyFunction,
     params: PyTree[Float[Array, "..."]],
-    x1: Float[Array, "n1 ..."],
-    x2: Float[Array, "n2 ..."] | None = None,
+    x1: PyTree[Array],
+    x2: PyTree[Array] | None = None,
     *,
     outputs: str = "mean",
+    implementation: str = "auto",
+    block_size: int | None = None,
 ) -> Float[Array, "..."]:
     """K(x1, x2) of apply_fn(params, x) -> (n_points, n_outputs), which treats every point by itself.
 
@@ -36,223 +33,260 @@ def empirical_ntk(
     "mean": (1/C) Σ_c ⟨J_c(x_i), J_c(x_j)⟩, shape (n1, n2), the kernel of that paper; "sum": Σ_c in its place;
     "per-output": (C, n1, n2), a kernel for each output; "full": (n1·C, n2·C), row i·C + c for output c of point i.
 
-    x2 defaults to x1, and the kernel is then exactly symmetric. Computed in the dtype of params and points.
-    Raises ValueError for `outputs` unknown, no points, values that are not finite, points of different shapes, or
-    no parameters, or outputs that are not (n_points, n_outputs).
+    x1 and x2 are arrays, or trees of arrays, with points along their first axes; x2 defaults to x1, and the kernel is
+    then computed once and exactly symmetric. The dtype is that of params and points; products in half precision are
+    summed in single.
+
+    implementation: "structured" contracts layer by layer (see `structured`), "jacobian" forms the Jacobian of every
+    parameter; "auto" is "structured". block_size: points whose derivatives are held at a time; None plans it from the
+    free memory. A call inside `jax.jit` or `jax.vmap` is one block.
+
+    Raises ValueError for an unknown option, no points, values that are not finite, points of different shapes, no
+    parameters, or outputs that are not (n_points, n_outputs), and MemoryError for a kernel that can't fit.
+    """
+    checks.choice("outputs", outputs, OUTPUTS)
+    checks.choice("implementation", implementation, IMPLEMENTATIONS)
+    if block_size is not None:
+        checks.integer("block_size", block_size, minimum=1)
+    x1 = _points("x1", x1)
+    x2 = None if x2 is None else _points("x2", x2)
+    _check_shapes(params, x1, x2)
+    functions = _functions(_hashable(apply_fn), outputs, implementation != "jacobian")
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, x1, x2))):
+        _check_network(apply_fn, params, x1)
+        return functions.kernel(params, x1, x2)
+    sizes = _n_points(x1), _n_points(x1 if x2 is None else x2)
+    plan = _plan(functions, params, x1, sizes, block_size)
+    if max(sizes) <= plan.tile:
+        return functions.kernel(params, x1, x2)
+    return _tiled(functions, params, x1, x2, plan)
+
+
+def _points(name: str, x: PyTree[Array]) -> PyTree[Array]:
+    x = jax.tree.map(jnp.asarray, x)
+    shapes = [leaf.shape for leaf in jax.tree.leaves(x)]
+    if len({shape[:1] for shape in shapes}) != 1 or shapes[0][:1] in ((), (0,)):
+        received = ", ".join(map(str, shapes)) or "of no array"
+        raise ValueError(f"{name} must hold at least one point: received the shape {received}.")
+    for leaf in jax.tree.leaves(x):
+        if not isinstance(leaf, jax.core.Tracer):
+            checks.finite(name, leaf)
+    return x
+
+
+def _n_points(x: PyTree[Array]) -> int:
+    return jax.tree.leaves(x)[0].shape[0]
+
+
+def _check_shapes(params: PyTree[Array], x1: PyTree[Array], x2: PyTree[Array] | None) -> None:
+    of_points = [[leaf.shape[1:] for leaf in jax.tree.leaves(x)] for x in (x1, x1 if x2 is None else x2)]
+    if of_points[0] != of_points[1]:
+        first, second = (", ".join(map(str, shapes)) for shapes in of_points)
+        raise ValueError(f"x2 must have points shaped like those of x1, {first}: received {second}.")
+    if not jax.tree.leaves(params):
+        raise ValueError("params must hold at least one array: received none.")
+
+
+def _check_network(apply_fn: ApplyFunction, params: PyTree[Array], x: PyTree[Array]) -> None:
+    """Raise ValueError unless `apply_fn` gives one vector of outputs a point; nothing is computed."""
+    shape, n_points = getattr(jax.eval_shape(apply_fn, params, x), "shape", "of no array"), _n_points(x)
+    if len(shape) != 2 or shape[0] != n_points or shape[1] == 0:
+        raise ValueError(f"apply_fn must return (n_points, n_outputs) = ({n_points}, …): received the shape {shape}.")
+
+
+def _hashable(apply_fn: ApplyFunction) -> ApplyFunction:
+    """`apply_fn`, or a function of its own identity where it has no hash and so can't keep what is compiled."""
+    try:
+        hash(apply_fn)
+        return apply_fn
+    except TypeError:
+        return lambda params, x: apply_fn(params, x)
+
+
+class _Functions(NamedTuple):
+    """The compiled parts of one kind of kernel, each of which keeps what it compiled for the next call of like shapes.
+
+    kernel(params, x1, x2) is the whole, derivatives(params, x) and contract(first, second) its halves. Without x2 or
+    `second` a kernel is square and made symmetric.
+    """
+
+    apply_fn: ApplyFunction
+    kernel: Callable[..., Array]
+    derivatives: Callable[[PyTree[Array], PyTree[Array]], list[Derivative]]
+    contract: Callable[[list[Derivative], list[Derivative] | None], Array]
+
+
+def _exact_products(function: Callable[..., object]) -> Callable[..., object]:
+    """Trace `function` with products in the full precision of their dtype, which is not an accelerator's default."""
+
+    @wraps(function)
+    def traced(*arguments: object) -> object:
+        with jax.default_matmul_precision("highest"):
+            return function(*arguments)
+
+    return traced
+
+
+@lru_cache(maxsize=64)
+def _functions(apply_fn: ApplyFunction, outputs: str, is_structured: bool) -> _Functions:
+    @_exact_products
+    def derivatives(params: PyTree[Array], x: PyTree[Array]) -> list[Derivative]:
+        return structured.derivatives(apply_fn, params, x, structured=is_structured)
+
+    @_exact_products
+    def contract(first: list[Derivative], second: list[Derivative] | None) -> Array:
+        kernel = sum(structured.contract(a, b, outputs) for a, b in zip(first, second or first))
+        if outputs == "mean":
+            kernel = kernel * (1.0 / first[0].signals.shape[1])
+        if outputs == "full":
+            kernel = kernel.reshape(kernel.shape[0] * kernel.shape[1], -1)
+        if second is None:
+            # A product of a matrix with its own transpose may be rounded differently on the two sides of the diagonal.
+            kernel = (kernel + jnp.swapaxes(kernel, -1, -2)) / 2
+        return kernel.astype(first[0].signals.dtype)
+
+    def kernel(params: PyTree[Array], x1: PyTree[Array], x2: PyTree[Array] | None) -> Array:
+        return contract(derivatives(params, x1), None if x2 is None else derivatives(params, x2))
+
+    return _Functions(apply_fn, *map(jax.jit, (kernel, derivatives, contract)))
+
+
+class Estimate(NamedTuple):
+    """What a kernel takes before it is computed: floating-point operations, and bytes at the peak."""
+
+    flops: float
+    peak_bytes: int
+
+
+def estimate(
+    apply_fn: ApplyFunction,
+    params: PyTree[Array],
+    x1: PyTree[Array],
+    x2: PyTree[Array] | None = None,
+    *,
+    outputs: str = "mean",
+    block_size: int | None = None,
+) -> dict[str, Estimate]:
+    """Operations and memory of `empirical_ntk` with each implementation; nothing is computed but their programs.
+
+    Counted by XLA for one point and one pair of tiles and multiplied; the memory is that of the kernel, of the
+    derivatives held, and of one tile's intermediate arrays. Raises as `empirical_ntk` does.
     """
     checks.choice("outputs", outputs, OUTPUTS)
     x1 = _points("x1", x1)
     x2 = None if x2 is None else _points("x2", x2)
-    if x2 is not None and x2.shape[1:] != x1.shape[1:]:
-        raise ValueError(f"x2 must have points shaped like those of x1, {x1.shape[1:]}: received {x2.shape[1:]}.")
-    if not jax.tree.leaves(params):
-        raise ValueError("params must hold at least one array: received none.")
-    shape = getattr(jax.eval_shape(apply_fn, params, x1), "shape", "of no array")
-    if len(shape) != 2 or shape[0] != len(x1) or shape[1] == 0:
-        raise ValueError(f"apply_fn must return (n_points, n_outputs) = ({len(x1)}, …): received the shape {shape}.")
-    try:
-        hash(apply_fn)
-    except TypeError:
-        return jax.jit(partial(_ntk, apply_fn, outputs))(params, x1, x2)
-    return _compiled_ntk(apply_fn, outputs, params, x1, x2)
+    _check_shapes(params, x1, x2)
+    sizes = _n_points(x1), _n_points(x1 if x2 is None else x2)
+    found = {}
+    for name in ("structured", "jacobian"):
+        functions = _functions(_hashable(apply_fn), outputs, name == "structured")
+        plan = _plan(functions, params, x1, sizes, block_size)
+        found[name] = _estimate(functions, params, x1, x2 is None, sizes, plan)
+    return found
 
 
-def _points(name: str, x: Array) -> Array:
-    x = jnp.asarray(x)
-    if x.ndim == 0 or len(x) == 0:
-        raise ValueError(f"{name} must hold at least one point: received the shape {x.shape}.")
-    if not isinstance(x, jax.core.Tracer):
-        checks.finite(name, x)
-    return x
+class _Plan(NamedTuple):
+    """How a kernel is cut: points on the side of a tile, and whether the derivatives of all points are kept."""
+
+    tile: int
+    keep: bool
+    kernel_bytes: int
+    peak_bytes: int
 
 
-def _ntk(apply_fn: ApplyFunction, outputs: str, params: PyTree[Array], x1: Array, x2: Array | None) -> Array:
-    first = _derivatives(apply_fn, params, x1)
-    second = first if x2 is None else _derivatives(apply_fn, params, x2)
-    kernel = sum(_contract(a, b, outputs) for a, b in zip(first, second))
-    if x2 is None:
-        # A product of a matrix with its own transpose may be rounded differently on the two sides of the diagonal.
-        kernel = (kernel + jnp.swapaxes(kernel, -1, -2)) / 2
-    return kernel
+def _bytes(tree: PyTree[Array]) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-# Keeps what it compiled for the next call with the same function and shapes.
-_compiled_ntk = jax.jit(_ntk, static_argnums=(0, 1))
+@lru_cache(maxsize=256)
+def _sizes(functions: _Functions, tree: PyTree, shapes: tuple[jax.ShapeDtypeStruct]) -> tuple[int, int]:
+    """Bytes of the derivatives of a point and of the kernel of two."""
+    params, x = jax.tree.unflatten(tree, shapes)
+    _check_network(functions.apply_fn, params, x)
+    one = jax.eval_shape(functions.derivatives, params, jax.tree.map(lambda leaf: leaf.update(shape=(1, *leaf.shape[1:])), x))
+    return _bytes(one), _bytes(jax.eval_shape(functions.contract, one, one))
 
 
-class _Derivative(NamedTuple):
-    """d f_c(x_n)/d(one parameter): a[n] ⊗ g[n, c] if `inputs` is an array, g[n, c] itself if it is None.
+def _plan(
+    functions: _Functions, params: PyTree[Array], x: PyTree[Array], sizes: tuple[int, int], block_size: int | None
+) -> _Plan:
+    """Cut the kernel of `sizes` points so that it fits the free memory; raises MemoryError if none does."""
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (params, x))
+    leaves, tree = jax.tree.flatten(shapes)
+    per_point, per_pair = _sizes(functions, tree, tuple(leaves))
+    free, kernel_bytes = memory.available(), sizes[0] * sizes[1] * per_pair
+    tile = min(TILE, max(sizes)) if block_size is None else block_size
 
-    inputs: (n_points, n_in); signals: (n_points, n_outputs, n_out or the parameter's size).
-    """
+    def peak(tile: int, n_held: int) -> int:
+        # A tile of the kernel and its intermediate results; the kernel is copied once at the end.
+        return kernel_bytes * (1 if max(sizes) <= tile else 2) + n_held * per_point + 4 * tile**2 * per_pair
 
-    inputs: Float[Array, "n_points n_in"] | None
-    signals: Float[Array, "n_points n_outputs n_out"]
-
-
-# For each of OUTPUTS: the contraction of two signals, and where the Gram matrix of the inputs lacks an axis of it.
-_CONTRACTIONS = {
-    "mean": ("icp,jcp->ij", ()),
-    "sum": ("icp,jcp->ij", ()),
-    "per-output": ("icp,jcp->cij", (0,)),
-    "full": ("icp,jdp->icjd", (1, 3)),
-}
-
-
-def _contract(first: _Derivative, second: _Derivative, outputs: str) -> Array:
-    """The share of one parameter in the kernel: the Gram matrix of the signals times that of the inputs."""
-    contraction, missing = _CONTRACTIONS[outputs]
-    kernel = jnp.einsum(contraction, first.signals, second.signals)
-    if first.inputs is not None:
-        kernel = kernel * jnp.expand_dims(first.inputs @ second.inputs.T, missing)
-    n_outputs = first.signals.shape[1]
-    if outputs == "mean":
-        return kernel * (1.0 / n_outputs)
-    return kernel.reshape(len(first.signals) * n_outputs, -1) if outputs == "full" else kernel
+    while block_size is None and tile > 1 and peak(tile, 2 * tile) > free:
+        tile = (tile + 1) // 2
+    keep = peak(tile, sum(sizes)) <= free // 2
+    needed = peak(tile, sum(sizes) if keep else 2 * tile)
+    if needed > free:
+        raise MemoryError(
+            f"A kernel of {sizes[0]} x {sizes[1]} points needs {needed / memory.GIB:.1f} GiB at least, and "
+            f"{free / memory.GIB:.1f} GiB are free."
+        )
+    return _Plan(tile, keep, kernel_bytes, needed)
 
 
-def _derivatives(apply_fn: ApplyFunction, params: PyTree[Array], x: Array) -> list[_Derivative]:
-    """One `_Derivative` for every leaf of `params`, by one backward pass for each output of each point."""
-    leaves, tree = jax.tree.flatten(params)
+def _estimate(
+    functions: _Functions, params: PyTree[Array], x: PyTree[Array], is_square: bool, sizes: tuple[int, int], plan: _Plan
+) -> Estimate:
+    def flops(function: Callable[..., object], *arguments: object) -> float:
+        return function.lower(*arguments).cost_analysis()["flops"]
 
-    def single(leaves: Sequence[Array], point: Array) -> Array:
-        return apply_fn(jax.tree.unflatten(tree, leaves), point[None])[0]
-
-    program = _Program.trace(single, leaves, x[0])
-    products = program.products(len(leaves))
-    others = [i for i in range(len(leaves)) if i not in products]
-
-    def of_point(point: Array) -> tuple[dict[int, Array], dict[int, Array], dict[int, Array]]:
-        def run(taps: dict[int, Array], free: dict[int, Array]) -> tuple[Array, dict[int, Array]]:
-            return program.run([free.get(i, leaf) for i, leaf in enumerate(leaves)], point, products, taps)
-
-        taps = {i: jnp.zeros(step.shape, step.dtype) for i, step in products.items()}
-        outputs, back, inputs = jax.vjp(run, taps, {i: leaves[i] for i in others}, has_aux=True)
-        return inputs, *jax.vmap(back)(jnp.eye(outputs.size, dtype=outputs.dtype))
-
-    inputs, signals, jacobians = jax.vmap(of_point)(x)
-    return [_of_product(inputs[i], signals[i]) if i in products else _of_jacobian(jacobians[i]) for i in range(len(leaves))]
+    some = jax.tree.map(lambda leaf: leaf[:1], x)
+    one = jax.eval_shape(functions.derivatives, params, some)
+    n_tiles = [-(-size // plan.tile) for size in sizes]
+    n_pairs = n_tiles[0] * (n_tiles[0] + 1) // 2 if is_square else n_tiles[0] * n_tiles[1]
+    n_derivatives = sizes[0] if is_square else sum(sizes)
+    if not plan.keep:
+        n_derivatives = (n_tiles[0] + n_pairs) * plan.tile
+    per_pair = flops(functions.contract, one, one)
+    total = n_derivatives * flops(functions.derivatives, params, some) + n_pairs * plan.tile**2 * per_pair
+    return Estimate(total, plan.peak_bytes)
 
 
-def _of_jacobian(jacobian: Float[Array, "n_points n_outputs ..."]) -> _Derivative:
-    return _Derivative(None, jacobian.reshape(*jacobian.shape[:2], -1))
+class _Tiles:
+    """The derivatives of the points in tiles of one size; the last begins earlier, so that it is full."""
+
+    def __init__(self, functions: _Functions, params: PyTree[Array], x: PyTree[Array], plan: _Plan):
+        n_points = _n_points(x)
+        self.size = min(plan.tile, n_points)
+        self.starts = [min(start, n_points - self.size) for start in range(0, n_points, self.size)]
+
+        def derivatives(place: int) -> list[Derivative]:
+            rows = slice(self.starts[place], self.starts[place] + self.size)
+            return functions.derivatives(params, jax.tree.map(lambda leaf: leaf[rows], x))
+
+        self.derivatives = lru_cache(maxsize=len(self.starts) if plan.keep else 1)(derivatives)
 
 
-def _of_product(a: Float[Array, "n_points t n_in"], g: Float[Array, "n_points n_outputs ... n_out"]) -> _Derivative:
-    """A matrix applied at t positions has the derivative Σ_t a_t ⊗ g_t; with one position it stays a product."""
-    a, g = a.astype(g.dtype), g.reshape(*g.shape[:2], -1, g.shape[-1])
-    if a.shape[1] == 1:
-        return _Derivative(a[:, 0], g[:, :, 0])
-    return _of_jacobian(jnp.einsum("ntk,nctm->nckm", a, g))
-
-
-class _Step(NamedTuple):
-    """One primitive of a program, its operands and results as numbers of values."""
-
-    equation: Any
-    operands: list[int]
-    results: list[int]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.equation.outvars[0].aval.shape
-
-    @property
-    def dtype(self) -> Any:
-        return self.equation.outvars[0].aval.dtype
-
-    def evaluate(self, values: dict[int, Array]) -> None:
-        bound = self.equation.primitive.get_bind_params(self.equation.params)
-        # Up to JAX 0.9 the functions to call stood apart from the options.
-        functions, options = bound if isinstance(bound, tuple) else ((), bound)
-        results = self.equation.primitive.bind(*functions, *(values[i] for i in self.operands), **options)
-        values.update(zip(self.results, results if self.equation.primitive.multiple_results else [results]))
-
-
-class _Program(NamedTuple):
-    """A traced function as a flat list of steps: nested jit calls are spelled out, so that every use of a leaf is seen."""
-
-    steps: list[_Step]
-    constants: dict[int, Array]
-    arguments: list[int]
-    result: int
-
-    @classmethod
-    def trace(cls, function: Callable[..., Array], leaves: Sequence[Array], point: Array) -> "_Program":
-        closed = jax.make_jaxpr(function)(leaves, point)
-        numbers, steps, constants = itertools.count(), [], {}
-        arguments = [next(numbers) for _ in closed.jaxpr.invars]
-        (result,) = _spell_out(closed, arguments, numbers, steps, constants)
-        return cls(steps, constants, arguments, result)
-
-    def products(self, n_leaves: int) -> dict[int, _Step]:
-        """The step y = a W for each leaf that is used only there, as such a W, perhaps reshaped before."""
-        aliases = {number: leaf for leaf, number in enumerate(self.arguments[:n_leaves])}
-        uses: dict[int, list[_Step]] = {leaf: [] for leaf in range(n_leaves)}
-        for step in self.steps:
-            used = {aliases[number] for number in step.operands if number in aliases}
-            if step.equation.primitive.name == "reshape" and used:
-                aliases[step.results[0]] = used.pop()
-            for leaf in used:
-                uses[leaf].append(step)
-        return {
-            leaf: steps[0]
-            for leaf, steps in uses.items()
-            if len(steps) == 1
-            and self.result not in [number for number, alias in aliases.items() if alias == leaf]
-            and _is_product(steps[0], aliases)
-        }
-
-    def run(
-        self, leaves: Sequence[Array], point: Array, products: dict[int, _Step], taps: dict[int, Array]
-    ) -> tuple[Array, dict[int, Array]]:
-        """The result with each tap added to its product y, and the operand a of each product as (t, n_in)."""
-        tapped = {step.results[0]: leaf for leaf, step in products.items()}
-        values = dict(self.constants) | dict(zip(self.arguments, [*leaves, point]))
-        inputs = {}
-        for step in self.steps:
-            step.evaluate(values)
-            leaf = tapped.get(step.results[0]) if step.results else None
-            if leaf is not None:
-                a = values[step.operands[0]]
-                inputs[leaf] = a.reshape(-1, a.shape[-1])
-                values[step.results[0]] += taps[leaf]
-        return values[self.result], inputs
-
-
-def _is_product(step: _Step, aliases: dict[int, int]) -> bool:
-    """Whether `step` is y = a W or y = a Wᵀ, with the second operand a leaf and a matrix and the first one none."""
-    if step.equation.primitive.name != "dot_general" or step.operands[0] in aliases or step.operands[1] not in aliases:
-        return False
-    (contracted, _), (batch, _) = step.equation.params["dimension_numbers"]
-    a, matrix = (operand.aval for operand in step.equation.invars)
-    return matrix.ndim == 2 and tuple(contracted) == (a.ndim - 1,) and not batch
-
-
-def _spell_out(
-    closed: Any, arguments: list[int], numbers: Iterator[int], steps: list[_Step], constants: dict[int, Array]
-) -> list[int]:
-    """Append the primitives of `closed` to `steps` and return the numbers of its results.
-
-    Calls with derivatives of their own (`jax.nn.relu`) stay whole: spelled out they would lose them.
-    """
-    values = dict(zip(closed.jaxpr.invars, arguments))
-
-    def constant(value: Array) -> int:
-        constants[number := next(numbers)] = value
-        return number
-
-    values |= {variable: constant(value) for variable, value in zip(closed.jaxpr.constvars, closed.consts)}
-
-    def number_of(atom: Any) -> int:
-        return constant(atom.val) if isinstance(atom, jax.extend.core.Literal) else values[atom]
-
-    for equation in closed.jaxpr.eqns:
-        operands = [number_of(atom) for atom in equation.invars]
-        if equation.primitive.name in ("jit", "pjit"):
-            results = _spell_out(equation.params["jaxpr"], operands, numbers, steps, constants)
-        else:
-            results = [next(numbers) for _ in equation.outvars]
-            steps.append(_Step(equation, operands, results))
-        values |= zip(equation.outvars, results)
-    return [number_of(atom) for atom in closed.jaxpr.outvars]
+def _tiled(
+    functions: _Functions, params: PyTree[Array], x1: PyTree[Array], x2: PyTree[Array] | None, plan: _Plan
+) -> Array:
+    """The kernel tile by tile; of a symmetric one the tiles on and above the diagonal, in this order."""
+    first = _Tiles(functions, params, x1, plan)
+    second = first if x2 is None else _Tiles(functions, params, x2, plan)
+    kernel = None
+    for i, row in enumerate(first.starts):
+        of_row = first.derivatives(i)
+        for j, column in enumerate(second.starts):
+            if x2 is None and j < i:
+                continue
+            part = np.asarray(functions.contract(of_row, None if x2 is None and i == j else second.derivatives(j)))
+            # More than one for each point where the kernel is over all outputs.
+            height, width = part.shape[-2] // first.size, part.shape[-1] // second.size
+            if kernel is None:
+                sizes = _n_points(x1) * height, _n_points(x1 if x2 is None else x2) * width
+                kernel = np.empty((*part.shape[:-2], *sizes), part.dtype)
+            rows = slice(row * height, row * height + part.shape[-2])
+            columns = slice(column * width, column * width + part.shape[-1])
+            kernel[..., rows, columns] = part
+            if x2 is None:
+                kernel[..., columns, rows] = np.swapaxes(part, -1, -2)
+    return jnp.asarray(kernel)

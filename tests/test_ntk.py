@@ -5,10 +5,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from helpers import assert_close
 
-from collective_variables import networks
+from collective_variables import memory, networks, ntk
 from collective_variables.ntk import OUTPUTS, empirical_ntk
+from collective_variables.program import Program
 
 N1, N2 = 7, 5
 
@@ -44,6 +46,37 @@ class Attention(nn.Module):
         return nn.Dense(2)(x + nn.MultiHeadDotProductAttention(num_heads=2)(x, x)).mean(axis=1)
 
 
+class Tokens(nn.Module):
+    """Looks up the same table twice, then attends over the positions, with the table as the last layer too."""
+
+    tied: bool = False
+
+    @nn.compact
+    def __call__(self, x):
+        tokens = jnp.abs(x * 3).astype(int)
+        embed = nn.Embed(8, 4)
+        y = embed(tokens) + embed(tokens[:, ::-1])
+        y = y + nn.MultiHeadDotProductAttention(num_heads=2)(nn.LayerNorm()(y), y)
+        return (embed.attend(y) if self.tied else nn.DenseGeneral((2, 2))(y).reshape(*y.shape[:2], 4)).mean(axis=1)
+
+
+class Convolutions(nn.Module):
+    """A padded and dilated, a grouped and a shared convolution in one dimension, with group normalisation."""
+
+    @nn.compact
+    def __call__(self, x):
+        y = nn.Conv(4, (3,), padding=((2, 1),), kernel_dilation=2)(x)
+        y = nn.GroupNorm(num_groups=2)(nn.Conv(4, (2,), feature_group_count=2)(nn.relu(y)))
+        shared = nn.Conv(4, (2,), padding="VALID", strides=2)
+        return nn.Dense(2)(shared(shared(jnp.tanh(y))).reshape(len(x), -1))
+
+
+class TwoInputs(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(2)(jnp.tanh(nn.Dense(3)(x["table"]) + nn.Dense(3)(x["image"].reshape(len(x["image"]), -1))))
+
+
 @jax.custom_vjp
 def straight_through(x):
     return jnp.sign(x)
@@ -63,7 +96,12 @@ MODULES = {
     "residual": (Residual(), (4,)),
     "layer normalisation": (LayerNormalisation(), (3,)),
     "attention": (Attention(), (3, 4)),
+    "tokens": (Tokens(), (5,)),
+    "tokens with a tied last layer": (Tokens(tied=True), (5,)),
+    "convolutions": (Convolutions(), (9, 2)),
 }
+# These modules of Flax rely on promotion themselves.
+PROMOTING = ("layer normalisation", "attention", "tokens", "tokens with a tied last layer", "convolutions")
 # Functions with the shapes of a point and of the parameters.
 FUNCTIONS = {
     "transposed": (lambda p, x: jnp.tanh(x @ p["w"].T) @ p["v"], (4,), {"w": (5, 4), "v": (5, 2)}),
@@ -151,16 +189,16 @@ def cast(tree, dtype):
 @pytest.mark.parametrize("name", [*MODULES, *FUNCTIONS])
 def test_kernel_of_two_sets_of_points_is_the_product_of_their_explicit_jacobians(name, float64):
     function, params, x = case(name)
-    # These modules of Flax rely on promotion themselves.
-    promotion = "standard" if name in ("layer normalisation", "attention") else "strict"
-    with jax.numpy_dtype_promotion(promotion):
+    with jax.numpy_dtype_promotion("standard" if name in PROMOTING else "strict"), jax.numpy_rank_promotion(
+        "allow" if name in PROMOTING else "raise"
+    ):
         j1, j2 = np.split(gradients(function, params, x), [N1])
         kernel = kernel_of(function, params, x[:N1], x[N1:], outputs="full")
     assert_close(kernel, full(j1, j2), operations=1000)
 
 
 @pytest.mark.parametrize("outputs", OUTPUTS)
-@pytest.mark.parametrize("name", ["dense", "at each position"])
+@pytest.mark.parametrize("name", ["dense", "at each position", "embedding"])
 def test_outputs_contract_the_jacobians(name, outputs, float64):
     function, params, x = case(name)
     j1, j2 = np.split(gradients(function, params, x), [N1])
@@ -275,12 +313,12 @@ def test_dense_layers_form_no_jacobian():
     def largest(function, *more):
         return largest_array(jax.make_jaxpr(lambda p, *x: empirical_ntk(function, p, *x))(params, x, *more).jaxpr)
 
-    def transposed(params, x):
-        layers = [layer["kernel"].T for layer in params["params"].values()]
-        return jnp.tanh(jnp.tanh(x @ layers[0].T) @ layers[1].T) @ layers[2].T
+    def squared(params, x):
+        layers = [layer["kernel"] ** 2 for layer in params["params"].values()]
+        return jnp.tanh(jnp.tanh(x @ layers[0]) @ layers[1]) @ layers[2]
 
     assert max(largest(apply), largest(apply, x)) <= 60 * 50
-    assert largest(transposed) >= N1 * 3 * 60 * 50
+    assert largest(squared) >= N1 * 3 * 60 * 50
 
 
 @pytest.mark.parametrize(
@@ -304,3 +342,109 @@ def test_unfit_arguments_are_refused(change, error, message):
     given = {"apply_fn": lambda p, x: x @ p, "x1": jnp.ones((5, 4)), "x2": None, "outputs": "mean"} | change
     with pytest.raises(error, match=message):
         empirical_ntk(given["apply_fn"], jnp.ones((4, 3)), given["x1"], given["x2"], outputs=given["outputs"])
+
+
+@pytest.mark.parametrize("outputs", OUTPUTS)
+@pytest.mark.parametrize("implementation", ["structured", "jacobian"])
+@pytest.mark.parametrize("block_size", [1, 3, 4, N1])
+def test_tiles_make_the_kernel_of_one_block(implementation, outputs, block_size, float64):
+    function, params, x = case("dense")
+    options = {"outputs": outputs, "implementation": implementation, "block_size": block_size}
+    j1, j2 = np.split(gradients(function, params, x), [N1])
+    square, rectangle = (empirical_ntk(function, params, x[:N1], more, **options) for more in (None, x[N1:]))
+    assert_close(square, contracted(j1, j1, outputs), operations=1000)
+    assert_close(rectangle, contracted(j1, j2, outputs), operations=1000)
+    assert np.array_equal(square, np.swapaxes(square, -1, -2))
+
+
+def test_derivatives_that_do_not_fit_the_memory_are_computed_again(float64, monkeypatch):
+    function, params, x = case("dense")
+    expected, computed = empirical_ntk(function, params, x), []
+    keep = ntk._plan
+    for kept in (True, False):
+        monkeypatch.setattr(ntk, "_plan", lambda *arguments, kept=kept: keep(*arguments)._replace(keep=kept))
+        calls = count_derivatives(monkeypatch)
+        assert_close(empirical_ntk(function, params, x, block_size=3), expected)
+        computed.append(len(calls))
+    # Without keeping: a tile of each row and of every column after it; the last row's is still there.
+    assert computed == [4, 4 + 3 + 2]
+
+
+def count_derivatives(monkeypatch):
+    calls, original = [], ntk._functions
+
+    def counted(*arguments):
+        functions = original(*arguments)
+        return functions._replace(derivatives=lambda params, x: calls.append(len(x)) or functions.derivatives(params, x))
+
+    monkeypatch.setattr(ntk, "_functions", counted)
+    monkeypatch.setattr(ntk, "_sizes", lambda *_: (1, 1))
+    return calls
+
+
+def test_points_may_be_trees_of_arrays(float64):
+    module, generator = TwoInputs(), np.random.default_rng(0)
+    x = {"table": generator.normal(size=(5, 4)), "image": generator.normal(size=(5, 2, 3, 1))}
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jax.tree.map(lambda leaf: leaf.astype("float32"), x))
+    params = jax.tree.map(lambda leaf: generator.normal(size=leaf.shape), shapes)
+    j = gradients(module.apply, params, x)
+    for block_size in (None, 2):
+        assert_close(empirical_ntk(module.apply, params, x, outputs="full", block_size=block_size), full(j, j), operations=1000)
+    x["table"][3, 1] = np.inf
+    with pytest.raises(ValueError, match=r"x1 must be finite: 1 of 20 .* \(3, 1\)"):
+        empirical_ntk(module.apply, params, x)
+    x["table"] = x["table"][:3]
+    with pytest.raises(ValueError, match="x1 must hold at least one point: received the shape"):
+        empirical_ntk(module.apply, params, x)
+
+
+def test_modules_of_nnx_are_taken_by_their_state(float64):
+    with jax.numpy_dtype_promotion("standard"):
+        model = nnx.Sequential(nnx.Linear(4, 3, rngs=nnx.Rngs(0)), jnp.tanh, nnx.Linear(3, 2, rngs=nnx.Rngs(1)))
+        graph, state = nnx.split(model)
+        x = np.random.default_rng(0).normal(size=(5, 4))
+        state = jax.tree.map(lambda leaf: leaf.astype(float), state)
+
+        def function(state, x):
+            return nnx.merge(graph, state)(x)
+
+        j = gradients(function, state, x)
+        assert_close(empirical_ntk(function, state, x, outputs="full"), full(j, j), operations=1000)
+
+
+# Which parameters of a case need no Jacobian of their own: kernels of layers, embeddings, attention.
+STRUCTURED = {
+    "dense": 3,
+    "conv": 3,
+    "conv of Flax": 2,
+    "shared dense": 2,
+    "attention": 5,
+    "tokens": 6,
+    "tokens with a tied last layer": 4,
+    "convolutions": 3,
+    "transposed": 2,
+    "embedding": 2,
+    "two products": 1,
+    "times itself": 0,
+    "scan": 1,
+}
+
+
+@pytest.mark.parametrize("name", STRUCTURED)
+def test_parameters_in_products_alone_are_recognised(name):
+    function, params, x = case(name)
+    leaves, tree = jax.tree.flatten(params)
+
+    def single(leaves, point):
+        return function(jax.tree.unflatten(tree, leaves), point[0][None])
+
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        uses = Program.trace(single, leaves, [x[0]]).uses()
+    assert len(uses) == STRUCTURED[name]
+
+
+def test_a_kernel_that_can_not_fit_says_what_it_needs(monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 10_000)
+    function, params, x = random(*MODULES["dense"], n_points=60)
+    with pytest.raises(MemoryError, match=r"^A kernel of 60 x 60 points needs .* GiB at least, and 0.0 GiB are free.$"):
+        empirical_ntk(function, params, x)

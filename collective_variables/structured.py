@@ -1,0 +1,161 @@
+"""Derivatives of a network layer by layer, and their contraction into the neural tangent kernel.
+
+A parameter W that enters y = Σ_t a_t W (a dense layer, a convolution written as patches times a matrix, attention, an
+embedding) has the derivative Σ_t a_t ⊗ g_t, where g is the signal that back-propagation brings to y. Its share of the
+kernel follows from a and g, and the Jacobian of all parameters is never formed (Novak et al. 2022, "structured
+derivatives"). Every other parameter, a bias for instance, goes through its own Jacobian.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from collective_variables.program import Program, Use
+
+ApplyFunction = Callable[[PyTree[Array], PyTree[Array]], Array]
+
+
+class Derivative(NamedTuple):
+    """The derivative of every output c of a point by one parameter (leading axis: points), in one of three forms.
+
+    inputs a: (t, n_in), or for a lookup the rows (t,) that stand for one-hot vectors, with signals g: (c, t, n_out);
+    the derivative is Σ_t a_t ⊗ g_ct. Or inputs None, with the derivative itself as signals: (c, size).
+    """
+
+    inputs: Float[Array, "*n t n_in"] | Int[Array, "*n t"] | None
+    signals: Float[Array, "*n c t n_out"] | Float[Array, "*n c size"]
+
+
+def derivatives(
+    apply_fn: ApplyFunction, params: PyTree[Array], x: PyTree[Array], *, structured: bool = True
+) -> list[Derivative]:
+    """One `Derivative` for every leaf of `params`, so many points at a time that their signals fit the cache.
+
+    All of them are Jacobians if not `structured`.
+    """
+    leaves, tree = jax.tree.flatten(params)
+    points, points_tree = jax.tree.flatten(x)
+
+    def single(leaves: Sequence[Array], point: Sequence[Array]) -> Array:
+        point = jax.tree.unflatten(points_tree, [leaf[None] for leaf in point])
+        return apply_fn(jax.tree.unflatten(tree, leaves), point)[0]
+
+    program = Program.trace(single, leaves, [leaf[0] for leaf in points])
+    uses = program.uses() if structured else {}
+
+    def of_point(point: Sequence[Array]) -> list[Derivative]:
+        def run(taps: dict[int, list[Array]], free: dict[int, Array]) -> tuple[Array, dict[int, list[Array]]]:
+            return program.run([free.get(i, leaf) for i, leaf in enumerate(leaves)], point, uses, taps)
+
+        taps = {i: [jnp.zeros(use.step.result.shape, use.step.result.dtype) for use in of] for i, of in uses.items()}
+        free = {i: leaf for i, leaf in enumerate(leaves) if i not in uses}
+        outputs, back, inputs = jax.vjp(run, taps, free, has_aux=True)
+        signals, jacobians = jax.vmap(back)(jnp.eye(outputs.size, dtype=outputs.dtype))
+        return [
+            _of_uses(uses[i], inputs[i], signals[i]) if i in uses else _of_jacobian(jacobians[i])
+            for i in range(len(leaves))
+        ]
+
+    return in_blocks(jax.vmap(of_point), points, _block_size(program))
+
+
+def _block_size(program: Program) -> int:
+    """How many points are derived at once: as many as the signals of a layer fit a core's cache, or an accelerator."""
+    largest = max(step.result.size * step.result.dtype.itemsize for step in program.steps)
+    memory = 2**22 if jax.default_backend() == "cpu" else 2**30
+    return max(1, memory // (4 * program.n_outputs * largest))
+
+
+def in_blocks(function: Callable[[PyTree[Array]], PyTree[Array]], points: PyTree[Array], block: int) -> PyTree[Array]:
+    """function(points), of which each point's result depends on that point alone, `block` points at a time."""
+    n_points = len(jax.tree.leaves(points)[0])
+    if n_points <= block:
+        return function(points)
+    n_blocks = -(-n_points // block)
+    # The last block is filled up with the last point.
+    rows = jnp.minimum(jnp.arange(n_blocks * block), n_points - 1).reshape(n_blocks, block)
+    results = jax.lax.map(lambda of_block: function(jax.tree.map(lambda leaf: leaf[of_block], points)), rows)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:n_points], results)
+
+
+def _of_jacobian(jacobian: Float[Array, "c ..."]) -> Derivative:
+    return Derivative(None, jacobian.reshape(len(jacobian), -1))
+
+
+def _of_uses(uses: list[Use], inputs: list[Array], signals: list[Array]) -> Derivative:
+    """The positions of all uses joined; a Jacobian where that is smaller."""
+    a = jnp.concatenate(inputs)
+    g = jnp.concatenate([jax.vmap(use.signals)(signal) for use, signal in zip(uses, signals)], axis=1)
+    if a.ndim == 1:
+        return Derivative(a, g)
+    n_outputs, t, n_out = g.shape
+    if t > 1 and n_outputs * a.shape[1] * n_out <= t * (a.shape[1] + n_outputs * n_out):
+        # A batch of products, because XLA copies g transposed for one product over all outputs.
+        batch = jnp.broadcast_to(a.astype(g.dtype), (n_outputs, *a.shape))
+        return _of_jacobian(jnp.einsum("ctk,ctm->ckm", batch, g))
+    return Derivative(a.astype(g.dtype), g)
+
+
+def contract(first: Derivative, second: Derivative, outputs: str) -> Array:
+    """The share of one parameter in the kernel: (n1, n2), summed over outputs also for "mean", or see `_signals`."""
+    if first.inputs is None:
+        return _signals(first.signals, second.signals, outputs)
+    if first.inputs.shape[1] == 1:
+        gram = _gram(first.inputs[:, 0], second.inputs[:, 0], first.signals.dtype)
+        return _signals(first.signals, second.signals, outputs) * jnp.expand_dims(gram, _MISSING.get(outputs, ()))
+    if first.inputs.ndim == 2 or _positions_are_cheaper(first, second, outputs):
+        return _by_positions(first, second, outputs)
+    return _signals(*(jnp.einsum("ntk,nctm->nckm", of.inputs, of.signals) for of in (first, second)), outputs)
+
+
+# The axes that a kernel of outputs has more than the Gram matrix of the points.
+_MISSING = {"per-output": (0,), "full": (1, 3)}
+
+
+def _signals(first: Float[Array, "n1 c ..."], second: Float[Array, "n2 c ..."], outputs: str) -> Array:
+    """Products of all signals, (n1, n2) summed over outputs, "per-output" (c, n1, n2), "full" (n1, c, n2, c).
+
+    Of two axes wherever that is possible: XLA transposes a copy for a product that sums over more.
+    """
+    n1, n2, n_outputs = len(first), len(second), first.shape[1]
+    if outputs == "per-output":
+        first, second = (jnp.swapaxes(of.reshape(*of.shape[:2], -1), 0, 1) for of in (first, second))
+        return jnp.einsum("cip,cjp->cij", first, second)
+    if outputs == "full":
+        rows = first.reshape(n1 * n_outputs, -1) @ second.reshape(n2 * n_outputs, -1).T
+        return rows.reshape(n1, n_outputs, n2, n_outputs)
+    return first.reshape(n1, -1) @ second.reshape(n2, -1).T
+
+
+def _gram(first: Array, second: Array, dtype: jnp.dtype) -> Array:
+    """Products of the rows of two arrays of inputs; numbers of rows that were looked up stand for one-hot vectors."""
+    if first.ndim == 1:
+        return (first[:, None] == second[None, :]).astype(dtype)
+    return first @ second.T
+
+
+def _positions_are_cheaper(first: Derivative, second: Derivative, outputs: str) -> bool:
+    """Whether all pairs of positions need fewer operations than the Jacobians of this parameter."""
+    n1, n2, t, n_in = len(first.inputs), len(second.inputs), *first.inputs.shape[1:]
+    n_outputs, n_out = first.signals.shape[1], first.signals.shape[3]
+    pairs = n_outputs**2 if outputs == "full" else n_outputs
+    by_positions = n1 * n2 * t**2 * (n_in + pairs * n_out)
+    by_jacobian = (n1 + n2) * n_outputs * t * n_in * n_out + n1 * n2 * pairs * n_in * n_out
+    return by_positions < by_jacobian
+
+
+def _by_positions(first: Derivative, second: Derivative, outputs: str) -> Array:
+    """Σ_ts (a_it · a_js)(g_ict · g_jds), one point i at a time to bound the memory."""
+    formula = {"per-output": "ctp,jcsp,tjs->cj", "full": "ctp,jdsp,tjs->cjd"}.get(outputs, "ctp,jcsp,tjs->j")
+    flat = second.inputs.reshape(-1, *second.inputs.shape[2:])
+
+    def row(of_point: tuple[Array, Array]) -> Array:
+        a, g = of_point
+        gram = _gram(a, flat, g.dtype).reshape(len(a), *second.inputs.shape[:2])
+        return jnp.einsum(formula, g, second.signals, gram)
+
+    kernel = jax.lax.map(row, (first.inputs, first.signals))
+    return jnp.moveaxis(kernel, 1, 0) if outputs == "per-output" else kernel
