@@ -1,7 +1,7 @@
 """The empirical neural tangent kernel of any function of parameters and points, in tiles that fit the memory."""
 
 from collections.abc import Callable
-from functools import lru_cache, wraps
+from functools import lru_cache
 from typing import NamedTuple
 
 import jax
@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PyTree
 
 from collective_variables import checks, memory, structured
 from collective_variables.structured import ApplyFunction, Derivative
+from collective_variables.tiles import Tiles, checked, exact_products, hashable, n_bytes, n_points
 
 OUTPUTS = ("mean", "sum", "full", "per-output")
 IMPLEMENTATIONS = ("auto", "structured", "jacobian")
@@ -48,34 +49,18 @@ def empirical_ntk(
     checks.choice("implementation", implementation, IMPLEMENTATIONS)
     if block_size is not None:
         checks.integer("block_size", block_size, minimum=1)
-    x1 = _points("x1", x1)
-    x2 = None if x2 is None else _points("x2", x2)
+    x1 = checked("x1", x1)
+    x2 = None if x2 is None else checked("x2", x2)
     _check_shapes(params, x1, x2)
-    functions = _functions(_hashable(apply_fn), outputs, implementation != "jacobian")
+    functions = _functions(hashable(apply_fn), outputs, implementation != "jacobian")
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, x1, x2))):
         _check_network(apply_fn, params, x1)
         return functions.kernel(params, x1, x2)
-    sizes = _n_points(x1), _n_points(x1 if x2 is None else x2)
+    sizes = n_points(x1), n_points(x1 if x2 is None else x2)
     plan = _plan(functions, params, x1, sizes, block_size)
     if max(sizes) <= plan.tile:
         return functions.kernel(params, x1, x2)
     return _tiled(functions, params, x1, x2, plan)
-
-
-def _points(name: str, x: PyTree[Array]) -> PyTree[Array]:
-    x = jax.tree.map(jnp.asarray, x)
-    shapes = [leaf.shape for leaf in jax.tree.leaves(x)]
-    if len({shape[:1] for shape in shapes}) != 1 or shapes[0][:1] in ((), (0,)):
-        received = ", ".join(map(str, shapes)) or "of no array"
-        raise ValueError(f"{name} must hold at least one point: received the shape {received}.")
-    for leaf in jax.tree.leaves(x):
-        if not isinstance(leaf, jax.core.Tracer):
-            checks.finite(name, leaf)
-    return x
-
-
-def _n_points(x: PyTree[Array]) -> int:
-    return jax.tree.leaves(x)[0].shape[0]
 
 
 def _check_shapes(params: PyTree[Array], x1: PyTree[Array], x2: PyTree[Array] | None) -> None:
@@ -89,18 +74,9 @@ def _check_shapes(params: PyTree[Array], x1: PyTree[Array], x2: PyTree[Array] | 
 
 def _check_network(apply_fn: ApplyFunction, params: PyTree[Array], x: PyTree[Array]) -> None:
     """Raise ValueError unless `apply_fn` gives one vector of outputs a point; nothing is computed."""
-    shape, n_points = getattr(jax.eval_shape(apply_fn, params, x), "shape", "of no array"), _n_points(x)
-    if len(shape) != 2 or shape[0] != n_points or shape[1] == 0:
-        raise ValueError(f"apply_fn must return (n_points, n_outputs) = ({n_points}, …): received the shape {shape}.")
-
-
-def _hashable(apply_fn: ApplyFunction) -> ApplyFunction:
-    """`apply_fn`, or a function of its own identity where it has no hash and so can't keep what is compiled."""
-    try:
-        hash(apply_fn)
-        return apply_fn
-    except TypeError:
-        return lambda params, x: apply_fn(params, x)
+    shape, n = getattr(jax.eval_shape(apply_fn, params, x), "shape", "of no array"), n_points(x)
+    if len(shape) != 2 or shape[0] != n or shape[1] == 0:
+        raise ValueError(f"apply_fn must return (n_points, n_outputs) = ({n}, …): received the shape {shape}.")
 
 
 class _Functions(NamedTuple):
@@ -116,24 +92,13 @@ class _Functions(NamedTuple):
     contract: Callable[[list[Derivative], list[Derivative] | None], Array]
 
 
-def _exact_products(function: Callable[..., object]) -> Callable[..., object]:
-    """Trace `function` with products in the full precision of their dtype, which is not an accelerator's default."""
-
-    @wraps(function)
-    def traced(*arguments: object) -> object:
-        with jax.default_matmul_precision("highest"):
-            return function(*arguments)
-
-    return traced
-
-
 @lru_cache(maxsize=64)
 def _functions(apply_fn: ApplyFunction, outputs: str, is_structured: bool) -> _Functions:
-    @_exact_products
+    @exact_products
     def derivatives(params: PyTree[Array], x: PyTree[Array]) -> list[Derivative]:
         return structured.derivatives(apply_fn, params, x, structured=is_structured)
 
-    @_exact_products
+    @exact_products
     def contract(first: list[Derivative], second: list[Derivative] | None) -> Array:
         kernel = sum(structured.contract(a, b, outputs) for a, b in zip(first, second or first))
         if outputs == "mean":
@@ -173,13 +138,13 @@ def estimate(
     derivatives held, and of one tile's intermediate arrays. Raises as `empirical_ntk` does.
     """
     checks.choice("outputs", outputs, OUTPUTS)
-    x1 = _points("x1", x1)
-    x2 = None if x2 is None else _points("x2", x2)
+    x1 = checked("x1", x1)
+    x2 = None if x2 is None else checked("x2", x2)
     _check_shapes(params, x1, x2)
-    sizes = _n_points(x1), _n_points(x1 if x2 is None else x2)
+    sizes = n_points(x1), n_points(x1 if x2 is None else x2)
     found = {}
     for name in ("structured", "jacobian"):
-        functions = _functions(_hashable(apply_fn), outputs, name == "structured")
+        functions = _functions(hashable(apply_fn), outputs, name == "structured")
         plan = _plan(functions, params, x1, sizes, block_size)
         found[name] = _estimate(functions, params, x1, x2 is None, sizes, plan)
     return found
@@ -194,17 +159,13 @@ class _Plan(NamedTuple):
     peak_bytes: int
 
 
-def _bytes(tree: PyTree[Array]) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-
 @lru_cache(maxsize=256)
 def _sizes(functions: _Functions, tree: PyTree, shapes: tuple[jax.ShapeDtypeStruct]) -> tuple[int, int]:
     """Bytes of the derivatives of a point and of the kernel of two."""
     params, x = jax.tree.unflatten(tree, shapes)
     _check_network(functions.apply_fn, params, x)
     one = jax.eval_shape(functions.derivatives, params, jax.tree.map(lambda leaf: leaf.update(shape=(1, *leaf.shape[1:])), x))
-    return _bytes(one), _bytes(jax.eval_shape(functions.contract, one, one))
+    return n_bytes(one), n_bytes(jax.eval_shape(functions.contract, one, one))
 
 
 def _plan(
@@ -251,27 +212,12 @@ def _estimate(
     return Estimate(total, plan.peak_bytes)
 
 
-class _Tiles:
-    """The derivatives of the points in tiles of one size; the last begins earlier, so that it is full."""
-
-    def __init__(self, functions: _Functions, params: PyTree[Array], x: PyTree[Array], plan: _Plan):
-        n_points = _n_points(x)
-        self.size = min(plan.tile, n_points)
-        self.starts = [min(start, n_points - self.size) for start in range(0, n_points, self.size)]
-
-        def derivatives(place: int) -> list[Derivative]:
-            rows = slice(self.starts[place], self.starts[place] + self.size)
-            return functions.derivatives(params, jax.tree.map(lambda leaf: leaf[rows], x))
-
-        self.derivatives = lru_cache(maxsize=len(self.starts) if plan.keep else 1)(derivatives)
-
-
 def _tiled(
     functions: _Functions, params: PyTree[Array], x1: PyTree[Array], x2: PyTree[Array] | None, plan: _Plan
 ) -> Array:
     """The kernel tile by tile; of a symmetric one the tiles on and above the diagonal, in this order."""
-    first = _Tiles(functions, params, x1, plan)
-    second = first if x2 is None else _Tiles(functions, params, x2, plan)
+    first = Tiles(functions.derivatives, params, x1, plan.tile, plan.keep)
+    second = first if x2 is None else Tiles(functions.derivatives, params, x2, plan.tile, plan.keep)
     kernel = None
     for i, row in enumerate(first.starts):
         of_row = first.derivatives(i)
@@ -282,7 +228,7 @@ def _tiled(
             # More than one for each point where the kernel is over all outputs.
             height, width = part.shape[-2] // first.size, part.shape[-1] // second.size
             if kernel is None:
-                sizes = _n_points(x1) * height, _n_points(x1 if x2 is None else x2) * width
+                sizes = n_points(x1) * height, n_points(x1 if x2 is None else x2) * width
                 kernel = np.empty((*part.shape[:-2], *sizes), part.dtype)
             rows = slice(row * height, row * height + part.shape[-2])
             columns = slice(column * width, column * width + part.shape[-1])

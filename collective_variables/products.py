@@ -1,0 +1,115 @@
+"""Products of the neural tangent kernel with vectors, for numbers of points whose kernel fits no memory."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from collective_variables import checks, memory, structured
+from collective_variables.structured import ApplyFunction, Derivative
+from collective_variables.tiles import Tiles, checked, exact_products, hashable, n_bytes, n_points
+
+TILE = 512  # points that are multiplied by all vectors at once
+
+
+class KernelProduct(NamedTuple):
+    """A kernel K by what it does: product(v) = K v for v of shape (n_points, n_vectors), and its diagonal."""
+
+    product: Callable[[Float[Array, "n_points n_vectors"]], Float[Array, "n_points n_vectors"]]
+    diagonal: Float[np.ndarray, " n_points"]
+
+
+def kernel_product(
+    apply_fn: ApplyFunction, params: PyTree[Array], x: PyTree[Array], *, outputs: str = "mean", block_size: int = TILE
+) -> KernelProduct:
+    """The kernel of `ntk.empirical_ntk` for outputs "mean" or "sum", by its products with vectors.
+
+    K v = J (Jᵀ v): the vectors of all points are pulled back to the parameters, and from there pushed forward again. The
+    derivatives J, layer by layer as for the kernel, are kept if they fit half of the free memory, and computed again for
+    every product otherwise; block_size points go through at once. The product is a loop over blocks, not for `jax.jit`.
+
+    Raises ValueError for another kind of outputs, no points or values that are not finite.
+    """
+    checks.choice("outputs", outputs, ("mean", "sum"))
+    checks.integer("block_size", block_size, minimum=1)
+    x = checked("x", x)
+    derivatives = _compiled(hashable(apply_fn))
+    one = jax.eval_shape(derivatives, params, jax.tree.map(lambda leaf: leaf[:1], x))
+    keep = n_points(x) * n_bytes(one) <= memory.available() // 2
+    tiles = Tiles(derivatives, params, x, block_size, keep)
+    places = range(len(tiles.starts))
+    scale = 1.0 / one[0].signals.shape[1] if outputs == "mean" else 1.0
+    # The last tile repeats points of the one before it.
+    repeated = len(places) * tiles.size - n_points(x)
+    new = [slice(repeated if place == places[-1] else 0, None) for place in places]
+
+    def product(vectors: Float[Array, "n_points n_vectors"]) -> Float[Array, "n_points n_vectors"]:
+        pulled = None
+        for place in places:
+            start = tiles.starts[place]
+            of_tile = jnp.asarray(vectors)[start : start + tiles.size].at[: new[place].start].set(0.0)
+            pulled = _pull_back(tiles.derivatives(place), params, of_tile, pulled)
+        # Backwards, because the last tile is at hand if only one is kept.
+        parts = [_push_forward(tiles.derivatives(place), pulled)[new[place]] for place in reversed(places)]
+        return scale * jnp.concatenate(parts[::-1])
+
+    diagonal = [np.asarray(_diagonal(tiles.derivatives(place)))[new[place]] for place in places]
+    return KernelProduct(product, scale * np.concatenate(diagonal))
+
+
+@lru_cache(maxsize=64)
+def _compiled(apply_fn: ApplyFunction) -> Callable[[PyTree[Array], PyTree[Array]], list[Derivative]]:
+    return jax.jit(exact_products(lambda params, x: structured.derivatives(apply_fn, params, x)))
+
+
+@jax.jit
+@exact_products
+def _diagonal(derivatives: list[Derivative]) -> Float[Array, " n"]:
+    def of_point(point: list[Derivative]) -> Array:
+        single = jax.tree.map(lambda leaf: leaf[None], point)
+        return sum(structured.contract(of, of, "sum") for of in single)[0, 0]
+
+    return jax.lax.map(of_point, derivatives)
+
+
+@jax.jit
+@exact_products
+def _pull_back(
+    derivatives: list[Derivative], params: PyTree[Array], vectors: Float[Array, "n k"], before: list[Array] | None
+) -> list[Array]:
+    """Jᵀ v, for each parameter and every output, added to that of the tiles before."""
+    pulled = [_pull_back_one(of, leaf.size, vectors) for of, leaf in zip(derivatives, jax.tree.leaves(params))]
+    return pulled if before is None else jax.tree.map(jnp.add, before, pulled)
+
+
+def _pull_back_one(of: Derivative, size: int, vectors: Float[Array, "n k"]) -> Float[Array, "n_in cmk"]:
+    if of.inputs is None:
+        return of.signals.reshape(len(vectors), -1).T @ vectors
+    signals = jnp.moveaxis(of.signals, 1, 2)
+    weighted = signals[..., None] * vectors[:, None, None, None]
+    weighted = weighted.reshape(signals.shape[0] * signals.shape[1], -1)
+    if of.inputs.ndim == 2:
+        rows = jnp.zeros((size // signals.shape[-1], weighted.shape[1]), weighted.dtype)
+        return rows.at[of.inputs.reshape(-1)].add(weighted)
+    return of.inputs.reshape(len(weighted), -1).T @ weighted
+
+
+@jax.jit
+@exact_products
+def _push_forward(derivatives: list[Derivative], pulled: list[Array]) -> Float[Array, "n k"]:
+    """J w, summed over outputs, of what was pulled back."""
+    return sum(_push_forward_one(of, one) for of, one in zip(derivatives, pulled))
+
+
+def _push_forward_one(of: Derivative, pulled: Array) -> Float[Array, "n k"]:
+    if of.inputs is None:
+        return of.signals.reshape(len(of.signals), -1) @ pulled
+    signals = jnp.moveaxis(of.signals, 1, 2)
+    rows = of.inputs.reshape(signals.shape[0] * signals.shape[1], -1)
+    images = pulled[rows[:, 0]] if of.inputs.ndim == 2 else rows @ pulled
+    images = images.reshape(*signals.shape, -1) * signals[..., None]
+    return images.reshape(len(signals), -1, images.shape[-1]).sum(axis=1)

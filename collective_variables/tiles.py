@@ -1,0 +1,79 @@
+"""Points in tiles, each with its derivatives, of which so many are kept as one wants to."""
+
+from collections.abc import Callable
+from functools import lru_cache, wraps
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from collective_variables import checks
+from collective_variables.structured import ApplyFunction, Derivative
+
+
+class Tiles:
+    """The derivatives of `x` in tiles of at most `size` points, all of one size: the last overlaps the one before.
+
+    keep: whether those of all tiles are kept, or of the last one alone.
+    """
+
+    def __init__(
+        self,
+        derivatives: Callable[[PyTree[Array], PyTree[Array]], list[Derivative]],
+        params: PyTree[Array],
+        x: PyTree[Array],
+        size: int,
+        keep: bool,
+    ):
+        n = n_points(x)
+        self.size = min(size, n)
+        self.starts = [min(start, n - self.size) for start in range(0, n, self.size)]
+
+        def of_tile(place: int) -> list[Derivative]:
+            rows = slice(self.starts[place], self.starts[place] + self.size)
+            return derivatives(params, jax.tree.map(lambda leaf: leaf[rows], x))
+
+        self.derivatives = lru_cache(maxsize=len(self.starts) if keep else 1)(of_tile)
+
+
+def checked(name: str, x: PyTree[Array]) -> PyTree[Array]:
+    """The points `x` as JAX's arrays; raises ValueError if there are none, or different numbers, or one is not finite."""
+    x = jax.tree.map(jnp.asarray, x)
+    shapes = [leaf.shape for leaf in jax.tree.leaves(x)]
+    if len({shape[:1] for shape in shapes}) != 1 or shapes[0][:1] in ((), (0,)):
+        received = ", ".join(map(str, shapes)) or "of no array"
+        raise ValueError(f"{name} must hold at least one point: received the shape {received}.")
+    for leaf in jax.tree.leaves(x):
+        if not isinstance(leaf, jax.core.Tracer):
+            checks.finite(name, leaf)
+    return x
+
+
+def n_points(x: PyTree[Array]) -> int:
+    """How many points there are along the first axes of the arrays of `x`."""
+    return jax.tree.leaves(x)[0].shape[0]
+
+
+def n_bytes(tree: PyTree[Array]) -> int:
+    """Bytes of all arrays of `tree`, or of those that have these shapes."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def hashable(apply_fn: ApplyFunction) -> ApplyFunction:
+    """`apply_fn`, or a function of its own identity where it has no hash and so can't keep what is compiled."""
+    try:
+        hash(apply_fn)
+        return apply_fn
+    except TypeError:
+        return lambda params, x: apply_fn(params, x)
+
+
+def exact_products(function: Callable[..., object]) -> Callable[..., object]:
+    """Trace `function` with products in the full precision of their dtype, which is not an accelerator's default."""
+
+    @wraps(function)
+    def traced(*arguments: object) -> object:
+        with jax.default_matmul_precision("highest"):
+            return function(*arguments)
+
+    return traced

@@ -1,0 +1,50 @@
+"""Products with the kernel against the kernel itself."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import assert_close
+from test_ntk import FUNCTIONS, MODULES, N1, N2, PROMOTING, case
+
+from collective_variables import memory
+from collective_variables.ntk import empirical_ntk
+from collective_variables.products import kernel_product
+
+
+@pytest.mark.parametrize("name", [*MODULES, *FUNCTIONS])
+def test_product_and_diagonal_are_those_of_the_kernel(name, float64):
+    function, params, x = case(name)
+    vectors = np.random.default_rng(1).normal(size=(N1 + N2, 3))
+    with jax.numpy_dtype_promotion("standard" if name in PROMOTING else "strict"), jax.numpy_rank_promotion("allow"):
+        kernel = np.asarray(empirical_ntk(function, params, x))
+        found = kernel_product(function, params, x, block_size=5)
+        assert_close(found.product(vectors), kernel @ vectors, operations=1000)
+    assert_close(found.diagonal, np.diag(kernel), operations=1000)
+
+
+@pytest.mark.parametrize("free", [2**40, 0])
+@pytest.mark.parametrize("block_size", [1, 5, 6, 12, 40])
+def test_blocks_and_what_is_kept_change_nothing(block_size, free, float64, monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: free)
+    function, params, x = case("dense")
+    vectors = np.random.default_rng(1).normal(size=(N1 + N2, 2))
+    found = kernel_product(function, params, x, outputs="sum", block_size=block_size)
+    monkeypatch.undo()
+    kernel = np.asarray(empirical_ntk(function, params, x, outputs="sum"))
+    assert_close(found.product(vectors), kernel @ vectors, operations=1000)
+    assert_close(found.diagonal, np.diag(kernel), operations=1000)
+
+
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        ({"outputs": "full"}, ValueError, "outputs must be one of mean, sum"),
+        ({"block_size": 0}, ValueError, "block_size must be at least 1: received 0"),
+        ({"x": jnp.full((5, 4), jnp.nan)}, ValueError, "x must be finite: 20 of 20"),
+    ],
+)
+def test_unfit_arguments_are_refused(change, error, message):
+    given = {"x": jnp.ones((5, 4))} | change
+    with pytest.raises(error, match=message):
+        kernel_product(lambda p, x: x @ p, jnp.ones((4, 3)), given.pop("x"), **given)
