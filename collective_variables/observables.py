@@ -1,0 +1,73 @@
+"""Collective variables that follow from the kernel itself and not from its spectrum alone, and those of single classes."""
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Array, Float, Int
+
+from collective_variables import checks, spectrum
+
+
+def of_kernel(kernel: Float[Array, "n_points n_points"]) -> dict[str, float]:
+    """`spectrum.collective_variables` of `kernel`, and its `cosine_entropy` and `magnitude_entropy`."""
+    return spectrum.collective_variables(spectrum.eigenvalues(kernel)) | {
+        "cosine_entropy": cosine_entropy(kernel),
+        "magnitude_entropy": magnitude_entropy(kernel),
+    }
+
+
+def cosine(kernel: Float[Array, "n_points n_points"]) -> Float[np.ndarray, "n_points n_points"]:
+    """K_ij/√(K_ii K_jj) in float64: the cosines between the gradients of points; 0 where one of them has none."""
+    kernel = _square(kernel)
+    norms = np.sqrt(np.maximum(np.diag(kernel), 0.0))
+    inverse = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
+    return kernel * inverse[:, None] * inverse
+
+
+def cosine_entropy(kernel: Float[Array, "n_points n_points"]) -> float:
+    """Von Neumann entropy of the cosine kernel, in nats: that of the directions of the gradients alone."""
+    return spectrum.von_neumann_entropy(spectrum.eigenvalues(cosine(kernel)))
+
+
+def magnitude_entropy(kernel: Float[Array, "n_points n_points"]) -> float:
+    """Shannon entropy, in nats, of the lengths of the gradients, √K_ii over their sum; NaN for a kernel that is zero."""
+    return spectrum.von_neumann_entropy(np.sqrt(np.maximum(np.diag(_square(kernel)), 0.0)))
+
+
+def target_alignment(
+    kernel: Float[Array, "n_points n_points"], targets: Float[Array, "n_points n_outputs"], *, centred: bool = False
+) -> float:
+    """Kernel-target alignment ⟨K, YYᵀ⟩/(‖K‖ ‖YYᵀ‖) in the Frobenius norm, between 0 and 1 (Cristianini et al. 2001).
+
+    centred: with both kernels centred in feature space (Cortes, Mohri, Rostamizadeh 2012), which takes out the mean of
+    targets and gradients. NaN where a kernel is zero (all targets equal, if centred).
+    """
+    kernel, targets = _square(kernel), np.asarray(targets, dtype=np.float64)
+    if targets.ndim != 2 or len(targets) != len(kernel):
+        raise ValueError(f"targets must be ({len(kernel)}, n_outputs): received the shape {targets.shape}.")
+    checks.finite("targets", targets)
+    if centred:
+        kernel = kernel - kernel.mean(axis=0) - kernel.mean(axis=1)[:, None] + kernel.mean()
+        targets = targets - targets.mean(axis=0)
+    # The norms without the kernel of the targets: ⟨K, YYᵀ⟩ = tr YᵀKY and ‖YYᵀ‖ = ‖YᵀY‖.
+    norms = np.linalg.norm(kernel) * np.linalg.norm(targets.T @ targets)
+    return float(np.sum(targets * (kernel @ targets)) / norms) if norms > 0 else float("nan")
+
+
+def of_classes(kernel: Float[Array, "n_points n_points"], classes: Int[Array, " n_points"]) -> pd.DataFrame:
+    """`of_kernel` of the points of each class among themselves: a row per class, with its number of points."""
+    kernel, classes = np.asarray(kernel), np.asarray(classes)
+    if classes.shape != (len(kernel),):
+        raise ValueError(f"classes must be ({len(kernel)},): received the shape {classes.shape}.")
+    rows = {value: np.flatnonzero(classes == value) for value in np.unique(classes)}
+    return pd.DataFrame(
+        {"class": value, "n_points": len(chosen), **of_kernel(kernel[np.ix_(chosen, chosen)])}
+        for value, chosen in rows.items()
+    )
+
+
+def _square(kernel: Float[Array, "n_points n_points"]) -> Float[np.ndarray, "n_points n_points"]:
+    kernel = np.asarray(kernel, dtype=np.float64)
+    if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or kernel.size == 0:
+        raise ValueError(f"kernel must be a square matrix of at least one point: received the shape {kernel.shape}.")
+    checks.finite("kernel", kernel)
+    return kernel
