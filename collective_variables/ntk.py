@@ -9,12 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from collective_variables import checks, memory, structured
-from collective_variables.structured import ApplyFunction, Derivative
-from collective_variables.tiles import Tiles, checked, exact_products, hashable, n_bytes, n_points
+from collective_variables import checks, memory, neural_tangents, structured
+from collective_variables.structured import OUTPUTS, ApplyFunction, Derivative
+from collective_variables.tiles import (
+    Tiles,
+    check_network,
+    check_shapes,
+    checked,
+    exact_products,
+    hashable,
+    n_bytes,
+    n_points,
+)
 
-OUTPUTS = ("mean", "sum", "full", "per-output")
-IMPLEMENTATIONS = ("auto", "structured", "jacobian")
+IMPLEMENTATIONS = ("auto", "structured", "jacobian", "neural-tangents")
 TILE = 2048  # points on the side of a tile of the kernel; larger tiles are no faster
 
 
@@ -39,8 +47,9 @@ def empirical_ntk(
     summed in single.
 
     implementation: "structured" contracts layer by layer (see `structured`), "jacobian" forms the Jacobian of every
-    parameter; "auto" is "structured". block_size: points whose derivatives are held at a time; None plans it from the
-    free memory. A call inside `jax.jit` or `jax.vmap` is one block.
+    parameter, "neural-tangents" is the Jacobian contraction of that package, all in one block; "auto" is "structured".
+    block_size: points whose derivatives are held at a time; None plans it from the free memory. A call inside `jax.jit`
+    or `jax.vmap` is one block.
 
     Raises ValueError for an unknown option, no points, values that are not finite, points of different shapes, no
     parameters, or outputs that are not (n_points, n_outputs), and MemoryError for a kernel that can't fit.
@@ -49,34 +58,20 @@ def empirical_ntk(
     checks.choice("implementation", implementation, IMPLEMENTATIONS)
     if block_size is not None:
         checks.integer("block_size", block_size, minimum=1)
+    if implementation == "neural-tangents":
+        return neural_tangents.empirical(apply_fn, params, x1, x2, outputs=outputs)
     x1 = checked("x1", x1)
     x2 = None if x2 is None else checked("x2", x2)
-    _check_shapes(params, x1, x2)
+    check_shapes(x1, x2)
     functions = _functions(hashable(apply_fn), outputs, implementation != "jacobian")
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, x1, x2))):
-        _check_network(apply_fn, params, x1)
+        check_network(apply_fn, params, x1)
         return functions.kernel(params, x1, x2)
     sizes = n_points(x1), n_points(x1 if x2 is None else x2)
     plan = _plan(functions, params, x1, sizes, block_size)
     if max(sizes) <= plan.tile:
         return functions.kernel(params, x1, x2)
     return _tiled(functions, params, x1, x2, plan)
-
-
-def _check_shapes(params: PyTree[Array], x1: PyTree[Array], x2: PyTree[Array] | None) -> None:
-    of_points = [[leaf.shape[1:] for leaf in jax.tree.leaves(x)] for x in (x1, x1 if x2 is None else x2)]
-    if of_points[0] != of_points[1]:
-        first, second = (", ".join(map(str, shapes)) for shapes in of_points)
-        raise ValueError(f"x2 must have points shaped like those of x1, {first}: received {second}.")
-    if not jax.tree.leaves(params):
-        raise ValueError("params must hold at least one array: received none.")
-
-
-def _check_network(apply_fn: ApplyFunction, params: PyTree[Array], x: PyTree[Array]) -> None:
-    """Raise ValueError unless `apply_fn` gives one vector of outputs a point; nothing is computed."""
-    shape, n = getattr(jax.eval_shape(apply_fn, params, x), "shape", "of no array"), n_points(x)
-    if len(shape) != 2 or shape[0] != n or shape[1] == 0:
-        raise ValueError(f"apply_fn must return (n_points, n_outputs) = ({n}, …): received the shape {shape}.")
 
 
 class _Functions(NamedTuple):
@@ -140,7 +135,7 @@ def estimate(
     checks.choice("outputs", outputs, OUTPUTS)
     x1 = checked("x1", x1)
     x2 = None if x2 is None else checked("x2", x2)
-    _check_shapes(params, x1, x2)
+    check_shapes(x1, x2)
     sizes = n_points(x1), n_points(x1 if x2 is None else x2)
     found = {}
     for name in ("structured", "jacobian"):
@@ -163,7 +158,7 @@ class _Plan(NamedTuple):
 def _sizes(functions: _Functions, tree: PyTree, shapes: tuple[jax.ShapeDtypeStruct]) -> tuple[int, int]:
     """Bytes of the derivatives of a point and of the kernel of two."""
     params, x = jax.tree.unflatten(tree, shapes)
-    _check_network(functions.apply_fn, params, x)
+    check_network(functions.apply_fn, params, x)
     one = jax.eval_shape(functions.derivatives, params, jax.tree.map(lambda leaf: leaf.update(shape=(1, *leaf.shape[1:])), x))
     return n_bytes(one), n_bytes(jax.eval_shape(functions.contract, one, one))
 

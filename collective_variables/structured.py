@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from collective_variables.program import Program, Use
 
+OUTPUTS = ("mean", "sum", "full", "per-output")
 ApplyFunction = Callable[[PyTree[Array], PyTree[Array]], Array]
 
 

@@ -1,0 +1,200 @@
+"""Time the empirical NTK beside the methods of neural-tangents, each in a process of its own, and its error.
+
+    python benchmarks/bench_ntk.py [case ...]
+
+Prints for each case and method: seconds (median and range of the calls after the first, which compiles), how many times
+as long as ours, memory at the peak above what the process had before, and the largest error of a kernel of the first
+points against explicit Jacobians in float64, relative to its largest entry. Then the large cases, ours alone: all
+eigenvalues of 10000 images, and entropy and trace of 60000 without their kernel.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from collective_variables import datasets, networks, neural_tangents, ntk, products, spectrum, stochastic  # noqa: E402
+
+GIB = 2**30
+METHODS = ("ours", "jacobian contraction", "ntk-vector products")
+N_COMPARED = 20
+FIRST_SECONDS = 20.0  # a method is called again until it has taken this long, three times at least
+DENSE = ["dense 128", "dense 128", "dense 10"]
+CONV = ["conv 32 2x2", "avgpool 4x4 stride 2", "conv 64 2x2", "avgpool 4x4 stride 2", "dense 128", "dense 10"]
+CNN = ["conv 32 3x3", "avgpool 2x2", "conv 32 2x2", "avgpool 2x2", "dense 128", "dense 10"]
+FUEL = ["dense 32", "dense 32", "dense 32", "dense 1"]
+
+
+class Transformer(nn.Module):
+    """Two blocks of attention and a dense layer, each after layer normalisation, on sequences of tokens."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = nn.Embed(64, 64)(x) + self.param("position", nn.initializers.normal(), (1, 32, 64))
+        for _ in range(2):
+            y = nn.LayerNorm()(x)
+            x = x + nn.MultiHeadDotProductAttention(num_heads=4)(y, y)
+            x = x + nn.Dense(64)(nn.gelu(nn.Dense(256)(nn.LayerNorm()(x))))
+        return nn.Dense(10)(nn.LayerNorm()(x).mean(axis=1))
+
+
+class Case(NamedTuple):
+    """A network with its points, and how many members are computed in one call."""
+
+    module: nn.Module
+    points: jax.Array
+    n_members: int = 1
+
+
+def mnist(n_points: int) -> jax.Array:
+    """Images of the pool; beyond its 9500 the same ones, moved by a pixel or two."""
+    images = datasets.load("mnist").inputs
+    moves = [(0, 0), (0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (-1, -1)]
+    return jnp.asarray(np.concatenate([np.roll(images, move, axis=(1, 2)) for move in moves])[:n_points])
+
+
+def build(layers: list[str]) -> nn.Module:
+    return networks.build(layers, parametrisation="ntk")
+
+
+CASES: dict[str, Callable[[], Case]] = {
+    "MNIST dense, 200": lambda: Case(build(DENSE), mnist(200)),
+    "MNIST conv (Table 2), 100": lambda: Case(build(CONV), mnist(100)),
+    "MNIST CNN (Table 3), 100": lambda: Case(build(CNN), mnist(100)),
+    "Fuel (Table 3), 272": lambda: Case(build(FUEL), jnp.asarray(datasets.load("fuel").inputs)),
+    "Fuel, 20 members": lambda: Case(build(FUEL), jnp.asarray(datasets.load("fuel").inputs), 20),
+    "transformer, 64 of 32 tokens": lambda: Case(Transformer(), jax.random.randint(jax.random.key(1), (64, 32), 0, 64)),
+}
+
+
+def parameters(case: Case) -> Any:
+    params = jax.jit(case.module.init)(jax.random.key(0), case.points[:1])
+    if case.n_members == 1:
+        return params
+    return jax.vmap(lambda key: case.module.init(key, case.points[:1]))(jax.random.split(jax.random.key(0), case.n_members))
+
+
+def kernel_function(case: Case, method: str) -> Callable[[Any, jax.Array], jax.Array]:
+    def one(params: Any, x: jax.Array) -> jax.Array:
+        if method == "ours":
+            return ntk.empirical_ntk(case.module.apply, params, x)
+        return neural_tangents.empirical(case.module.apply, params, x, method=method)
+
+    return one if case.n_members == 1 else jax.jit(jax.vmap(one, in_axes=(0, None)))
+
+
+def memory() -> float:
+    """GiB that this process has taken at most so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+
+
+def error(case: Case, method: str, params: Any) -> float:
+    """The largest error of the kernel of the first points, relative to its largest entry."""
+    first = jax.tree.map(lambda leaf: leaf[0], params) if case.n_members > 1 else params
+    alone = case._replace(points=case.points[:N_COMPARED], n_members=1)
+    kernel = np.asarray(kernel_function(alone, method)(first, alone.points), float)
+    with jax.enable_x64(True):
+        wide = [leaf.astype(float) if leaf.dtype == np.float32 else leaf for leaf in (np.asarray(alone.points),)][0]
+        jacobian = jax.jacobian(case.module.apply)(jax.tree.map(lambda leaf: np.asarray(leaf, float), first), wide)
+        leaves = [np.asarray(leaf).reshape(N_COMPARED, -1, leaf[0, 0].size) for leaf in jax.tree.leaves(jacobian)]
+    exact = sum(np.einsum("ick,jck->ij", leaf, leaf, optimize=True) for leaf in leaves) / leaves[0].shape[1]
+    return float(np.abs(kernel - exact).max() / exact.max())
+
+
+def compare(name: str, method: str) -> dict:
+    case = CASES[name]()
+    params, function = jax.block_until_ready(parameters(case)), kernel_function(case, method)
+    before = memory()
+    jax.block_until_ready(function(params, case.points))
+    seconds, end = [], time.perf_counter() + FIRST_SECONDS
+    while len(seconds) < 3 or (time.perf_counter() < end and len(seconds) < 30):
+        start = time.perf_counter()
+        jax.block_until_ready(function(params, case.points))
+        seconds.append(time.perf_counter() - start)
+    return {"seconds": seconds, "peak": memory() - before, "error": error(case, method, params)}
+
+
+def eigenvalues_of_10000() -> str:
+    x, start = mnist(10000), time.perf_counter()
+    network = build(DENSE)
+    kernel = jax.block_until_ready(ntk.empirical_ntk(network.apply, network.init(jax.random.key(0), x[:1]), x))
+    middle = time.perf_counter()
+    values = spectrum.eigenvalues(kernel)
+    seconds = time.perf_counter() - start
+    return (
+        f"{seconds:.0f} s (kernel {middle - start:.0f} s), process at most {memory():.2f} GiB, "
+        f"S = {spectrum.von_neumann_entropy(values):.4f}, Tr = {spectrum.trace(values):.4g}"
+    )
+
+
+def entropy_of_60000() -> str:
+    x, start = mnist(60000), time.perf_counter()
+    network = build(DENSE)
+    found = products.kernel_product(network.apply, network.init(jax.random.key(0), x[:1]), x)
+    estimate = stochastic.estimate(
+        found.product, len(x), key=jax.random.key(1), diagonal=found.diagonal, n_leading=32, n_probes=16, n_steps=12
+    )
+    relative = 100 * estimate.entropy_standard_error / estimate.entropy
+    return (
+        f"{time.perf_counter() - start:.0f} s, process at most {memory():.2f} GiB, S = {estimate.entropy:.4f} "
+        f"± {estimate.entropy_standard_error:.4f} ({relative:.2f} %, quadrature at most "
+        f"{estimate.entropy_quadrature_error:.4f}), Tr = {estimate.trace:.4g}, {estimate.n_products} products"
+    )
+
+
+LARGE = {"MNIST dense, 10000: all eigenvalues": eigenvalues_of_10000, "MNIST dense, 60000: no kernel": entropy_of_60000}
+
+
+def in_own_process(name: str, method: str) -> Any:
+    command = [sys.executable, __file__, name, "--worker", method]
+    done = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE)
+    if done.returncode:
+        raise SystemExit(f"{name} by {method} ended with {done.returncode}.")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("cases", nargs="*")
+    parser.add_argument("--worker")
+    arguments = parser.parse_args()
+    if arguments.worker:
+        (name,) = arguments.cases
+        print(json.dumps(LARGE[name]() if name in LARGE else compare(name, arguments.worker)))
+        return
+    device = jax.devices()[0]
+    print(f"{os.cpu_count()} cores, {platform.machine()}, JAX {jax.__version__} on {device.device_kind}")
+    print(f"{'case':30}{'method':22}{'ms':>10}{'range':>20}{'x ours':>8}{'peak GiB':>10}{'error':>10}")
+    for name in arguments.cases or [*CASES, *LARGE]:
+        if name in LARGE:
+            print(f"{name}: {in_own_process(name, 'ours')}", flush=True)
+            continue
+        ours = None
+        for method in METHODS:
+            found = in_own_process(name, method)
+            times = [1000 * one for one in found["seconds"]]
+            median = statistics.median(times)
+            ours = ours or median
+            spread = f"{min(times):.4g} to {max(times):.4g}"
+            row = f"{name:30}{method:22}{median:10.4g}{spread:>20}{median / ours:8.1f}{found['peak']:10.2f}{found['error']:10.1e}"
+            print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
