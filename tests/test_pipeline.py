@@ -144,7 +144,7 @@ LIBRARY = {
     "Ensemble": "ensembles",
     "RandomSubset": "ensembles networks selection",
     "RNDSelect": "ensembles networks selection",
-    "ComputeNTK": "ensembles measuring networks ntk spectrum",
+    "ComputeNTK": "ensembles measuring memory networks neural_tangents ntk program spectrum structured tiles",
     "TrainModel": "ensembles networks training",
     "CorrelationAnalysis": "figures statistics",
 }
