@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from threadpoolctl import ThreadpoolController
 
 from collective_variables import checks, ensembles, networks, ntk, spectrum
 
@@ -56,7 +57,9 @@ def measure(
             return spectrum.leading(kernel, n_points[member])
 
         tasks = list(itertools.product(range(len(subsets)), range(len(n_points))))
-        spectra = ensembles.run_in_threads(run, tasks)
+        # One thread of LAPACK in each of ours: more get in each other's way, and small eigenproblems take 100 times longer.
+        with ThreadpoolController().limit(limits=1, user_api="blas"):
+            spectra = ensembles.run_in_threads(run, tasks)
     return [spectra[start : start + len(n_points)] for start in range(0, len(spectra), len(n_points))]
 
 

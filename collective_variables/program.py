@@ -205,6 +205,17 @@ class Program(NamedTuple):
         (result,) = _spell_out(closed, arguments, numbers, steps, constants)
         return cls(steps, constants, arguments[: len(leaves)], arguments[len(leaves) :], result, closed.out_avals[0].size)
 
+    def largest_signal(self) -> int:
+        """Bytes of the largest result through which the outputs of a point depend on the parameters."""
+        of_points, of_leaves, largest = set(self.points), set(self.leaves), 1
+        for step in self.steps:
+            for depending in (of_points, of_leaves):
+                if depending & set(step.operands):
+                    depending |= set(step.results)
+            if {*step.results} <= of_points & of_leaves:
+                largest = max(largest, step.result.size * step.result.dtype.itemsize)
+        return largest
+
     def uses(self) -> dict[int, list[Use]]:
         """For each leaf that is used in products alone, all of one layout: these uses. Other leaves are left out."""
         # By number of a value that is a leaf under another name: the leaf and how it was renamed.

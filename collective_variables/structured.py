@@ -65,9 +65,8 @@ def derivatives(
 
 def _block_size(program: Program) -> int:
     """How many points are derived at once: as many as the signals of a layer fit a core's cache, or an accelerator."""
-    largest = max(step.result.size * step.result.dtype.itemsize for step in program.steps)
     memory = 2**22 if jax.default_backend() == "cpu" else 2**30
-    return max(1, memory // (4 * program.n_outputs * largest))
+    return max(1, memory // (4 * program.n_outputs * program.largest_signal()))
 
 
 def in_blocks(function: Callable[[PyTree[Array]], PyTree[Array]], points: PyTree[Array], block: int) -> PyTree[Array]:
