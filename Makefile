@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 ENVIRONMENT := .venv/installed
 
-.PHONY: help setup repro all test bench bench-rnd pictures requirements
+.PHONY: help setup repro all test bench bench-rnd bench-ntk pictures requirements
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -33,6 +33,9 @@ bench: $(ENVIRONMENT)  ## time RND, the tests and the whole graph in a fresh clo
 
 bench-rnd: $(ENVIRONMENT)  ## time RND on Fuel alone
 	python benchmarks/bench.py rnd
+
+bench-ntk: $(ENVIRONMENT)  ## time the NTK beside neural-tangents, and its large cases (half an hour)
+	python benchmarks/bench_ntk.py
 
 pictures: $(ENVIRONMENT)  ## draw the README's pictures and tables from the stages' results
 	python benchmarks/pictures.py

@@ -13,7 +13,7 @@ from collective_variables import checks, memory, structured
 from collective_variables.structured import ApplyFunction, Derivative
 from collective_variables.tiles import Tiles, checked, exact_products, hashable, n_bytes, n_points
 
-TILE = 512  # points that are multiplied by all vectors at once
+TILE = 1024  # points that are multiplied by all vectors at once
 
 
 class KernelProduct(NamedTuple):
@@ -28,9 +28,11 @@ def kernel_product(
 ) -> KernelProduct:
     """The kernel of `ntk.empirical_ntk` for outputs "mean" or "sum", by its products with vectors.
 
-    K v = J (Jᵀ v): the vectors of all points are pulled back to the parameters, and from there pushed forward again. The
-    derivatives J, layer by layer as for the kernel, are kept if they fit half of the free memory, and computed again for
-    every product otherwise; block_size points go through at once. The product is a loop over blocks, not for `jax.jit`.
+    Either K v = J (Jᵀ v): the vectors of all points are pulled back to the parameters, and from there pushed forward
+    again; or the kernel of every pair of blocks is made, used and forgotten. What takes fewer operations is done: the
+    second for many vectors and few points. The derivatives J, layer by layer as for the kernel, are kept if they fit half
+    of the free memory, and computed again for every product otherwise; block_size points go through at once. The product
+    is a loop over blocks, not for `jax.jit`.
 
     Raises ValueError for another kind of outputs, no points or values that are not finite.
     """
@@ -48,14 +50,12 @@ def kernel_product(
     new = [slice(repeated if place == places[-1] else 0, None) for place in places]
 
     def product(vectors: Float[Array, "n_points n_vectors"]) -> Float[Array, "n_points n_vectors"]:
-        pulled = None
-        for place in places:
-            start = tiles.starts[place]
-            of_tile = jnp.asarray(vectors)[start : start + tiles.size].at[: new[place].start].set(0.0)
-            pulled = _pull_back(tiles.derivatives(place), params, of_tile, pulled)
-        # Backwards, because the last tile is at hand if only one is kept.
-        parts = [_push_forward(tiles.derivatives(place), pulled)[new[place]] for place in reversed(places)]
-        return scale * jnp.concatenate(parts[::-1])
+        vectors = jnp.asarray(vectors)
+        of_tiles = [vectors[start : start + tiles.size] for start in tiles.starts]
+        of_tiles[-1] = of_tiles[-1].at[:repeated].set(0.0)
+        by_pairs = _pairs_are_cheaper(one, *vectors.shape)
+        parts = _by_pairs(tiles, of_tiles) if by_pairs else _by_parameters(tiles, params, of_tiles)
+        return scale * jnp.concatenate([part[rows] for part, rows in zip(parts, new)])
 
     diagonal = [np.asarray(_diagonal(tiles.derivatives(place)))[new[place]] for place in places]
     return KernelProduct(product, scale * np.concatenate(diagonal))
@@ -74,6 +74,49 @@ def _diagonal(derivatives: list[Derivative]) -> Float[Array, " n"]:
         return sum(structured.contract(of, of, "sum") for of in single)[0, 0]
 
     return jax.lax.map(of_point, derivatives)
+
+
+def _pairs_are_cheaper(one: list[Derivative], n_points: int, n_vectors: int) -> bool:
+    """Whether the kernel of all pairs of points takes fewer operations than the way over the parameters."""
+    pairs = parameters = 0
+    for of in one:
+        signals, n_in = of.signals.size, 1 if of.inputs is None or of.inputs.ndim == 2 else of.inputs.shape[-1]
+        t = 1 if of.inputs is None else of.inputs.shape[1]
+        pairs += n_points**2 * t * (signals + t * n_in)
+        parameters += 4 * n_points * n_vectors * signals * n_in
+    return pairs < parameters
+
+
+def _by_pairs(tiles: Tiles, vectors: list[Float[Array, "n k"]]) -> list[Float[Array, "n k"]]:
+    """K v from the tiles of the kernel on and above its diagonal, none of which is kept."""
+    products = [jnp.zeros_like(of_tile) for of_tile in vectors]
+    for i, of_row in enumerate(vectors):
+        first = tiles.derivatives(i)
+        for j in range(i, len(vectors)):
+            of_second, of_first = _pair(first, tiles.derivatives(j), of_row, vectors[j])
+            products[i] = products[i] + of_second
+            if j > i:
+                products[j] = products[j] + of_first
+    return products
+
+
+@jax.jit
+@exact_products
+def _pair(
+    first: list[Derivative], second: list[Derivative], of_first: Float[Array, "n k"], of_second: Float[Array, "n k"]
+) -> tuple[Float[Array, "n k"], Float[Array, "n k"]]:
+    """K v of the second tile's vectors for the first one's points, and the other way round."""
+    kernel = sum(structured.contract(a, b, "sum") for a, b in zip(first, second))
+    return kernel @ of_second, kernel.T @ of_first
+
+
+def _by_parameters(tiles: Tiles, params: PyTree[Array], vectors: list[Float[Array, "n k"]]) -> list[Float[Array, "n k"]]:
+    """K v = J (Jᵀ v)."""
+    pulled = None
+    for place, of_tile in enumerate(vectors):
+        pulled = _pull_back(tiles.derivatives(place), params, of_tile, pulled)
+    # Backwards, because the last tile is at hand if only one is kept.
+    return [_push_forward(tiles.derivatives(place), pulled) for place in reversed(range(len(vectors)))][::-1]
 
 
 @jax.jit
