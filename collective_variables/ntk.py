@@ -43,8 +43,7 @@ def empirical_ntk(
     "per-output": (C, n1, n2), a kernel for each output; "full": (n1·C, n2·C), row i·C + c for output c of point i.
 
     x1 and x2 are arrays, or trees of arrays, with points along their first axes; x2 defaults to x1, and the kernel is
-    then computed once and exactly symmetric. The dtype is that of params and points; products in half precision are
-    summed in single.
+    then computed once and exactly symmetric. Computed in the dtype of params and points.
 
     implementation: "structured" contracts layer by layer (see `structured`), "jacobian" forms the Jacobian of every
     parameter, "neural-tangents" is the Jacobian contraction of that package, all in one block; "auto" is "structured".
@@ -150,7 +149,6 @@ class _Plan(NamedTuple):
 
     tile: int
     keep: bool
-    kernel_bytes: int
     peak_bytes: int
 
 
@@ -171,7 +169,7 @@ def _plan(
     leaves, tree = jax.tree.flatten(shapes)
     per_point, per_pair = _sizes(functions, tree, tuple(leaves))
     free, kernel_bytes = memory.available(), sizes[0] * sizes[1] * per_pair
-    tile = min(TILE, max(sizes)) if block_size is None else block_size
+    tile = min(TILE if block_size is None else block_size, max(sizes))
 
     def peak(tile: int, n_held: int) -> int:
         # A tile of the kernel and its intermediate results; the kernel is copied once at the end.
@@ -186,7 +184,7 @@ def _plan(
             f"A kernel of {sizes[0]} x {sizes[1]} points needs {needed / memory.GIB:.1f} GiB at least, and "
             f"{free / memory.GIB:.1f} GiB are free."
         )
-    return _Plan(tile, keep, kernel_bytes, needed)
+    return _Plan(tile, keep, needed)
 
 
 def _estimate(

@@ -346,7 +346,7 @@ def test_unfit_arguments_are_refused(change, error, message):
 
 @pytest.mark.parametrize("outputs", OUTPUTS)
 @pytest.mark.parametrize("implementation", ["structured", "jacobian", "neural-tangents"])
-@pytest.mark.parametrize("block_size", [1, 3, 4, N1])
+@pytest.mark.parametrize("block_size", [1, 3, 4, N1, 10**7])
 def test_tiles_make_the_kernel_of_one_block(implementation, outputs, block_size, float64):
     function, params, x = case("dense")
     options = {"outputs": outputs, "implementation": implementation, "block_size": block_size}
