@@ -1,5 +1,6 @@
-"""Comparison of arrays with a tolerance that follows from their dtype."""
+"""Comparison of arrays with a tolerance that follows from their dtype, and points that are refused."""
 
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -15,3 +16,14 @@ def assert_close(actual, expected, *, operations=100):
     worst = np.argsort(error.ravel())[::-1][:5]
     rows = "\n".join(f"{actual.ravel()[i]} for {expected.ravel()[i]}" for i in worst)
     assert error.size == 0 or error.max() <= allowed, f"error {error.max():.3g} > {allowed:.3g}; worst entries:\n{rows}"
+
+
+# Points (n, 4) that no kernel takes, as changes of the arguments x1 and x2.
+UNFIT_POINTS = [
+    ({"x1": jnp.ones((0, 4))}, ValueError, "x1 must hold at least one point"),
+    ({"x1": jnp.ones(())}, ValueError, "x1 must hold at least one point"),
+    ({"x2": jnp.ones((0, 4))}, ValueError, "x2 must hold at least one point"),
+    ({"x1": jnp.ones((5, 4)).at[2, 1].set(jnp.nan)}, ValueError, r"x1 must be finite: 1 of 20 .* \(2, 1\)"),
+    ({"x2": jnp.full((5, 4), jnp.inf)}, ValueError, "x2 must be finite: 20 of 20"),
+    ({"x2": jnp.ones((5, 3))}, ValueError, r"x2 must have points shaped like those of x1, \(4,\): received \(3,\)"),
+]

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_close
+from helpers import UNFIT_POINTS, assert_close
 
 from collective_variables import networks, ntk
 from collective_variables.neural_tangents import ANALYTIC_ACTIVATIONS, METHODS, empirical, infinite_width_ntk
@@ -349,20 +349,10 @@ print(neural_tangents.infinite_width_ntk(["dense 1"], [[2.0]]))
 
 # unfit arguments
 
-POINTS = [
-    ({"x1": jnp.ones((0, 4))}, ValueError, "x1 must hold at least one point"),
-    ({"x1": jnp.ones(())}, ValueError, "x1 must hold at least one point"),
-    ({"x2": jnp.ones((0, 4))}, ValueError, "x2 must hold at least one point"),
-    ({"x1": jnp.ones((5, 4)).at[2, 1].set(jnp.nan)}, ValueError, r"x1 must be finite: 1 of 20 .* \(2, 1\)"),
-    ({"x2": jnp.full((5, 4), jnp.inf)}, ValueError, "x2 must be finite: 20 of 20"),
-    ({"x2": jnp.ones((5, 3))}, ValueError, r"x2 must have points shaped like those of x1, \(4,\): received \(3,\)"),
-]
-
-
 @pytest.mark.parametrize(
     "change, error, message",
     [
-        *POINTS,
+        *UNFIT_POINTS,
         ({"outputs": "trace"}, ValueError, "outputs must be one of full, mean, per-output, sum"),
         ({"outputs": None}, TypeError, "outputs must be one of"),
         ({"method": "structured derivatives"}, ValueError, "method must be one of jacobian contraction, ntk-vector pr"),
@@ -382,7 +372,7 @@ def test_unfit_arguments_of_empirical_kernels_are_refused(change, error, message
 @pytest.mark.parametrize(
     "change, error, message",
     [
-        *POINTS,
+        *UNFIT_POINTS,
         ({"layers": "dense 3"}, TypeError, "layers must be a list"),
         ({"layers": ["dense 3", "lstm 2"]}, ValueError, "received 'lstm 2'"),
         ({"layers": ["conv 3 2x2", "dense 1"]}, ValueError, r"conv layer needs images .* received points \(4,\)"),

@@ -1,12 +1,14 @@
 """The kernel against explicit float64 Jacobians, for every way in which a network can use a parameter."""
 
+import os
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import assert_close
+from helpers import UNFIT_POINTS, assert_close
 
 from collective_variables import memory, networks, ntk
 from collective_variables.ntk import OUTPUTS, empirical_ntk
@@ -326,12 +328,7 @@ def test_dense_layers_form_no_jacobian():
     [
         ({"outputs": "trace"}, ValueError, "outputs must be one of full, mean, per-output, sum"),
         ({"outputs": None}, TypeError, "outputs must be one of"),
-        ({"x1": jnp.ones((0, 4))}, ValueError, "x1 must hold at least one point"),
-        ({"x1": jnp.ones(())}, ValueError, "x1 must hold at least one point"),
-        ({"x2": jnp.ones((0, 4))}, ValueError, "x2 must hold at least one point"),
-        ({"x1": jnp.ones((5, 4)).at[2, 1].set(jnp.nan)}, ValueError, r"x1 must be finite: 1 of 20 .* \(2, 1\)"),
-        ({"x2": jnp.full((5, 4), jnp.inf)}, ValueError, "x2 must be finite: 20 of 20"),
-        ({"x2": jnp.ones((5, 3))}, ValueError, r"x2 must have points shaped like those of x1, \(4,\): received \(3,\)"),
+        *UNFIT_POINTS,
         ({"apply_fn": lambda p, x: x @ p[:, 0]}, ValueError, r"received the shape \(5,\)"),
         ({"apply_fn": lambda p, x: (x @ p)[None]}, ValueError, r"received the shape \(1, 5, 3\)"),
         ({"apply_fn": lambda p, x: (x @ p).T}, ValueError, r"\(n_points, n_outputs\) = \(5, …\): .* \(3, 5\)"),
@@ -448,3 +445,25 @@ def test_a_kernel_that_can_not_fit_says_what_it_needs(monkeypatch):
     function, params, x = random(*MODULES["dense"], n_points=60)
     with pytest.raises(MemoryError, match=r"^A kernel of 60 x 60 points needs .* GiB at least, and 0.0 GiB are free.$"):
         empirical_ntk(function, params, x)
+
+
+@pytest.mark.parametrize("more", [(), (N2,)])
+def test_estimate_grows_as_points_and_pairs_do_and_is_smaller_layer_by_layer(more):
+    function, params, x = random(networks.build(["dense 60", "dense 50", "dense 3"]), (40,), n_points=400)
+
+    def of(n, **options):
+        return ntk.estimate(function, params, x[:n], *(x[: n * k // N2] for k in more), **options)
+
+    small, large = of(100), of(400)
+    for name in ("structured", "jacobian"):
+        assert 4 < large[name].flops / small[name].flops < 16.1
+        assert large[name].peak_bytes > 4 * 400 * 400
+    assert small["structured"].flops < small["jacobian"].flops / 10
+    assert small["structured"].peak_bytes < small["jacobian"].peak_bytes / 10
+    # The product of two Jacobians (100, 3 · 5663): twice as many operations as numbers that meet.
+    pairs = 2 * 100 * 100 * 3 * (40 * 60 + 60 + 60 * 50 + 50 + 50 * 3 + 3)
+    assert pairs < small["jacobian"].flops < 1.2 * pairs
+
+
+def test_free_memory_is_that_of_the_machine_or_less():
+    assert 2**20 < memory.available() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
