@@ -16,6 +16,7 @@ from collective_variables.tiles import (
     check_network,
     check_shapes,
     checked,
+    compiled_derivatives,
     exact_products,
     hashable,
     n_bytes,
@@ -88,9 +89,7 @@ class _Functions(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _functions(apply_fn: ApplyFunction, outputs: str, is_structured: bool) -> _Functions:
-    @exact_products
-    def derivatives(params: PyTree[Array], x: PyTree[Array]) -> list[Derivative]:
-        return structured.derivatives(apply_fn, params, x, structured=is_structured)
+    derivatives = compiled_derivatives(apply_fn, is_structured)
 
     @exact_products
     def contract(first: list[Derivative], second: list[Derivative] | None) -> Array:
@@ -107,7 +106,7 @@ def _functions(apply_fn: ApplyFunction, outputs: str, is_structured: bool) -> _F
     def kernel(params: PyTree[Array], x1: PyTree[Array], x2: PyTree[Array] | None) -> Array:
         return contract(derivatives(params, x1), None if x2 is None else derivatives(params, x2))
 
-    return _Functions(apply_fn, *map(jax.jit, (kernel, derivatives, contract)))
+    return _Functions(apply_fn, jax.jit(kernel), derivatives, jax.jit(contract))
 
 
 class Estimate(NamedTuple):

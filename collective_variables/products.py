@@ -1,7 +1,6 @@
 """Products of the neural tangent kernel with vectors, for numbers of points whose kernel fits no memory."""
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import NamedTuple
 
 import jax
@@ -11,7 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from collective_variables import checks, memory, structured
 from collective_variables.structured import ApplyFunction, Derivative
-from collective_variables.tiles import Tiles, checked, exact_products, hashable, n_bytes, n_points
+from collective_variables.tiles import Tiles, checked, compiled_derivatives, exact_products, hashable, n_bytes, n_points
 
 TILE = 1024  # points that are multiplied by all vectors at once
 
@@ -39,7 +38,7 @@ def kernel_product(
     checks.choice("outputs", outputs, ("mean", "sum"))
     checks.integer("block_size", block_size, minimum=1)
     x = checked("x", x)
-    derivatives = _compiled(hashable(apply_fn))
+    derivatives = compiled_derivatives(hashable(apply_fn))
     one = jax.eval_shape(derivatives, params, jax.tree.map(lambda leaf: leaf[:1], x))
     keep = n_points(x) * n_bytes(one) <= memory.available() // 2
     tiles = Tiles(derivatives, params, x, block_size, keep)
@@ -59,11 +58,6 @@ def kernel_product(
 
     diagonal = [np.asarray(_diagonal(tiles.derivatives(place)))[new[place]] for place in places]
     return KernelProduct(product, scale * np.concatenate(diagonal))
-
-
-@lru_cache(maxsize=64)
-def _compiled(apply_fn: ApplyFunction) -> Callable[[PyTree[Array], PyTree[Array]], list[Derivative]]:
-    return jax.jit(exact_products(lambda params, x: structured.derivatives(apply_fn, params, x)))
 
 
 @jax.jit

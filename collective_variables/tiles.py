@@ -1,13 +1,13 @@
 """Points in tiles, each with its derivatives, of which so many are kept as one wants to."""
 
 from collections.abc import Callable
-from functools import lru_cache, wraps
+from functools import lru_cache, partial, wraps
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from collective_variables import checks
+from collective_variables import checks, structured
 from collective_variables.structured import ApplyFunction, Derivative
 
 
@@ -96,3 +96,12 @@ def exact_products(function: Callable[..., object]) -> Callable[..., object]:
             return function(*arguments)
 
     return traced
+
+
+@lru_cache(maxsize=64)
+def compiled_derivatives(
+    apply_fn: ApplyFunction, is_structured: bool = True
+) -> Callable[[PyTree[Array], PyTree[Array]], list[Derivative]]:
+    """derivatives(params, x) of `structured`, which keeps what it compiled for the next call of like shapes."""
+    function = partial(structured.derivatives, apply_fn, structured=is_structured)
+    return jax.jit(exact_products(function))

@@ -10,6 +10,7 @@ from test_ntk import FUNCTIONS, MODULES, N1, N2, PROMOTING, case
 from collective_variables import memory, networks, products
 from collective_variables.ntk import empirical_ntk
 from collective_variables.products import kernel_product
+from collective_variables.tiles import compiled_derivatives
 
 
 @pytest.mark.parametrize("by_pairs", [False, True])
@@ -44,7 +45,7 @@ def test_blocks_and_what_is_kept_and_the_way_change_nothing(block_size, free, by
 def test_the_cheaper_way_is_over_pairs_for_few_points_and_many_vectors():
     network = networks.build(["dense 128", "dense 128", "dense 10"], parametrisation="ntk")
     params, x = network.init(jax.random.key(0), jnp.ones((1, 784))), jnp.ones((1, 784))
-    one = jax.eval_shape(products._compiled(network.apply), params, x)
+    one = jax.eval_shape(compiled_derivatives(network.apply), params, x)
     # Σ (n_in + C n_out) n² against 4 k n C Σ n_in n_out: 1040 + 2660 and 10 · 118016 operations, equal at n = 1276 k.
     assert products._pairs_are_cheaper(one, 60_000, 64)
     assert not products._pairs_are_cheaper(one, 60_000, 4)
