@@ -1,7 +1,8 @@
 """The empirical neural tangent kernel of any function of parameters and points, in tiles that fit the memory."""
 
+import os
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from collective_variables import checks, memory, neural_tangents, structured
+from collective_variables import checks, ensembles, neural_tangents, planning, structured
 from collective_variables.structured import OUTPUTS, ApplyFunction, Derivative
 from collective_variables.tiles import (
     Tiles,
@@ -24,7 +25,7 @@ from collective_variables.tiles import (
 )
 
 IMPLEMENTATIONS = ("auto", "structured", "jacobian", "neural-tangents")
-TILE = 2048  # points on the side of a tile of the kernel; larger tiles are no faster
+HALVED = 256  # points from which a square block is made of halves, and the one below the diagonal is left out
 
 
 def empirical_ntk(
@@ -47,66 +48,56 @@ def empirical_ntk(
     then computed once and exactly symmetric. Computed in the dtype of params and points.
 
     implementation: "structured" contracts layer by layer (see `structured`), "jacobian" forms the Jacobian of every
-    parameter, "neural-tangents" is the Jacobian contraction of that package, all in one block; "auto" is "structured".
-    block_size: points whose derivatives are held at a time; None plans it from the free memory. A call inside `jax.jit`
-    or `jax.vmap` is one block.
+    parameter, "neural-tangents" is the Jacobian contraction of that package; "auto" is "structured".
+    block_size: points on a side of the tiles that are computed one after another; None plans it from the free memory.
+    A call inside `jax.jit` or `jax.vmap` is one tile.
 
     Raises ValueError for an unknown option, no points, values that are not finite, points of different shapes, no
     parameters, or outputs that are not (n_points, n_outputs), and MemoryError for a kernel that can't fit.
     """
-    checks.choice("outputs", outputs, OUTPUTS)
-    checks.choice("implementation", implementation, IMPLEMENTATIONS)
-    if block_size is not None:
-        checks.integer("block_size", block_size, minimum=1)
-    if implementation == "neural-tangents":
-        return neural_tangents.empirical(apply_fn, params, x1, x2, outputs=outputs)
-    x1 = checked("x1", x1)
-    x2 = None if x2 is None else checked("x2", x2)
-    check_shapes(x1, x2)
-    functions = _functions(hashable(apply_fn), outputs, implementation != "jacobian")
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, x1, x2))):
-        check_network(apply_fn, params, x1)
-        return functions.kernel(params, x1, x2)
-    sizes = n_points(x1), n_points(x1 if x2 is None else x2)
-    plan = _plan(functions, params, x1, sizes, block_size)
-    if max(sizes) <= plan.tile:
-        return functions.kernel(params, x1, x2)
-    return _tiled(functions, params, x1, x2, plan)
+    job = _job(apply_fn, params, x1, x2, outputs, implementation, block_size)
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, job.x1, job.x2))):
+        return job.whole(job.sizes.outputs_at_once(max(job.n_points)))
+    return _run(job, job.plan(block_size))
 
 
-class _Functions(NamedTuple):
-    """The compiled parts of one kind of kernel, each of which keeps what it compiled for the next call of like shapes.
+def ensemble_ntk(
+    apply_fn: ApplyFunction,
+    params: PyTree[Float[Array, "n_members ..."]],
+    x1: PyTree[Array],
+    x2: PyTree[Array] | None = None,
+    *,
+    outputs: str = "mean",
+    implementation: str = "auto",
+) -> Float[Array, "n_members ..."]:
+    """`empirical_ntk` of every member of an ensemble, whose parameters lie along the first axes of `params`.
 
-    kernel(params, x1, x2) is the whole, derivatives(params, x) and contract(first, second) its halves. Without x2 or
-    `second` a kernel is square and made symmetric.
+    On a CPU the cores share the members out and each takes one after the other, so that what is made on the way stays in
+    its cache; `jax.vmap` over members makes all of it at once. Kernels that need more than one tile are computed in turn.
+    Raises as `empirical_ntk` does.
     """
+    members = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(params)}
+    if len(members) != 1 or members <= {(), (0,)}:
+        received = ", ".join(str(jnp.shape(leaf)) for leaf in jax.tree.leaves(params)) or "no array"
+        raise ValueError(f"params must have members along their first axes: received {received}.")
+    ((n_members,),) = members
 
-    apply_fn: ApplyFunction
-    kernel: Callable[..., Array]
-    derivatives: Callable[[PyTree[Array], PyTree[Array]], list[Derivative]]
-    contract: Callable[[list[Derivative], list[Derivative] | None], Array]
+    def of(member: int) -> PyTree[Array]:
+        return jax.tree.map(lambda leaf: leaf[member], params)
 
+    job = _job(apply_fn, of(0), x1, x2, outputs, implementation, None)
+    plan = job.plan(None)
+    if job.implementation == "neural-tangents" or max(job.n_points) > plan.tile:
+        kernels = (_run(job._replace(params=of(member)), plan) for member in range(n_members))
+        return jnp.stack(list(kernels))
+    n_chunks = os.cpu_count() if jax.default_backend() == "cpu" else 1
+    chunks = ensembles.chunks(n_members, -(-n_members // n_chunks))
 
-@lru_cache(maxsize=64)
-def _functions(apply_fn: ApplyFunction, outputs: str, is_structured: bool) -> _Functions:
-    derivatives = compiled_derivatives(apply_fn, is_structured)
+    def of_chunk(chunk: list[int]) -> Array:
+        some = jax.tree.map(lambda leaf: jnp.asarray(leaf)[np.array(chunk)], params)
+        return job.functions.kernels(plan.outputs_at_once, some, job.x1, job.x2)
 
-    @exact_products
-    def contract(first: list[Derivative], second: list[Derivative] | None) -> Array:
-        kernel = sum(structured.contract(a, b, outputs) for a, b in zip(first, second or first))
-        if outputs == "mean":
-            kernel = kernel * (1.0 / first[0].signals.shape[1])
-        if outputs == "full":
-            kernel = kernel.reshape(kernel.shape[0] * kernel.shape[1], -1)
-        if second is None:
-            # A product of a matrix with its own transpose may be rounded differently on the two sides of the diagonal.
-            kernel = (kernel + jnp.swapaxes(kernel, -1, -2)) / 2
-        return kernel.astype(first[0].signals.dtype)
-
-    def kernel(params: PyTree[Array], x1: PyTree[Array], x2: PyTree[Array] | None) -> Array:
-        return contract(derivatives(params, x1), None if x2 is None else derivatives(params, x2))
-
-    return _Functions(apply_fn, jax.jit(kernel), derivatives, jax.jit(contract))
+    return jnp.concatenate(ensembles.run_in_threads(of_chunk, chunks))[:n_members]
 
 
 class Estimate(NamedTuple):
@@ -125,106 +116,238 @@ def estimate(
     outputs: str = "mean",
     block_size: int | None = None,
 ) -> dict[str, Estimate]:
-    """Operations and memory of `empirical_ntk` with each implementation; nothing is computed but their programs.
+    """Operations and memory of `empirical_ntk` with each implementation but "auto"; nothing is computed.
 
-    Counted by XLA for one point and one pair of tiles and multiplied; the memory is that of the kernel, of the
-    derivatives held, and of one tile's intermediate arrays. Raises as `empirical_ntk` does.
+    Operations: those of the network as XLA counts them for one point, and those of the products of derivatives. Memory:
+    of the kernel, of the derivatives that are held, and of what is made of them on the way. An implementation that can't
+    fit the free memory is given with what it would take at least. Raises ValueError as `empirical_ntk` does.
     """
+    jobs = {
+        name: _job(apply_fn, params, x1, x2, outputs, name, block_size) for name in IMPLEMENTATIONS if name != "auto"
+    }
+    return {name: _estimate(job, job.plan(block_size, must_fit=False)) for name, job in jobs.items()}
+
+
+class _Functions(NamedTuple):
+    """The compiled parts of one kind of kernel, each of which keeps what it compiled for the next call of like shapes.
+
+    kernel(at_once, params, x1, x2) is the whole, with so many outputs at once, and kernels(…) that of every member;
+    derivatives(params, x, cotangents) and contract(scale, first, second) are its halves. Without x2 or `second` a kernel
+    is square and made symmetric.
+    """
+
+    apply_fn: ApplyFunction
+    outputs: str
+    kernel: Callable[..., Array]
+    kernels: Callable[..., Array]
+    derivatives: Callable[[PyTree[Array], PyTree[Array], Array], list[Derivative]]
+    contract: Callable[[float, list[Derivative], list[Derivative] | None], Array]
+
+
+@lru_cache(maxsize=64)
+def _functions(apply_fn: ApplyFunction, outputs: str, is_structured: bool) -> _Functions:
+    derivatives = compiled_derivatives(apply_fn, is_structured)
+
+    def rectangle(first: list[Derivative], second: list[Derivative], scale: float) -> Array:
+        kernel = sum(structured.contract(a, b, outputs) for a, b in zip(first, second)) * scale
+        if outputs == "full":
+            kernel = kernel.reshape(kernel.shape[0] * kernel.shape[1], -1)
+        return kernel.astype(first[0].signals.dtype)
+
+    def square(of: list[Derivative], scale: float) -> Array:
+        # A product of a matrix with its own transpose may be rounded differently on the two sides of the diagonal.
+        kernel = rectangle(of, of, scale)
+        return (kernel + jnp.swapaxes(kernel, -1, -2)) / 2
+
+    @exact_products
+    def contract(scale: float, first: list[Derivative], second: list[Derivative] | None) -> Array:
+        n = len(first[0].signals)
+        if second is not None:
+            return rectangle(first, second, scale)
+        if n < HALVED:
+            return square(first, scale)
+        upper, lower = (jax.tree.map(lambda leaf: leaf[part], first) for part in (slice(n // 2), slice(n // 2, None)))
+        corner = rectangle(upper, lower, scale)
+        rows = [square(upper, scale), corner], [jnp.swapaxes(corner, -1, -2), square(lower, scale)]
+        return jnp.concatenate([jnp.concatenate(row, axis=-1) for row in rows], axis=-2)
+
+    def kernel(at_once: int, params: PyTree[Array], x1: PyTree[Array], x2: PyTree[Array] | None) -> Array:
+        result = jax.eval_shape(apply_fn, params, x1)
+
+        def of_outputs(cotangents: Array) -> Array:
+            of_first = derivatives(params, x1, cotangents)
+            of_second = None if x2 is None else derivatives(params, x2, cotangents)
+            return contract(_scale(outputs, result.shape[1]), of_first, of_second)
+
+        groups = _cotangents(result, at_once)
+        if len(groups) == 1:
+            return of_outputs(groups[0])
+        if outputs == "per-output":
+            parts = jax.lax.map(of_outputs, groups)
+            return parts.reshape(-1, *parts.shape[2:])[: result.shape[1]]
+        start = jnp.zeros((n_points(x1), n_points(x1 if x2 is None else x2)), result.dtype)
+        return jax.lax.scan(lambda before, group: (before + of_outputs(group), None), start, groups)[0]
+
+    def kernels(at_once: int, params: PyTree[Array], x1: PyTree[Array], x2: PyTree[Array] | None) -> Array:
+        over_members = jax.lax.map if jax.default_backend() == "cpu" else _vmapped
+        return over_members(lambda member: kernel(at_once, member, x1, x2), params)
+
+    compiled = (jax.jit(function, static_argnums=0) for function in (kernel, kernels))
+    return _Functions(apply_fn, outputs, *compiled, derivatives, jax.jit(contract))
+
+
+def _vmapped(function: Callable[[PyTree[Array]], Array], members: PyTree[Array]) -> Array:
+    return jax.vmap(function)(members)
+
+
+def _cotangents(result: jax.ShapeDtypeStruct, at_once: int) -> Float[Array, "n_groups at_once n_outputs"]:
+    """Rows of the identity in groups; the last is filled up with zeros, which add nothing."""
+    n_groups = -(-result.shape[1] // at_once)
+    return jnp.eye(n_groups * at_once, result.shape[1], dtype=result.dtype).reshape(n_groups, at_once, -1)
+
+
+def _scale(outputs: str, n_outputs: int) -> float:
+    return 1.0 / n_outputs if outputs == "mean" else 1.0
+
+
+class _Job(NamedTuple):
+    """One checked call: what to compute, of which points, and how."""
+
+    functions: _Functions
+    sizes: planning.Sizes
+    params: PyTree[Array]
+    x1: PyTree[Array]
+    x2: PyTree[Array] | None
+    implementation: str
+
+    @property
+    def n_points(self) -> tuple[int, int]:
+        return n_points(self.x1), n_points(self.x1 if self.x2 is None else self.x2)
+
+    def plan(self, block_size: int | None, *, must_fit: bool = True) -> planning.Plan:
+        n2 = None if self.x2 is None else n_points(self.x2)
+        may_keep = self.implementation != "neural-tangents"
+        return planning.plan(self.sizes, n_points(self.x1), n2, block_size, may_keep=may_keep, must_fit=must_fit)
+
+    def whole(self, at_once: int) -> Array:
+        """The kernel as one tile."""
+        if self.implementation == "neural-tangents":
+            return self.by_neural_tangents(self.x1, self.x2)
+        return self.functions.kernel(at_once, self.params, self.x1, self.x2)
+
+    def by_neural_tangents(self, x1: PyTree[Array], x2: PyTree[Array] | None) -> Array:
+        return neural_tangents.empirical(self.functions.apply_fn, self.params, x1, x2, outputs=self.functions.outputs)
+
+    def tiles(self, cotangents: Array, plan: planning.Plan) -> tuple[Callable[..., Array], Tiles, Tiles]:
+        """What makes a tile of the kernel out of two tiles of points, and the tiles of x1 and of x2."""
+        if self.implementation == "neural-tangents":
+            contract, of_tile = self.by_neural_tangents, lambda x: x
+        else:
+            scale = _scale(self.functions.outputs, self.sizes.n_outputs)
+            contract = partial(self.functions.contract, scale)
+            of_tile = lambda x: self.functions.derivatives(self.params, x, cotangents)  # noqa: E731
+        first = Tiles(of_tile, self.x1, plan.tile, plan.keep)
+        if self.x2 is None and plan.keep:
+            return contract, first, first
+        return contract, first, Tiles(of_tile, self.x1 if self.x2 is None else self.x2, plan.tile, plan.keep)
+
+
+def _job(
+    apply_fn: ApplyFunction,
+    params: PyTree[Array],
+    x1: PyTree[Array],
+    x2: PyTree[Array] | None,
+    outputs: str,
+    implementation: str,
+    block_size: int | None,
+) -> _Job:
     checks.choice("outputs", outputs, OUTPUTS)
+    checks.choice("implementation", implementation, IMPLEMENTATIONS)
+    if block_size is not None:
+        checks.integer("block_size", block_size, minimum=1)
     x1 = checked("x1", x1)
     x2 = None if x2 is None else checked("x2", x2)
     check_shapes(x1, x2)
-    sizes = n_points(x1), n_points(x1 if x2 is None else x2)
-    found = {}
-    for name in ("structured", "jacobian"):
-        functions = _functions(hashable(apply_fn), outputs, name == "structured")
-        plan = _plan(functions, params, x1, sizes, block_size)
-        found[name] = _estimate(functions, params, x1, x2 is None, sizes, plan)
-    return found
-
-
-class _Plan(NamedTuple):
-    """How a kernel is cut: points on the side of a tile, and whether the derivatives of all points are kept."""
-
-    tile: int
-    keep: bool
-    peak_bytes: int
+    functions = _functions(hashable(apply_fn), outputs, implementation in ("auto", "structured"))
+    leaves, tree = jax.tree.flatten((params, x1))
+    sizes = _sizes(functions, tree, tuple(map(jax.typeof, leaves)))
+    if implementation == "neural-tangents":
+        sizes = sizes._replace(is_separable=False)
+    return _Job(functions, sizes, params, x1, x2, implementation)
 
 
 @lru_cache(maxsize=256)
-def _sizes(functions: _Functions, tree: PyTree, shapes: tuple[jax.ShapeDtypeStruct]) -> tuple[int, int]:
-    """Bytes of the derivatives of a point and of the kernel of two."""
+def _sizes(functions: _Functions, tree: PyTree, shapes: tuple[jax.core.ShapedArray]) -> planning.Sizes:
     params, x = jax.tree.unflatten(tree, shapes)
     check_network(functions.apply_fn, params, x)
-    one = jax.eval_shape(functions.derivatives, params, jax.tree.map(lambda leaf: leaf.update(shape=(1, *leaf.shape[1:])), x))
-    return n_bytes(one), n_bytes(jax.eval_shape(functions.contract, one, one))
+    result = jax.eval_shape(functions.apply_fn, params, x)
+    n_outputs, number = result.shape[1], result.dtype.itemsize
+    one = _of_one(functions, params, x)
+    return planning.Sizes(
+        inputs=n_bytes([of.inputs for of in one]),
+        signals=n_bytes([of.signals for of in one]),
+        jacobian=number * max(structured.jacobian_size(of) for of in one),
+        pair=number * {"per-output": n_outputs, "full": n_outputs**2}.get(functions.outputs, 1),
+        n_outputs=n_outputs,
+        is_separable=functions.outputs != "full",
+    )
 
 
-def _plan(
-    functions: _Functions, params: PyTree[Array], x: PyTree[Array], sizes: tuple[int, int], block_size: int | None
-) -> _Plan:
-    """Cut the kernel of `sizes` points so that it fits the free memory; raises MemoryError if none does."""
-    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (params, x))
-    leaves, tree = jax.tree.flatten(shapes)
-    per_point, per_pair = _sizes(functions, tree, tuple(leaves))
-    free, kernel_bytes = memory.available(), sizes[0] * sizes[1] * per_pair
-    tile = min(TILE if block_size is None else block_size, max(sizes))
-
-    def peak(tile: int, n_held: int) -> int:
-        # A tile of the kernel and its intermediate results; the kernel is copied once at the end.
-        return kernel_bytes * (1 if max(sizes) <= tile else 2) + n_held * per_point + 4 * tile**2 * per_pair
-
-    while block_size is None and tile > 1 and peak(tile, 2 * tile) > free:
-        tile = (tile + 1) // 2
-    keep = peak(tile, sum(sizes)) <= free // 2
-    needed = peak(tile, sum(sizes) if keep else 2 * tile)
-    if needed > free:
-        raise MemoryError(
-            f"A kernel of {sizes[0]} x {sizes[1]} points needs {needed / memory.GIB:.1f} GiB at least, and "
-            f"{free / memory.GIB:.1f} GiB are free."
-        )
-    return _Plan(tile, keep, needed)
+def _of_one(functions: _Functions, params: PyTree[Array], x: PyTree[Array]) -> list[Derivative]:
+    """Shapes of the derivatives of a point and one output."""
+    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype), x)
+    result = jax.eval_shape(functions.apply_fn, params, one)
+    return jax.eval_shape(functions.derivatives, params, one, jax.ShapeDtypeStruct(result.shape, result.dtype))
 
 
-def _estimate(
-    functions: _Functions, params: PyTree[Array], x: PyTree[Array], is_square: bool, sizes: tuple[int, int], plan: _Plan
-) -> Estimate:
-    def flops(function: Callable[..., object], *arguments: object) -> float:
-        return function.lower(*arguments).cost_analysis()["flops"]
+def _estimate(job: _Job, plan: planning.Plan) -> Estimate:
+    functions, sizes, x = job.functions, job.sizes, jax.tree.map(lambda leaf: leaf[:1], job.x1)
+    at_once = plan.outputs_at_once
+    groups = _cotangents(jax.eval_shape(functions.apply_fn, job.params, x), at_once)
+    of_point = functions.derivatives.lower(job.params, x, groups[0]).cost_analysis()["flops"] * len(groups)
+    tiles = [-(-n // plan.tile) for n in job.n_points]
+    is_square = job.x2 is None
+    n_pairs = tiles[0] * (tiles[0] - 1) // 2 if is_square else tiles[0] * tiles[1]
+    # Of a symmetric kernel: the tiles above the diagonal, and what `contract` computes of those on it.
+    rows = min(plan.tile, job.n_points[0]), min(plan.tile, job.n_points[1])
+    is_halved = rows[0] >= HALVED and job.implementation != "neural-tangents"
+    n_whole = n_pairs + (tiles[0] * (0.75 if is_halved else 1.0) if is_square else 0.0)
+    n_derived = job.n_points[0] if is_square else sum(job.n_points)
+    if not plan.keep and max(tiles) > 1:
+        n_derived = (tiles[0] + n_pairs) * plan.tile
+    pairs = sum(structured.flops(of, *rows, at_once, functions.outputs) for of in _of_one(functions, job.params, x))
+    return Estimate(n_derived * of_point + n_whole * pairs * len(groups), plan.peak_bytes)
 
-    some = jax.tree.map(lambda leaf: leaf[:1], x)
-    one = jax.eval_shape(functions.derivatives, params, some)
-    n_tiles = [-(-size // plan.tile) for size in sizes]
-    n_pairs = n_tiles[0] * (n_tiles[0] + 1) // 2 if is_square else n_tiles[0] * n_tiles[1]
-    n_derivatives = sizes[0] if is_square else sum(sizes)
-    if not plan.keep:
-        n_derivatives = (n_tiles[0] + n_pairs) * plan.tile
-    per_pair = flops(functions.contract, one, one)
-    total = n_derivatives * flops(functions.derivatives, params, some) + n_pairs * plan.tile**2 * per_pair
-    return Estimate(total, plan.peak_bytes)
+
+def _run(job: _Job, plan: planning.Plan) -> Array:
+    return job.whole(plan.outputs_at_once) if max(job.n_points) <= plan.tile else _tiled(job, plan)
 
 
-def _tiled(
-    functions: _Functions, params: PyTree[Array], x1: PyTree[Array], x2: PyTree[Array] | None, plan: _Plan
-) -> Array:
-    """The kernel tile by tile; of a symmetric one the tiles on and above the diagonal, in this order."""
-    first = Tiles(functions.derivatives, params, x1, plan.tile, plan.keep)
-    second = first if x2 is None else Tiles(functions.derivatives, params, x2, plan.tile, plan.keep)
-    kernel = None
-    for i, row in enumerate(first.starts):
-        of_row = first.derivatives(i)
-        for j, column in enumerate(second.starts):
-            if x2 is None and j < i:
-                continue
-            part = np.asarray(functions.contract(of_row, None if x2 is None and i == j else second.derivatives(j)))
-            # More than one for each point where the kernel is over all outputs.
-            height, width = part.shape[-2] // first.size, part.shape[-1] // second.size
-            if kernel is None:
-                sizes = n_points(x1) * height, n_points(x1 if x2 is None else x2) * width
-                kernel = np.empty((*part.shape[:-2], *sizes), part.dtype)
-            rows = slice(row * height, row * height + part.shape[-2])
-            columns = slice(column * width, column * width + part.shape[-1])
-            kernel[..., rows, columns] = part
-            if x2 is None:
-                kernel[..., columns, rows] = np.swapaxes(part, -1, -2)
-    return jnp.asarray(kernel)
+def _tiled(job: _Job, plan: planning.Plan) -> Array:
+    """The kernel tile by tile; of a symmetric one the tiles on and above the diagonal."""
+    outputs, n_outputs, is_square = job.functions.outputs, job.sizes.n_outputs, job.x2 is None
+    # More than one row for each point where the kernel is over all outputs.
+    height = n_outputs if outputs == "full" else 1
+    spans = [
+        [slice(start * height, min(start + plan.tile, n) * height) for start in range(0, n, plan.tile)]
+        for n in job.n_points
+    ]
+    result = jax.eval_shape(job.functions.apply_fn, job.params, job.x1)
+    shape = (n_outputs if outputs == "per-output" else 1, *(n * height for n in job.n_points))
+    kernel = np.zeros(shape, result.dtype)
+    for number, cotangents in enumerate(_cotangents(result, plan.outputs_at_once)):
+        contract, first, second = job.tiles(cotangents, plan)
+        start = number * plan.outputs_at_once if outputs == "per-output" else 0
+        for i, rows in enumerate(spans[0]):
+            for j, columns in enumerate(spans[1]):
+                if is_square and j < i:
+                    continue
+                part = contract(first.of(i), None if is_square and i == j else second.of(j))
+                part = np.asarray(part).reshape(-1, *part.shape[-2:])
+                layers = slice(start, min(start + len(part), len(kernel)))
+                # The last tile is as large as the others and begins with points of the one before it.
+                part = part[: layers.stop - start, rows.start - rows.stop :, columns.start - columns.stop :]
+                kernel[layers, rows, columns] += part
+                if is_square and j > i:
+                    kernel[layers, columns, rows] += np.swapaxes(part, -1, -2)
+    return jnp.asarray(kernel if outputs == "per-output" else kernel[0])

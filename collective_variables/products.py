@@ -10,7 +10,16 @@ from jaxtyping import Array, Float, PyTree
 
 from collective_variables import checks, memory, structured
 from collective_variables.structured import ApplyFunction, Derivative
-from collective_variables.tiles import Tiles, checked, compiled_derivatives, exact_products, hashable, n_bytes, n_points
+from collective_variables.tiles import (
+    Tiles,
+    check_network,
+    checked,
+    compiled_derivatives,
+    exact_products,
+    hashable,
+    n_bytes,
+    n_points,
+)
 
 TILE = 1024  # points that are multiplied by all vectors at once
 
@@ -33,17 +42,24 @@ def kernel_product(
     of the free memory, and computed again for every product otherwise; block_size points go through at once. The product
     is a loop over blocks, not for `jax.jit`.
 
-    Raises ValueError for another kind of outputs, no points or values that are not finite.
+    Raises ValueError for another kind of outputs, no points, values that are not finite, no parameters, or outputs of
+    the network that are not (n_points, n_outputs).
     """
     checks.choice("outputs", outputs, ("mean", "sum"))
     checks.integer("block_size", block_size, minimum=1)
     x = checked("x", x)
-    derivatives = compiled_derivatives(hashable(apply_fn))
-    one = jax.eval_shape(derivatives, params, jax.tree.map(lambda leaf: leaf[:1], x))
+    check_network(apply_fn, params, x)
+    result = jax.eval_shape(apply_fn, params, x)
+    n_outputs, compiled = result.shape[1], compiled_derivatives(hashable(apply_fn))
+
+    def derivatives(x: PyTree[Array]) -> list[Derivative]:
+        return compiled(params, x, jnp.eye(n_outputs, dtype=result.dtype))
+
+    one = jax.eval_shape(derivatives, jax.tree.map(lambda leaf: leaf[:1], x))
     keep = n_points(x) * n_bytes(one) <= memory.available() // 2
-    tiles = Tiles(derivatives, params, x, block_size, keep)
+    tiles = Tiles(derivatives, x, block_size, keep)
     places = range(len(tiles.starts))
-    scale = 1.0 / one[0].signals.shape[1] if outputs == "mean" else 1.0
+    scale = 1.0 / n_outputs if outputs == "mean" else 1.0
     # The last tile repeats points of the one before it.
     repeated = len(places) * tiles.size - n_points(x)
     new = [slice(repeated if place == places[-1] else 0, None) for place in places]
@@ -56,7 +72,7 @@ def kernel_product(
         parts = _by_pairs(tiles, of_tiles) if by_pairs else _by_parameters(tiles, params, of_tiles)
         return scale * jnp.concatenate([part[rows] for part, rows in zip(parts, new)])
 
-    diagonal = [np.asarray(_diagonal(tiles.derivatives(place)))[new[place]] for place in places]
+    diagonal = [np.asarray(_diagonal(tiles.of(place)))[new[place]] for place in places]
     return KernelProduct(product, scale * np.concatenate(diagonal))
 
 
@@ -85,9 +101,9 @@ def _by_pairs(tiles: Tiles, vectors: list[Float[Array, "n k"]]) -> list[Float[Ar
     """K v from the tiles of the kernel on and above its diagonal, none of which is kept."""
     products = [jnp.zeros_like(of_tile) for of_tile in vectors]
     for i, of_row in enumerate(vectors):
-        first = tiles.derivatives(i)
+        first = tiles.of(i)
         for j in range(i, len(vectors)):
-            of_second, of_first = _pair(first, tiles.derivatives(j), of_row, vectors[j])
+            of_second, of_first = _pair(first, tiles.of(j), of_row, vectors[j])
             products[i] = products[i] + of_second
             if j > i:
                 products[j] = products[j] + of_first
@@ -108,9 +124,9 @@ def _by_parameters(tiles: Tiles, params: PyTree[Array], vectors: list[Float[Arra
     """K v = J (Jᵀ v)."""
     pulled = None
     for place, of_tile in enumerate(vectors):
-        pulled = _pull_back(tiles.derivatives(place), params, of_tile, pulled)
+        pulled = _pull_back(tiles.of(place), params, of_tile, pulled)
     # Backwards, because the last tile is at hand if only one is kept.
-    return [_push_forward(tiles.derivatives(place), pulled) for place in reversed(range(len(vectors)))][::-1]
+    return [_push_forward(tiles.of(place), pulled) for place in reversed(range(len(vectors)))][::-1]
 
 
 @jax.jit

@@ -32,6 +32,10 @@ class Step(NamedTuple):
         return jax.ShapeDtypeStruct(aval.shape, aval.dtype)
 
     def evaluate(self, values: dict[int, Array]) -> None:
+        """Compute the results; sums over windows in a form that is quick to differentiate."""
+        if self.name == "reduce_window_sum":
+            values[self.results[0]] = _window_sum(values[self.operands[0]], **self.equation.params)
+            return
         bound = self.equation.primitive.get_bind_params(self.equation.params)
         # Up to JAX 0.9 the functions to call stood apart from the options.
         functions, options = bound if isinstance(bound, tuple) else ((), bound)
@@ -174,7 +178,10 @@ class Lookup(NamedTuple):
         return ("lookup",)
 
     def inputs(self, values: dict[int, Array]) -> Int[Array, " t"]:
-        return values[self.step.operands[1]].reshape(-1)
+        rows = values[self.step.operands[1]].reshape(-1)
+        if self.step.equation.params["mode"] == jax.lax.GatherScatterMode.CLIP:
+            rows = jnp.clip(rows, 0, self.step.equation.invars[0].aval.shape[0] - 1)
+        return rows
 
     def signals(self, signal: Array) -> Float[Array, "t n_out"]:
         return signal.reshape(-1, signal.shape[-1])
@@ -259,6 +266,25 @@ class Program(NamedTuple):
                 inputs[leaf][place] = use.inputs(values)
                 values[step.results[0]] += taps[leaf][place]
         return values[self.result], inputs
+
+
+def _window_sum(
+    x: Array,
+    *,
+    window_dimensions: Sequence[int],
+    window_strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    base_dilation: Sequence[int],
+    window_dilation: Sequence[int],
+) -> Array:
+    """Sums over windows, axis by axis as shifted slices: the derivative of XLA's own window sum is slow on a CPU."""
+    pads = [(*pad, dilation - 1) for pad, dilation in zip(padding, base_dilation)]
+    x = jax.lax.pad(x, jnp.zeros((), x.dtype), pads)
+    for axis, (size, stride, dilation) in enumerate(zip(window_dimensions, window_strides, window_dilation)):
+        span = x.shape[axis] - (size - 1) * dilation
+        shifts = range(0, size * dilation, dilation)
+        x = sum(jax.lax.slice_in_dim(x, shift, shift + span, stride, axis) for shift in shifts)
+    return x
 
 
 def _use(step: Step, side: int) -> Use | None:

@@ -20,7 +20,7 @@ ApplyFunction = Callable[[PyTree[Array], PyTree[Array]], Array]
 
 
 class Derivative(NamedTuple):
-    """The derivative of every output c of a point by one parameter (leading axis: points), in one of three forms.
+    """The derivatives of a point's outputs c by one parameter (leading axis: points), in one of three forms.
 
     inputs a: (t, n_in), or for a lookup the rows (t,) that stand for one-hot vectors, with signals g: (c, t, n_out);
     the derivative is Σ_t a_t ⊗ g_ct. Or inputs None, with the derivative itself as signals: (c, size).
@@ -31,10 +31,16 @@ class Derivative(NamedTuple):
 
 
 def derivatives(
-    apply_fn: ApplyFunction, params: PyTree[Array], x: PyTree[Array], *, structured: bool = True
+    apply_fn: ApplyFunction,
+    params: PyTree[Array],
+    x: PyTree[Array],
+    cotangents: Float[Array, "c n_outputs"],
+    *,
+    structured: bool = True,
 ) -> list[Derivative]:
     """One `Derivative` for every leaf of `params`, so many points at a time that their signals fit the cache.
 
+    Its c are the combinations of outputs in the rows of `cotangents`: the outputs themselves for rows of the identity.
     All of them are Jacobians if not `structured`.
     """
     leaves, tree = jax.tree.flatten(params)
@@ -53,20 +59,20 @@ def derivatives(
 
         taps = {i: [jnp.zeros(use.step.result.shape, use.step.result.dtype) for use in of] for i, of in uses.items()}
         free = {i: leaf for i, leaf in enumerate(leaves) if i not in uses}
-        outputs, back, inputs = jax.vjp(run, taps, free, has_aux=True)
-        signals, jacobians = jax.vmap(back)(jnp.eye(outputs.size, dtype=outputs.dtype))
+        _, back, inputs = jax.vjp(run, taps, free, has_aux=True)
+        signals, jacobians = jax.vmap(back)(cotangents)
         return [
             _of_uses(uses[i], inputs[i], signals[i]) if i in uses else _of_jacobian(jacobians[i])
             for i in range(len(leaves))
         ]
 
-    return in_blocks(jax.vmap(of_point), points, _block_size(program))
+    return in_blocks(jax.vmap(of_point), points, _block_size(program, len(cotangents)))
 
 
-def _block_size(program: Program) -> int:
+def _block_size(program: Program, n_cotangents: int) -> int:
     """How many points are derived at once: as many as the signals of a layer fit a core's cache, or an accelerator."""
     memory = 2**22 if jax.default_backend() == "cpu" else 2**30
-    return max(1, memory // (4 * program.n_outputs * program.largest_signal()))
+    return max(1, memory // (4 * n_cotangents * program.largest_signal()))
 
 
 def in_blocks(function: Callable[[PyTree[Array]], PyTree[Array]], points: PyTree[Array], block: int) -> PyTree[Array]:
@@ -90,13 +96,23 @@ def _of_uses(uses: list[Use], inputs: list[Array], signals: list[Array]) -> Deri
     a = jnp.concatenate(inputs)
     g = jnp.concatenate([jax.vmap(use.signals)(signal) for use, signal in zip(uses, signals)], axis=1)
     if a.ndim == 1:
-        return Derivative(a, g)
+        n_rows = uses[0].step.equation.invars[0].aval.shape[0]
+        # A row that the table does not have was filled in, and depends on no parameter.
+        g = jnp.where(((0 <= a) & (a < n_rows))[None, :, None], g, jnp.zeros((), g.dtype))
+        if n_rows > max(g.shape[1:]):
+            return Derivative(a, g)
+        # Of a small table: as a product with one-hot vectors, which may have a small Jacobian.
+        a = jax.nn.one_hot(a, n_rows)
+    a = a.astype(g.dtype)
     n_outputs, t, n_out = g.shape
     if t > 1 and n_outputs * a.shape[1] * n_out <= t * (a.shape[1] + n_outputs * n_out):
-        # A batch of products, because XLA copies g transposed for one product over all outputs.
-        batch = jnp.broadcast_to(a.astype(g.dtype), (n_outputs, *a.shape))
-        return _of_jacobian(jnp.einsum("ctk,ctm->ckm", batch, g))
-    return Derivative(a.astype(g.dtype), g)
+        return _of_jacobian(_jacobian(a, g))
+    return Derivative(a, g)
+
+
+def _jacobian(a: Float[Array, "t n_in"], g: Float[Array, "c t n_out"]) -> Float[Array, "c n_in n_out"]:
+    """Σ_t a_t ⊗ g_ct as a batch of products, because XLA copies g transposed for one product over all outputs."""
+    return jnp.einsum("ctk,ctm->ckm", jnp.broadcast_to(a, (len(g), *a.shape)), g)
 
 
 def contract(first: Derivative, second: Derivative, outputs: str) -> Array:
@@ -106,9 +122,10 @@ def contract(first: Derivative, second: Derivative, outputs: str) -> Array:
     if first.inputs.shape[1] == 1:
         gram = _gram(first.inputs[:, 0], second.inputs[:, 0], first.signals.dtype)
         return _signals(first.signals, second.signals, outputs) * jnp.expand_dims(gram, _MISSING.get(outputs, ()))
-    if first.inputs.ndim == 2 or _positions_are_cheaper(first, second, outputs):
+    by_positions, by_jacobian = _multiplications(first, len(first.inputs), len(second.inputs), first.signals.shape[1], outputs)
+    if first.inputs.ndim == 2 or by_positions < by_jacobian:
         return _by_positions(first, second, outputs)
-    return _signals(*(jnp.einsum("ntk,nctm->nckm", of.inputs, of.signals) for of in (first, second)), outputs)
+    return _signals(*(jax.vmap(_jacobian)(of.inputs, of.signals) for of in (first, second)), outputs)
 
 
 # The axes that a kernel of outputs has more than the Gram matrix of the points.
@@ -137,14 +154,31 @@ def _gram(first: Array, second: Array, dtype: jnp.dtype) -> Array:
     return first @ second.T
 
 
-def _positions_are_cheaper(first: Derivative, second: Derivative, outputs: str) -> bool:
-    """Whether all pairs of positions need fewer operations than the Jacobians of this parameter."""
-    n1, n2, t, n_in = len(first.inputs), len(second.inputs), *first.inputs.shape[1:]
-    n_outputs, n_out = first.signals.shape[1], first.signals.shape[3]
+def flops(of: Derivative, n1: int, n2: int, n_outputs: int, outputs: str) -> float:
+    """Floating-point operations of `contract` for so many points and outputs, from the shapes of one of each."""
+    pairs = n_outputs**2 if outputs == "full" else n_outputs
+    if of.inputs is None:
+        return 2.0 * n1 * n2 * pairs * of.signals.shape[-1]
+    by_positions, by_jacobian = _multiplications(of, n1, n2, n_outputs, outputs)
+    return 2.0 * (by_positions if of.inputs.ndim == 2 else min(by_positions, by_jacobian))
+
+
+def jacobian_size(of: Derivative) -> int:
+    """Numbers in the Jacobian, of a point and output, that `contract` may make of this derivative."""
+    if of.inputs is None or of.inputs.ndim == 2 or of.inputs.shape[1] == 1:
+        return 0
+    return of.inputs.shape[-1] * of.signals.shape[-1]
+
+
+def _multiplications(of: Derivative, n1: int, n2: int, n_outputs: int, outputs: str) -> tuple[int, int]:
+    """How many it takes by all pairs of positions, and by the Jacobians of this parameter."""
+    t, n_out = of.inputs.shape[1], of.signals.shape[-1]
+    # Looked up rows are compared.
+    n_in = 1 if of.inputs.ndim == 2 else of.inputs.shape[2]
     pairs = n_outputs**2 if outputs == "full" else n_outputs
     by_positions = n1 * n2 * t**2 * (n_in + pairs * n_out)
     by_jacobian = (n1 + n2) * n_outputs * t * n_in * n_out + n1 * n2 * pairs * n_in * n_out
-    return by_positions < by_jacobian
+    return by_positions, by_jacobian
 
 
 def _by_positions(first: Derivative, second: Derivative, outputs: str) -> Array:

@@ -1,7 +1,8 @@
-"""Points in tiles, each with its derivatives, of which so many are kept as one wants to."""
+"""Points in tiles, each with what follows from it, and the checks of points and networks."""
 
 from collections.abc import Callable
 from functools import lru_cache, partial, wraps
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -10,30 +11,25 @@ from jaxtyping import Array, PyTree
 from collective_variables import checks, structured
 from collective_variables.structured import ApplyFunction, Derivative
 
+Held = TypeVar("Held")
+
 
 class Tiles:
-    """The derivatives of `x` in tiles of at most `size` points, all of one size: the last overlaps the one before.
+    """function of the points `x` in tiles of at most `size` points, all of one size: the last overlaps the one before.
 
-    keep: whether those of all tiles are kept, or of the last one alone.
+    keep: whether the results of all tiles are kept, or of the last one alone.
     """
 
-    def __init__(
-        self,
-        derivatives: Callable[[PyTree[Array], PyTree[Array]], list[Derivative]],
-        params: PyTree[Array],
-        x: PyTree[Array],
-        size: int,
-        keep: bool,
-    ):
+    def __init__(self, function: Callable[[PyTree[Array]], Held], x: PyTree[Array], size: int, keep: bool):
         n = n_points(x)
         self.size = min(size, n)
         self.starts = [min(start, n - self.size) for start in range(0, n, self.size)]
 
-        def of_tile(place: int) -> list[Derivative]:
+        def of(place: int) -> Held:
             rows = slice(self.starts[place], self.starts[place] + self.size)
-            return derivatives(params, jax.tree.map(lambda leaf: leaf[rows], x))
+            return function(jax.tree.map(lambda leaf: leaf[rows], x))
 
-        self.derivatives = lru_cache(maxsize=len(self.starts) if keep else 1)(of_tile)
+        self.of = lru_cache(maxsize=len(self.starts) if keep else 1)(of)
 
 
 def checked(name: str, x: PyTree[Array]) -> PyTree[Array]:
@@ -101,7 +97,7 @@ def exact_products(function: Callable[..., object]) -> Callable[..., object]:
 @lru_cache(maxsize=64)
 def compiled_derivatives(
     apply_fn: ApplyFunction, is_structured: bool = True
-) -> Callable[[PyTree[Array], PyTree[Array]], list[Derivative]]:
-    """derivatives(params, x) of `structured`, which keeps what it compiled for the next call of like shapes."""
+) -> Callable[[PyTree[Array], PyTree[Array], Array], list[Derivative]]:
+    """derivatives(params, x, cotangents) of `structured`, which keeps what it compiled for the next call of like shapes."""
     function = partial(structured.derivatives, apply_fn, structured=is_structured)
     return jax.jit(exact_products(function))

@@ -10,9 +10,10 @@ import pytest
 from flax import nnx
 from helpers import UNFIT_POINTS, assert_close
 
-from collective_variables import memory, networks, ntk
+from collective_variables import memory, networks, ntk, planning
 from collective_variables.ntk import OUTPUTS, empirical_ntk
 from collective_variables.program import Program
+from collective_variables.tiles import Tiles
 
 N1, N2 = 7, 5
 
@@ -34,6 +35,18 @@ class FlaxConv(nn.Module):
     @nn.compact
     def __call__(self, x):
         return nn.Dense(3)(nn.relu(nn.Conv(2, (3, 2), strides=2)(x)).reshape(len(x), -1))
+
+
+class Pooling(nn.Module):
+    """Average pooling with padding and overlap, and max pooling."""
+
+    @nn.compact
+    def __call__(self, x):
+        y = jnp.tanh(nn.Conv(3, (2, 2))(x))
+        # Flax divides by an integer.
+        with jax.numpy_dtype_promotion("standard"):
+            y = nn.avg_pool(y, (3, 2), (2, 1), padding="SAME") + nn.avg_pool(y, (2, 2), (2, 1), "SAME")
+        return nn.Dense(2)(nn.max_pool(nn.Conv(2, (2, 1))(y), (2, 2)).reshape(len(x), -1))
 
 
 class LayerNormalisation(nn.Module):
@@ -94,6 +107,7 @@ MODULES = {
     "dense on images": (networks.build(["dense 5", "dense 2"]), (2, 3, 1)),
     "conv": (networks.build(["conv 3 3x2 stride 2", "avgpool 2x2 stride 1", "conv 2 2x2", "dense 3"]), (6, 7, 2)),
     "conv of Flax": (FlaxConv(), (5, 4, 2)),
+    "pooling": (Pooling(), (6, 5, 2)),
     "shared dense": (SharedDense(), (4,)),
     "residual": (Residual(), (4,)),
     "layer normalisation": (LayerNormalisation(), (3,)),
@@ -121,6 +135,24 @@ FUNCTIONS = {
     "times another": (lambda p, x: x @ (p["w"] @ p["v"]), (4,), {"w": (4, 3), "v": (3, 2)}),
     "returned": (lambda p, x: jnp.broadcast_to(p["w"].reshape(1, 4), (len(x), 4)), (4,), {"w": (4,)}),
     "embedding": (lambda p, x: p["t"][jnp.abs(x).astype(int)].sum(1) @ p["w"], (3,), {"t": (9, 4), "w": (4, 2)}),
+    "embedding of few rows": (lambda p, x: p["t"][jnp.abs(x).astype(int)].sum(1) @ p["w"], (6,), {"t": (4, 5), "w": (5, 2)}),
+    "rows filled in": (
+        lambda p, x: p["t"].at[(4 * x).astype(int)].get(mode="fill", fill_value=0).sum(1) @ p["w"],
+        (6,),
+        {"t": (5, 3), "w": (3, 2)},
+    ),
+    "rows clipped": (
+        lambda p, x: p["t"].at[(4 * x).astype(int)].get(mode="clip").prod(1) @ p["w"],
+        (3,),
+        {"t": (5, 3), "w": (3, 2)},
+    ),
+    "windows of sums": (
+        lambda p, x: jax.lax.reduce_window(
+            x @ p["w"], 0.0, jax.lax.add, (1, 2, 3), (1, 2, 1), ((0, 0), (1, -1), (2, 0)), (1, 2, 1), (1, 2, 2)
+        ).sum(1),
+        (6, 4),
+        {"w": (4, 5)},
+    ),
     "stop_gradient": (lambda p, x: jax.lax.stop_gradient(x @ p["w"]) @ p["v"], (4,), {"w": (4, 3), "v": (3, 2)}),
     "scan": (
         lambda p, x: jax.lax.scan(lambda y, w: (jnp.tanh(y @ w), None), x @ p["v"], p["w"])[0],
@@ -357,26 +389,89 @@ def test_tiles_make_the_kernel_of_one_block(implementation, outputs, block_size,
 def test_derivatives_that_do_not_fit_the_memory_are_computed_again(float64, monkeypatch):
     function, params, x = case("dense")
     expected, computed = empirical_ntk(function, params, x), []
-    keep = ntk._plan
+    original = planning.plan
     for kept in (True, False):
-        monkeypatch.setattr(ntk, "_plan", lambda *arguments, kept=kept: keep(*arguments)._replace(keep=kept))
+        planned = lambda *a, kept=kept, **o: original(*a, **o)._replace(keep=kept)  # noqa: E731
+        monkeypatch.setattr(planning, "plan", planned)
         calls = count_derivatives(monkeypatch)
         assert_close(empirical_ntk(function, params, x, block_size=3), expected)
         computed.append(len(calls))
-    # Without keeping: a tile of each row and of every column after it; the last row's is still there.
+    # Without keeping: a tile of each row and of every column after it; the last column's is still there.
     assert computed == [4, 4 + 3 + 2]
 
 
 def count_derivatives(monkeypatch):
-    calls, original = [], ntk._functions
+    """A list that grows with every tile of points that goes through a network."""
+    calls, original = [], Tiles.__init__
 
-    def counted(*arguments):
-        functions = original(*arguments)
-        return functions._replace(derivatives=lambda params, x: calls.append(len(x)) or functions.derivatives(params, x))
+    def counted(self, function, *arguments):
+        original(self, lambda x: calls.append(len(x)) or function(x), *arguments)
 
-    monkeypatch.setattr(ntk, "_functions", counted)
-    monkeypatch.setattr(ntk, "_sizes", lambda *_: (1, 1))
+    monkeypatch.setattr(Tiles, "__init__", counted)
     return calls
+
+
+@pytest.mark.parametrize("outputs", OUTPUTS)
+@pytest.mark.parametrize("block_size", [None, 3])
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_outputs_may_go_through_the_network_a_few_at_a_time(outputs, block_size, at_once, float64, monkeypatch):
+    known, params, x = case("dense")
+    expected = [kernel_of(known, params, x[:N1], more, outputs=outputs) for more in (None, x[N1:])]
+    groups, cotangents = [], ntk._cotangents
+
+    def function(params, x):
+        """Another one, of which nothing is compiled yet."""
+        return known(params, x)
+
+    monkeypatch.setattr(ntk, "_cotangents", lambda *a: groups.append(cotangents(*a)) or groups[-1])
+    if outputs != "full":
+        monkeypatch.setattr(planning.Sizes, "outputs_at_once", lambda *_: at_once)
+    for more, right in zip((None, x[N1:]), expected):
+        assert_close(empirical_ntk(function, params, x[:N1], more, outputs=outputs, block_size=block_size), right)
+    n_groups = {"full": 1}.get(outputs, 3 if at_once == 1 else 2)
+    assert {len(one) for one in groups} == {n_groups}
+
+
+def test_groups_of_outputs_are_equal_and_their_signals_fit_a_cache():
+    sizes = planning.Sizes(inputs=100, signals=2**14, jacobian=0, pair=4, n_outputs=10, is_separable=True)
+    assert [sizes.outputs_at_once(n) for n in (1, 102, 103, 200, 600, 10**6)] == [10, 10, 5, 5, 1, 1]
+    assert sizes._replace(is_separable=False).outputs_at_once(10**6) == 10
+
+
+@pytest.mark.parametrize("outputs", OUTPUTS)
+def test_square_blocks_of_many_points_are_made_of_halves(outputs, float64):
+    n = 257
+    assert n >= ntk.HALVED
+    function, params, x = random(networks.build(["dense 6", "dense 3"], activation="tanh"), (4,), n_points=n)
+    j = gradients(function, params, x)
+    kernel = np.asarray(kernel_of(function, params, x, outputs=outputs))
+    exact = j.reshape(3 * n, -1) @ j.reshape(3 * n, -1).T
+    if outputs != "full":
+        blocks = np.einsum("icjc->cij", exact.reshape(n, 3, n, 3))
+        exact = {"per-output": blocks, "sum": blocks.sum(0), "mean": blocks.mean(0)}[outputs]
+    assert_close(kernel, exact, operations=1000)
+    assert np.array_equal(kernel, np.swapaxes(kernel, -1, -2))
+
+
+@pytest.mark.parametrize("implementation", ["auto", "neural-tangents"])
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_kernels_of_an_ensemble_are_those_of_its_members(implementation, n_members, float64, monkeypatch):
+    function, params, x = case("dense")
+    members = [jax.tree.map(lambda leaf, k=k: (k + 1) * leaf, params) for k in range(n_members)]
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *members)
+    for more in (None, x[N1:]):
+        expected = np.stack([empirical_ntk(function, member, x[:N1], more) for member in members])
+        options = {"implementation": implementation}
+        assert_close(ntk.ensemble_ntk(function, stacked, x[:N1], more, **options), expected)
+        with monkeypatch.context() as patch:
+            patch.setattr(planning, "TILE", 3)
+            assert_close(ntk.ensemble_ntk(function, stacked, x[:N1], more, **options), expected)
+
+
+@pytest.mark.parametrize("params", [{"w": np.ones((2, 4, 3)), "b": np.ones((3, 3))}, {"w": 1.0}, {}])
+def test_an_ensemble_without_members_is_refused(params):
+    with pytest.raises(ValueError, match="^params must have members along their first axes: received"):
+        ntk.ensemble_ntk(lambda p, x: x @ p["w"] + p["b"], params, np.ones((5, 4)))
 
 
 def test_points_may_be_trees_of_arrays(float64):
@@ -440,11 +535,27 @@ def test_parameters_in_products_alone_are_recognised(name):
     assert len(uses) == STRUCTURED[name]
 
 
-def test_a_kernel_that_can_not_fit_says_what_it_needs(monkeypatch):
+@pytest.mark.parametrize("implementation", ["structured", "jacobian", "neural-tangents"])
+def test_a_kernel_that_can_not_fit_says_what_it_needs(implementation, monkeypatch):
+    monkeypatch.setattr(planning, "SMALL", 0)
     monkeypatch.setattr(memory, "available", lambda: 10_000)
     function, params, x = random(*MODULES["dense"], n_points=60)
     with pytest.raises(MemoryError, match=r"^A kernel of 60 x 60 points needs .* GiB at least, and 0.0 GiB are free.$"):
-        empirical_ntk(function, params, x)
+        empirical_ntk(function, params, x, implementation=implementation)
+    # What it would take can still be asked.
+    assert ntk.estimate(function, params, x)[implementation].peak_bytes > 10_000
+
+
+@pytest.mark.parametrize("implementation", ["structured", "jacobian", "neural-tangents"])
+def test_tiles_are_planned_from_the_free_memory(implementation, float64, monkeypatch):
+    function, params, x = random(networks.build(["dense 60", "dense 50", "dense 3"]), (40,), n_points=23)
+    expected = kernel_of(function, params, x)
+    j = 8 * 3 * sum(leaf.size for leaf in jax.tree.leaves(params))
+    monkeypatch.setattr(planning, "SMALL", 0)
+    monkeypatch.setattr(memory, "available", lambda: 40_000 if implementation == "structured" else 10 * j)
+    calls = count_derivatives(monkeypatch)
+    assert_close(empirical_ntk(function, params, x, implementation=implementation), expected, operations=1000)
+    assert len(calls) > 1 and max(calls) < 23
 
 
 @pytest.mark.parametrize("more", [(), (N2,)])
@@ -455,7 +566,7 @@ def test_estimate_grows_as_points_and_pairs_do_and_is_smaller_layer_by_layer(mor
         return ntk.estimate(function, params, x[:n], *(x[: n * k // N2] for k in more), **options)
 
     small, large = of(100), of(400)
-    for name in ("structured", "jacobian"):
+    for name in ("structured", "jacobian", "neural-tangents"):
         assert 4 < large[name].flops / small[name].flops < 16.1
         assert large[name].peak_bytes > 4 * 400 * 400
     assert small["structured"].flops < small["jacobian"].flops / 10

@@ -45,7 +45,7 @@ def test_blocks_and_what_is_kept_and_the_way_change_nothing(block_size, free, by
 def test_the_cheaper_way_is_over_pairs_for_few_points_and_many_vectors():
     network = networks.build(["dense 128", "dense 128", "dense 10"], parametrisation="ntk")
     params, x = network.init(jax.random.key(0), jnp.ones((1, 784))), jnp.ones((1, 784))
-    one = jax.eval_shape(compiled_derivatives(network.apply), params, x)
+    one = jax.eval_shape(compiled_derivatives(network.apply), params, x, jnp.eye(10))
     # Σ (n_in + C n_out) n² against 4 k n C Σ n_in n_out: 1040 + 2660 and 10 · 118016 operations, equal at n = 1276 k.
     assert products._pairs_are_cheaper(one, 60_000, 64)
     assert not products._pairs_are_cheaper(one, 60_000, 4)

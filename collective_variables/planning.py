@@ -1,0 +1,82 @@
+"""How a kernel is cut into tiles of points and groups of outputs, so that it fits the memory, and what it takes."""
+
+from typing import NamedTuple
+
+import jax
+
+from collective_variables import memory
+
+TILE = 2048  # points on the side of a tile of the kernel; larger tiles are no faster
+SMALL = 2**26  # bytes that are taken without a look at what is free
+
+
+class Sizes(NamedTuple):
+    """Bytes that one kind of kernel takes.
+
+    inputs, signals: what is held of the derivatives of a point, whatever the number of its outputs and for each of them.
+    jacobian: of a point and output, of the largest parameter whose Jacobian is made on the way. pair: of the kernel of
+    two points. n_outputs: of the network. is_separable: whether outputs may be taken a few at a time.
+    """
+
+    inputs: int
+    signals: int
+    jacobian: int
+    pair: int
+    n_outputs: int
+    is_separable: bool
+
+    def outputs_at_once(self, n_points: int) -> int:
+        """How many outputs go through the network together: as many as their signals fit a cache, in equal groups."""
+        if not self.is_separable:
+            return self.n_outputs
+        # On a CPU signals that leave its caches make everything slower.
+        most = 2**24 if jax.default_backend() == "cpu" else 2**31
+        n_groups = -(-self.n_outputs // max(1, most // max(1, n_points * self.signals)))
+        return -(-self.n_outputs // n_groups)
+
+    def peak(self, n_points: tuple[int, int], tile: int, n_held: int, at_once: int) -> int:
+        """Bytes at the peak if the derivatives of `n_held` points are held."""
+        is_one = max(n_points) <= tile
+        held = n_held * (self.inputs + at_once * self.signals)
+        made = min(n_held, 2 * tile) * at_once * self.jacobian
+        # A tile and its intermediate results; a kernel of several tiles is copied once at the end.
+        of_tile = 3 * min(tile, n_points[0]) * min(tile, n_points[1]) * self.pair
+        return held + made + of_tile + (1 if is_one else 2) * n_points[0] * n_points[1] * self.pair
+
+
+class Plan(NamedTuple):
+    """Points on the side of a tile, outputs at once, and whether the derivatives of all points are kept."""
+
+    tile: int
+    outputs_at_once: int
+    keep: bool
+    peak_bytes: int
+
+
+def plan(
+    sizes: Sizes, n1: int, n2: int | None, block_size: int | None, *, may_keep: bool, must_fit: bool
+) -> Plan:
+    """Cut the kernel of n1 and n2 points, or of n1 points among themselves, so that it fits the free memory.
+
+    may_keep: whether what is held of a point may be kept for all. Raises MemoryError if it must fit and can't.
+    """
+    n_points, n_all = (n1, n2 or n1), n1 + (n2 or 0)
+    tile = min(TILE if block_size is None else block_size, max(n_points))
+
+    def held(tile: int) -> int:
+        return n_all if max(n_points) <= tile else 2 * tile
+
+    def peak(tile: int, n_held: int) -> int:
+        return sizes.peak(n_points, tile, n_held, sizes.outputs_at_once(tile))
+
+    free = SMALL if peak(tile, n_all) <= SMALL // 2 else memory.available()
+    while block_size is None and tile > 1 and peak(tile, held(tile)) > free:
+        tile = (tile + 1) // 2
+    keep = may_keep and peak(tile, n_all) <= free // 2
+    needed = peak(tile, n_all if keep else held(tile))
+    if needed > free and must_fit:
+        raise MemoryError(
+            f"A kernel of {n1} x {n_points[1]} points needs {needed / memory.GIB:.1f} GiB at least, and "
+            f"{free / memory.GIB:.1f} GiB are free."
+        )
+    return Plan(tile, sizes.outputs_at_once(tile), keep, needed)
