@@ -25,6 +25,8 @@ from collective_variables.tiles import (
 )
 
 IMPLEMENTATIONS = ("auto", "structured", "jacobian", "neural-tangents")
+# The analytic kernel of the same networks at infinite width stands beside the empirical one.
+infinite_width_ntk = neural_tangents.infinite_width_ntk
 HALVED = 256  # points from which a square block is made of halves, and the one below the diagonal is left out
 
 
@@ -166,7 +168,7 @@ def _functions(apply_fn: ApplyFunction, outputs: str, is_structured: bool) -> _F
             return rectangle(first, second, scale)
         if n < HALVED:
             return square(first, scale)
-        upper, lower = (jax.tree.map(lambda leaf: leaf[part], first) for part in (slice(n // 2), slice(n // 2, None)))
+        upper, lower = (jax.tree.map(partial(_rows, part), first) for part in (slice(n // 2), slice(n // 2, None)))
         corner = rectangle(upper, lower, scale)
         rows = [square(upper, scale), corner], [jnp.swapaxes(corner, -1, -2), square(lower, scale)]
         return jnp.concatenate([jnp.concatenate(row, axis=-1) for row in rows], axis=-2)
@@ -194,6 +196,11 @@ def _functions(apply_fn: ApplyFunction, outputs: str, is_structured: bool) -> _F
 
     compiled = (jax.jit(function, static_argnums=0) for function in (kernel, kernels))
     return _Functions(apply_fn, outputs, *compiled, derivatives, jax.jit(contract))
+
+
+def _rows(part: slice, leaf: Array) -> Array:
+    """leaf[part], sliced flat: XLA then sees that the signals of a layer's bias are those of its matrix."""
+    return leaf.reshape(len(leaf), -1)[part].reshape(-1, *leaf.shape[1:])
 
 
 def _vmapped(function: Callable[[PyTree[Array]], Array], members: PyTree[Array]) -> Array:
@@ -288,6 +295,7 @@ def _sizes(functions: _Functions, tree: PyTree, shapes: tuple[jax.core.ShapedArr
         signals=n_bytes([of.signals for of in one]),
         jacobian=number * max(structured.jacobian_size(of) for of in one),
         pair=number * {"per-output": n_outputs, "full": n_outputs**2}.get(functions.outputs, 1),
+        in_network=structured.largest_signal(functions.apply_fn, params, x),
         n_outputs=n_outputs,
         is_separable=functions.outputs != "full",
     )

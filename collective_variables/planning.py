@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax
 
-from collective_variables import memory
+from collective_variables import memory, structured
 
 TILE = 2048  # points on the side of a tile of the kernel; larger tiles are no faster
 SMALL = 2**26  # bytes that are taken without a look at what is free
@@ -15,13 +15,15 @@ class Sizes(NamedTuple):
 
     inputs, signals: what is held of the derivatives of a point, whatever the number of its outputs and for each of them.
     jacobian: of a point and output, of the largest parameter whose Jacobian is made on the way. pair: of the kernel of
-    two points. n_outputs: of the network. is_separable: whether outputs may be taken a few at a time.
+    two points. in_network: of the largest array on the way from a point to an output. n_outputs: of the network.
+    is_separable: whether outputs may be taken a few at a time.
     """
 
     inputs: int
     signals: int
     jacobian: int
     pair: int
+    in_network: int
     n_outputs: int
     is_separable: bool
 
@@ -41,7 +43,8 @@ class Sizes(NamedTuple):
         made = min(n_held, 2 * tile) * at_once * self.jacobian
         # A tile and its intermediate results; a kernel of several tiles is copied once at the end.
         of_tile = 3 * min(tile, n_points[0]) * min(tile, n_points[1]) * self.pair
-        return held + made + of_tile + (1 if is_one else 2) * n_points[0] * n_points[1] * self.pair
+        network = structured.bytes_in_network(self.in_network, min(tile, n_held), at_once)
+        return held + max(made, network) + of_tile + (1 if is_one else 2) * n_points[0] * n_points[1] * self.pair
 
 
 class Plan(NamedTuple):

@@ -43,14 +43,7 @@ def derivatives(
     Its c are the combinations of outputs in the rows of `cotangents`: the outputs themselves for rows of the identity.
     All of them are Jacobians if not `structured`.
     """
-    leaves, tree = jax.tree.flatten(params)
-    points, points_tree = jax.tree.flatten(x)
-
-    def single(leaves: Sequence[Array], point: Sequence[Array]) -> Array:
-        point = jax.tree.unflatten(points_tree, [leaf[None] for leaf in point])
-        return apply_fn(jax.tree.unflatten(tree, leaves), point)[0]
-
-    program = Program.trace(single, leaves, [leaf[0] for leaf in points])
+    leaves, points, program = jax.tree.leaves(params), jax.tree.leaves(x), _traced(apply_fn, params, x)
     uses = program.uses() if structured else {}
 
     def of_point(point: Sequence[Array]) -> list[Derivative]:
@@ -66,13 +59,35 @@ def derivatives(
             for i in range(len(leaves))
         ]
 
-    return in_blocks(jax.vmap(of_point), points, _block_size(program, len(cotangents)))
+    return in_blocks(jax.vmap(of_point), points, _block_size(program.largest_signal(), len(cotangents)))
 
 
-def _block_size(program: Program, n_cotangents: int) -> int:
+def _traced(apply_fn: ApplyFunction, params: PyTree[Array], x: PyTree[Array]) -> Program:
+    """The network as a function of its parameters and one point, from the shapes of both."""
+    leaves, tree = jax.tree.flatten(params)
+    points, points_tree = jax.tree.flatten(x)
+
+    def single(leaves: Sequence[Array], point: Sequence[Array]) -> Array:
+        point = jax.tree.unflatten(points_tree, [leaf[None] for leaf in point])
+        return apply_fn(jax.tree.unflatten(tree, leaves), point)[0]
+
+    return Program.trace(single, leaves, [jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for leaf in points])
+
+
+def _block_size(largest_signal: int, n_cotangents: int) -> int:
     """How many points are derived at once: as many as the signals of a layer fit a core's cache, or an accelerator."""
     memory = 2**22 if jax.default_backend() == "cpu" else 2**30
-    return max(1, memory // (4 * n_cotangents * program.largest_signal()))
+    return max(1, memory // (4 * n_cotangents * largest_signal))
+
+
+def bytes_in_network(largest_signal: int, n_points: int, n_cotangents: int) -> int:
+    """What `derivatives` takes while a block is in the network: a few arrays as large as the largest signal."""
+    return 4 * min(n_points, _block_size(largest_signal, n_cotangents)) * n_cotangents * largest_signal
+
+
+def largest_signal(apply_fn: ApplyFunction, params: PyTree[Array], x: PyTree[Array]) -> int:
+    """Bytes of the largest array through which an output of a point depends on the parameters."""
+    return _traced(apply_fn, params, x).largest_signal()
 
 
 def in_blocks(function: Callable[[PyTree[Array]], PyTree[Array]], points: PyTree[Array], block: int) -> PyTree[Array]:
