@@ -20,7 +20,7 @@ from nodes.train_model import TrainModel
 PARAMS, GRAPH = Path("params.yaml"), Path("dvc.yaml")
 FIGURES, PLOTS = Path("plots/figures.yaml"), Path("plots/dvc.yaml")
 REQUIRED = (LoadDataset, Network, Ensemble)
-OPTIONAL = (RNDSelect, TrainModel, CorrelationAnalysis)
+OPTIONAL = (RNDSelect, ComputeNTK, TrainModel, CorrelationAnalysis)
 Sections = dict[str, dict]
 
 
@@ -70,7 +70,7 @@ def add_group(sections: Sections) -> None:
         "n_points_path": ensemble.n_points_path,
         "architecture_path": network.architecture_path,
     }
-    kernels = ComputeNTK(**shared)
+    kernels = ComputeNTK(**shared, **values[ComputeNTK])
     networks = TrainModel(**shared, **values[TrainModel])
     CorrelationAnalysis(kernels=kernels, networks=networks, **values[CorrelationAnalysis])
 

@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 SMALLEST_BUCKET = 16
 MAX_SEED = 2**32 - 1  # larger ones would repeat the keys of smaller ones
-PURPOSES = ("initialisation", "subsets", "rnd", "batches")
+PURPOSES = ("initialisation", "subsets", "rnd", "batches", "probes", "samples")
 
 
 def key(seed: int, purpose: str) -> PRNGKeyArray:

@@ -7,6 +7,7 @@ import jax
 
 GIB = 2**30
 CGROUP = Path("/sys/fs/cgroup")
+SMALL = 2**26  # bytes that are taken without a look at what is free
 
 
 def available() -> int:
@@ -15,6 +16,12 @@ def available() -> int:
     if statistics and "bytes_limit" in statistics:
         return statistics["bytes_limit"] - statistics["bytes_in_use"]
     return min(_of_machine(), _of_cgroup())
+
+
+def check(what: str, n_bytes: int) -> None:
+    """Raise MemoryError if `what` needs more bytes than the machine has free."""
+    if n_bytes > SMALL and n_bytes > (free := min(_of_machine(), _of_cgroup())):
+        raise MemoryError(f"{what} need {n_bytes / GIB:.1f} GiB, and {free / GIB:.1f} GiB are free.")
 
 
 def _of_machine() -> int:

@@ -1,17 +1,33 @@
 """Collective variables that follow from the kernel itself and not from its spectrum alone, and those of single classes."""
 
+from collections.abc import Callable
+
 import numpy as np
-import pandas as pd
 from jaxtyping import Array, Float, Int
 
 from collective_variables import checks, spectrum
 
 
-def of_kernel(kernel: Float[Array, "n_points n_points"]) -> dict[str, float]:
-    """`spectrum.collective_variables` of `kernel`, and its `cosine_entropy` and `magnitude_entropy`."""
-    return spectrum.collective_variables(spectrum.eigenvalues(kernel)) | {
+def of_kernel(
+    kernel: Float[Array, "n_points n_points"],
+    targets: Float[Array, "n_points n_outputs"] | None = None,
+    *,
+    eigenvalues: Float[Array, " n_points"] | None = None,
+) -> dict[str, float]:
+    """`spectrum.collective_variables` of `kernel`, and its `cosine_entropy` and `magnitude_entropy`.
+
+    With `targets` also `target_alignment` and, with both kernels centred, `centred_target_alignment`.
+    eigenvalues: those of the kernel, where they are known.
+    """
+    found = spectrum.collective_variables(spectrum.eigenvalues(kernel) if eigenvalues is None else eigenvalues) | {
         "cosine_entropy": cosine_entropy(kernel),
         "magnitude_entropy": magnitude_entropy(kernel),
+    }
+    if targets is None:
+        return found
+    return found | {
+        "target_alignment": target_alignment(kernel, targets),
+        "centred_target_alignment": target_alignment(kernel, targets, centred=True),
     }
 
 
@@ -25,7 +41,9 @@ def cosine(kernel: Float[Array, "n_points n_points"]) -> Float[np.ndarray, "n_po
 
 def cosine_entropy(kernel: Float[Array, "n_points n_points"]) -> float:
     """Von Neumann entropy of the cosine kernel, in nats: that of the directions of the gradients alone."""
-    return spectrum.von_neumann_entropy(spectrum.eigenvalues(cosine(kernel)))
+    # In the digits of the kernel, which say how much of a negative eigenvalue is round-off.
+    cosines = cosine(kernel).astype(np.result_type(kernel, np.float32))
+    return spectrum.von_neumann_entropy(spectrum.eigenvalues(cosines))
 
 
 def magnitude_entropy(kernel: Float[Array, "n_points n_points"]) -> float:
@@ -53,16 +71,39 @@ def target_alignment(
     return float(np.sum(targets * (kernel @ targets)) / norms) if norms > 0 else float("nan")
 
 
-def of_classes(kernel: Float[Array, "n_points n_points"], classes: Int[Array, " n_points"]) -> pd.DataFrame:
-    """`of_kernel` of the points of each class among themselves: a row per class, with its number of points."""
-    kernel, classes = np.asarray(kernel), np.asarray(classes)
-    if classes.shape != (len(kernel),):
-        raise ValueError(f"classes must be ({len(kernel)},): received the shape {classes.shape}.")
-    rows = {value: np.flatnonzero(classes == value) for value in np.unique(classes)}
-    return pd.DataFrame(
-        {"class": value, "n_points": len(chosen), **of_kernel(kernel[np.ix_(chosen, chosen)])}
-        for value, chosen in rows.items()
-    )
+def alignment(kernel: Float[Array, "n_points n_points"], other: Float[Array, "n_points n_points"]) -> float:
+    """⟨K, L⟩/(‖K‖ ‖L‖) in the Frobenius norm, 1 where one is a multiple of the other; NaN where one is zero."""
+    kernel, other = _squares(kernel, other)
+    norms = np.linalg.norm(kernel) * np.linalg.norm(other)
+    return float(np.vdot(kernel, other) / norms) if norms > 0 else float("nan")
+
+
+def relative_distance(kernel: Float[Array, "n_points n_points"], reference: Float[Array, "n_points n_points"]) -> float:
+    """‖K − L‖/‖L‖ in the Frobenius norm, with the reference L; NaN where that is zero."""
+    kernel, reference = _squares(kernel, reference)
+    norm = np.linalg.norm(reference)
+    return float(np.linalg.norm(kernel - reference) / norm) if norm > 0 else float("nan")
+
+
+def of_classes(
+    kernel_of: Callable[[Int[np.ndarray, " k"]], Float[Array, "k k"]], classes: Int[Array, " n_points"]
+) -> list[dict[str, float]]:
+    """`of_kernel` of the points of each class among themselves: a row per class, with its number of points n_in_class.
+
+    kernel_of(rows) gives the kernel of the points `rows`, so that no kernel of all points is needed.
+    """
+    classes = np.asarray(classes)
+    rows = {int(value): np.flatnonzero(classes == value) for value in np.unique(classes)}
+    return [
+        {"class": value, "n_in_class": len(chosen), **of_kernel(kernel_of(chosen))} for value, chosen in rows.items()
+    ]
+
+
+def _squares(first: Array, second: Array) -> list[Float[np.ndarray, "n_points n_points"]]:
+    kernels = [_square(first), _square(second)]
+    if kernels[0].shape != kernels[1].shape:
+        raise ValueError(f"Both kernels must be of the same points: {len(kernels[0])} != {len(kernels[1])}.")
+    return kernels
 
 
 def _square(kernel: Float[Array, "n_points n_points"]) -> Float[np.ndarray, "n_points n_points"]:

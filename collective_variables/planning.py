@@ -7,7 +7,6 @@ import jax
 from collective_variables import memory, structured
 
 TILE = 2048  # points on the side of a tile of the kernel; larger tiles are no faster
-SMALL = 2**26  # bytes that are taken without a look at what is free
 
 
 class Sizes(NamedTuple):
@@ -72,7 +71,7 @@ def plan(
     def peak(tile: int, n_held: int) -> int:
         return sizes.peak(n_points, tile, n_held, sizes.outputs_at_once(tile))
 
-    free = SMALL if peak(tile, n_all) <= SMALL // 2 else memory.available()
+    free = memory.SMALL if peak(tile, n_all) <= memory.SMALL // 2 else memory.available()
     while block_size is None and tile > 1 and peak(tile, held(tile)) > free:
         tile = (tile + 1) // 2
     keep = may_keep and peak(tile, n_all) <= free // 2

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Array, Float
 
-from collective_variables import checks
+from collective_variables import checks, memory
 
 
 class Spectrum(NamedTuple):
@@ -27,7 +27,8 @@ def decompose(kernel: Float[Array, "n_points n_points"]) -> Spectrum:
     """Eigenvalues of a symmetric positive semi-definite `kernel` in float64, with a count of the negative ones.
 
     Raises ValueError for a kernel that is empty, not square, not finite, not symmetric, or has a negative eigenvalue
-    larger than the round-off of its own dtype allows (10 n_points machine epsilons of the largest eigenvalue).
+    larger than the round-off of its own dtype allows (10 n_points machine epsilons of the largest eigenvalue), and
+    MemoryError for one whose copy in float64 does not fit the free memory (`stochastic.estimate` needs no kernel).
     """
     kernel = np.asarray(kernel)
     if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or kernel.size == 0:
@@ -38,6 +39,8 @@ def decompose(kernel: Float[Array, "n_points n_points"]) -> Spectrum:
     asymmetry = _asymmetry(kernel)
     if asymmetry > tolerance * float(max(kernel.max(), -kernel.min())):
         raise ValueError(f"kernel must be symmetric: received entries that differ by {asymmetry:.3g} from their mirrors.")
+    # The decomposition overwrites its copy of the kernel; making it symmetric takes another for a moment.
+    memory.check(f"The eigenvalues of {len(kernel)} points", 8 * kernel.size * (2 if asymmetry else 1))
     matrix = kernel.astype(np.float64)
     if asymmetry:
         matrix = (matrix + matrix.T) / 2
@@ -89,15 +92,19 @@ def collective_variables(eigenvalues: Float[Array, " n_points"]) -> dict[str, fl
     largest_eigenvalue_fraction = λ_max/Tr, which eq. 7 of Tovey et al. 2023 takes to be about 1.
     """
     values = _checked(eigenvalues)
-    entropy, total, n_points = von_neumann_entropy(values), trace(values), len(values)
+    return with_size_free_forms(von_neumann_entropy(values), trace(values), float(values.max()), len(values))
+
+
+def with_size_free_forms(entropy: float, trace: float, largest_eigenvalue: float, n_points: int) -> dict[str, float]:
+    """The three of a kernel of `n_points`, however they were found, and the forms of `collective_variables`."""
     return {
         "entropy": entropy,
-        "trace": total,
-        "largest_eigenvalue": float(values.max()),
+        "trace": trace,
+        "largest_eigenvalue": largest_eigenvalue,
         "effective_entropy": entropy / np.log(n_points) if n_points > 1 else float("nan"),
         "effective_rank": float(np.exp(entropy)),
-        "trace_per_point": total / n_points,
-        "largest_eigenvalue_fraction": float(values.max()) / total if total > 0 else float("nan"),
+        "trace_per_point": trace / n_points,
+        "largest_eigenvalue_fraction": largest_eigenvalue / trace if trace > 0 else float("nan"),
     }
 
 

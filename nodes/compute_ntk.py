@@ -1,12 +1,13 @@
 """ComputeNTK: collective variables of the kernels on every subset, before training."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import zntrack
 
-from collective_variables import ensembles, measuring, networks
+from collective_variables import measuring, networks
 from nodes import files, network, sources
 from nodes.load_dataset import LoadDataset
 from nodes.random_subset import RandomSubset
@@ -14,8 +15,17 @@ from nodes.rnd_select import RNDSelect
 
 
 class ComputeNTK(zntrack.Node):
-    """Compute one kernel per parametrisation, selection method and member, and the spectra of its leading blocks.
+    """Compute one kernel per parametrisation, selection method and member, and what its leading blocks tell.
 
+    outputs: "mean" or "sum" over the network's outputs, "per-output" for a kernel each, "full" for one over all.
+    implementation, block_size: "auto" and null let `ntk.empirical_ntk` choose.
+    dtype: "float32" or "float64", of points, parameters and kernels; eigenvalues are always in float64.
+    spectrum: "exact" eigenvalues, "stochastic" estimates from products of the kernel, for which it need not fit the
+        memory, or "auto", exact where it fits. n_leading, n_probes, n_steps: of the estimates (`stochastic.estimate`).
+    per_class: measure the points of each class by themselves, too.
+    infinite_width: compare kernels in the "ntk" parametrisation with their analytic limit of infinite width.
+    subsample: {n_samples, sample_size} of estimates from samples of the points, null for none.
+    accuracy: relative one of the entropy, for which samples are planned (`subsampling.required`), null for none.
     The networks are those that TrainModel starts from; a member's is the same for all methods and sizes.
     """
 
@@ -25,37 +35,86 @@ class ComputeNTK(zntrack.Node):
     n_points_path: Path = zntrack.deps_path()
     architecture_path: Path = zntrack.deps_path()
 
+    outputs: str = zntrack.params("mean")
+    implementation: str = zntrack.params("auto")
+    block_size: int | None = zntrack.params(None)
+    dtype: str = zntrack.params("float32")
+    spectrum: str = zntrack.params("auto")
+    n_leading: int = zntrack.params(32)
+    n_probes: int = zntrack.params(32)
+    n_steps: int = zntrack.params(24)
+    per_class: bool = zntrack.params(False)
+    infinite_width: bool = zntrack.params(False)
+    subsample: dict | None = zntrack.params(None)
+    accuracy: float | None = zntrack.params(None)
+
     code: tuple = zntrack.deps_path(sources.of(__file__))
     spectra_path: Path = zntrack.outs_path(zntrack.nwd / "spectra.npz")
     collective_variables_path: Path = zntrack.outs_path(zntrack.nwd / "collective_variables.csv")
-    round_off: dict = zntrack.metrics()
+    per_output_path: Path = zntrack.outs_path(zntrack.nwd / "per_output.csv")
+    classes_path: Path = zntrack.outs_path(zntrack.nwd / "classes.csv")
+    limits_path: Path = zntrack.outs_path(zntrack.nwd / "limits.csv")
+    samples_path: Path = zntrack.outs_path(zntrack.nwd / "samples.csv")
+    required_path: Path = zntrack.outs_path(zntrack.nwd / "required.csv")
+    metrics: dict = zntrack.metrics()
 
     def run(self) -> None:
-        dataset, budget = self.data.dataset, files.read_values(self.members_path)
-        n_points = np.array(files.read_values(self.n_points_path))
-        keys = ensembles.member_keys(ensembles.key(budget["seed"], "initialisation"), budget["n_members"])
-        methods = [subset.method for subset in self.subsets]
-        subsets = [subset.subset.indices for subset in self.subsets]
-        spectra = {}
-        for parametrisation, model in network.read(self.architecture_path).items():
-            networks.check_fit(model, dataset.inputs, dataset.targets)
-            progress = f"{self.name}: kernels of {parametrisation} networks"
-            measured = measuring.measure(model, dataset.inputs, keys, subsets, n_points, progress=progress)
-            spectra |= {f"{parametrisation}/{method}": of for method, of in zip(methods, measured)}
-        self._write(spectra, n_points)
+        settings = measuring.Settings(**{of.name: getattr(self, of.name) for of in fields(measuring.Settings)})
+        dataset, seed = self.data.dataset, files.read_values(self.members_path)["seed"]
+        architecture, n_points = (files.read_values(path) for path in (self.architecture_path, self.n_points_path))
+        limit = measuring.limit_of(**architecture) if self.infinite_width else None
+        classes = measuring.classes_of(dataset.targets, dataset.task) if self.per_class else None
+        pool = measuring.Pool(dataset.inputs, dataset.targets, classes)
+        indices = [subset.subset.indices for subset in self.subsets]
+        measured = {}
+        for name, model in network.build(architecture).items():
+            networks.check_fit(model, *pool[:2])
+            options = {"settings": settings, "limit": limit, "progress": f"{self.name}: kernels of {name} networks"}
+            found = measuring.measure(model, pool, indices, np.array(n_points), seed=seed, **options)
+            measured |= {f"{name}/{subset.method}": of for subset, of in zip(self.subsets, found)}
+        self._write(measured)
 
-    def _write(self, spectra: dict[str, measuring.Spectra], n_points: np.ndarray) -> None:
-        self.round_off = {label: measuring.round_off(of)._asdict() for label, of in spectra.items()}
-        files.write_arrays(self.spectra_path, **{label: measuring.padded(of) for label, of in spectra.items()})
-        tables = {label: measuring.table(of, n_points) for label, of in spectra.items()}
-        files.write_table(self.collective_variables_path, files.labelled(tables))
+    def _write(self, measured: dict[str, measuring.Measured]) -> None:
+        self.metrics = measuring.metrics(measured)
+        files.write_arrays(self.spectra_path, **{label: of.eigenvalues for label, of in measured.items()})
+        for table in next(iter(measured.values())).tables:
+            of_table = files.labelled({label: of.tables[table] for label, of in measured.items()})
+            files.write_table(getattr(self, f"{table}_path"), of_table)
 
     @property
     def spectra(self) -> files.Arrays:
-        """Eigenvalues by "parametrisation/method", each (n_members, n_sizes, n_largest), NaN behind a kernel's size."""
+        """Eigenvalues by "parametrisation/method", each (n_members, n_sizes, n_largest), NaN behind a kernel's size.
+
+        With outputs "per-output" (n_members, n_sizes, n_outputs, n_largest); NaN where they were estimated.
+        """
         return files.read_arrays(self, self.spectra_path)
 
     @property
     def collective_variables(self) -> pd.DataFrame:
-        """One row per parametrisation, method, member and subset size."""
+        """One row per parametrisation, method, member and subset size; with "per-output" the means over outputs."""
         return files.read_table(self, self.collective_variables_path)
+
+    @property
+    def per_output(self) -> pd.DataFrame:
+        """The same with a row for each output; no rows but with outputs "per-output"."""
+        return files.read_table(self, self.per_output_path)
+
+    @property
+    def classes(self) -> pd.DataFrame:
+        """The same for the points of each class among themselves; no rows without `per_class`."""
+        return files.read_table(self, self.classes_path)
+
+    @property
+    def limits(self) -> pd.DataFrame:
+        """Each member's largest kernel beside that of infinite width; no rows without `infinite_width`."""
+        return files.read_table(self, self.limits_path)
+
+    @property
+    def samples(self) -> pd.DataFrame:
+        """Estimates from samples of each member's largest subset beside the exact ones; no rows without `subsample`."""
+        return files.read_table(self, self.samples_path)
+
+    @property
+    def required(self) -> pd.DataFrame:
+        """The samples that `accuracy` takes for each member's largest subset; no rows without it."""
+        return files.read_table(self, self.required_path)

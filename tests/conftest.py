@@ -32,6 +32,14 @@ def quick_float64():
         jax.config.update(name, value)
 
 
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """For a file that compiles much and computes little."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def copy(project, tmp_path):
     """A copy of a test file's reproduced project, outputs and cache included, for tests that change it."""

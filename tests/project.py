@@ -4,10 +4,15 @@ import os
 import shutil
 import subprocess
 import sys
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
 import yaml
 from dvc.repo import Repo
+from dvc.utils import strictyaml
+from dvc.utils.serialize import _yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 EMBEDDED = ("fuel", "fuel-dense", "mnist", "mnist-conv", "mnist-dense")
@@ -16,11 +21,24 @@ TINY = {
     "Network": {"layers": ["dense 8", "dense {n_outputs}"]},
     "Ensemble": {"n_members": 3, "n_points": [4, 8]},
     "RNDSelect": {"n_epochs": 2},
+    "ComputeNTK": {},
     "TrainModel": {"n_epochs": 4, "evaluate_every": 2},
     "CorrelationAnalysis": {"n_resamples": 20},
 }
 TINY_CONVOLUTION = ["conv 2 3x3 stride 3", "avgpool 2x2", "dense 10"]
 TINY_RANGE = {"Ensemble": {"n_members": 9, "n_points": {"low": 4, "high": 9, "distribution": "uniform"}}}
+# What no group switches on by itself. Of the two sizes the smaller is formed from its products, the larger estimated.
+TINY_OF_GROUP = {
+    "mnist_Ensemble": {"n_points": [4, 12]},
+    "mnist_ComputeNTK": {
+        "spectrum": "stochastic",
+        "n_leading": 1,
+        "n_probes": 3,
+        "n_steps": 1,
+        "subsample": {"n_samples": 2, "sample_size": 3},
+    },
+    "mnist-conv_ComputeNTK": {"outputs": "per-output", "dtype": "float64"},
+}
 
 
 def mirror() -> str | None:
@@ -90,13 +108,23 @@ class Project:
                     tiny = {"layers": TINY_CONVOLUTION}
             if stage == "LoadDataset" and values["problem"] == "mnist":
                 tiny = {"n_available": 60, "n_test": 20}
-            values.update(tiny)
+            values.update(tiny | TINY_OF_GROUP.get(name, {}))
         self.write_params(params)
 
     def stale(self) -> set[str]:
         """The stages that `dvc status` says have changed themselves: code, parameters or files that they read."""
-        with Repo(self.folder) as repo:
-            return {name.split(":")[-1] for name in repo.status()}
+        # DVC would parse the parameters for each stage again, which takes it four seconds.
+        with patch.object(_yaml, "parse_yaml", parse_once), patch.object(strictyaml, "parse_yaml", parse_once):
+            with Repo(self.folder) as repo:
+                return {name.split(":")[-1] for name in repo.status()}
+
+
+parsed = cache(_yaml.parse_yaml)
+
+
+def parse_once(*arguments: str, **options: str) -> dict:
+    """What DVC reads from a text, from memory if it has been read before."""
+    return deepcopy(parsed(*arguments, **options))
 
 
 def stages_run(output: str) -> set[str]:

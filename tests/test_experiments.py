@@ -38,6 +38,7 @@ def test_the_committed_lock_belongs_to_the_committed_code_and_parameters(tmp_pat
         ("fuel_Ensemble.n_points=[4,6,8]", ("Ensemble", *DOWNSTREAM)),
         ("fuel_Ensemble.n_members=2", ("Ensemble", "RandomSubset", "RNDSelect", *DOWNSTREAM)),
         ("fuel_TrainModel.learning_rate=0.02", ("TrainModel", "CorrelationAnalysis")),
+        ("fuel_ComputeNTK.subsample={n_samples: 2, sample_size: 3}", ("ComputeNTK", "CorrelationAnalysis")),
     ],
 )
 def test_exp_run_reruns_exactly_the_stages_that_depend_on_a_value(copy, setting, stages):
@@ -86,6 +87,7 @@ def test_a_new_problem_is_a_section_of_params_and_no_code(copy):
         ("fuel_Network.layers=[dense 3,dense 2]", "as many outputs as the targets: 2 != 1"),
         ("fuel_Ensemble.n_points=[4,500]", "n_selected must not exceed the pool: 500 > 272"),
         ("fuel_Ensemble.n_members=many", "n_members must be an integer: received 'many'"),
+        ("fuel_ComputeNTK.per_class=true", "per_class needs a problem of classification"),
     ],
 )
 def test_a_wrong_value_is_one_clear_error_and_loses_nothing(copy, setting, message):

@@ -537,7 +537,7 @@ def test_parameters_in_products_alone_are_recognised(name):
 
 @pytest.mark.parametrize("implementation", ["structured", "jacobian", "neural-tangents"])
 def test_a_kernel_that_can_not_fit_says_what_it_needs(implementation, monkeypatch):
-    monkeypatch.setattr(planning, "SMALL", 0)
+    monkeypatch.setattr(memory, "SMALL", 0)
     monkeypatch.setattr(memory, "available", lambda: 10_000)
     function, params, x = random(*MODULES["dense"], n_points=60)
     with pytest.raises(MemoryError, match=r"^A kernel of 60 x 60 points needs .* GiB at least, and 0.0 GiB are free.$"):
@@ -551,7 +551,7 @@ def test_tiles_are_planned_from_the_free_memory(implementation, float64, monkeyp
     function, params, x = random(networks.build(["dense 60", "dense 50", "dense 3"]), (40,), n_points=23)
     expected = kernel_of(function, params, x)
     j = 8 * 3 * sum(leaf.size for leaf in jax.tree.leaves(params))
-    monkeypatch.setattr(planning, "SMALL", 0)
+    monkeypatch.setattr(memory, "SMALL", 0)
     monkeypatch.setattr(memory, "available", lambda: 40_000 if implementation == "structured" else 10 * j)
     calls = count_derivatives(monkeypatch)
     assert_close(empirical_ntk(function, params, x, implementation=implementation), expected, operations=1000)

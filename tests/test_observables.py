@@ -38,6 +38,15 @@ def test_a_point_without_gradient_adds_nothing():
     assert np.isnan(observables.cosine_entropy(np.zeros((3, 3))))
 
 
+def test_round_off_of_a_kernel_in_float32_is_no_error_of_its_cosines():
+    kernel = np.exp(-(np.subtract.outer(np.arange(30), np.arange(30)) ** 2) / 200).astype(np.float32)
+    assert np.linalg.eigvalsh(kernel.astype(np.float64))[0] < -1e-8
+    tripled = observables.cosine_entropy(kernel * np.float32(3))
+    assert observables.cosine_entropy(kernel) == pytest.approx(tripled, rel=1e-5)
+    with pytest.raises(ValueError, match="kernel must be positive semi-definite"):
+        observables.cosine_entropy(kernel.astype(np.float64))
+
+
 @pytest.mark.parametrize("centred", [False, True])
 def test_alignment_is_the_cosine_between_kernel_and_targets_kernel(centred):
     targets = GENERATOR.normal(size=(7, 3))
@@ -55,16 +64,44 @@ def test_alignment_with_its_own_features_is_one_and_with_orthogonal_ones_zero():
     assert np.isnan(observables.target_alignment(KERNEL, np.ones((7, 1)), centred=True))
 
 
+def test_alignment_and_distance_of_two_kernels_are_those_of_their_entries():
+    other = np.outer(GRADIENTS[:, 0], GRADIENTS[:, 0])
+    norm, of_other = np.sqrt((KERNEL**2).sum()), np.sqrt((other**2).sum())
+    assert observables.alignment(KERNEL, other) == pytest.approx((KERNEL * other).sum() / norm / of_other, rel=1e-12)
+    expected = np.sqrt(((KERNEL - other) ** 2).sum()) / of_other
+    assert observables.relative_distance(KERNEL, other) == pytest.approx(expected, rel=1e-12)
+    assert observables.relative_distance(other, KERNEL) == pytest.approx(expected * of_other / norm, rel=1e-12)
+
+
+def test_a_multiple_is_aligned_but_not_near():
+    assert observables.alignment(3 * KERNEL, KERNEL) == pytest.approx(1, rel=1e-12)
+    assert observables.relative_distance(3 * KERNEL, KERNEL) == pytest.approx(2, rel=1e-12)
+    assert observables.relative_distance(KERNEL, KERNEL) == 0
+    assert np.isnan(observables.alignment(KERNEL, np.zeros((7, 7))))
+    assert np.isnan(observables.relative_distance(KERNEL, np.zeros((7, 7))))
+
+
+def test_targets_and_known_eigenvalues_give_the_same_variables_and_the_alignments():
+    targets = GENERATOR.normal(size=(7, 2))
+    found = observables.of_kernel(KERNEL, targets, eigenvalues=np.linalg.eigvalsh(KERNEL).clip(0))
+    assert found == pytest.approx(
+        observables.of_kernel(KERNEL)
+        | {
+            "target_alignment": observables.target_alignment(KERNEL, targets),
+            "centred_target_alignment": observables.target_alignment(KERNEL, targets, centred=True),
+        }
+    )
+
+
 def test_a_class_has_the_variables_of_its_own_block():
     classes = np.array([2, 0, 2, 2, 0, 5, 0])
-    table = observables.of_classes(KERNEL, classes).set_index("class")
-    assert table.index.tolist() == [0, 2, 5] and table["n_points"].tolist() == [3, 3, 1]
-    for value in (0, 2, 5):
+    table = observables.of_classes(lambda rows: KERNEL[rows][:, rows], classes)
+    assert [(row.pop("class"), row.pop("n_in_class")) for row in table] == [(0, 3), (2, 3), (5, 1)]
+    for value, row in zip((0, 2, 5), table):
         rows = [i for i in range(7) if classes[i] == value]
         block = GRADIENTS[rows] @ GRADIENTS[rows].T
-        expected = observables.of_kernel(block)
-        assert table.loc[value, list(expected)].to_dict() == pytest.approx(expected, rel=1e-9, nan_ok=True)
-        assert expected["trace"] == pytest.approx(sum(GRADIENTS[i] @ GRADIENTS[i] for i in rows))
+        assert row == pytest.approx(observables.of_kernel(block), rel=1e-9, nan_ok=True)
+        assert row["trace"] == pytest.approx(sum(GRADIENTS[i] @ GRADIENTS[i] for i in rows))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +111,8 @@ def test_a_class_has_the_variables_of_its_own_block():
         (lambda: observables.magnitude_entropy(np.full((2, 2), np.nan)), "kernel must be finite: 4 of 4"),
         (lambda: observables.target_alignment(KERNEL, np.ones((6, 1))), r"targets must be \(7, n_outputs\): .* \(6, 1\)"),
         (lambda: observables.target_alignment(KERNEL, np.full((7, 1), np.inf)), "targets must be finite: 7 of 7"),
-        (lambda: observables.of_classes(KERNEL, np.zeros(6)), r"classes must be \(7,\): received the shape \(6,\)"),
+        (lambda: observables.alignment(KERNEL, np.eye(6)), "Both kernels must be of the same points: 7 != 6"),
+        (lambda: observables.relative_distance(KERNEL, np.ones(7)), r"kernel must be a square matrix .* \(7,\)"),
     ],
 )
 def test_unfit_arguments_are_refused(call, message):

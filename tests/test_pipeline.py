@@ -1,6 +1,7 @@
 """The graph as a person uses it: real `dvc` commands on a copy of the project at tiny parameters."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -49,27 +50,81 @@ def test_subsets_are_nested_rows_of_the_pool_without_repeats(inside, group):
     n_pool = len(load(group, "LoadDataset").dataset.inputs)
     for stage in ("RandomSubset", "RNDSelect"):
         chosen = load(group, stage).subset
-        assert chosen.indices.shape == chosen.distances.shape == (3, 8)
-        assert all(len(set(row)) == 8 and 0 <= min(row) <= max(row) < n_pool for row in chosen.indices.tolist())
+        n_selected = 12 if group == "mnist" else 8
+        assert chosen.indices.shape == chosen.distances.shape == (3, n_selected)
+        for row in chosen.indices.tolist():
+            assert len(set(row)) == n_selected and 0 <= min(row) <= max(row) < n_pool
         assert np.isnan(chosen.distances).all() if stage == "RandomSubset" else (chosen.distances > 0).all()
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", [group for group in GROUPS if group != "mnist"])
 def test_the_table_of_runs_agrees_with_spectra_and_curves(inside, group):
     runs = load(group, "CorrelationAnalysis").runs
     spectra, curves = load(group, "ComputeNTK").spectra, load(group, "TrainModel").curves
     assert curves["epochs"].tolist() == [0, 2, 4]
     for (parametrisation, method), part in runs.groupby(["parametrisation", "method"]):
         label = f"{parametrisation}/{method}"
-        eigenvalues = spectra[label].reshape(-1, spectra[label].shape[-1])
-        assert len(part) == len(eigenvalues) == len(curves[f"{label}/test_loss"])
+        # Of one kernel each, or one for every output.
+        eigenvalues = spectra[label].reshape(len(part), -1, spectra[label].shape[-1])
+        assert len(part) == len(curves[f"{label}/test_loss"])
         for i, row in enumerate(part.itertuples()):
-            values = eigenvalues[i][~np.isnan(eigenvalues[i])]
-            assert len(values) == row.n_points
-            assert np.isclose(row.entropy, spectrum.von_neumann_entropy(values), rtol=1e-12, equal_nan=True)
-            assert np.isclose(row.trace, values.sum(), rtol=1e-12, equal_nan=True)
+            values = [of_kernel[~np.isnan(of_kernel)] for of_kernel in eigenvalues[i]]
+            assert {len(of_kernel) for of_kernel in values} == {row.n_points}
+            entropy = np.mean([spectrum.von_neumann_entropy(of_kernel) for of_kernel in values])
+            assert np.isclose(row.entropy, entropy, rtol=1e-12, equal_nan=True)
+            assert np.isclose(row.trace, np.mean([np.sum(v) for v in values]), rtol=1e-12, equal_nan=True)
             assert np.isclose(row.min_test_loss, curves[f"{label}/test_loss"][i].min(), rtol=1e-6)
             assert np.isclose(row.final_train_loss, curves[f"{label}/train_loss"][i][-1], rtol=1e-6)
+
+
+# The tables that a group switches on; a range gives 9 members a size each, of lists the largest of 3 members counts.
+OPTIONAL = {
+    "classes": {"mnist-dense"},
+    "limits": {"concrete", "fuel", "gait", "fuel-dense", "mnist-dense"},
+    "per_output": {"mnist-conv"},
+    "required": set(),
+    "samples": {"mnist"},
+}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_optional_tables_have_rows_where_they_are_switched_on_and_a_header_everywhere(inside, group):
+    kernels = load(group, "ComputeNTK")
+    tables = {name: getattr(kernels, name) for name in OPTIONAL}
+    switched_on = {name for name, groups in OPTIONAL.items() if group in groups}
+    assert {name for name, table in tables.items() if len(table)} == switched_on
+    assert all({"parametrisation", "method", "member", "n_points"} < set(table.columns) for table in tables.values())
+    runs = kernels.collective_variables
+    largest = runs.groupby(["parametrisation", "method", "member"])["n_points"].max()
+    if group in OPTIONAL["limits"]:
+        limits = tables["limits"].set_index(["parametrisation", "method", "member"])
+        assert limits["n_points"].to_dict() == largest.loc[["ntk"]].to_dict()
+        assert limits["alignment"].between(0.3, 1).all()
+    if group in OPTIONAL["classes"]:
+        counted = tables["classes"].groupby(["parametrisation", "method", "member", "n_points"])["n_in_class"].sum()
+        assert (counted == counted.index.get_level_values("n_points")).all() and len(counted) == len(runs)
+    if group in OPTIONAL["per_output"]:
+        assert len(tables["per_output"]) == 10 * len(runs)
+    if group in OPTIONAL["samples"]:
+        assert set(tables["samples"].groupby(["method", "member", "n_points"]).size().to_dict().values()) == {4}
+        assert (runs["entropy_standard_error"].notna() & (runs["entropy_standard_error"] > 0)).sum() == 6
+
+
+def test_metrics_say_how_kernels_were_computed_and_the_readme_hides_them(inside, project):
+    of = {group: load(group, "ComputeNTK").metrics for group in GROUPS}
+    assert {group: metrics["dtype"] for group, metrics in of.items() if metrics["dtype"] != "float32"} == {
+        "mnist-conv": "float64"
+    }
+    assert of["fuel"]["implementation"] == "structured" and of["fuel"]["blocks"] == "one block"
+    assert of["mnist"]["eigenvalues"] == "stochastic Lanczos quadrature, 1 leading vectors, 3 probes, 1 steps"
+    assert 0 < of["fuel-dense"]["ntk/random"]["infinite_width_relative_distance"] < 3
+    shown = project.run("dvc", "metrics", "show", *(f"nodes/{group}/ComputeNTK/metrics.json" for group in GROUPS))
+    assert "negative ones from round-off set to 0" in shown
+    pattern = re.search(r"dvc exp show --drop '(.*?)'", (ROOT / "README.md").read_text())[1]
+    show = ("dvc", "exp", "show", "--csv")
+    everything, hidden = (project.run(*show, *drop).splitlines()[0] for drop in ((), ("--drop", pattern)))
+    assert "ComputeNTK/metrics.json" in everything and "fuel_ComputeNTK.dtype" in hidden
+    assert not re.search(r"matmul_precision|n_negative|diverged\.json|infinite_width_|run_time", hidden)
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -106,7 +161,8 @@ def changed(value):
     """Another value of the same kind."""
     others = {"train": "all", "relu": "tanh", "SAME": "VALID", "mse": "cross-entropy", "adam": "sgd", "fuel": "gait"}
     if isinstance(value, dict):
-        return value | {"low": changed(value["low"])}
+        first = next(iter(value))
+        return value | {first: changed(value[first])}
     if isinstance(value, list):
         return [*value, value[0]]
     if isinstance(value, str):
@@ -144,7 +200,8 @@ LIBRARY = {
     "Ensemble": "ensembles",
     "RandomSubset": "ensembles networks selection",
     "RNDSelect": "ensembles networks selection",
-    "ComputeNTK": "ensembles measuring memory networks neural_tangents ntk program spectrum structured tiles",
+    "ComputeNTK": "capacity ensembles measuring members memory networks neural_tangents ntk observables planning "
+    "products program spectrum stochastic structured subsampling tiles",
     "TrainModel": "ensembles networks training",
     "CorrelationAnalysis": "figures statistics",
 }

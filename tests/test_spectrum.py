@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers import assert_close
 
-from collective_variables import spectrum
+from collective_variables import memory, spectrum
 
 
 def rotated(eigenvalues, seed=0):
@@ -269,3 +269,11 @@ def test_shares_below_the_smallest_float_count_as_zero():
 def test_values_that_are_no_spectrum_are_refused(function, values, message):
     with pytest.raises(ValueError, match=message):
         function(values)
+
+
+def test_eigenvalues_that_do_not_fit_say_what_they_need(monkeypatch):
+    monkeypatch.setattr(memory, "SMALL", 0)
+    monkeypatch.setattr(memory, "_of_machine", lambda: 8 * 30**2 - 1)
+    spectrum.decompose(np.eye(29))
+    with pytest.raises(MemoryError, match="^The eigenvalues of 30 points need 0.0 GiB, and 0.0 GiB are free.$"):
+        spectrum.decompose(np.eye(30))
