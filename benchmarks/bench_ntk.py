@@ -5,7 +5,7 @@
 The networks are written with Flax's own layers. Prints for each case and method: milliseconds (median and range of the
 calls after the first, which compiles), how many times as long as ours, memory that a call takes at its peak above what
 the process had before it, and the largest error of a kernel of the first points against explicit Jacobians in float64,
-relative to its largest entry. Several members are one call of ours, and one of neural-tangents under `jax.vmap`. Then the
+relative to its largest entry. Several members are one call under `jax.vmap`. Then the
 large cases, ours alone: all eigenvalues of 10000 images, and entropy and trace of 60000 without their kernel.
 """
 
@@ -118,9 +118,9 @@ def parameters(case: Case) -> Any:
 
 def kernel_function(case: Case, method: str) -> Callable[[Any, jax.Array], jax.Array]:
     apply = case.module.apply
-    if method == "ours":
-        return partial(ntk.empirical_ntk if case.n_members == 1 else ntk.ensemble_ntk, apply)
-    one = partial(neural_tangents.empirical, apply, method=method)
+    one = partial(ntk.empirical_ntk, apply)
+    if method != "ours":
+        one = partial(neural_tangents.empirical, apply, method=method)
     return one if case.n_members == 1 else jax.jit(jax.vmap(one, in_axes=(0, None)))
 
 

@@ -1,6 +1,5 @@
 """The empirical neural tangent kernel of any function of parameters and points, in tiles that fit the memory."""
 
-import os
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import NamedTuple
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from collective_variables import checks, ensembles, neural_tangents, planning, structured
+from collective_variables import checks, neural_tangents, planning, structured
 from collective_variables.structured import OUTPUTS, ApplyFunction, Derivative
 from collective_variables.tiles import (
     Tiles,
@@ -60,46 +59,8 @@ def empirical_ntk(
     job = _job(apply_fn, params, x1, x2, outputs, implementation, block_size)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, job.x1, job.x2))):
         return job.whole(job.sizes.outputs_at_once(max(job.n_points)))
-    return _run(job, job.plan(block_size))
-
-
-def ensemble_ntk(
-    apply_fn: ApplyFunction,
-    params: PyTree[Float[Array, "n_members ..."]],
-    x1: PyTree[Array],
-    x2: PyTree[Array] | None = None,
-    *,
-    outputs: str = "mean",
-    implementation: str = "auto",
-) -> Float[Array, "n_members ..."]:
-    """`empirical_ntk` of every member of an ensemble, whose parameters lie along the first axes of `params`.
-
-    On a CPU the cores share the members out and each takes one after the other, so that what is made on the way stays in
-    its cache; `jax.vmap` over members makes all of it at once. Kernels that need more than one tile are computed in turn.
-    Raises as `empirical_ntk` does.
-    """
-    members = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(params)}
-    if len(members) != 1 or members <= {(), (0,)}:
-        received = ", ".join(str(jnp.shape(leaf)) for leaf in jax.tree.leaves(params)) or "no array"
-        raise ValueError(f"params must have members along their first axes: received {received}.")
-    ((n_members,),) = members
-
-    def of(member: int) -> PyTree[Array]:
-        return jax.tree.map(lambda leaf: leaf[member], params)
-
-    job = _job(apply_fn, of(0), x1, x2, outputs, implementation, None)
-    plan = job.plan(None)
-    if job.implementation == "neural-tangents" or max(job.n_points) > plan.tile:
-        kernels = (_run(job._replace(params=of(member)), plan) for member in range(n_members))
-        return jnp.stack(list(kernels))
-    n_chunks = os.cpu_count() if jax.default_backend() == "cpu" else 1
-    chunks = ensembles.chunks(n_members, -(-n_members // n_chunks))
-
-    def of_chunk(chunk: list[int]) -> Array:
-        some = jax.tree.map(lambda leaf: jnp.asarray(leaf)[np.array(chunk)], params)
-        return job.functions.kernels(plan.outputs_at_once, some, job.x1, job.x2)
-
-    return jnp.concatenate(ensembles.run_in_threads(of_chunk, chunks))[:n_members]
+    plan = job.plan(block_size)
+    return job.whole(plan.outputs_at_once) if max(job.n_points) <= plan.tile else _tiled(job, plan)
 
 
 class Estimate(NamedTuple):
@@ -133,15 +94,13 @@ def estimate(
 class _Functions(NamedTuple):
     """The compiled parts of one kind of kernel, each of which keeps what it compiled for the next call of like shapes.
 
-    kernel(at_once, params, x1, x2) is the whole, with so many outputs at once, and kernels(…) that of every member;
-    derivatives(params, x, cotangents) and contract(scale, first, second) are its halves. Without x2 or `second` a kernel
-    is square and made symmetric.
+    kernel(at_once, params, x1, x2) is the whole, with so many outputs at once; derivatives(params, x, cotangents) and
+    contract(scale, first, second) are its halves. Without x2 or `second` a kernel is square and made symmetric.
     """
 
     apply_fn: ApplyFunction
     outputs: str
     kernel: Callable[..., Array]
-    kernels: Callable[..., Array]
     derivatives: Callable[[PyTree[Array], PyTree[Array], Array], list[Derivative]]
     contract: Callable[[float, list[Derivative], list[Derivative] | None], Array]
 
@@ -190,21 +149,13 @@ def _functions(apply_fn: ApplyFunction, outputs: str, is_structured: bool) -> _F
         start = jnp.zeros((n_points(x1), n_points(x1 if x2 is None else x2)), result.dtype)
         return jax.lax.scan(lambda before, group: (before + of_outputs(group), None), start, groups)[0]
 
-    def kernels(at_once: int, params: PyTree[Array], x1: PyTree[Array], x2: PyTree[Array] | None) -> Array:
-        over_members = jax.lax.map if jax.default_backend() == "cpu" else _vmapped
-        return over_members(lambda member: kernel(at_once, member, x1, x2), params)
-
-    compiled = (jax.jit(function, static_argnums=0) for function in (kernel, kernels))
-    return _Functions(apply_fn, outputs, *compiled, derivatives, jax.jit(contract))
+    compiled = jax.jit(kernel, static_argnums=0)
+    return _Functions(apply_fn, outputs, compiled, derivatives, jax.jit(contract))
 
 
 def _rows(part: slice, leaf: Array) -> Array:
     """leaf[part], sliced flat: XLA then sees that the signals of a layer's bias are those of its matrix."""
     return leaf.reshape(len(leaf), -1)[part].reshape(-1, *leaf.shape[1:])
-
-
-def _vmapped(function: Callable[[PyTree[Array]], Array], members: PyTree[Array]) -> Array:
-    return jax.vmap(function)(members)
 
 
 def _cotangents(result: jax.ShapeDtypeStruct, at_once: int) -> Float[Array, "n_groups at_once n_outputs"]:
@@ -325,10 +276,6 @@ def _estimate(job: _Job, plan: planning.Plan) -> Estimate:
         n_derived = (tiles[0] + n_pairs) * plan.tile
     pairs = sum(structured.flops(of, *rows, at_once, functions.outputs) for of in _of_one(functions, job.params, x))
     return Estimate(n_derived * of_point + n_whole * pairs * len(groups), plan.peak_bytes)
-
-
-def _run(job: _Job, plan: planning.Plan) -> Array:
-    return job.whole(plan.outputs_at_once) if max(job.n_points) <= plan.tile else _tiled(job, plan)
 
 
 def _tiled(job: _Job, plan: planning.Plan) -> Array:

@@ -453,27 +453,6 @@ def test_square_blocks_of_many_points_are_made_of_halves(outputs, float64):
     assert np.array_equal(kernel, np.swapaxes(kernel, -1, -2))
 
 
-@pytest.mark.parametrize("implementation", ["auto", "neural-tangents"])
-@pytest.mark.parametrize("n_members", [1, 3])
-def test_kernels_of_an_ensemble_are_those_of_its_members(implementation, n_members, float64, monkeypatch):
-    function, params, x = case("dense")
-    members = [jax.tree.map(lambda leaf, k=k: (k + 1) * leaf, params) for k in range(n_members)]
-    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *members)
-    for more in (None, x[N1:]):
-        expected = np.stack([empirical_ntk(function, member, x[:N1], more) for member in members])
-        options = {"implementation": implementation}
-        assert_close(ntk.ensemble_ntk(function, stacked, x[:N1], more, **options), expected)
-        with monkeypatch.context() as patch:
-            patch.setattr(planning, "TILE", 3)
-            assert_close(ntk.ensemble_ntk(function, stacked, x[:N1], more, **options), expected)
-
-
-@pytest.mark.parametrize("params", [{"w": np.ones((2, 4, 3)), "b": np.ones((3, 3))}, {"w": 1.0}, {}])
-def test_an_ensemble_without_members_is_refused(params):
-    with pytest.raises(ValueError, match="^params must have members along their first axes: received"):
-        ntk.ensemble_ntk(lambda p, x: x @ p["w"] + p["b"], params, np.ones((5, 4)))
-
-
 def test_points_may_be_trees_of_arrays(float64):
     module, generator = TwoInputs(), np.random.default_rng(0)
     x = {"table": generator.normal(size=(5, 4)), "image": generator.normal(size=(5, 2, 3, 1))}
