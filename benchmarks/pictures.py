@@ -28,6 +28,7 @@ PICTURES = {
 # Tovey et al. 2023, Table 2: runs, maximum accuracy in percent, minimum test loss.
 PAPER = {"fuel-dense": (7075, None, 0.051), "mnist-dense": (5480, 95.0, 0.015), "mnist-conv": (3082, 99.0, 0.008)}
 MEASURED = ("min_test_loss", "final_test_loss", "entropy", "trace")
+PAIRS = ((("entropy", "limit_entropy"), 2), (("trace", "limit_trace"), 1))
 PARAMETRISATIONS = {"lecun": "LeCun", "ntk": "NTK"}
 
 
@@ -104,6 +105,21 @@ def correlations(analyses: dict) -> str:
     return table(header, rows)
 
 
+def limits(kernels: dict) -> str:
+    """Kernels of random subsets beside those of infinite width, means over members; of the parametrisation ntk."""
+    rows = []
+    for group, of in kernels.items():
+        found = of.limits
+        found = found[found["method"] == "random"]
+        if len(found):
+            mean, width = found.mean(numeric_only=True), found["n_points"].max()
+            distance, error = mean["relative_distance"], found["relative_distance"].sem()
+            pairs = [f"{mean[name]:.{digits}f}" for names, digits in PAIRS for name in names]
+            rows.append([group, str(len(found)), f"{width}", f"{distance:.2f} ± {error:.2f}", f"{mean['alignment']:.2f}", *pairs])
+    header = ["network", "members", "points, at most", "distance", "alignment", "S", "S, infinite", "Tr", "Tr, infinite"]
+    return table(header, rows)
+
+
 def sections(parts: dict[str, str]) -> str:
     return "\n\n".join(f"**{title}**\n\n{content}" for title, content in parts.items())
 
@@ -121,6 +137,7 @@ def main() -> None:
         params = yaml.safe_load(file)
     ensembles = {name.removesuffix("_Ensemble"): of for name, of in params.items() if name.endswith("_Ensemble")}
     analyses = {group: zntrack.from_rev(f"{group}_CorrelationAnalysis") for group in ensembles}
+    kernels = {group: zntrack.from_rev(f"{group}_ComputeNTK") for group in ensembles}
     ranged = {group for group, values in ensembles.items() if isinstance(values["n_points"], dict)}
     first = {group: analysis for group, analysis in analyses.items() if group in ranged}
     second = {group: analysis for group, analysis in analyses.items() if group not in ranged}
@@ -129,6 +146,7 @@ def main() -> None:
         "Experiment 2: RND minus random, relative, mean over the subset sizes": verdicts(second),
         "Experiment 1: Pearson's r with the minimum test loss, plain and after a cubic in ln n is regressed out": correlations(first),
         "Experiment 1 beside the paper's Table 2": against_the_paper(first),
+        "Kernels of these networks beside those of infinite width, before training": limits(kernels),
     }
     write_readme(sections(short))
     text = sections(short | {"Experiment 2, every size": selection(second)})
