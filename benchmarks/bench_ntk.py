@@ -169,6 +169,16 @@ def compare(name: str, method: str) -> dict:
     return {"seconds": seconds, "peak": peak_of(call), "error": error(case, method, params)}
 
 
+def within_memory(name: str, method: str) -> dict | None:
+    """`compare`, or None if the machine has too little memory for it."""
+    try:
+        return compare(name, method)
+    except jax.errors.JaxRuntimeError as error:
+        if "Out of memory" not in str(error):
+            raise
+        return None
+
+
 def eigenvalues_of_10000() -> str:
     x, start = mnist(10000), time.perf_counter()
     kernel = jax.block_until_ready(ntk.empirical_ntk(DENSE.apply, DENSE.init(jax.random.key(0), x[:1]), x))
@@ -199,7 +209,7 @@ LARGE = {"MNIST dense, 10000: all eigenvalues": eigenvalues_of_10000, "MNIST den
 
 
 def in_own_process(name: str, method: str) -> Any:
-    """What `compare` or a large case gives; None if the process was killed, as one is that takes all memory."""
+    """What `compare` or a large case gives; None if there was no memory for it, for which a process may be killed."""
     command = [sys.executable, __file__, name, "--worker", method]
     done = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE)
     if done.returncode == -signal.SIGKILL:
@@ -216,7 +226,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.worker:
         (name,) = arguments.cases
-        print(json.dumps(LARGE[name]() if name in LARGE else compare(name, arguments.worker)))
+        print(json.dumps(LARGE[name]() if name in LARGE else within_memory(name, arguments.worker)))
         return
     device = jax.devices()[0]
     print(f"{os.cpu_count()} cores, {platform.machine()}, JAX {jax.__version__} on {device.device_kind}")
@@ -229,7 +239,7 @@ def main() -> None:
         for method in METHODS:
             found = in_own_process(name, method)
             if found is None:
-                print(f"{name:30}{method:22}killed for want of memory", flush=True)
+                print(f"{name:30}{method:22}takes more memory than there is", flush=True)
                 continue
             times = [1000 * one for one in found["seconds"]]
             median = statistics.median(times)
