@@ -5,8 +5,9 @@
 The networks are written with Flax's own layers. Prints for each case and method: milliseconds (median and range of the
 calls after the first, which compiles), how many times as long as ours, memory that a call takes at its peak above what
 the process had before it, and the largest error of a kernel of the first points against explicit Jacobians in float64,
-relative to its largest entry. Several members are one call under `jax.vmap`. Then the
-large cases, ours alone: all eigenvalues of 10000 images, and entropy and trace of 60000 without their kernel.
+relative to its largest entry. Every call is one of a function under `jax.jit`, and of `jax.vmap` for several members;
+outside of them ours also checks its arguments and plans its tiles. Then the large cases, ours alone: all eigenvalues of
+10000 images, and entropy and trace of 60000 without their kernel.
 """
 
 import argparse
@@ -35,7 +36,8 @@ sys.path.insert(0, str(ROOT))
 from collective_variables import datasets, neural_tangents, ntk, products, spectrum, stochastic  # noqa: E402
 
 GIB = 2**30
-METHODS = ("ours", "jacobian contraction", "ntk-vector products")
+OURS, UNCOMPILED = "ours", "ours, outside jit"
+METHODS = (OURS, UNCOMPILED, "jacobian contraction", "ntk-vector products")
 N_COMPARED = 20
 CALLED_SECONDS = 5.0  # a method is called again until it has taken this long, three times at least
 
@@ -117,11 +119,12 @@ def parameters(case: Case) -> Any:
 
 
 def kernel_function(case: Case, method: str) -> Callable[[Any, jax.Array], jax.Array]:
-    apply = case.module.apply
-    one = partial(ntk.empirical_ntk, apply)
-    if method != "ours":
-        one = partial(neural_tangents.empirical, apply, method=method)
-    return one if case.n_members == 1 else jax.jit(jax.vmap(one, in_axes=(0, None)))
+    one = partial(ntk.empirical_ntk, case.module.apply)
+    if method not in (OURS, UNCOMPILED):
+        one = partial(neural_tangents.empirical, case.module.apply, method=method)
+    if case.n_members > 1:
+        one = jax.vmap(one, in_axes=(0, None))
+    return one if method == UNCOMPILED else jax.jit(one)
 
 
 def peak_of(function: Callable[[], object]) -> float:

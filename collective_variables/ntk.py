@@ -26,7 +26,7 @@ from collective_variables.tiles import (
 IMPLEMENTATIONS = ("auto", "structured", "jacobian", "neural-tangents")
 # The analytic kernel of the same networks at infinite width stands beside the empirical one.
 infinite_width_ntk = neural_tangents.infinite_width_ntk
-HALVED = 256  # points from which a square block is made of halves, and the one below the diagonal is left out
+HALVED = 256  # points from which the lower half of a square block is computed from its diagonal on
 
 
 def empirical_ntk(
@@ -115,22 +115,20 @@ def _functions(apply_fn: ApplyFunction, outputs: str, is_structured: bool) -> _F
             kernel = kernel.reshape(kernel.shape[0] * kernel.shape[1], -1)
         return kernel.astype(first[0].signals.dtype)
 
-    def square(of: list[Derivative], scale: float) -> Array:
-        # A product of a matrix with its own transpose may be rounded differently on the two sides of the diagonal.
-        kernel = rectangle(of, of, scale)
-        return (kernel + jnp.swapaxes(kernel, -1, -2)) / 2
-
     @exact_products
     def contract(scale: float, first: list[Derivative], second: list[Derivative] | None) -> Array:
-        n = len(first[0].signals)
         if second is not None:
             return rectangle(first, second, scale)
+        n = len(first[0].signals)
         if n < HALVED:
-            return square(first, scale)
-        upper, lower = (jax.tree.map(partial(_rows, part), first) for part in (slice(n // 2), slice(n // 2, None)))
-        corner = rectangle(upper, lower, scale)
-        rows = [square(upper, scale), corner], [jnp.swapaxes(corner, -1, -2), square(lower, scale)]
-        return jnp.concatenate([jnp.concatenate(row, axis=-1) for row in rows], axis=-2)
+            kernel = rectangle(first, first, scale)
+        else:
+            upper, lower = (jax.tree.map(partial(_rows, part), first) for part in (slice(n // 2), slice(n // 2, None)))
+            above, corner = rectangle(upper, first, scale), rectangle(lower, lower, scale)
+            mirrored = jnp.swapaxes(above[..., above.shape[-2] :], -1, -2)
+            kernel = jnp.concatenate([above, jnp.concatenate([mirrored, corner], axis=-1)], axis=-2)
+        # A product of a matrix with its own transpose may be rounded differently on the two sides of the diagonal.
+        return (kernel + jnp.swapaxes(kernel, -1, -2)) / 2
 
     def kernel(at_once: int, params: PyTree[Array], x1: PyTree[Array], x2: PyTree[Array] | None) -> Array:
         result = jax.eval_shape(apply_fn, params, x1)
