@@ -247,6 +247,7 @@ def _sizes(functions: _Functions, tree: PyTree, shapes: tuple[jax.core.ShapedArr
         in_network=structured.largest_signal(functions.apply_fn, params, x),
         n_outputs=n_outputs,
         is_separable=functions.outputs != "full",
+        fewest_at_once=structured.fewest_outputs(one),
     )
 
 

@@ -15,7 +15,8 @@ class Sizes(NamedTuple):
     inputs, signals: what is held of the derivatives of a point, whatever the number of its outputs and for each of them.
     jacobian: of a point and output, of the largest parameter whose Jacobian is made on the way. pair: of the kernel of
     two points. in_network: of the largest array on the way from a point to an output. n_outputs: of the network.
-    is_separable: whether outputs may be taken a few at a time.
+    is_separable: whether outputs may be taken a few at a time, and fewest_at_once: how many at least, because what they
+    share would be computed too often.
     """
 
     inputs: int
@@ -25,6 +26,7 @@ class Sizes(NamedTuple):
     in_network: int
     n_outputs: int
     is_separable: bool
+    fewest_at_once: int
 
     def outputs_at_once(self, n_points: int) -> int:
         """How many outputs go through the network together: as many as their signals fit a cache, in equal groups."""
@@ -32,7 +34,7 @@ class Sizes(NamedTuple):
             return self.n_outputs
         # On a CPU signals that leave its caches make everything slower.
         most = 2**24 if jax.default_backend() == "cpu" else 2**31
-        n_groups = -(-self.n_outputs // max(1, most // max(1, n_points * self.signals)))
+        n_groups = -(-self.n_outputs // max(self.fewest_at_once, most // max(1, n_points * self.signals)))
         return -(-self.n_outputs // n_groups)
 
     def peak(self, n_points: tuple[int, int], tile: int, n_held: int, at_once: int) -> int:

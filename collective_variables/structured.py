@@ -178,6 +178,19 @@ def flops(of: Derivative, n1: int, n2: int, n_outputs: int, outputs: str) -> flo
     return 2.0 * (by_positions if of.inputs.ndim == 2 else min(by_positions, by_jacobian))
 
 
+def fewest_outputs(derivatives: list[Derivative]) -> int:
+    """How many outputs to contract at once at least, so that what does not depend on them costs a quarter at most.
+
+    From the shapes of the derivatives of a point and one output.
+    """
+    shared = each = 0
+    for of in derivatives:
+        if of.inputs is not None and of.inputs.shape[1] == 1:
+            shared += 1 if of.inputs.ndim == 2 else of.inputs.shape[2]
+        each += of.signals.shape[-1]
+    return max(1, -(-4 * shared // each))
+
+
 def jacobian_size(of: Derivative) -> int:
     """Numbers in the Jacobian, of a point and output, that `contract` may make of this derivative."""
     if of.inputs is None or of.inputs.ndim == 2 or of.inputs.shape[1] == 1:

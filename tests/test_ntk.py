@@ -433,9 +433,24 @@ def test_outputs_may_go_through_the_network_a_few_at_a_time(outputs, block_size,
 
 
 def test_groups_of_outputs_are_equal_and_their_signals_fit_a_cache():
-    sizes = planning.Sizes(inputs=100, signals=2**14, jacobian=0, pair=4, in_network=4, n_outputs=10, is_separable=True)
+    sizes = planning.Sizes(
+        inputs=100, signals=2**14, jacobian=0, pair=4, in_network=4, n_outputs=10, is_separable=True, fewest_at_once=1
+    )
     assert [sizes.outputs_at_once(n) for n in (1, 102, 103, 200, 600, 10**6)] == [10, 10, 5, 5, 1, 1]
     assert sizes._replace(is_separable=False).outputs_at_once(10**6) == 10
+    assert sizes._replace(fewest_at_once=4).outputs_at_once(10**6) == 4
+    assert sizes._replace(fewest_at_once=40).outputs_at_once(10**6) == 10
+
+
+def test_outputs_that_share_the_gram_matrix_of_wide_inputs_stay_together():
+    def fewest(layers, shape):
+        network = networks.build(layers, parametrisation="ntk")
+        function, params, x = random(network, shape)
+        return ntk._job(function, params, x, None, "mean", "auto", None).sizes.fewest_at_once
+
+    # 4 · (50 + 8) numbers of inputs that meet, against 8 + 3 of signals; pairs of images share nothing there.
+    assert fewest(["dense 8", "dense 3"], (50,)) == 22
+    assert fewest(["conv 8 3x3", "conv 8 2x2", "avgpool 6x6", "dense 3"], (6, 6, 1)) == 1
 
 
 @pytest.mark.parametrize("outputs", OUTPUTS)
