@@ -113,7 +113,7 @@ def in_words(course: Course, largest: int, settings: Settings) -> dict[str, str]
         return f"{of_exact} up to {course.n_exact} points, {of_estimated} beyond" if course.n_exact else of_estimated
 
     blocks = "one block" if course.together else f"tiles of at most {settings.block_size or planning.TILE} points"
-    of_products = f"tiles of {settings.block_size or products.TILE} points"
+    of_products = f"tiles of at most {settings.block_size or products.TILE} points"
     of_exact = "float64, negative ones from round-off set to 0"
     numbers = f"{settings.n_leading} leading vectors, {settings.n_probes} probes, {settings.n_steps} steps"
     return {

@@ -233,7 +233,7 @@ class _Kernels:
             return kernel[np.ix_(chosen, chosen)] if chosen.max() < n_exact else computed(chosen)
 
         def product_of(n: int) -> products.KernelProduct:
-            options = {"outputs": settings.outputs, "block_size": settings.block_size or products.TILE}
+            options = {"outputs": settings.outputs, "block_size": settings.block_size}
             return products.kernel_product(self._apply, self._params(number), self._inputs[rows[:n]], **options)
 
         kernel = None

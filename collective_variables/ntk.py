@@ -19,7 +19,6 @@ from collective_variables.tiles import (
     compiled_derivatives,
     exact_products,
     hashable,
-    n_bytes,
     n_points,
 )
 
@@ -100,6 +99,7 @@ class _Functions(NamedTuple):
 
     apply_fn: ApplyFunction
     outputs: str
+    is_structured: bool
     kernel: Callable[..., Array]
     derivatives: Callable[[PyTree[Array], PyTree[Array], Array], list[Derivative]]
     contract: Callable[[float, list[Derivative], list[Derivative] | None], Array]
@@ -138,7 +138,7 @@ def _functions(apply_fn: ApplyFunction, outputs: str, is_structured: bool) -> _F
             of_second = None if x2 is None else derivatives(params, x2, cotangents)
             return contract(_scale(outputs, result.shape[1]), of_first, of_second)
 
-        groups = _cotangents(result, at_once)
+        groups = planning.groups(result, at_once)
         if len(groups) == 1:
             return of_outputs(groups[0])
         if outputs == "per-output":
@@ -148,18 +148,12 @@ def _functions(apply_fn: ApplyFunction, outputs: str, is_structured: bool) -> _F
         return jax.lax.scan(lambda before, group: (before + of_outputs(group), None), start, groups)[0]
 
     compiled = jax.jit(kernel, static_argnums=0)
-    return _Functions(apply_fn, outputs, compiled, derivatives, jax.jit(contract))
+    return _Functions(apply_fn, outputs, is_structured, compiled, derivatives, jax.jit(contract))
 
 
 def _rows(part: slice, leaf: Array) -> Array:
     """leaf[part], sliced flat: XLA then sees that the signals of a layer's bias are those of its matrix."""
     return leaf.reshape(len(leaf), -1)[part].reshape(-1, *leaf.shape[1:])
-
-
-def _cotangents(result: jax.ShapeDtypeStruct, at_once: int) -> Float[Array, "n_groups at_once n_outputs"]:
-    """Rows of the identity in groups; the last is filled up with zeros, which add nothing."""
-    n_groups = -(-result.shape[1] // at_once)
-    return jnp.eye(n_groups * at_once, result.shape[1], dtype=result.dtype).reshape(n_groups, at_once, -1)
 
 
 def _scale(outputs: str, n_outputs: int) -> float:
@@ -236,32 +230,13 @@ def _job(
 def _sizes(functions: _Functions, tree: PyTree, shapes: tuple[jax.core.ShapedArray]) -> planning.Sizes:
     params, x = jax.tree.unflatten(tree, shapes)
     check_network(functions.apply_fn, params, x)
-    result = jax.eval_shape(functions.apply_fn, params, x)
-    n_outputs, number = result.shape[1], result.dtype.itemsize
-    one = _of_one(functions, params, x)
-    return planning.Sizes(
-        inputs=n_bytes([of.inputs for of in one]),
-        signals=n_bytes([of.signals for of in one]),
-        jacobian=number * max(structured.jacobian_size(of) for of in one),
-        pair=number * {"per-output": n_outputs, "full": n_outputs**2}.get(functions.outputs, 1),
-        in_network=structured.largest_signal(functions.apply_fn, params, x),
-        n_outputs=n_outputs,
-        is_separable=functions.outputs != "full",
-        fewest_at_once=structured.fewest_outputs(one),
-    )
-
-
-def _of_one(functions: _Functions, params: PyTree[Array], x: PyTree[Array]) -> list[Derivative]:
-    """Shapes of the derivatives of a point and one output."""
-    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype), x)
-    result = jax.eval_shape(functions.apply_fn, params, one)
-    return jax.eval_shape(functions.derivatives, params, one, jax.ShapeDtypeStruct(result.shape, result.dtype))
+    return planning.sizes(functions.apply_fn, params, x, functions.outputs, is_structured=functions.is_structured)
 
 
 def _estimate(job: _Job, plan: planning.Plan) -> Estimate:
     functions, sizes, x = job.functions, job.sizes, jax.tree.map(lambda leaf: leaf[:1], job.x1)
     at_once = plan.outputs_at_once
-    groups = _cotangents(jax.eval_shape(functions.apply_fn, job.params, x), at_once)
+    groups = planning.groups(jax.eval_shape(functions.apply_fn, job.params, x), at_once)
     of_point = functions.derivatives.lower(job.params, x, groups[0]).cost_analysis()["flops"] * len(groups)
     tiles = [-(-n // plan.tile) for n in job.n_points]
     is_square = job.x2 is None
@@ -273,7 +248,8 @@ def _estimate(job: _Job, plan: planning.Plan) -> Estimate:
     n_derived = job.n_points[0] if is_square else sum(job.n_points)
     if not plan.keep and max(tiles) > 1:
         n_derived = (tiles[0] + n_pairs) * plan.tile
-    pairs = sum(structured.flops(of, *rows, at_once, functions.outputs) for of in _of_one(functions, job.params, x))
+    one = planning.of_one(functions.apply_fn, job.params, x, is_structured=functions.is_structured)
+    pairs = sum(structured.flops(of, *rows, at_once, functions.outputs) for of in one)
     return Estimate(n_derived * of_point + n_whole * pairs * len(groups), plan.peak_bytes)
 
 
@@ -289,7 +265,7 @@ def _tiled(job: _Job, plan: planning.Plan) -> Array:
     result = jax.eval_shape(job.functions.apply_fn, job.params, job.x1)
     shape = (n_outputs if outputs == "per-output" else 1, *(n * height for n in job.n_points))
     kernel = np.zeros(shape, result.dtype)
-    for number, cotangents in enumerate(_cotangents(result, plan.outputs_at_once)):
+    for number, cotangents in enumerate(planning.groups(result, plan.outputs_at_once)):
         contract, first, second = job.tiles(cotangents, plan)
         start = number * plan.outputs_at_once if outputs == "per-output" else 0
         for i, rows in enumerate(spans[0]):

@@ -3,8 +3,12 @@
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
 
 from collective_variables import memory, structured
+from collective_variables.structured import ApplyFunction, Derivative
+from collective_variables.tiles import compiled_derivatives, n_bytes
 
 TILE = 2048  # points on the side of a tile of the kernel; larger tiles are no faster
 
@@ -46,6 +50,40 @@ class Sizes(NamedTuple):
         of_tile = 3 * min(tile, n_points[0]) * min(tile, n_points[1]) * self.pair
         network = structured.bytes_in_network(self.in_network, min(tile, n_held), at_once)
         return held + max(made, network) + of_tile + (1 if is_one else 2) * n_points[0] * n_points[1] * self.pair
+
+
+def of_one(
+    apply_fn: ApplyFunction, params: PyTree[Array], x: PyTree[Array], *, is_structured: bool = True
+) -> list[Derivative]:
+    """Shapes of the derivatives of a point and one output."""
+    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype), x)
+    result = jax.eval_shape(apply_fn, params, one)
+    cotangents = jax.ShapeDtypeStruct(result.shape, result.dtype)
+    return jax.eval_shape(compiled_derivatives(apply_fn, is_structured), params, one, cotangents)
+
+
+def sizes(
+    apply_fn: ApplyFunction, params: PyTree[Array], x: PyTree[Array], outputs: str, *, is_structured: bool = True
+) -> Sizes:
+    """The sizes of a kernel, from the shapes of its arguments."""
+    one, result = of_one(apply_fn, params, x, is_structured=is_structured), jax.eval_shape(apply_fn, params, x)
+    n_outputs, number = result.shape[1], result.dtype.itemsize
+    return Sizes(
+        inputs=n_bytes([of.inputs for of in one]),
+        signals=n_bytes([of.signals for of in one]),
+        jacobian=number * max(structured.jacobian_size(of) for of in one),
+        pair=number * {"per-output": n_outputs, "full": n_outputs**2}.get(outputs, 1),
+        in_network=structured.largest_signal(apply_fn, params, x),
+        n_outputs=n_outputs,
+        is_separable=outputs != "full",
+        fewest_at_once=structured.fewest_outputs(one),
+    )
+
+
+def groups(result: jax.ShapeDtypeStruct, at_once: int) -> Float[Array, "n_groups at_once n_outputs"]:
+    """Rows of the identity, the outputs of the network, in groups; the last is filled up with zeros, which add nothing."""
+    n_groups = -(-result.shape[1] // at_once)
+    return jnp.eye(n_groups * at_once, result.shape[1], dtype=result.dtype).reshape(n_groups, at_once, -1)
 
 
 class Plan(NamedTuple):

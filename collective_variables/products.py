@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from collective_variables import checks, memory, structured
+from collective_variables import checks, memory, planning, structured
 from collective_variables.structured import ApplyFunction, Derivative
 from collective_variables.tiles import (
     Tiles,
@@ -17,11 +17,11 @@ from collective_variables.tiles import (
     compiled_derivatives,
     exact_products,
     hashable,
-    n_bytes,
     n_points,
 )
 
-TILE = 1024  # points that are multiplied by all vectors at once
+TILE = 1024  # points that are multiplied by all vectors at once, at most
+VECTORS = 32  # that go over the parameters together, at most
 
 
 class KernelProduct(NamedTuple):
@@ -32,48 +32,97 @@ class KernelProduct(NamedTuple):
 
 
 def kernel_product(
-    apply_fn: ApplyFunction, params: PyTree[Array], x: PyTree[Array], *, outputs: str = "mean", block_size: int = TILE
+    apply_fn: ApplyFunction,
+    params: PyTree[Array],
+    x: PyTree[Array],
+    *,
+    outputs: str = "mean",
+    block_size: int | None = None,
 ) -> KernelProduct:
     """The kernel of `ntk.empirical_ntk` for outputs "mean" or "sum", by its products with vectors.
 
     Either K v = J (Jᵀ v): the vectors of all points are pulled back to the parameters, and from there pushed forward
     again; or the kernel of every pair of blocks is made, used and forgotten. What takes fewer operations is done: the
     second for many vectors and few points. The derivatives J, layer by layer as for the kernel, are kept if they fit half
-    of the free memory, and computed again for every product otherwise; block_size points go through at once. The product
-    is a loop over blocks, not for `jax.jit`.
+    of the free memory, and computed again for every product otherwise. block_size points go through at once; None plans
+    it from the free memory, and a few outputs at a time are taken as for the kernel. The product is a loop over blocks,
+    not for `jax.jit`.
 
     Raises ValueError for another kind of outputs, no points, values that are not finite, no parameters, or outputs of
-    the network that are not (n_points, n_outputs).
+    the network that are not (n_points, n_outputs), and MemoryError if even one point at a time does not fit.
     """
     checks.choice("outputs", outputs, ("mean", "sum"))
-    checks.integer("block_size", block_size, minimum=1)
-    x = checked("x", x)
+    if block_size is not None:
+        checks.integer("block_size", block_size, minimum=1)
+    x, apply_fn = checked("x", x), hashable(apply_fn)
     check_network(apply_fn, params, x)
     result = jax.eval_shape(apply_fn, params, x)
-    n_outputs, compiled = result.shape[1], compiled_derivatives(hashable(apply_fn))
-
-    def derivatives(x: PyTree[Array]) -> list[Derivative]:
-        return compiled(params, x, jnp.eye(n_outputs, dtype=result.dtype))
-
-    one = jax.eval_shape(derivatives, jax.tree.map(lambda leaf: leaf[:1], x))
-    keep = n_points(x) * n_bytes(one) <= memory.available() // 2
-    tiles = Tiles(derivatives, x, block_size, keep)
-    places = range(len(tiles.starts))
-    scale = 1.0 / n_outputs if outputs == "mean" else 1.0
+    one = planning.of_one(apply_fn, params, x)
+    plan = _plan(planning.sizes(apply_fn, params, x, outputs), one, params, n_points(x), block_size)
+    derivatives = compiled_derivatives(apply_fn)
+    # The kernel is the sum of those of the groups of outputs.
+    of_groups = [
+        Tiles(lambda x, group=group: derivatives(params, x, group), x, plan.tile, plan.keep)
+        for group in planning.groups(result, plan.outputs_at_once)
+    ]
+    starts, size = of_groups[0].starts, of_groups[0].size
+    scale = 1.0 / result.shape[1] if outputs == "mean" else 1.0
     # The last tile repeats points of the one before it.
-    repeated = len(places) * tiles.size - n_points(x)
-    new = [slice(repeated if place == places[-1] else 0, None) for place in places]
+    repeated = len(starts) * size - n_points(x)
+    new = [slice(repeated if start == starts[-1] else 0, None) for start in starts]
 
     def product(vectors: Float[Array, "n_points n_vectors"]) -> Float[Array, "n_points n_vectors"]:
         vectors = jnp.asarray(vectors)
-        of_tiles = [vectors[start : start + tiles.size] for start in tiles.starts]
+        of_tiles = [vectors[start : start + size] for start in starts]
         of_tiles[-1] = of_tiles[-1].at[:repeated].set(0.0)
-        by_pairs = _pairs_are_cheaper(one, *vectors.shape)
-        parts = _by_pairs(tiles, of_tiles) if by_pairs else _by_parameters(tiles, params, of_tiles)
-        return scale * jnp.concatenate([part[rows] for part, rows in zip(parts, new)])
+        by_pairs = _pairs_are_cheaper(one, result.shape[1], *vectors.shape, size)
+        sums = [0.0] * len(starts)
+        for tiles in of_groups:
+            parts = _by_pairs(tiles, of_tiles) if by_pairs else _by_parameters(tiles, of_tiles, params, plan.vectors_at_once)
+            sums = [before + part for before, part in zip(sums, parts)]
+        return scale * jnp.concatenate([part[rows] for part, rows in zip(sums, new)])
 
-    diagonal = [np.asarray(_diagonal(tiles.of(place)))[new[place]] for place in places]
-    return KernelProduct(product, scale * np.concatenate(diagonal))
+    of_points = [sum(np.asarray(_diagonal(tiles.of(place))) for tiles in of_groups) for place in range(len(starts))]
+    return KernelProduct(product, scale * np.concatenate([part[rows] for part, rows in zip(of_points, new)]))
+
+
+class _Plan(NamedTuple):
+    tile: int
+    outputs_at_once: int
+    vectors_at_once: int
+    keep: bool
+
+
+def _plan(
+    sizes: planning.Sizes, one: list[Derivative], params: PyTree[Array], n: int, block_size: int | None
+) -> _Plan:
+    """Vectors over the parameters in a quarter of the free memory, then as many points at once as another quarter holds."""
+    free, number = max(memory.SMALL, memory.available()), one[0].signals.dtype.itemsize
+    tile = min(TILE if block_size is None else block_size, n)
+    at_once = sizes.outputs_at_once(tile)
+    # What is pulled back, beside the sum that it is added to.
+    of_vector = 2 * at_once * sum(leaf.size for leaf in jax.tree.leaves(params)) * number
+    n_vectors = int(min(VECTORS, max(1, free // 4 // of_vector)))
+
+    def needed(tile: int) -> int:
+        made = max(max(structured.jacobian_size(of), _weighted_size(of) * n_vectors) for of in one) * number
+        network = structured.bytes_in_network(sizes.in_network, tile, at_once)
+        return tile * (sizes.inputs + at_once * (sizes.signals + made)) + network
+
+    while block_size is None and tile > 1 and needed(tile) > free // 4:
+        tile = (tile + 1) // 2
+    if (total := of_vector * n_vectors + needed(tile)) > free:
+        raise MemoryError(
+            f"A product of the kernel needs {total / memory.GIB:.1f} GiB at least, "
+            f"and {free / memory.GIB:.1f} GiB are free."
+        )
+    keep = n * (sizes.inputs + sizes.n_outputs * sizes.signals) <= free // 2
+    return _Plan(tile, at_once, n_vectors, keep)
+
+
+def _weighted_size(of: Derivative) -> int:
+    """Numbers that the signals of a point and output are for each vector, where there is no Jacobian."""
+    return 0 if of.inputs is None or structured.jacobian_size(of) else of.signals.size
 
 
 @jax.jit
@@ -86,14 +135,18 @@ def _diagonal(derivatives: list[Derivative]) -> Float[Array, " n"]:
     return jax.lax.map(of_point, derivatives)
 
 
-def _pairs_are_cheaper(one: list[Derivative], n_points: int, n_vectors: int) -> bool:
+def _pairs_are_cheaper(one: list[Derivative], n_outputs: int, n_points: int, n_vectors: int, tile: int) -> bool:
     """Whether the kernel of all pairs of points takes fewer operations than the way over the parameters."""
-    pairs = parameters = 0
+    pairs = parameters = 0.0
     for of in one:
-        signals, n_in = of.signals.size, 1 if of.inputs is None or of.inputs.ndim == 2 else of.inputs.shape[-1]
-        t = 1 if of.inputs is None else of.inputs.shape[1]
-        pairs += n_points**2 * t * (signals + t * n_in)
-        parameters += 4 * n_points * n_vectors * signals * n_in
+        pairs += (n_points / tile) ** 2 / 2 * structured.flops(of, tile, tile, n_outputs, "sum")
+        # The Jacobian is made on the way to the parameters and again on the way back.
+        if size := structured.jacobian_size(of):
+            # Made on the way to the parameters and again on the way back.
+            parameters += 4 * n_points * n_outputs * size * (of.inputs.shape[1] + n_vectors)
+        else:
+            n_in = of.inputs.shape[2] if of.inputs is not None and of.inputs.ndim == 3 else 1
+            parameters += 4 * n_points * n_outputs * of.signals.size * n_in * n_vectors
     return pairs < parameters
 
 
@@ -120,13 +173,18 @@ def _pair(
     return kernel @ of_second, kernel.T @ of_first
 
 
-def _by_parameters(tiles: Tiles, params: PyTree[Array], vectors: list[Float[Array, "n k"]]) -> list[Float[Array, "n k"]]:
-    """K v = J (Jᵀ v)."""
-    pulled = None
-    for place, of_tile in enumerate(vectors):
-        pulled = _pull_back(tiles.of(place), params, of_tile, pulled)
-    # Backwards, because the last tile is at hand if only one is kept.
-    return [_push_forward(tiles.of(place), pulled) for place in reversed(range(len(vectors)))][::-1]
+def _by_parameters(
+    tiles: Tiles, vectors: list[Float[Array, "n k"]], params: PyTree[Array], at_once: int
+) -> list[Float[Array, "n k"]]:
+    """K v = J (Jᵀ v), `at_once` vectors at a time."""
+    parts = []
+    for start in range(0, vectors[0].shape[1], at_once):
+        pulled = None
+        for place, of_tile in enumerate(vectors):
+            pulled = _pull_back(tiles.of(place), params, of_tile[:, start : start + at_once], pulled)
+        # Backwards, because the last tile is at hand if only one is kept.
+        parts.append([_push_forward(tiles.of(place), pulled) for place in reversed(range(len(vectors)))][::-1])
+    return [jnp.concatenate(of_tile, axis=1) for of_tile in zip(*parts)]
 
 
 @jax.jit
@@ -135,11 +193,19 @@ def _pull_back(
     derivatives: list[Derivative], params: PyTree[Array], vectors: Float[Array, "n k"], before: list[Array] | None
 ) -> list[Array]:
     """Jᵀ v, for each parameter and every output, added to that of the tiles before."""
-    pulled = [_pull_back_one(of, leaf.size, vectors) for of, leaf in zip(derivatives, jax.tree.leaves(params))]
+    pulled = [
+        _pull_back_one(_with_jacobian(of), leaf.size, vectors) for of, leaf in zip(derivatives, jax.tree.leaves(params))
+    ]
     return pulled if before is None else jax.tree.map(jnp.add, before, pulled)
 
 
-def _pull_back_one(of: Derivative, size: int, vectors: Float[Array, "n k"]) -> Float[Array, "n_in cmk"]:
+def _with_jacobian(of: Derivative) -> Derivative:
+    """A sum over positions is done once, rather than for each vector."""
+    return of if structured.jacobian_size(of) == 0 else Derivative(None, structured.jacobians(of))
+
+
+def _pull_back_one(of: Derivative, size: int, vectors: Float[Array, "n k"]) -> Array:
+    """(c·size, k), (n_rows, c·n_out·k) of a table, or (c·n_out·k, n_in), which is the quickest product."""
     if of.inputs is None:
         return of.signals.reshape(len(vectors), -1).T @ vectors
     signals = jnp.moveaxis(of.signals, 1, 2)
@@ -148,14 +214,14 @@ def _pull_back_one(of: Derivative, size: int, vectors: Float[Array, "n k"]) -> F
     if of.inputs.ndim == 2:
         rows = jnp.zeros((size // signals.shape[-1], weighted.shape[1]), weighted.dtype)
         return rows.at[of.inputs.reshape(-1)].add(weighted)
-    return of.inputs.reshape(len(weighted), -1).T @ weighted
+    return weighted.T @ of.inputs.reshape(len(weighted), -1)
 
 
 @jax.jit
 @exact_products
 def _push_forward(derivatives: list[Derivative], pulled: list[Array]) -> Float[Array, "n k"]:
     """J w, summed over outputs, of what was pulled back."""
-    return sum(_push_forward_one(of, one) for of, one in zip(derivatives, pulled))
+    return sum(_push_forward_one(_with_jacobian(of), one) for of, one in zip(derivatives, pulled))
 
 
 def _push_forward_one(of: Derivative, pulled: Array) -> Float[Array, "n k"]:
@@ -163,6 +229,6 @@ def _push_forward_one(of: Derivative, pulled: Array) -> Float[Array, "n k"]:
         return of.signals.reshape(len(of.signals), -1) @ pulled
     signals = jnp.moveaxis(of.signals, 1, 2)
     rows = of.inputs.reshape(signals.shape[0] * signals.shape[1], -1)
-    images = pulled[rows[:, 0]] if of.inputs.ndim == 2 else rows @ pulled
+    images = pulled[rows[:, 0]] if of.inputs.ndim == 2 else rows @ pulled.T
     images = images.reshape(*signals.shape, -1) * signals[..., None]
     return images.reshape(len(signals), -1, images.shape[-1]).sum(axis=1)

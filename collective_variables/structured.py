@@ -140,7 +140,13 @@ def contract(first: Derivative, second: Derivative, outputs: str) -> Array:
     by_positions, by_jacobian = _multiplications(first, len(first.inputs), len(second.inputs), first.signals.shape[1], outputs)
     if first.inputs.ndim == 2 or by_positions < by_jacobian:
         return _by_positions(first, second, outputs)
-    return _signals(*(jax.vmap(_jacobian)(of.inputs, of.signals) for of in (first, second)), outputs)
+    return _signals(jacobians(first), jacobians(second), outputs)
+
+
+def jacobians(of: Derivative) -> Float[Array, "n c size"]:
+    """The derivatives themselves, of what is given by inputs and signals at several positions."""
+    made = jax.vmap(_jacobian)(of.inputs, of.signals)
+    return made.reshape(*made.shape[:2], -1)
 
 
 # The axes that a kernel of outputs has more than the Gram matrix of the points.
@@ -192,7 +198,7 @@ def fewest_outputs(derivatives: list[Derivative]) -> int:
 
 
 def jacobian_size(of: Derivative) -> int:
-    """Numbers in the Jacobian, of a point and output, that `contract` may make of this derivative."""
+    """Numbers in the Jacobian, of a point and output, that `jacobians` makes of this derivative; 0 if there is none."""
     if of.inputs is None or of.inputs.ndim == 2 or of.inputs.shape[1] == 1:
         return 0
     return of.inputs.shape[-1] * of.signals.shape[-1]

@@ -111,7 +111,7 @@ def test_bytes_count_outputs_digits_and_pairs_of_pixels():
             0,
             False,
             {"n_probes": 5},
-            ("products", "tiles of 1024 points", "stochastic Lanczos quadrature, 32 leading vectors, 5 probes, 24 steps"),
+            ("products", "tiles of at most 1024 points", "stochastic Lanczos quadrature, 32 leading vectors, 5 probes, 24 steps"),
         ),
         (
             20,
@@ -119,7 +119,7 @@ def test_bytes_count_outputs_digits_and_pairs_of_pixels():
             {},
             (
                 "structured up to 20 points, products beyond",
-                "tiles of at most 2048 points up to 20 points, tiles of 1024 points beyond",
+                "tiles of at most 2048 points up to 20 points, tiles of at most 1024 points beyond",
                 "float64, negative ones from round-off set to 0 up to 20 points, "
                 "stochastic Lanczos quadrature, 32 leading vectors, 32 probes, 24 steps beyond",
             ),

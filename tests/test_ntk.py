@@ -417,19 +417,19 @@ def count_derivatives(monkeypatch):
 def test_outputs_may_go_through_the_network_a_few_at_a_time(outputs, block_size, at_once, float64, monkeypatch):
     known, params, x = case("dense")
     expected = [kernel_of(known, params, x[:N1], more, outputs=outputs) for more in (None, x[N1:])]
-    groups, cotangents = [], ntk._cotangents
+    found, groups = [], planning.groups
 
     def function(params, x):
         """Another one, of which nothing is compiled yet."""
         return known(params, x)
 
-    monkeypatch.setattr(ntk, "_cotangents", lambda *a: groups.append(cotangents(*a)) or groups[-1])
+    monkeypatch.setattr(planning, "groups", lambda *a: found.append(groups(*a)) or found[-1])
     if outputs != "full":
         monkeypatch.setattr(planning.Sizes, "outputs_at_once", lambda *_: at_once)
     for more, right in zip((None, x[N1:]), expected):
         assert_close(empirical_ntk(function, params, x[:N1], more, outputs=outputs, block_size=block_size), right)
     n_groups = {"full": 1}.get(outputs, 3 if at_once == 1 else 2)
-    assert {len(one) for one in groups} == {n_groups}
+    assert {len(one) for one in found} == {n_groups}
 
 
 def test_groups_of_outputs_are_equal_and_their_signals_fit_a_cache():

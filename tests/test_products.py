@@ -7,10 +7,9 @@ import pytest
 from helpers import assert_close
 from test_ntk import FUNCTIONS, MODULES, N1, N2, PROMOTING, case
 
-from collective_variables import memory, networks, products
+from collective_variables import memory, networks, planning, products
 from collective_variables.ntk import empirical_ntk
 from collective_variables.products import kernel_product
-from collective_variables.tiles import compiled_derivatives
 
 
 @pytest.mark.parametrize("by_pairs", [False, True])
@@ -27,29 +26,53 @@ def test_product_and_diagonal_are_those_of_the_kernel(name, by_pairs, float64, m
 
 
 @pytest.mark.parametrize("by_pairs", [False, True])
-@pytest.mark.parametrize("free", [2**40, 0])
+@pytest.mark.parametrize("plan", [{"keep": True}, {"keep": False}, {"outputs_at_once": 2, "vectors_at_once": 2}])
 @pytest.mark.parametrize("block_size", [1, 5, 6, 12, 40])
-def test_blocks_and_what_is_kept_and_the_way_change_nothing(block_size, free, by_pairs, float64, monkeypatch):
-    monkeypatch.setattr(memory, "available", lambda: free)
+def test_blocks_and_what_is_kept_and_the_way_change_nothing(block_size, plan, by_pairs, float64, monkeypatch):
+    planned = products._plan
+    monkeypatch.setattr(products, "_plan", lambda *a: planned(*a)._replace(**plan))
     monkeypatch.setattr(products, "_pairs_are_cheaper", lambda *_: by_pairs)
     function, params, x = case("dense")
-    vectors = np.random.default_rng(1).normal(size=(N1 + N2, 2))
+    vectors = np.random.default_rng(1).normal(size=(N1 + N2, 3))
     found = kernel_product(function, params, x, outputs="sum", block_size=block_size)
-    product = found.product(vectors)
-    monkeypatch.undo()
     kernel = np.asarray(empirical_ntk(function, params, x, outputs="sum"))
-    assert_close(product, kernel @ vectors, operations=1000)
+    assert_close(found.product(vectors), kernel @ vectors, operations=1000)
     assert_close(found.diagonal, np.diag(kernel), operations=1000)
+
+
+def plan(layers, shape, n_points, block_size=None):
+    network = networks.build(layers, parametrisation="ntk")
+    x = jax.ShapeDtypeStruct((n_points, *shape), jnp.float32)
+    params = jax.eval_shape(network.init, jax.random.key(0), x)
+    sizes, one = (of(network.apply, params, x, *more) for of, more in ((planning.sizes, ("mean",)), (planning.of_one, ())))
+    return products._plan(sizes, one, params, n_points, block_size)
+
+
+def test_points_and_vectors_at_once_follow_the_free_memory(monkeypatch):
+    def with_free(free, *arguments):
+        monkeypatch.setattr(memory, "available", lambda: free)
+        return plan(*arguments)
+
+    dense, cnn = ["dense 128", "dense 128", "dense 10"], ["conv 32 3x3", "avgpool 2x2", "conv 32 2x2", "dense 10"]
+    ample, short = with_free(2**34, dense, (784,), 60_000), with_free(2**27, dense, (784,), 60_000)
+    assert ample == (1024, 10, 32, True)
+    # 118016 parameters and 10 outputs, twice 4 bytes: 9 MB for each vector that is pulled back, in 32 MiB.
+    assert (short.vectors_at_once, short.keep) == (3, False) and 256 <= short.tile < 1024
+    images = with_free(2**28, cnn, (28, 28, 1), 60_000)
+    assert images.outputs_at_once < 10 and 64 < images.tile < 1024 and not images.keep
+    assert with_free(2**28, cnn, (28, 28, 1), 60_000, 8).tile == 8
+    with pytest.raises(MemoryError, match=r"A product of the kernel needs \d+\.\d GiB at least, and 0\.1 GiB are free"):
+        with_free(0, ["dense 9000", "dense 9000", "dense 1"], (784,), 10)
 
 
 def test_the_cheaper_way_is_over_pairs_for_few_points_and_many_vectors():
     network = networks.build(["dense 128", "dense 128", "dense 10"], parametrisation="ntk")
     params, x = network.init(jax.random.key(0), jnp.ones((1, 784))), jnp.ones((1, 784))
-    one = jax.eval_shape(compiled_derivatives(network.apply), params, x, jnp.eye(10))
+    one = planning.of_one(network.apply, params, x)
     # Σ (n_in + C n_out) n² against 4 k n C Σ n_in n_out: 1040 + 2660 and 10 · 118016 operations, equal at n = 1276 k.
-    assert products._pairs_are_cheaper(one, 60_000, 64)
-    assert not products._pairs_are_cheaper(one, 60_000, 4)
-    assert not products._pairs_are_cheaper(one, 1_000_000, 64)
+    assert products._pairs_are_cheaper(one, 10, 60_000, 64, 1024)
+    assert not products._pairs_are_cheaper(one, 10, 60_000, 4, 1024)
+    assert not products._pairs_are_cheaper(one, 10, 1_000_000, 64, 1024)
 
 
 @pytest.mark.parametrize(
