@@ -95,13 +95,9 @@ def _is_one_block(
         return True
     shapes = jax.eval_shape(network.init, jax.random.key(0), points[:1])
     params = jax.tree.map(lambda of: np.zeros(of.shape, of.dtype), shapes)
-    found = ntk.estimate(network.apply, params, points, outputs=settings.outputs, block_size=width)
-    return found[implementation(settings)].peak_bytes <= free
-
-
-def implementation(settings: Settings) -> str:
-    """The implementation of `ntk.empirical_ntk` that runs."""
-    return "structured" if settings.implementation == "auto" else settings.implementation
+    name = ntk.implementation_of(settings.implementation)
+    options = {"outputs": settings.outputs, "block_size": width, "implementations": (name,)}
+    return ntk.estimate(network.apply, params, points, **options)[name].peak_bytes <= free
 
 
 def in_words(course: Course, largest: int, settings: Settings) -> dict[str, str]:
@@ -117,7 +113,7 @@ def in_words(course: Course, largest: int, settings: Settings) -> dict[str, str]
     of_exact = "float64, negative ones from round-off set to 0"
     numbers = f"{settings.n_leading} leading vectors, {settings.n_probes} probes, {settings.n_steps} steps"
     return {
-        "implementation": joined(implementation(settings), "products"),
+        "implementation": joined(ntk.implementation_of(settings.implementation), "products"),
         "blocks": joined(blocks, of_products),
         "dtype": settings.dtype,
         "matmul_precision": "highest",

@@ -1,6 +1,6 @@
 """The empirical neural tangent kernel of any function of parameters and points, in tiles that fit the memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -62,6 +62,11 @@ def empirical_ntk(
     return job.whole(plan.outputs_at_once) if max(job.n_points) <= plan.tile else _tiled(job, plan)
 
 
+def implementation_of(name: str) -> str:
+    """The implementation that runs where `name` is asked for: "auto" chooses."""
+    return "structured" if name == "auto" else name
+
+
 class Estimate(NamedTuple):
     """What a kernel takes before it is computed: floating-point operations, and bytes at the peak."""
 
@@ -77,16 +82,15 @@ def estimate(
     *,
     outputs: str = "mean",
     block_size: int | None = None,
+    implementations: Sequence[str] = IMPLEMENTATIONS[1:],
 ) -> dict[str, Estimate]:
-    """Operations and memory of `empirical_ntk` with each implementation but "auto"; nothing is computed.
+    """Operations and memory of `empirical_ntk` with each of `implementations`; nothing is computed.
 
     Operations: those of the network as XLA counts them for one point, and those of the products of derivatives. Memory:
     of the kernel, of the derivatives that are held, and of what is made of them on the way. An implementation that can't
     fit the free memory is given with what it would take at least. Raises ValueError as `empirical_ntk` does.
     """
-    jobs = {
-        name: _job(apply_fn, params, x1, x2, outputs, name, block_size) for name in IMPLEMENTATIONS if name != "auto"
-    }
+    jobs = {name: _job(apply_fn, params, x1, x2, outputs, name, block_size) for name in implementations}
     return {name: _estimate(job, job.plan(block_size, must_fit=False)) for name, job in jobs.items()}
 
 
@@ -125,10 +129,11 @@ def _functions(apply_fn: ApplyFunction, outputs: str, is_structured: bool) -> _F
         else:
             upper, lower = (jax.tree.map(partial(_rows, part), first) for part in (slice(n // 2), slice(n // 2, None)))
             above, corner = rectangle(upper, first, scale), rectangle(lower, lower, scale)
-            mirrored = jnp.swapaxes(above[..., above.shape[-2] :], -1, -2)
-            kernel = jnp.concatenate([above, jnp.concatenate([mirrored, corner], axis=-1)], axis=-2)
-        # A product of a matrix with its own transpose may be rounded differently on the two sides of the diagonal.
-        return (kernel + jnp.swapaxes(kernel, -1, -2)) / 2
+            left = above.shape[-1] - corner.shape[-1]
+            corner = jnp.pad(corner, [*[(0, 0)] * (corner.ndim - 1), (left, 0)])
+            kernel = jnp.concatenate([above, corner], axis=-2)
+        # What is below the diagonal was not computed, or may be rounded differently.
+        return jnp.triu(kernel) + jnp.swapaxes(jnp.triu(kernel, 1), -1, -2)
 
     def kernel(at_once: int, params: PyTree[Array], x1: PyTree[Array], x2: PyTree[Array] | None) -> Array:
         result = jax.eval_shape(apply_fn, params, x1)
@@ -218,7 +223,8 @@ def _job(
     x1 = checked("x1", x1)
     x2 = None if x2 is None else checked("x2", x2)
     check_shapes(x1, x2)
-    functions = _functions(hashable(apply_fn), outputs, implementation in ("auto", "structured"))
+    implementation = implementation_of(implementation)
+    functions = _functions(hashable(apply_fn), outputs, implementation == "structured")
     leaves, tree = jax.tree.flatten((params, x1))
     sizes = _sizes(functions, tree, tuple(map(jax.typeof, leaves)))
     if implementation == "neural-tangents":

@@ -76,9 +76,10 @@ def estimate(
     """Entropy, trace and largest eigenvalue of the kernel K with product(v) = K v, which is not formed.
 
     product: takes and gives (n_points, n_vectors), at most max(n_leading, n_probes) vectors at once, and is called as it
-    is (`products.kernel_product` has one; compile another with `jax.jit`); K is symmetric and positive semi-definite. Arrays are float32, or float64 in JAX's 64-bit mode; `product` should be as accurate
-    (on an accelerator: precision="highest"). diagonal: of K; the trace is then exact, and the probes' own traces, whose mean it tells, take part
-    of the scatter out of the entropy. key: the same key gives the same estimate.
+    is (`products.kernel_product` has one; compile another with `jax.jit`); K is symmetric and positive semi-definite.
+    Arrays are float32, or float64 in JAX's 64-bit mode; `product` should be as accurate (on an accelerator:
+    precision="highest"). diagonal: of K; the trace is then exact, and the probes' own traces, whose mean it tells, take
+    part of the scatter out of the entropy. key: the same key gives the same estimate.
 
     Memory: n_points (n_steps n_probes or 4 n_leading, whichever is larger) numbers. A kernel of no more points than the
     products it would take is formed and decomposed instead. The entropy of a kernel that is zero is NaN.
