@@ -111,12 +111,12 @@ class Project:
             values.update(tiny | TINY_OF_GROUP.get(name, {}))
         self.write_params(params)
 
-    def stale(self) -> set[str]:
-        """The stages that `dvc status` says have changed themselves: code, parameters or files that they read."""
+    def stale(self, stages: set[str]) -> set[str]:
+        """Those of `stages` that `dvc status` says have changed themselves: code, parameters or files that they read."""
         # DVC would parse the parameters for each stage again, which takes it four seconds.
         with patch.object(_yaml, "parse_yaml", parse_once), patch.object(strictyaml, "parse_yaml", parse_once):
             with Repo(self.folder) as repo:
-                return {name.split(":")[-1] for name in repo.status()}
+                return {name.split(":")[-1] for name in repo.status(targets=sorted(stages))} & stages
 
 
 parsed = cache(_yaml.parse_yaml)
