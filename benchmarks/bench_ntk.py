@@ -233,7 +233,7 @@ def main() -> None:
         return
     device = jax.devices()[0]
     print(f"{os.cpu_count()} cores, {platform.machine()}, JAX {jax.__version__} on {device.device_kind}")
-    print(f"{'case':30}{'method':22}{'ms':>10}{'range':>20}{'x ours':>8}{'peak GiB':>10}{'error':>10}")
+    print(f"{'case':30}{'method':22}{'ms':>10}{'range':>24}{'x ours':>8}{'peak GiB':>10}{'error':>10}")
     for name in arguments.cases or [*CASES, *LARGE]:
         if name in LARGE:
             print(f"{name}: {in_own_process(name, 'ours')}", flush=True)
@@ -248,7 +248,7 @@ def main() -> None:
             median = statistics.median(times)
             ours = ours or median
             spread = f"{min(times):.4g} to {max(times):.4g}"
-            row = f"{name:30}{method:22}{median:10.4g}{spread:>20}{median / ours:8.1f}"
+            row = f"{name:30}{method:22}{median:10.4g}{spread:>24}{median / ours:8.1f}"
             print(f"{row}{found['peak']:10.2f}{found['error']:10.1e}", flush=True)
 
 
