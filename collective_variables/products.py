@@ -43,7 +43,7 @@ def kernel_product(
 
     Either K v = J (Jᵀ v): the vectors of all points are pulled back to the parameters, and from there pushed forward
     again; or the kernel of every pair of blocks is made, used and forgotten. What takes fewer operations is done: the
-    second for many vectors and few points. The derivatives J, layer by layer as for the kernel, are kept if they fit half
+    second for many vectors and few points. The derivatives J, layer by layer as for the kernel, are kept if all fits half
     of the free memory, and computed again for every product otherwise. block_size points go through at once; None plans
     it from the free memory, and a few outputs at a time are taken as for the kernel. The product is a loop over blocks,
     not for `jax.jit`.
@@ -116,7 +116,7 @@ def _plan(
             f"A product of the kernel needs {total / memory.GIB:.1f} GiB at least, "
             f"and {free / memory.GIB:.1f} GiB are free."
         )
-    keep = n * (sizes.inputs + sizes.n_outputs * sizes.signals) <= free // 2
+    keep = total + n * (sizes.inputs + sizes.n_outputs * sizes.signals) <= free // 2
     return _Plan(tile, at_once, n_vectors, keep)
 
 
