@@ -1,6 +1,6 @@
 """Products of the neural tangent kernel with vectors, for numbers of points whose kernel fits no memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import jax
@@ -60,12 +60,19 @@ def kernel_product(
     one = planning.of_one(apply_fn, params, x)
     plan = _plan(planning.sizes(apply_fn, params, x, outputs), one, params, n_points(x), block_size)
     derivatives = compiled_derivatives(apply_fn)
-    # The kernel is the sum of those of the groups of outputs.
-    of_groups = [
-        Tiles(lambda x, group=group: derivatives(params, x, group), x, plan.tile, plan.keep)
-        for group in planning.groups(result, plan.outputs_at_once)
-    ]
-    starts, size = of_groups[0].starts, of_groups[0].size
+    groups = planning.groups(result, plan.outputs_at_once)
+
+    def tiles_of(group: Array) -> Tiles:
+        return Tiles(lambda x: derivatives(params, x, group), x, plan.tile, plan.keep)
+
+    kept = [tiles_of(group) for group in groups] if plan.keep else None
+
+    def of_groups() -> Iterable[Tiles]:
+        """Tiles for each group of outputs, whose kernels add up; of one group at a time where they are not kept."""
+        return kept or map(tiles_of, groups)
+
+    first = tiles_of(groups[0])
+    starts, size = first.starts, first.size
     scale = 1.0 / result.shape[1] if outputs == "mean" else 1.0
     # The last tile repeats points of the one before it.
     repeated = len(starts) * size - n_points(x)
@@ -77,13 +84,15 @@ def kernel_product(
         of_tiles[-1] = of_tiles[-1].at[:repeated].set(0.0)
         by_pairs = _pairs_are_cheaper(one, result.shape[1], *vectors.shape, size)
         sums = [0.0] * len(starts)
-        for tiles in of_groups:
+        for tiles in of_groups():
             parts = _by_pairs(tiles, of_tiles) if by_pairs else _by_parameters(tiles, of_tiles, params, plan.vectors_at_once)
             sums = [before + part for before, part in zip(sums, parts)]
         return scale * jnp.concatenate([part[rows] for part, rows in zip(sums, new)])
 
-    of_points = [sum(np.asarray(_diagonal(tiles.of(place))) for tiles in of_groups) for place in range(len(starts))]
-    return KernelProduct(product, scale * np.concatenate([part[rows] for part, rows in zip(of_points, new)]))
+    diagonal = [0.0] * len(starts)
+    for tiles in of_groups():
+        diagonal = [before + np.asarray(_diagonal(tiles.of(place))) for place, before in enumerate(diagonal)]
+    return KernelProduct(product, scale * np.concatenate([part[rows] for part, rows in zip(diagonal, new)]))
 
 
 class _Plan(NamedTuple):
@@ -116,7 +125,9 @@ def _plan(
             f"A product of the kernel needs {total / memory.GIB:.1f} GiB at least, "
             f"and {free / memory.GIB:.1f} GiB are free."
         )
-    keep = total + n * (sizes.inputs + sizes.n_outputs * sizes.signals) <= free // 2
+    # Every group of outputs has inputs of its own.
+    n_groups = -(-sizes.n_outputs // at_once)
+    keep = total + n * n_groups * (sizes.inputs + at_once * sizes.signals) <= free // 2
     return _Plan(tile, at_once, n_vectors, keep)
 
 
@@ -140,7 +151,6 @@ def _pairs_are_cheaper(one: list[Derivative], n_outputs: int, n_points: int, n_v
     pairs = parameters = 0.0
     for of in one:
         pairs += (n_points / tile) ** 2 / 2 * structured.flops(of, tile, tile, n_outputs, "sum")
-        # The Jacobian is made on the way to the parameters and again on the way back.
         if size := structured.jacobian_size(of):
             # Made on the way to the parameters and again on the way back.
             parameters += 4 * n_points * n_outputs * size * (of.inputs.shape[1] + n_vectors)

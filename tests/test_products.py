@@ -1,5 +1,8 @@
 """Products with the kernel against the kernel itself."""
 
+import gc
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +13,8 @@ from test_ntk import FUNCTIONS, MODULES, N1, N2, PROMOTING, case
 from collective_variables import memory, networks, planning, products
 from collective_variables.ntk import empirical_ntk
 from collective_variables.products import kernel_product
+from collective_variables.structured import Derivative
+from collective_variables.tiles import Tiles
 
 
 @pytest.mark.parametrize("by_pairs", [False, True])
@@ -73,6 +78,24 @@ def test_the_cheaper_way_is_over_pairs_for_few_points_and_many_vectors():
     assert products._pairs_are_cheaper(one, 10, 60_000, 64, 1024)
     assert not products._pairs_are_cheaper(one, 10, 60_000, 4, 1024)
     assert not products._pairs_are_cheaper(one, 10, 1_000_000, 64, 1024)
+
+
+def test_a_sum_over_positions_counts_as_a_jacobian_made_twice():
+    one = [Derivative(jax.ShapeDtypeStruct((1, 4, 360), jnp.float32), jax.ShapeDtypeStruct((1, 1, 4, 40), jnp.float32))]
+    # By pairs 4² (360 + 40) n², over the parameters 4 n · 360 · 40 (4 + k): equal at n = 9 (4 + k).
+    assert products._pairs_are_cheaper(one, 1, 85, 6, 1024)
+    assert not products._pairs_are_cheaper(one, 1, 95, 6, 1024)
+
+
+def test_of_derivatives_that_are_not_kept_only_one_tile_is_held(monkeypatch):
+    planned, made = products._plan, []
+    monkeypatch.setattr(products, "_plan", lambda *a: planned(*a)._replace(keep=False, outputs_at_once=1))
+    monkeypatch.setattr(products, "Tiles", lambda *a: made.append(weakref.ref(tiles := Tiles(*a))) or tiles)
+    function, params, x = case("dense")
+    found = kernel_product(function, params, x, block_size=5)
+    found.product(np.ones((len(x), 2), np.float32))
+    gc.collect()
+    assert len(made) > 3 and not any(one() for one in made)
 
 
 @pytest.mark.parametrize(
