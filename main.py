@@ -15,6 +15,7 @@ from nodes.load_dataset import LoadDataset
 from nodes.network import Network
 from nodes.random_subset import RandomSubset
 from nodes.rnd_select import RNDSelect
+from nodes.select_subset import SelectSubset
 from nodes.train_model import TrainModel
 
 PARAMS, GRAPH = Path("params.yaml"), Path("dvc.yaml")
@@ -25,21 +26,28 @@ Sections = dict[str, dict]
 
 
 def read_groups(path: Path) -> dict[str, Sections]:
-    """The sections `<group>_<Stage>` of params.yaml, by group and stage."""
+    """The sections `<group>_<Stage>` of params.yaml, by group and stage; of SelectSubset there may be several."""
     groups: dict[str, Sections] = {}
     for name, values in yaml.safe_load(path.read_text()).items():
         group, _, stage = name.rpartition("_")
-        if not group or stage not in {node.__name__ for node in REQUIRED + OPTIONAL}:
-            known = ", ".join(node.__name__ for node in REQUIRED + OPTIONAL)
-            raise SystemExit(f"A section of params.yaml must be <group>_<Stage>, Stage one of {known}: received {name}.")
+        known = [node.__name__ for node in (*REQUIRED, *OPTIONAL)]
+        if not group or not (stage in known or is_selection(stage)):
+            listed = ", ".join([*known, "SelectSubset", "SelectSubset-NAME"])
+            raise SystemExit(f"A section of params.yaml must be <group>_<Stage>, Stage one of {listed}: received {name}.")
         groups.setdefault(group, {})[stage] = values or {}
     for group, sections in groups.items():
         for node in REQUIRED:
             if node.__name__ not in sections:
                 raise SystemExit(f"params.yaml must have a section {group}_{node.__name__}.")
-        if "RNDSelect" in sections and not compares_methods(sections):
-            raise SystemExit(f"{group} draws its sizes from a range, so it has no RND: received {group}_RNDSelect.")
+        selections = [stage for stage in sections if stage == "RNDSelect" or is_selection(stage)]
+        if selections and not compares_methods(sections):
+            raise SystemExit(f"{group} draws its sizes from a range, so it compares no methods: received {group}_{selections[0]}.")
     return groups
+
+
+def is_selection(stage: str) -> bool:
+    """Whether a stage is SelectSubset, by itself or under a name of its own."""
+    return stage == "SelectSubset" or stage.startswith("SelectSubset-")
 
 
 def compares_methods(sections: Sections) -> bool:
@@ -53,25 +61,18 @@ def add_group(sections: Sections) -> None:
     data = LoadDataset(**values[LoadDataset])
     network = Network(**values[Network])
     ensemble = Ensemble(**values[Ensemble])
-    subsets = [RandomSubset(data=data, members_path=ensemble.members_path)]
-    if compares_methods(sections):
-        subsets.append(
-            RNDSelect(
-                data=data,
-                members_path=ensemble.members_path,
-                architecture_path=network.architecture_path,
-                **values[RNDSelect],
-            )
-        )
     shared = {
         "data": data,
-        "subsets": subsets,
         "members_path": ensemble.members_path,
         "n_points_path": ensemble.n_points_path,
         "architecture_path": network.architecture_path,
     }
-    kernels = ComputeNTK(**shared, **values[ComputeNTK])
-    networks = TrainModel(**shared, **values[TrainModel])
+    subsets = [RandomSubset(data=data, members_path=ensemble.members_path)]
+    if compares_methods(sections):
+        subsets.append(RNDSelect(**shared, **values[RNDSelect]))
+        subsets += [SelectSubset(name=name, **shared, **of) for name, of in sections.items() if is_selection(name)]
+    kernels = ComputeNTK(**shared, subsets=subsets, **values[ComputeNTK])
+    networks = TrainModel(**shared, subsets=subsets, **values[TrainModel])
     CorrelationAnalysis(kernels=kernels, networks=networks, **values[CorrelationAnalysis])
 
 
@@ -81,9 +82,9 @@ def plots(groups: dict[str, Sections], figures: dict[int, dict[str, dict]]) -> d
     for experiment, of_experiment in figures.items():
         members = [group for group, sections in groups.items() if compares_methods(sections) == (experiment == 2)]
         for title, figure in of_experiment.items():
-            table, y = figure["table"], figure["y"]
-            sources = {f"../nodes/{group}/CorrelationAnalysis/{table}": y for group in members}
-            settings = {key: value for key, value in figure.items() if key != "table"}
+            stage, table, y = figure["stage"], figure["table"], figure["y"]
+            sources = {f"../nodes/{group}/{stage}/{table}": y for group in members}
+            settings = {key: value for key, value in figure.items() if key not in ("stage", "table")}
             entries.append({title: settings | {"y": sources}})
     return {"plots": entries}
 

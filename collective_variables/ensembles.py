@@ -4,7 +4,6 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from functools import partial
 from typing import TypeVar
 
 import jax
@@ -20,7 +19,7 @@ Result = TypeVar("Result")
 
 SMALLEST_BUCKET = 16
 MAX_SEED = 2**32 - 1  # larger ones would repeat the keys of smaller ones
-PURPOSES = ("initialisation", "subsets", "rnd", "batches", "probes", "samples")
+PURPOSES = ("initialisation", "subsets", "rnd", "batches", "probes", "samples", "selection")
 
 
 def key(seed: int, purpose: str) -> PRNGKeyArray:
@@ -32,7 +31,11 @@ def key(seed: int, purpose: str) -> PRNGKeyArray:
 
 def member_keys(key: PRNGKeyArray, n_members: int) -> PRNGKeyArray:
     """(n_members,) keys; member m has the same key in an ensemble of any number of members."""
-    return jax.jit(jax.vmap(partial(jax.random.fold_in, key)))(np.arange(n_members))
+    return _fold_in(key, np.arange(n_members))
+
+
+# Compiled here, with the key as an argument, so that every ensemble uses one compilation.
+_fold_in = jax.jit(jax.vmap(jax.random.fold_in, in_axes=(None, 0)))
 
 
 def subset_sizes(

@@ -252,32 +252,33 @@ def forward(network: nn.Module, params: PyTree[Array], inputs: Float[Array, "n_p
     return jax.lax.fori_loop(0, -(-len(inputs) // block), add_block, jnp.zeros(shape.shape, shape.dtype))
 
 
-def mean_gradient(
+def mean_loss_and_gradient(
     network: nn.Module,
     loss: Callable[[Array, Array], Array],
     params: PyTree[Array],
     inputs: Float[Array, "size ..."],
     targets: Float[Array, "size n_outputs"],
     n_points: Int[Array, ""] | int,
-) -> PyTree[Array]:
-    """Gradient by `params` of the mean over the first `n_points` ≥ 1 points of loss(outputs, targets) -> (n_points,).
+) -> tuple[Float[Array, ""], PyTree[Array]]:
+    """Mean over the first `n_points` ≥ 1 points of loss(outputs, targets) -> (n_points,), and its gradient by `params`.
 
     The rest is padding: any finite points, which change nothing. Blocks of nothing else are skipped (see `block_size`).
     """
     size, block = len(inputs), min(block_size(inputs), len(inputs))
 
-    def of_block(inputs: Array, targets: Array, places: Int[Array, " block"]) -> PyTree[Array]:
+    def of_block(inputs: Array, targets: Array, places: Int[Array, " block"]) -> tuple[Array, PyTree[Array]]:
         weights = jnp.where(places < n_points, 1.0 / jnp.asarray(n_points, inputs.dtype), 0.0)
-        return jax.grad(lambda params: jnp.sum(weights * loss(network.apply(params, inputs), targets)))(params)
+        return jax.value_and_grad(lambda params: jnp.sum(weights * loss(network.apply(params, inputs), targets)))(params)
 
-    def add_block(number: Array, gradient: PyTree[Array]) -> PyTree[Array]:
+    def add_block(number: Array, total: tuple[Array, PyTree[Array]]) -> tuple[Array, PyTree[Array]]:
         places = number * block + jnp.arange(block)
         rows = jnp.minimum(places, size - 1)
-        return jax.tree.map(jnp.add, gradient, of_block(inputs[rows], targets[rows], places))
+        return jax.tree.map(jnp.add, total, of_block(inputs[rows], targets[rows], places))
 
     if block == size:
         return of_block(inputs, targets, jnp.arange(size))
-    return jax.lax.fori_loop(0, -(-n_points // block), add_block, jax.tree.map(jnp.zeros_like, params))
+    zero = jnp.zeros((), inputs.dtype), jax.tree.map(jnp.zeros_like, params)
+    return jax.lax.fori_loop(0, -(-n_points // block), add_block, zero)
 
 
 def block_size(inputs: Float[Array, "n_points ..."]) -> int:

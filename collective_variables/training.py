@@ -122,7 +122,7 @@ def train(
     subset = jax.tree.map(lambda leaf: leaf[stand_in], subset)
 
     def step(carry: _Carry, points: Points, n_valid: Int[Array, ""] | int) -> _Carry:
-        gradient = networks.mean_gradient(network, loss, carry.params, *points, n_valid)
+        _, gradient = networks.mean_loss_and_gradient(network, loss, carry.params, *points, n_valid)
         updates, state = optimiser.update(gradient, carry.optimiser_state, carry.params)
         return _Carry(optax.apply_updates(carry.params, updates), state)
 

@@ -12,6 +12,7 @@ from nodes import files, network, sources
 from nodes.load_dataset import LoadDataset
 from nodes.random_subset import RandomSubset
 from nodes.rnd_select import RNDSelect
+from nodes.select_subset import SelectSubset
 
 
 class ComputeNTK(zntrack.Node):
@@ -30,7 +31,7 @@ class ComputeNTK(zntrack.Node):
     """
 
     data: LoadDataset = zntrack.deps()
-    subsets: list[RandomSubset | RNDSelect] = zntrack.deps()
+    subsets: list[RandomSubset | RNDSelect | SelectSubset] = zntrack.deps()
     members_path: Path = zntrack.deps_path()
     n_points_path: Path = zntrack.deps_path()
     architecture_path: Path = zntrack.deps_path()
@@ -65,13 +66,13 @@ class ComputeNTK(zntrack.Node):
         limit = measuring.limit_of(**architecture) if self.infinite_width else None
         classes = measuring.classes_of(dataset.targets, dataset.task) if self.per_class else None
         pool = measuring.Pool(dataset.inputs, dataset.targets, classes)
-        indices = [subset.subset.indices for subset in self.subsets]
+        subsets = files.read_subsets(self.subsets)
         measured = {}
         for name, model in network.build(architecture).items():
             networks.check_fit(model, *pool[:2])
             options = {"settings": settings, "limit": limit, "progress": f"{self.name}: kernels of {name} networks"}
-            found = measuring.measure(model, pool, indices, np.array(n_points), seed=seed, **options)
-            measured |= {f"{name}/{subset.method}": of for subset, of in zip(self.subsets, found)}
+            found = measuring.measure(model, pool, list(subsets.values()), np.array(n_points), seed=seed, **options)
+            measured |= {f"{name}/{method}": of for method, of in zip(subsets, found)}
         self._write(measured)
 
     def _write(self, measured: dict[str, measuring.Measured]) -> None:

@@ -2,14 +2,29 @@
 
 import io
 import json
+import os
+import shutil
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import zntrack
 
+from collective_variables import checks
+from collective_variables.selection import Selection
+
 Arrays = dict[str, np.ndarray]
+
+
+class Subset(NamedTuple):
+    """Chosen points of every member, and the name of the method that chose them."""
+
+    method: str
+    points: Selection
 
 
 def write_arrays(path: Path, **arrays: Any) -> None:
@@ -22,6 +37,62 @@ def read_arrays(node: zntrack.Node, path: Path) -> Arrays:
     """The arrays of an NPZ file of `node`, at the revision that the node was loaded from."""
     with node.state.fs.open(str(path), "rb") as file, np.load(io.BytesIO(file.read()), allow_pickle=False) as arrays:
         return dict(arrays)
+
+
+def write_subset(path: Path, method: str, points: Selection) -> None:
+    """Write a selection and the name of its method to an NPZ file."""
+    write_arrays(path, method=method, **asdict(points))
+
+
+def read_subset(node: zntrack.Node, path: Path) -> Subset:
+    """The selection of an NPZ file of `node`."""
+    arrays = read_arrays(node, path)
+    return Subset(str(arrays.pop("method")), Selection(**arrays))
+
+
+def read_subsets(nodes: list[zntrack.Node]) -> dict[str, np.ndarray]:
+    """The indices of each node's subsets by the name of its method; ValueError if two have one name."""
+    subsets = [node.subset for node in nodes]
+    checks.unique("methods", [subset.method for subset in subsets])
+    return {subset.method: subset.points.indices for subset in subsets}
+
+
+class _Kept(MutableMapping[str, Arrays]):
+    """Named arrays in the NPZ files of a folder; a file is there whole or not at all."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.npz"
+
+    def __contains__(self, name: object) -> bool:
+        return self._path(str(name)).is_file()
+
+    def __getitem__(self, name: str) -> Arrays:
+        with np.load(self._path(name), allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    def __setitem__(self, name: str, arrays: Arrays) -> None:
+        unfinished = self._folder / f"{name}.unfinished.npz"
+        write_arrays(unfinished, **arrays)
+        os.replace(unfinished, self._path(name))
+
+    def __delitem__(self, name: str) -> None:
+        self._path(name).unlink()
+
+    def __iter__(self) -> Iterator[str]:
+        return (path.stem for path in self._folder.glob("*.npz") if not path.stem.endswith(".unfinished"))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+@contextmanager
+def kept(folder: Path) -> Iterator[MutableMapping[str, Arrays]]:
+    """A mapping whose arrays stay in `folder` when the stage is interrupted, and go when it is done."""
+    yield _Kept(folder)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

@@ -18,16 +18,14 @@ class RandomSubset(zntrack.Node):
     code: tuple = zntrack.deps_path(sources.of(__file__))
     subset_path: Path = zntrack.outs_path(zntrack.nwd / "subset.npz")
 
-    method = "random"
-
     def run(self) -> None:
         budget = files.read_values(self.members_path)
         key = ensembles.key(budget.pop("seed"), "subsets")
         chosen = selection.random(len(self.data.dataset.inputs), **budget, key=key)
         print(f"{self.name}: {budget['n_members']} random subsets of {budget['n_selected']} points")
-        files.write_arrays(self.subset_path, indices=chosen.indices, distances=chosen.distances)
+        files.write_subset(self.subset_path, "random", chosen)
 
     @property
-    def subset(self) -> selection.Selection:
-        """Indices into the pool and distances (NaN here), each (n_members, n_selected)."""
-        return selection.Selection(**files.read_arrays(self, self.subset_path))
+    def subset(self) -> files.Subset:
+        """The name of the method in tables, and the points that it chose for every member."""
+        return files.read_subset(self, self.subset_path)

@@ -11,6 +11,7 @@ from nodes import files, network, sources
 from nodes.load_dataset import LoadDataset
 from nodes.random_subset import RandomSubset
 from nodes.rnd_select import RNDSelect
+from nodes.select_subset import SelectSubset
 
 
 class TrainModel(zntrack.Node):
@@ -22,7 +23,7 @@ class TrainModel(zntrack.Node):
     """
 
     data: LoadDataset = zntrack.deps()
-    subsets: list[RandomSubset | RNDSelect] = zntrack.deps()
+    subsets: list[RandomSubset | RNDSelect | SelectSubset] = zntrack.deps()
     members_path: Path = zntrack.deps_path()
     n_points_path: Path = zntrack.deps_path()
     architecture_path: Path = zntrack.deps_path()
@@ -46,12 +47,13 @@ class TrainModel(zntrack.Node):
         pool = training.Points(dataset.inputs, dataset.targets)
         test = training.Points(dataset.test_inputs, dataset.test_targets)
         n_points = np.array(files.read_values(self.n_points_path))
-        runs = [training.runs(subset.subset.indices, n_points, seed=budget["seed"]) for subset in self.subsets]
+        subsets = files.read_subsets(self.subsets)
+        runs = [training.runs(indices, n_points, seed=budget["seed"]) for indices in subsets.values()]
         curves = {}
         for parametrisation, model in network.read(self.architecture_path).items():
             progress = f"{self.name}: {parametrisation} networks"
             trained = training.train_ensemble(model, pool, test, runs, schedule=schedule, progress=progress)
-            curves |= {f"{parametrisation}/{subset.method}": of for subset, of in zip(self.subsets, trained)}
+            curves |= {f"{parametrisation}/{method}": of for method, of in zip(subsets, trained)}
         self._write(curves, n_points, schedule, dataset.task)
 
     def _write(self, curves: dict, n_points: np.ndarray, schedule: training.Schedule, task: str) -> None:

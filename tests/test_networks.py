@@ -299,7 +299,7 @@ def test_forward_in_blocks_equals_the_network_applied_at_once(layers, n_points, 
 
 @pytest.mark.parametrize("point", [(5,), (4, 4, 1)])
 @pytest.mark.parametrize("n_points", [1, 16, 17, 40])
-def test_mean_gradient_is_that_of_the_mean_over_the_first_points_whatever_the_padding(point, n_points, float64):
+def test_mean_loss_and_its_gradient_are_those_of_the_first_points_whatever_the_padding(point, n_points, float64):
     network = networks.build(["dense 3", "dense 2"] if len(point) == 1 else ["conv 2 2x2", "dense 2"], activation="tanh")
     params, x, y = randomised(network, *point), normal(40, *point), jnp.asarray(normal(40, 2) + 1)
 
@@ -309,9 +309,9 @@ def test_mean_gradient_is_that_of_the_mean_over_the_first_points_whatever_the_pa
     def mean(params):
         return jnp.mean(loss(network.apply(params, x[:n_points]), y[:n_points]))
 
-    function = jax.jit(lambda x, n: networks.mean_gradient(network, loss, params, x, y, n), compiler_options=FAST)
+    function = jax.jit(lambda x, n: networks.mean_loss_and_gradient(network, loss, params, x, y, n), compiler_options=FAST)
     x_other = np.where(np.arange(40).reshape(-1, *(1,) * len(point)) < n_points, x, 1e3)
-    expected = jax.tree.leaves(jax.grad(mean)(params))
+    expected = jax.tree.leaves(jax.value_and_grad(mean)(params))
     for actual in (function(x, n_points), function(x_other, n_points)):
         for leaf, right in zip(jax.tree.leaves(actual), expected):
             assert_close(leaf, right)

@@ -1,0 +1,404 @@
+"""Random network distillation (RND; Tovey et al. 2023, Algorithm 1): choose the point at which a trained predictor errs most."""
+
+import hashlib
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import astuple, dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+from collective_variables import checks, distances, ensembles, networks, selection
+
+SEGMENTS = 10
+NARROWEST = 128  # subsets are padded to this and its doubles
+RESTARTS = ("warm", "cold")
+REHEARSALS = ("all", "replay", "newest-first")
+NORMALISATIONS = ("none", "standard", "unit")
+
+Store = MutableMapping[str, dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How far apart target and predictor are, and how the predictor is re-trained after every point.
+
+    distance, order: `distances.build` says which there are.
+    loss: the distance whose mean over points the re-training minimises, None for the one that chooses.
+    n_epochs, learning_rate: full-batch epochs of Adam after every point.
+    restart: "warm" goes on from the weights and Adam's state of the point before, "cold" from the initial weights.
+    rehearsal: the points of the re-training: "all" that are chosen; "replay", the newest and those `n_replay` − 1 others
+        that are fitted worst; "newest-first", `n_epochs` on the newest alone and then as many on all.
+    tolerance: end a re-training as soon as its loss is at most this, after `n_epochs` at the latest; None for never.
+    n_restarts: how often a predictor whose loss is still above `tolerance` then is drawn anew and trained again. The
+        one with the smallest loss is kept, so that a re-training always ends.
+    normalisation: of the points before they enter a network: "standard" takes every feature's mean and standard
+        deviation over the pool out, "unit" scales each point to norm 1.
+    threshold: stop before a point whose distance is at most this; None for never.
+    """
+
+    distance: str = "mean-squared"
+    order: float = 2.0
+    loss: str | None = None
+    n_epochs: int = 100
+    learning_rate: float = 0.01
+    restart: str = "warm"
+    rehearsal: str = "all"
+    n_replay: int = 32
+    tolerance: float | None = None
+    n_restarts: int = 0
+    normalisation: str = "none"
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        checks.choice("distance", self.distance, distances.NAMES)
+        if self.loss is not None:
+            checks.choice("loss", self.loss, distances.NAMES)
+        checks.integer("n_epochs", self.n_epochs, minimum=0)
+        checks.number("learning_rate", self.learning_rate, above=0.0)
+        checks.choice("restart", self.restart, RESTARTS)
+        checks.choice("rehearsal", self.rehearsal, REHEARSALS)
+        checks.integer("n_replay", self.n_replay, minimum=1)
+        if checks.integer("n_restarts", self.n_restarts, minimum=0) and self.tolerance is None:
+            raise ValueError(f"n_restarts needs a tolerance: received {self.n_restarts} without one.")
+        checks.choice("normalisation", self.normalisation, NORMALISATIONS)
+        for name in ("tolerance", "threshold"):
+            if getattr(self, name) is not None:
+                checks.number(name, getattr(self, name), minimum=0.0)
+        distances.build("lp", order=self.order)
+
+
+def select(
+    pool: Float[Array, "n_pool ..."],
+    network: nn.Module,
+    settings: Settings = Settings(),
+    /,
+    *,
+    n_selected: int | None = None,
+    key: PRNGKeyArray,
+    n_members: int = 1,
+    labelled: Sequence[int] = (),
+    classes: Int[np.ndarray, " n_pool"] | None = None,
+    progress: str = "",
+    store: Store | None = None,
+) -> selection.Selection:
+    """Choose points of `pool` by random network distillation, for `n_members` independent members.
+
+    A fixed target network F and a predictor G of the same architecture start from independent random parameters. Each
+    step re-trains G on the points chosen so far and their F(x), then chooses the point not chosen yet with the largest
+    distance D(G(x), F(x)). The first point is that of the two untrained networks.
+
+    n_selected: points of each member; None, with a threshold, for the whole pool at most. Where the threshold stops a
+        member before, the rest of its row is −1.
+    labelled: rows of the pool that are in every subset already; they come first, without a distance.
+    classes: choose equally many points of each class, as long as it has some: each is from the class with the fewest.
+    store: keeps what is computed as it goes, so that the same call with the same store goes on where one was
+        interrupted, and ends with the same points. Remove what it holds when the call is done.
+
+    Exact copies of a point have equal distances, so the one with the smallest row is chosen first, and another only
+    when the distance of both is the largest again. Member m draws F and G with the two keys of
+    `jax.random.split(jax.random.fold_in(key, m))`. All is computed in the dtype of `pool`. Raises ValueError for a pool
+    that is not finite or too small, and FloatingPointError when G diverges.
+    """
+    pool, labelled = jnp.asarray(pool), [int(row) for row in labelled]
+    n_selected = budget(len(pool), n_selected, n_members, labelled, settings.threshold)
+    checks.finite("pool", np.asarray(pool))
+    points = normalise(pool, settings.normalisation)
+    shared = _Shared(points, None if classes is None else jnp.asarray(check_classes(classes, len(pool))))
+    keys = ensembles.member_keys(key, n_members)
+    start = ensembles.over_members(partial(_start, network, settings, n_selected, tuple(labelled)))
+    segments = _segments(len(labelled), n_selected)
+    advance = {
+        width: ensembles.over_members(partial(_advance, network, settings, width)) for width in {of[2] for of in segments}
+    }
+    size = min(ensembles.chunk_size(networks.n_parameters(network, pool)), n_members)
+    fingerprint = "" if store is None else _fingerprint(network, settings, n_selected, labelled, pool, classes, key)
+
+    def run(members: list[int]) -> _State:
+        state, name = start(shared, keys[np.array(members)]), f"{fingerprint}-{'-'.join(map(str, members))}"
+        done, state = (0, state) if store is None else _restore(store, name, state)
+        for number, (begin, end, width) in enumerate(segments):
+            if number >= done:
+                state = advance[width]((shared, begin, end), state)
+                _check_distances(np.asarray(state.distances[:, begin:end]), members, begin, settings.learning_rate)
+                if store is not None:
+                    store[name] = _stored(number + 1, state)
+            bar.advance((end - begin) * len(set(members)))
+        return state
+
+    with ensembles.Progress(progress, n_members * (n_selected - len(labelled)), "points") as bar:
+        states = ensembles.run_in_threads(run, ensembles.chunks(n_members, size))
+    counts, indices, *history = (
+        np.concatenate([getattr(state, name) for state in states])[:n_members]
+        for name in ("count", "indices", "distances", "mean_distances", "max_distances")
+    )
+    chosen = np.arange(n_selected) < counts[:, None]
+    return selection.Selection(np.where(chosen, indices, -1), *(np.where(chosen, of, np.nan) for of in history))
+
+
+def budget(n_pool: int, n_selected: int | None, n_members: int, labelled: Sequence[int], threshold: float | None) -> int:
+    """The points of a member: `n_selected`, or the whole pool where only a threshold is given; errors as `select`'s."""
+    if n_selected is None and threshold is None:
+        raise ValueError("n_selected or threshold must be given: received None for both.")
+    n_selected = n_pool if n_selected is None else n_selected
+    selection.check_budget(n_pool, n_selected, n_members)
+    checks.rows("labelled", np.asarray(labelled, int), n_pool)
+    if len(set(labelled)) < len(labelled):
+        raise ValueError(f"labelled must not repeat a row: received {list(labelled)}.")
+    if len(labelled) >= n_selected:
+        raise ValueError(f"n_selected must exceed the points already labelled: {n_selected} <= {len(labelled)}.")
+    return n_selected
+
+
+def check_classes(classes: Int[np.ndarray, " n_pool"], n_pool: int) -> Int[np.ndarray, " n_pool"]:
+    """The classes as integers from 0; an error unless there is one for every point."""
+    classes = np.asarray(classes)
+    if classes.shape != (n_pool,) or not np.issubdtype(classes.dtype, np.integer) or classes.min() < 0:
+        raise ValueError(
+            f"classes must be an integer from 0 for each of the {n_pool} points: received the shape {classes.shape} "
+            f"and dtype {classes.dtype}."
+        )
+    return np.unique(classes, return_inverse=True)[1].astype(np.int32)
+
+
+def normalise(pool: Float[Array, "n_pool ..."], how: str) -> Float[Array, "n_pool ..."]:
+    """The pool in one of `NORMALISATIONS` (see `Settings`); a constant feature and a zero point become 0."""
+    if how == "none":
+        return pool
+    flat = pool.reshape(len(pool), -1)
+    if how == "standard":
+        flat, scale = flat - flat.mean(axis=0)[None, :], flat.std(axis=0)[None, :]
+    else:
+        scale = jnp.linalg.norm(flat, axis=1)[:, None]
+    return (flat / jnp.where(scale > 0, scale, 1.0)).reshape(pool.shape)
+
+
+class _Shared(NamedTuple):
+    """What all members read: the points, and their classes if these take turns."""
+
+    points: Float[Array, "n_pool ..."]
+    classes: Int[Array, " n_pool"] | None
+
+
+class _State(NamedTuple):
+    """One member between two steps: F(pool), G with Adam's state, and what was chosen so far (zeros behind it)."""
+
+    key: PRNGKeyArray
+    representations: Float[Array, "n_pool n_outputs"]
+    initial: PyTree[Array]
+    predictor: PyTree[Array]
+    optimiser_state: PyTree[Array]
+    count: Int[Array, ""]
+    stopped: Bool[Array, ""]
+    indices: Int[Array, " n_selected"]
+    distances: Float[Array, " n_selected"]
+    mean_distances: Float[Array, " n_selected"]
+    max_distances: Float[Array, " n_selected"]
+
+
+def _start(
+    network: nn.Module, settings: Settings, n_selected: int, labelled: tuple[int, ...], shared: _Shared, key: PRNGKeyArray
+) -> _State:
+    points = shared.points
+    both = jax.vmap(lambda key: networks.initialise(network, key, points))(jax.random.split(key))
+    target, predictor = (jax.tree.map(lambda leaf: leaf[i], both) for i in (0, 1))
+    count = len(labelled)
+    history = (jnp.zeros(n_selected, points.dtype).at[:count].set(jnp.nan) for _ in range(3))
+    return _State(
+        key,
+        networks.forward(network, target, points),
+        predictor,
+        predictor,
+        optax.adam(settings.learning_rate).init(predictor),
+        jnp.asarray(count, jnp.int32),
+        jnp.zeros((), bool),
+        jnp.zeros(n_selected, jnp.int32).at[:count].set(jnp.asarray(labelled, jnp.int32)),
+        *history,
+    )
+
+
+def _advance(
+    network: nn.Module, settings: Settings, width: int, bounds: tuple[_Shared, Array, Array], state: _State
+) -> _State:
+    """Choose the points number begin…end−1 ≤ width; the bounds are data, so that segments share a compilation."""
+    shared, begin, end = bounds
+
+    def goes_on(carry: tuple[Array, _State]) -> Bool[Array, ""]:
+        number, state = carry
+        # Without a threshold members go on in step, and nothing of their states need be selected.
+        return number < end if settings.threshold is None else (number < end) & ~state.stopped
+
+    def step(carry: tuple[Array, _State]) -> tuple[Array, _State]:
+        number, state = carry
+        return number + 1, _choose(network, settings, shared, _retrain(network, settings, width, shared.points, state))
+
+    return jax.lax.while_loop(goes_on, step, (begin, state))[1]
+
+
+def _choose(network: nn.Module, settings: Settings, shared: _Shared, state: _State) -> _State:
+    """Add the point with the largest distance, unless it is within the threshold."""
+    found = _distance(settings, state)(networks.forward(network, state.predictor, shared.points), state.representations)
+    slots = jnp.where(jnp.arange(len(state.indices)) < state.count, state.indices, len(found))
+    unused = jnp.ones(len(found), bool).at[slots].set(False, mode="drop")
+    if shared.classes is not None:
+        unused &= shared.classes == _turn(shared.classes, unused)
+    point = jnp.argmax(jnp.where(unused, found, -jnp.inf)).astype(jnp.int32)
+    stopped = jnp.zeros((), bool) if settings.threshold is None else found[point] <= settings.threshold
+    slot = jnp.where(stopped, len(state.indices), state.count)
+    added = {"indices": point, "distances": found[point], "mean_distances": jnp.mean(found), "max_distances": jnp.max(found)}
+    written = {name: getattr(state, name).at[slot].set(value, mode="drop") for name, value in added.items()}
+    return state._replace(count=state.count + ~stopped, stopped=stopped, **written)
+
+
+def _turn(classes: Int[Array, " n_pool"], unused: Bool[Array, " n_pool"]) -> Int[Array, ""]:
+    """The class with the fewest chosen points among those that have others; of several the first."""
+    length = len(classes)  # no more classes than points; the number itself is data
+    left = jnp.zeros(length, jnp.int32).at[classes].add(unused.astype(jnp.int32))
+    chosen = jnp.zeros(length, jnp.int32).at[classes].add(1) - left
+    return jnp.argmin(jnp.where(left > 0, chosen, length + 1)).astype(classes.dtype)
+
+
+def _distance(settings: Settings, state: _State, name: str | None = None) -> distances.Distance:
+    name = name or settings.distance
+    covariance = distances.covariance(state.representations) if name == "mahalanobis" else None
+    return distances.build(name, order=settings.order, covariance=covariance)
+
+
+def _retrain(network: nn.Module, settings: Settings, width: int, points: Array, state: _State) -> _State:
+    """Train G on what is chosen, the first `count` of `width` slots. No epoch without a point."""
+    if settings.restart == "cold":
+        optimiser_state = optax.adam(settings.learning_rate).init(state.initial)
+        state = state._replace(predictor=state.initial, optimiser_state=optimiser_state)
+    slots, n_points = jnp.arange(width), state.count
+    newest = jnp.maximum(state.count - 1, 0)
+    if settings.rehearsal == "newest-first":
+        state = _fit(network, settings, points, state, newest[None], jnp.minimum(n_points, 1))
+    if settings.rehearsal == "replay":
+        rows = state.indices[:width]
+        errors = _distance(settings, state, settings.loss)(
+            networks.forward(network, state.predictor, points[rows]), state.representations[rows]
+        )
+        errors = jnp.where(slots < state.count, errors, -jnp.inf).at[newest].set(jnp.inf)
+        n_replay = min(settings.n_replay, width)
+        slots, n_points = jax.lax.top_k(errors, n_replay)[1], jnp.minimum(n_points, n_replay)
+    return _fit(network, settings, points, state, slots, n_points)
+
+
+class _Fit(NamedTuple):
+    predictor: PyTree[Array]
+    optimiser_state: PyTree[Array]
+    loss: Float[Array, ""]
+
+
+def _fit(
+    network: nn.Module, settings: Settings, points: Array, state: _State, slots: Int[Array, " width"], n_points: Array
+) -> _State:
+    """Train G on the first `n_points` of these slots of the subset, with as many attempts as the settings allow."""
+    rows = state.indices[slots]
+    inputs, representations = points[rows], state.representations[rows]
+    optimiser, loss = optax.adam(settings.learning_rate), _distance(settings, state, settings.loss)
+    n_epochs = jnp.where(n_points > 0, settings.n_epochs, 0)
+
+    def epoch(carry: tuple[Array, Array, _Fit]) -> tuple[Array, Array, _Fit]:
+        number, _, fit = carry
+        value, gradient = networks.mean_loss_and_gradient(network, loss, fit.predictor, inputs, representations, n_points)
+        updates, optimiser_state = optimiser.update(gradient, fit.optimiser_state, fit.predictor)
+        updated = _Fit(optax.apply_updates(fit.predictor, updates), optimiser_state, value)
+        if settings.tolerance is None:
+            return number + 1, jnp.zeros((), bool), updated
+        reached = value <= settings.tolerance
+        return number + 1, reached, jax.tree.map(partial(jnp.where, reached), fit._replace(loss=value), updated)
+
+    def train(fit: _Fit) -> _Fit:
+        def goes_on(carry: tuple[Array, Array, _Fit]) -> Bool[Array, ""]:
+            number, reached, _ = carry
+            return number < n_epochs if settings.tolerance is None else (number < n_epochs) & ~reached
+
+        return jax.lax.while_loop(goes_on, epoch, (jnp.zeros_like(n_epochs), jnp.zeros((), bool), fit))[2]
+
+    def loss_of(predictor: PyTree[Array]) -> Float[Array, ""]:
+        # Without a point there is nothing to fit, and 0 / 0 in the mean.
+        of_points = loss(networks.forward(network, predictor, inputs), representations)
+        total = jnp.sum(jnp.where(jnp.arange(len(slots)) < n_points, of_points, 0.0))
+        return total / jnp.maximum(n_points, 1).astype(total.dtype)
+
+    fit = train(_Fit(state.predictor, state.optimiser_state, jnp.zeros((), points.dtype)))
+    if settings.n_restarts:
+        fit = _restarted(network, settings, points, state, train, loss_of, fit)
+    return state._replace(predictor=fit.predictor, optimiser_state=fit.optimiser_state)
+
+
+def _restarted(
+    network: nn.Module,
+    settings: Settings,
+    points: Array,
+    state: _State,
+    train: Callable[[_Fit], _Fit],
+    loss_of: Callable[[PyTree[Array]], Array],
+    fit: _Fit,
+) -> _Fit:
+    """The best of this fit and of those from new initial parameters, drawn until one reaches the tolerance."""
+
+    def goes_on(carry: tuple[Array, _Fit]) -> Bool[Array, ""]:
+        attempt, best = carry
+        return (attempt < settings.n_restarts) & (best.loss > settings.tolerance)
+
+    def again(carry: tuple[Array, _Fit]) -> tuple[Array, _Fit]:
+        attempt, best = carry
+        key = jax.random.fold_in(jax.random.fold_in(state.key, state.count), attempt)
+        predictor = networks.initialise(network, key, points)
+        new = train(_Fit(predictor, optax.adam(settings.learning_rate).init(predictor), best.loss))
+        new = new._replace(loss=loss_of(new.predictor))
+        return attempt + 1, jax.tree.map(partial(jnp.where, new.loss < best.loss), new, best)
+
+    first = fit._replace(loss=loss_of(fit.predictor))
+    return jax.lax.while_loop(goes_on, again, (jnp.zeros((), jnp.int32), first))[1]
+
+
+def _segments(first: int, n_selected: int) -> list[tuple[int, int, int]]:
+    """(begin, end, padded width) of the parts of a run, between which its state can be kept."""
+    widths = [min(NARROWEST, n_selected)]
+    while widths[-1] < n_selected:
+        widths.append(min(2 * widths[-1], n_selected))
+    tenths = {first + (n_selected - first) * part // SEGMENTS for part in range(SEGMENTS + 1)}
+    stops = sorted(stop for stop in tenths | set(widths) if first <= stop <= n_selected)
+    return [(begin, end, next(width for width in widths if width >= end)) for begin, end in zip(stops, stops[1:])]
+
+
+def _check_distances(found: np.ndarray, members: list[int], begin: int, learning_rate: float) -> None:
+    bad = np.argwhere(~np.isfinite(found))
+    if len(bad):
+        member, point = members[bad[0, 0]], begin + bad[0, 1]
+        raise FloatingPointError(
+            f"RND's predictor diverged: the distance of member {member}, point {point} is "
+            f"{found[tuple(bad[0])]}; expected a finite number. Lower learning_rate (now {learning_rate})."
+        )
+
+
+def _fingerprint(network: nn.Module, settings: Settings, *arguments: Any) -> str:
+    """A name for all that decides the result, so that a store never goes on with what belongs to another call."""
+    digest = hashlib.sha256(repr((network, astuple(settings))).encode())
+    for argument in arguments:
+        array = np.asarray(jax.random.key_data(argument) if jax.dtypes.issubdtype(getattr(argument, "dtype", None), jax.dtypes.prng_key) else argument)
+        digest.update(repr((array.shape, str(array.dtype))).encode() + array.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _stored(n_done: int, state: _State) -> dict[str, np.ndarray]:
+    leaves = jax.tree.leaves(state._replace(key=jax.random.key_data(state.key)))
+    return {"n_done": np.asarray(n_done)} | {f"leaf_{number}": np.asarray(leaf) for number, leaf in enumerate(leaves)}
+
+
+def _restore(store: Store, name: str, state: _State) -> tuple[int, _State]:
+    """How many segments the store has of this task, and the state after them; the given one if none."""
+    if name not in store:
+        return 0, state
+    kept = store[name]
+    leaves = [jnp.asarray(kept[f"leaf_{number}"]) for number in range(len(kept) - 1)]
+    restored = jax.tree.unflatten(jax.tree.structure(state), leaves)
+    return int(kept["n_done"]), restored._replace(key=jax.random.wrap_key_data(restored.key))
