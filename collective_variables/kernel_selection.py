@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from scipy.special import entr
+from threadpoolctl import ThreadpoolController
 
 from collective_variables import checks, ensembles, memory, networks, ntk, pivoting, products, selection
 
@@ -19,7 +20,7 @@ OBJECTIVES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 SENSES = {"maximise": 1.0, "minimise": -1.0}
 ENTRIES = 2**21  # of the kernels of subsets that are decomposed together
 STEP = 0.6  # of the trapezoidal rule in ln s, which errs by about exp(−2 π² / STEP), 5e-15
-NODES = np.exp(np.arange(-32.0, 32.0, STEP))[:, None]  # the ends leave out about as much as they are far from 1
+NODES = np.exp(np.arange(-33.0, 33.0, STEP))[:, None]  # s, of kernels whose eigenvalues are at most 1
 
 Kernel = Float[np.ndarray, "n_pool n_pool"]
 Chosen = TypeVar("Chosen")
@@ -169,7 +170,7 @@ def _points(pool: Array, n_selected: int, initialisation_keys: PRNGKeyArray) -> 
 
 
 def _check_memory(points: Float[Array, "n_pool ..."], n_more: int = 0) -> None:
-    memory.check(f"The kernel of {len(points)} points", points.dtype.itemsize * len(points) ** 2 + n_more)
+    memory.check(f"The kernel entries of {len(points)} points", points.dtype.itemsize * len(points) ** 2 + n_more)
 
 
 def _sizes(sizes: Sequence[int] | None, n_selected: int) -> list[int]:
@@ -198,7 +199,9 @@ def _of_members(
         params = _initialise(network, initialisation_key, points[:1])
         kernel = np.asarray(ntk.empirical_ntk(network.apply, params, points))
         checks.finite("kernel", kernel)
-        return choose(kernel, np.random.default_rng(seed))
+        # On more threads the many small eigenproblems take ten times as long where the cores have other work.
+        with ThreadpoolController().limit(limits=1, user_api="blas"):
+            return choose(kernel, np.random.default_rng(seed))
 
     seeds = np.asarray(jax.random.key_data(ensembles.member_keys(key, len(initialisation_keys))))
     return list(map(of_member, initialisation_keys, seeds))
@@ -239,9 +242,9 @@ def _with_each(
     ∫ d / (1 + s) − 1 + s h'(s) / h(s) ds to Σ λ ln λ: in the form below, which loses no digits where s is large.
     """
     values, vectors = np.linalg.eigh(kernel[np.ix_(chosen, chosen)].astype(np.float64))
-    values = np.maximum(values, 0.0)
-    total = values.sum() or 1.0
-    values, d = values / total, kernel[candidates, candidates].astype(np.float64) / total
+    values, d = np.maximum(values, 0.0), kernel[candidates, candidates].astype(np.float64)
+    total = (values.sum() + d.max()) or 1.0
+    values, d = values / total, d / total
     squares = (vectors.T @ kernel[np.ix_(chosen, candidates)] / total) ** 2
     # Below round-off z has the noise of K, which must not be divided by less.
     inverse = 1.0 / (np.maximum(values, len(chosen) * jnp.finfo(kernel.dtype).eps) + NODES)

@@ -33,7 +33,7 @@ class Rule:
     """
 
     criterion: str = "reduction"
-    emphasis: float = 0.5
+    emphasis: float = 0.0
     n_reference: int = 1024
     n_candidates: int = 1024
     block_size: int = 64
@@ -47,16 +47,17 @@ class Rule:
     def scores(
         self,
         unknown: Float[np.ndarray, " n"],
-        reference: Float[np.ndarray, "n_reference n"],
+        squares: Float[np.ndarray, " n"],
         in_reference: Bool[np.ndarray, " n"],
+        n_reference: int,
         n_pool: int,
     ) -> Float[np.ndarray, " n"]:
-        """The scores of points from their d(x) and C(reference, x), and whether they are in the reference themselves."""
+        """The scores of points x from d(x), the sum of C(x, y)² over the reference's y, and whether x is one of those."""
         if self.criterion == "largest":
             return unknown
         # A point's own share of the pool is 1 / n_pool whether it is in the reference or not.
-        of_others = np.einsum("rn,rn->n", reference, reference) - np.where(in_reference, unknown**2, 0.0)
-        mean = of_others / np.maximum(len(reference) - in_reference, 1) * (1 - 1 / n_pool) + unknown**2 / n_pool
+        of_others = np.maximum(squares - np.where(in_reference, unknown**2, 0.0), 0.0)
+        mean = of_others / np.maximum(n_reference - in_reference, 1) * (1 - 1 / n_pool) + unknown**2 / n_pool
         positive = np.where(unknown > 0, unknown, 1.0)
         return np.where(unknown > 0, mean * positive ** (self.emphasis - 1.0), 0.0)
 
@@ -103,6 +104,10 @@ class Residual:
             columns = slice(start, start + COLUMNS)
             self.reference[:, columns] -= of_reference @ factor[:, columns]
 
+    def left(self, variances: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """These with 0 for what is nothing but round-off."""
+        return np.where(variances > self.floor, variances, 0.0)
+
     def among(self, rows: Rows) -> Float[np.ndarray, "n_rows n_rows"]:
         """C between these rows of the pool."""
         known = self._factor[: self.n_known, rows]
@@ -119,7 +124,7 @@ class Residual:
         if len(self.reference):
             self._subtract(new)
         falls = new**2
-        self.variances = np.maximum(self.variances - falls.sum(axis=0), 0.0)
+        self.variances = self.left(self.variances - falls.sum(axis=0))
         self.n_known += len(rows)
         return falls
 
@@ -195,21 +200,25 @@ def _block(
     threshold: float | None,
 ) -> tuple[list[int], list[float], bool]:
     """At most `limit` further points, now used, d(x) of each, and whether the threshold stopped them."""
-    n_pool = len(unused)
-    scores = rule.scores(residual.variances, residual.reference, residual.in_reference, n_pool)
+    squares = np.einsum("rn,rn->n", residual.reference, residual.reference)
+    sizes = len(residual.reference), len(unused)
+    scores = rule.scores(residual.variances, squares, residual.in_reference, *sizes)
     candidates = _candidates(np.where(turn(unused), scores, -np.inf), np.where(unused, scores, -np.inf), rule.n_candidates)
     outside = unused.copy()
     outside[candidates] = False
     unknown, reference = residual.among(candidates), residual.reference[:, candidates]
+    variances, squares = residual.left(np.diag(unknown)), squares[candidates]
     in_reference = residual.in_reference[candidates]
+    # What the choices of this block teach of candidates and of the reference: rows of the factor, as in Residual.
+    learnt, of_reference = (np.zeros((limit, size), unknown.dtype) for size in (len(candidates), len(reference)))
     rows, distances = [], []
     while len(rows) < limit:
         may_follow = turn(unused)
         if not may_follow[candidates].any():
             break
-        variances = np.maximum(np.diag(unknown), 0.0)
-        of_candidates = np.where(may_follow[candidates], rule.scores(variances, reference, in_reference, n_pool), -np.inf)
-        best = int(np.argmax(of_candidates))
+        of_candidates = rule.scores(variances, squares, in_reference, *sizes)
+        of_candidates = np.where(may_follow[candidates], of_candidates, -np.inf)
+        best, step = int(np.argmax(of_candidates)), len(rows)
         if rule.criterion == "largest" and (scores[outside & may_follow] > of_candidates[best]).any():
             break
         if threshold is not None and variances[best] <= threshold:
@@ -217,10 +226,14 @@ def _block(
         rows.append(int(candidates[best]))
         distances.append(float(variances[best]))
         unused[rows[-1]] = False
-        if variances[best] > residual.floor:
-            learnt = unknown[best] / np.sqrt(variances[best])
-            reference -= np.outer(reference[:, best] / np.sqrt(variances[best]), learnt)
-            unknown -= np.outer(learnt, learnt)
+        if variances[best] > 0:
+            scale, before = 1.0 / np.sqrt(variances[best]), learnt[:step, best]
+            row = learnt[step] = scale * (unknown[best] - before @ learnt[:step])
+            of_row = of_reference[step] = scale * (reference[:, best] - before @ of_reference[:step])
+            # (C − of_row rowᵀ)² summed over the reference, without forming it.
+            product = of_row @ reference - (of_reference[:step] @ of_row) @ learnt[:step]
+            squares = np.maximum(squares - 2.0 * row * product + (of_row @ of_row) * row**2, 0.0)
+            variances = residual.left(variances - row**2)
     return rows, distances, False
 
 

@@ -51,13 +51,12 @@ def jacobian_kernel(member):
 def _jacobian_kernels(is_wide):
     pool = jax.numpy.asarray(POOL)
     assert (pool.dtype == np.float64) is is_wide
-    return [_jacobian_kernel(networks.initialise(NETWORK, key, pool), pool) for key in initialisation_keys()]
-
-
-def _jacobian_kernel(params, pool):
-    leaves = jax.tree.leaves(jax.jit(jax.jacobian(NETWORK.apply))(params, pool))
-    rows = np.concatenate([np.asarray(leaf, np.float64).reshape(*leaf.shape[:2], -1) for leaf in leaves], axis=2)
-    return np.einsum("icp,jcp->ij", rows, rows) / rows.shape[1]
+    jacobian = jax.jit(lambda key: jax.jacobian(NETWORK.apply)(networks.initialise(NETWORK, key, pool), pool))
+    kernels = []
+    for key in initialisation_keys():
+        leaves = [np.asarray(leaf, np.float64).reshape(20, 2, -1) for leaf in jax.tree.leaves(jacobian(key))]
+        kernels.append(sum(np.einsum("icp,jcp->ij", leaf, leaf) for leaf in leaves) / 2)
+    return kernels
 
 
 def entropy(kernel, chosen):
@@ -101,11 +100,12 @@ def test_every_point_is_the_one_that_most_increases_the_log_determinant_by_the_l
     for m in range(2):
         kernel, chosen = jacobian_kernel(m), []
         for step, point in enumerate(result.indices[m]):
-            left = {x: log_determinant(kernel, [*chosen, x]) - log_determinant(kernel, chosen) for x in unused(kernel, chosen)}
+            known = log_determinant(kernel, chosen)
+            left = {x: math.exp(log_determinant(kernel, [*chosen, x]) - known) for x in unused(kernel, chosen)}
             assert point == max(left, key=left.get)
-            assert_close(result.distances[m, step], math.exp(left[point]), operations=1e6)
-            assert_close(result.max_distances[m, step], math.exp(left[point]), operations=1e6)
-            assert_close(result.mean_distances[m, step], sum(map(math.exp, left.values())) / 20, operations=1e6)
+            for history in (result.distances, result.max_distances):
+                assert_close(history[m, step], left[point], operations=1e6)
+            assert_close(result.mean_distances[m, step], sum(left.values()) / 20, operations=1e6)
             chosen.append(point)
 
 
@@ -134,7 +134,7 @@ def test_the_best_of_the_random_extensions_of_each_size_is_kept(sizes, entries, 
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("n_candidates", [None, 20, 6])
+@pytest.mark.parametrize("n_candidates", [None, 6])
 @pytest.mark.parametrize("sense, sign", [("maximise", 1), ("minimise", -1)])
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_point_is_the_one_with_the_largest_or_smallest_objective(objective, sense, sign, n_candidates):
@@ -160,15 +160,15 @@ def test_the_entropy_with_each_candidate_is_that_of_the_eigenvalues_to_the_round
         kernel = np.triu(kernel) + np.triu(kernel, 1).T
         for n_chosen in (1, 2, 5, 20):
             entropies, traces = kernel_selection._with_each(kernel, list(range(n_chosen)), np.arange(n_chosen, 30))
-            sets = [[*range(n_chosen), x] for x in range(n_chosen, 30)]
+            sets, unit = [[*range(n_chosen), x] for x in range(n_chosen, 30)], np.trace(kernel)
             np.testing.assert_allclose(entropies, [entropy(kernel, of) for of in sets], **tolerance)
-            np.testing.assert_allclose(traces / np.trace(kernel), [trace(kernel, of) / np.trace(kernel) for of in sets], **tolerance)
+            np.testing.assert_allclose(traces / unit, [trace(kernel, of) / unit for of in sets], **tolerance)
 
 
 def test_orthogonal_points_have_the_logarithm_of_their_number_as_entropy_and_copies_have_0():
     for n in (1, 2, 10, 50):
         found, traces = kernel_selection._with_each(np.eye(n + 1) * 3.0, list(range(n)), np.array([n]))
-        assert_close(found, [math.log(n + 1)])
+        assert_close(found, [math.log(n + 1)], operations=1000)
         assert_close(traces, [3.0 * (n + 1)])
         found, _ = kernel_selection._with_each(np.ones((n + 1, n + 1)), list(range(n)), np.array([n]))
         assert abs(found[0]) < 1e-12
@@ -278,6 +278,7 @@ def test_the_greedy_entropy_is_close_to_the_largest_of_all_subsets():
 
 # errors
 
+KEYS = "initialisation_keys"
 NAN = np.where(np.arange(20)[:, None, None] == 5, np.nan, POOL)
 
 
@@ -289,14 +290,14 @@ NAN = np.where(np.arange(20)[:, None, None] == 5, np.nan, POOL)
         (POOL, {"n_selected": 0}, ValueError, "n_selected must be at least 1: received 0."),
         (POOL, {"n_selected": 5.0}, TypeError, "n_selected must be an integer: received 5.0."),
         (NAN, {}, ValueError, "pool must be finite: 4 of 80 values are NaN or infinite, the first at (5, 0, 0)."),
-        (POOL, {"initialisation_keys": KEY}, ValueError, "initialisation_keys must have the shape (n_members,): received ()."),
-        (POOL, {"initialisation_keys": KEY[None][:0]}, ValueError, "n_members must be at least 1: received 0."),
+        (POOL, {KEYS: KEY}, ValueError, "initialisation_keys must have the shape (n_members,): received ()."),
+        (POOL, {KEYS: KEY[None][:0]}, ValueError, "n_members must be at least 1: received 0."),
     ],
 )
 @every_method
 def test_wrong_arguments_are_one_error_that_names_them(method, pool, changed, error, message):
     with pytest.raises(error) as caught:
-        method(pool, NETWORK, **{"n_selected": 12, "key": KEY, "initialisation_keys": initialisation_keys()} | changed)
+        method(pool, NETWORK, **{"n_selected": 12, "key": KEY, KEYS: initialisation_keys()} | changed)
     assert str(caught.value) == message
 
 
@@ -332,4 +333,4 @@ def test_a_kernel_larger_than_the_free_memory_is_an_error_with_both_sizes(method
     monkeypatch.setattr(memory, "_of_cgroup", lambda: math.inf)
     with pytest.raises(MemoryError) as caught:
         select(method, np.zeros((20_000, 1)), n_selected=12)
-    assert str(caught.value) == "The kernel of 20000 points need 1.5 GiB, and 1.0 GiB are free."
+    assert str(caught.value) == "The kernel entries of 20000 points need 1.5 GiB, and 1.0 GiB are free."

@@ -39,7 +39,7 @@ def residual_kernel(kernel, chosen):
 
 
 def naive(
-    kernel, n_selected, given=(), turn=lambda unused: unused, threshold=None, criterion="reduction", emphasis=0.5, drawn=()
+    kernel, n_selected, given=(), turn=lambda unused: unused, threshold=None, criterion="reduction", emphasis=0.0, drawn=()
 ):
     """The rule, point by point, with what is not known computed anew at every step; `drawn` are the references by step."""
     chosen, history, n_pool = list(given), [(np.nan,) * 3] * len(given), len(kernel)

@@ -1,0 +1,621 @@
+import functools
+import math
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from helpers import assert_close
+
+from collective_variables import linearised, memory, networks, neural_tangents, pivoting
+
+KEY = jax.random.key(3)
+POOL = np.random.default_rng(0).normal(size=(25, 4)) + 0.3
+LABELLED, CLASSES = [11, 2, 7], np.array([0, 1, 1, 2, 1] * 5)
+RULES = {
+    "largest": {"criterion": "largest"},
+    "reduction": {"criterion": "reduction", "emphasis": 0.0},
+    "reduction of the largest": {"criterion": "reduction", "emphasis": 1.0},
+}
+# The angle of nearly parallel points keeps half of the digits, and the kernel of a point and itself is one of those.
+ANGLES = dict(operations=10**9)
+each_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+def select(pool=POOL, *, n_selected=None, key=KEY, n_members=1, labelled=(), classes=None, **settings):
+    budget = dict(n_selected=n_selected, n_members=n_members)
+    return linearised.select(pool, linearised.Settings(**settings), key=key, labelled=labelled, classes=classes, **budget)
+
+
+def closed_form(points, depth=3, b_std=None):
+    """The NTK of an infinitely wide ReLU network, entry by entry (Jacot et al. 2018; Cho & Saul 2009)."""
+    bias = (b_std or 0.0) ** 2
+
+    def covariances(x, y):
+        """(⟨x, x⟩, ⟨y, y⟩, ⟨x, y⟩, NTK) of the first layer, and through every hidden one."""
+        xx, yy, xy = (sum(a * b for a, b in zip(*pair)) / len(x) + bias for pair in ((x, x), (y, y), (x, y)))
+        kernel = xy
+        for _ in range(depth):
+            norms = math.sqrt(xx * yy)
+            angle = 0.0 if x is y else math.acos(min(max(xy / norms, -1.0), 1.0))
+            xy = norms * (math.sin(angle) + (math.pi - angle) * math.cos(angle)) / (2 * math.pi) + bias
+            xx, yy = xx / 2 + bias, yy / 2 + bias
+            kernel = xy + kernel * (math.pi - angle) / (2 * math.pi)
+        return kernel
+
+    rows = np.reshape(points, (len(points), -1)).tolist()
+    return np.array([[covariances(x, y) for y in rows] for x in rows])
+
+
+def residual(kernel, known):
+    """K − K(:, T) K(T, T)⁻¹ K(T, :), solved anew."""
+    if not known:
+        return kernel
+    return kernel - kernel[:, known] @ np.linalg.solve(kernel[np.ix_(known, known)], kernel[known])
+
+
+def naive(kernel, n_selected, *, criterion="reduction", emphasis=1.0, given=(), classes=None, threshold=None):
+    """The points, and d(x), its mean and its maximum at every choice: a plain loop over rows of the pool."""
+    chosen, history, pool = list(given), [(math.nan,) * 3] * len(given), range(len(kernel))
+    while len(chosen) < n_selected:
+        left = residual(kernel, chosen).tolist()
+        candidates = [x for x in pool if x not in chosen]
+        if classes is not None:
+            counts = {c: sum(classes[x] == c for x in chosen) for c in sorted({classes[x] for x in candidates})}
+            turn = min(counts, key=counts.get)
+            candidates = [x for x in candidates if classes[x] == turn]
+        best, score_of_best = None, -math.inf
+        for x in candidates:
+            score = left[x][x]
+            if criterion == "reduction":
+                fall = sum(left[x][y] ** 2 / left[x][x] for y in pool) / len(pool)
+                score = fall * left[x][x] ** emphasis
+            if score > score_of_best:
+                best, score_of_best = x, score
+        if threshold is not None and left[best][best] <= threshold:
+            break
+        unknown = [left[y][y] for y in pool]
+        chosen.append(best)
+        history.append((unknown[best], sum(unknown) / len(unknown), max(unknown)))
+    return chosen, *zip(*history)
+
+
+def history(found):
+    return found.distances, found.mean_distances, found.max_distances
+
+
+def assert_is(found, expected, member=0, **tolerance):
+    """The points and distances of one member; what is behind its last point is marked."""
+    indices, *distances = expected
+    n = len(indices)
+    assert found.indices[member].tolist() == indices + [-1] * (found.indices.shape[1] - n)
+    for actual, right in zip(history(found), distances):
+        assert np.isnan(actual[member, n:]).all()
+        np.testing.assert_array_equal(np.isnan(actual[member, :n]), np.isnan(right))
+        known = ~np.isnan(right)
+        assert_close(actual[member, :n][known], np.array(right)[known], **ANGLES | tolerance)
+
+
+def assert_equal(found, expected):
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    for actual, right in zip(history(found), history(expected)):
+        np.testing.assert_array_equal(actual, right)
+
+
+# the rule and the kernel
+
+
+@each_rule
+@pytest.mark.parametrize("b_std", [None, 0.3])
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_points_and_history_are_those_of_the_plain_loop_over_the_closed_form_of_the_kernel(depth, b_std, rule):
+    found = select(n_selected=20, depth=depth, b_std=b_std, **rule)
+    assert_is(found, naive(closed_form(POOL, depth, b_std), 20, **rule))
+
+
+@each_rule
+def test_the_last_point_of_the_pool_is_chosen_too_and_none_twice(rule):
+    found = select(n_selected=25, **rule)
+    assert_is(found, naive(closed_form(POOL), 25, **rule))
+    assert sorted(found.indices[0].tolist()) == list(range(25))
+
+
+@pytest.mark.parametrize("changed", [{"depth": 2}, {"b_std": 0.3}, {"criterion": "largest"}, {"emphasis": 0.0}], ids=str)
+def test_every_option_changes_what_is_chosen(changed):
+    assert not np.array_equal(select(n_selected=10, **changed).indices, select(n_selected=10).indices)
+
+
+def test_the_rules_differ_as_they_should():
+    """Each is the best at what it is greedy for."""
+    found = {name: select(n_selected=6, **rule) for name, rule in RULES.items()}
+    kernel = closed_form(POOL)
+    left = {name: np.diag(residual(kernel, of.indices[0].tolist())) for name, of in found.items()}
+    volume = {name: np.linalg.slogdet(kernel[np.ix_(of.indices[0], of.indices[0])])[1] for name, of in found.items()}
+    assert left["reduction"].mean() == min(of.mean() for of in left.values())
+    assert volume["largest"] == max(volume.values())
+    np.testing.assert_array_equal(found["largest"].distances, found["largest"].max_distances)
+    assert (found["reduction"].distances < found["reduction"].max_distances).any()
+
+
+@pytest.mark.parametrize("entries", [2**12, 2**11, 25], ids="{} entries".format)
+@each_rule
+def test_the_kernel_in_blocks_of_few_entries_is_the_same(rule, entries, monkeypatch):
+    whole = select(n_selected=10, **rule)
+    monkeypatch.setattr(linearised, "ENTRIES", entries)
+    monkeypatch.setattr(linearised, "NARROWEST", 8)
+    found = select(n_selected=10, **rule)
+    np.testing.assert_array_equal(found.indices, whole.indices)
+    for actual, right in zip(history(found), history(whole)):
+        assert_close(actual, right, **ANGLES)
+
+
+def test_a_pool_of_more_points_than_the_entries_of_a_block_is_taken(monkeypatch):
+    """As one of more than 2²³ points is."""
+    monkeypatch.setattr(linearised, "ENTRIES", 24)
+    assert_is(select(n_selected=10), naive(closed_form(POOL), 10))
+
+
+# what the distances are
+
+
+def assert_is_mean_of(draws, expected):
+    """The mean over draws is the expected one, within 5 standard errors, and not half or twice of it."""
+    errors = [abs(draws.mean() - factor * expected) / (draws.std(ddof=1) / math.sqrt(len(draws))) for factor in (1, 0.5, 2)]
+    assert errors[0] < 5 and min(errors[1:]) > 20, f"{draws.mean()} for {expected}: off by {errors[0]:.1f} errors"
+
+
+@each_rule
+def test_distances_are_half_the_mean_square_between_functions_of_a_gaussian_process_one_of_which_learns_the_other(rule):
+    n_draws, kernel = 20_000, closed_form(POOL, 2, 0.3)
+    found, generator = select(n_selected=8, depth=2, b_std=0.3, **rule), np.random.default_rng(7)
+    target, predictor = np.linalg.cholesky(kernel) @ generator.normal(size=(2, 25, n_draws))
+    for n in range(8):
+        known = found.indices[0, :n]
+        weights = np.linalg.solve(kernel[np.ix_(known, known)], (target - predictor)[known])
+        squares = (target - predictor - kernel[:, known] @ weights) ** 2
+        assert np.abs(squares[known]).max(initial=0.0) < 1e-20
+        largest = np.argmax(np.diag(residual(kernel, known.tolist())))
+        assert_is_mean_of(squares[found.indices[0, n]], 2 * found.distances[0, n])
+        assert_is_mean_of(squares.mean(axis=0), 2 * found.mean_distances[0, n])
+        assert_is_mean_of(squares[largest], 2 * found.max_distances[0, n])
+
+
+def gradients(width, seed, b_std=0.3):
+    """(n_pool, n_parameters) of a random network with one hidden layer, whose linearisation is this times parameters."""
+    network = networks.build([f"dense {width}", "dense 1"], parametrisation="ntk", b_std=b_std)
+    params = network.init(jax.random.key(seed), POOL.astype(np.float32))
+    jacobian = jax.jacobian(lambda params: network.apply(params, POOL.astype(np.float32))[:, 0])(params)
+    return np.concatenate([np.reshape(leaf, (len(POOL), -1)) for leaf in jax.tree.leaves(jacobian)], axis=1).astype(float)
+
+
+def trained(jacobian, known, target, predictor):
+    """Parameters nearest to those of the predictor that give the known points the outputs of the target."""
+    return predictor + np.linalg.lstsq(jacobian[known], jacobian[known] @ (target - predictor), rcond=None)[0]
+
+
+def mean_squares(width, known, n_networks=8, n_draws=150):
+    """Mean over the draws of (F − G)², at every point, of a target F and a predictor G that is trained on the known."""
+    total, generator = np.zeros(len(POOL)), np.random.default_rng(11)
+    for seed in range(n_networks):
+        jacobian = gradients(width, seed)
+        target, predictor = generator.normal(size=(2, jacobian.shape[1], n_draws))
+        difference = jacobian @ (target - trained(jacobian, known, target, predictor))
+        total += (difference**2).mean(axis=1) / n_networks
+    return total
+
+
+def test_gradient_descent_of_a_linearised_network_ends_in_the_least_change_that_fits_what_is_known():
+    jacobian, known, generator = gradients(512, seed=1), [5, 19, 3, 8, 14, 22], np.random.default_rng(2)
+    target, start = generator.normal(size=(2, jacobian.shape[1], 3))
+    of_known, weights = jacobian[known], start.copy()
+    rate = 1.0 / np.linalg.norm(of_known, 2) ** 2
+    for _ in range(4000):
+        weights -= rate * of_known.T @ (of_known @ (weights - target))
+    assert_close(jacobian @ weights, jacobian @ trained(jacobian, known, target, start), operations=10**7)
+    assert np.abs(jacobian @ (weights - target))[known].max() < 1e-8 < np.abs(jacobian @ (weights - target)).max()
+
+
+def test_distances_are_what_pairs_of_wide_linearised_networks_tend_to():
+    found = select(n_selected=7, depth=1, b_std=0.3)
+
+    def errors(width):
+        """Relative, of the distance of the next point and of the mean, after 0, 3 and 6 points."""
+        for n in (0, 3, 6):
+            squares = mean_squares(width, found.indices[0, :n].tolist())
+            yield squares[found.indices[0, n]] / (2 * found.distances[0, n]) - 1
+            yield squares.mean() / (2 * found.mean_distances[0, n]) - 1
+
+    narrow, wide = (np.abs(list(errors(width))) for width in (4, 1024))
+    print(narrow, wide)
+    assert wide.max() < 0.15 < narrow.max() and wide.mean() < narrow.mean() / 3
+
+
+# labelled points, classes, threshold
+
+
+@each_rule
+@pytest.mark.parametrize(
+    "options",
+    [{"labelled": LABELLED}, {"classes": CLASSES}, {"labelled": LABELLED, "classes": CLASSES}],
+    ids=["labelled", "classes", "both"],
+)
+def test_labelled_points_come_first_without_a_distance_and_classes_take_turns_as_in_the_plain_loop(rule, options):
+    found = select(n_selected=20, **rule, **options)
+    given, classes = options.get("labelled", []), options.get("classes")
+    assert_is(found, naive(closed_form(POOL), 20, given=given, classes=classes, **rule))
+    for of in history(found):
+        np.testing.assert_array_equal(np.isnan(of[0]), np.arange(20) < len(given))
+
+
+def test_more_labelled_points_than_a_block_and_labelled_copies_are_taken():
+    found = select(n_selected=20, labelled=range(12), block_size=5)
+    assert_is(found, naive(closed_form(POOL), 20, given=list(range(12))))
+    twice = select(np.concatenate([POOL, POOL[:12]]), n_selected=30, labelled=[*range(12), *range(25, 37)], criterion="largest")
+    assert_close(twice.distances[0, 24:], select(n_selected=18, labelled=range(12), criterion="largest").distances[0, 12:], **ANGLES)
+
+
+def test_with_classes_each_has_as_many_points_as_it_can_whatever_their_names():
+    for rule in RULES.values():
+        found = select(n_selected=19, classes=CLASSES, **rule)
+        assert np.bincount(CLASSES[found.indices[0, :15]]).tolist() == [5, 5, 5]  # all there are of classes 0 and 2
+        assert np.bincount(CLASSES[found.indices[0]]).tolist() == [5, 9, 5]
+        assert_equal(select(n_selected=19, classes=10 * CLASSES + 5, **rule), found)
+
+
+@each_rule
+def test_a_threshold_alone_stops_before_a_point_that_is_known_well_enough_and_marks_what_is_not_chosen(rule):
+    found = select(threshold=0.2, **rule)
+    expected = naive(closed_form(POOL), 25, threshold=0.2, **rule)
+    assert_is(found, expected)
+    assert found.indices.shape == (1, 25) and 3 < len(expected[0]) < 22
+    assert (found.distances[0, : len(expected[0])] > 0.2).all()
+    assert_is(select(threshold=0.2, n_selected=4, **rule), naive(closed_form(POOL), 4, threshold=0.2, **rule))
+
+
+def test_a_threshold_above_all_distances_chooses_nothing_but_what_is_labelled():
+    assert (select(threshold=100.0).indices == -1).all()
+    assert select(threshold=100.0, labelled=LABELLED).indices[0].tolist() == LABELLED + [-1] * 22
+
+
+def test_each_member_stops_by_itself():
+    found = select(threshold=0.25, first="random", n_members=6, criterion="largest")
+    for member, row in enumerate(found.indices):
+        expected = naive(closed_form(POOL), 25, given=[row[0]], threshold=0.25, criterion="largest")
+        assert_is(found, expected, member)
+    assert len(set((found.indices >= 0).sum(axis=1).tolist())) > 1
+
+
+# inputs
+
+
+def test_normalised_points_are_taken_instead_of_the_pool():
+    """To the digits of float64, in which a pool so small is computed."""
+    standard = (POOL - POOL.mean(axis=0)) / POOL.std(axis=0)
+    unit = POOL / np.linalg.norm(POOL, axis=1, keepdims=True)
+    for how, points in {"standard": standard, "unit": unit}.items():
+        found = select(n_selected=15, normalisation=how, b_std=0.3)
+        assert_is(found, naive(closed_form(points, b_std=0.3), 15))
+        assert not np.array_equal(found.indices, select(n_selected=15, b_std=0.3).indices)
+
+
+@pytest.mark.parametrize("how", ["standard", "unit"])
+def test_normalised_points_are_chosen_as_those_of_a_pool_that_was_normalised_before(how):
+    norm = np.linalg.norm(POOL, axis=1, keepdims=True)
+    points = (POOL - POOL.mean(axis=0)) / POOL.std(axis=0) if how == "standard" else POOL / norm
+    found, expected = select(n_selected=12, normalisation=how, b_std=0.3), select(points, n_selected=12, b_std=0.3)
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_allclose(found.distances, expected.distances, rtol=1e-3)
+
+
+def test_images_and_lists_of_integers_are_flattened_and_become_floats():
+    images = np.random.default_rng(1).integers(0, 5, size=(25, 2, 3, 1)).astype(np.uint8)
+    found = select(images, n_selected=12)
+    assert_equal(found, select(images.reshape(25, 6).astype(float), n_selected=12))
+    assert_equal(found, select(images.tolist(), n_selected=12))
+    assert_is(found, naive(closed_form(images.astype(float)), 12))
+
+
+@pytest.fixture
+def dtypes(monkeypatch):
+    """Those of the blocks of the kernel, and of the diagonal, that are worked with."""
+    kernel, choose, seen = neural_tangents.infinite_width_ntk, pivoting.pivots, set()
+
+    def seen_kernel(*arguments, **options):
+        result = kernel(*arguments, **options)
+        seen.add(("kernel", str(result.dtype)))
+        return result
+
+    def seen_choose(kernel, diagonal, *arguments, **options):
+        seen.add(("diagonal", str(diagonal.dtype)))
+        return choose(kernel, diagonal, *arguments, **options)
+
+    monkeypatch.setattr(neural_tangents, "infinite_width_ntk", seen_kernel)
+    monkeypatch.setattr(pivoting, "pivots", seen_choose)
+    return seen
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("wide", [False, True], ids=["32 bits outside", "64 bits outside"])
+@pytest.mark.parametrize("double_up_to, expected", [(25, "float64"), (24, "float32")])
+@pytest.mark.parametrize("normalisation", ["none", "standard", "unit"])
+def test_the_number_of_points_alone_decides_the_precision(
+    normalisation, double_up_to, expected, wide, dtype, monkeypatch, dtypes
+):
+    monkeypatch.setattr(linearised, "DOUBLE_UP_TO", double_up_to)
+    with jax.enable_x64(wide):
+        select(POOL.astype(dtype), n_selected=3, normalisation=normalisation)
+    assert dtypes == {("kernel", expected), ("diagonal", expected)}
+
+
+@each_rule
+def test_single_precision_chooses_the_same_points_of_a_pool_without_near_ties(rule, monkeypatch):
+    double = select(n_selected=12, **rule)
+    monkeypatch.setattr(linearised, "DOUBLE_UP_TO", 24)
+    single = select(n_selected=12, **rule)
+    np.testing.assert_array_equal(single.indices, double.indices)
+    for actual, right in zip(history(single), history(double)):
+        np.testing.assert_allclose(actual, right, rtol=0, atol=5e-4)
+        assert not np.array_equal(actual, right)
+
+
+# members and random numbers
+
+
+@each_rule
+def test_the_best_first_point_and_an_exact_choice_give_all_members_one_subset_whatever_the_key(rule):
+    found = select(n_selected=10, n_members=4, **rule)
+    assert found.indices.shape == found.distances.shape == (4, 10)
+    one = select(n_selected=10, key=jax.random.key(8), **rule)
+    for array, of_one in zip((found.indices, *history(found)), (one.indices, *history(one))):
+        np.testing.assert_array_equal(array, np.repeat(of_one, 4, axis=0))
+
+
+@each_rule
+def test_a_random_first_point_differs_between_members_and_what_follows_is_the_best(rule):
+    found = select(n_selected=10, first="random", n_members=6, **rule)
+    assert len(set(found.indices[:, 0].tolist())) > 3
+    for member, row in enumerate(found.indices):
+        assert_is(found, naive(closed_form(POOL), 10, given=[row[0]], **rule), member)
+    other = select(n_selected=10, first="random", n_members=6, key=jax.random.key(8), **rule)
+    assert other.indices[:, 0].tolist() != found.indices[:, 0].tolist()
+
+
+def test_random_first_points_are_drawn_equally_often():
+    """Of 500 draws from 5 points each comes 100 ± 9 times."""
+    found = select(POOL[:5], n_selected=1, first="random", n_members=500)
+    assert (np.abs(np.bincount(found.indices[:, 0], minlength=5) - 100) < 45).all()
+    assert np.isnan(found.distances).all()
+
+
+def test_labelled_points_take_the_place_of_a_random_first_point():
+    found = select(n_selected=10, first="random", n_members=3, labelled=LABELLED)
+    assert_equal(found, select(n_selected=10, n_members=3, labelled=LABELLED))
+
+
+SAMPLED = {"first point": {"first": "random"}, "reference": {"n_reference": 8}, "both": {"first": "random", "n_reference": 8}}
+
+
+@pytest.mark.parametrize("changed", SAMPLED.values(), ids=SAMPLED.keys())
+def test_members_that_draw_differ_and_each_is_the_same_in_an_ensemble_of_any_number(changed):
+    many = select(n_selected=12, n_members=5, **changed)
+    assert len({tuple(row) for row in many.indices.tolist()}) > 3
+    assert_equal(select(n_selected=12, n_members=5, **changed), many)
+    few = select(n_selected=12, n_members=2, **changed)
+    np.testing.assert_array_equal(few.indices, many.indices[:2])
+    np.testing.assert_array_equal(few.distances, many.distances[:2])
+    assert not np.array_equal(select(n_selected=12, n_members=5, key=jax.random.key(8), **changed).indices, many.indices)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [*RULES.values(), {"n_reference": 8}, {"n_reference": 8, "block_size": 3}, {"n_candidates": 6, "block_size": 4}],
+    ids=[*RULES.keys(), "reference", "reference in small blocks", "few candidates"],
+)
+@pytest.mark.parametrize("options", [{}, {"first": "random"}, {"classes": CLASSES}], ids=["best", "random", "classes"])
+def test_a_shorter_run_of_fewer_members_is_the_start_of_a_longer_one_of_more(changed, options):
+    long, short = select(n_selected=18, n_members=3, **changed, **options), select(n_selected=7, **changed, **options)
+    np.testing.assert_array_equal(short.indices, long.indices[:1, :7])
+    for actual, right in zip(history(short), history(long)):
+        np.testing.assert_allclose(actual, right[:1, :7], rtol=0, atol=1e-7)
+
+
+def test_a_sampled_choice_is_close_to_the_exact_one_and_no_point_comes_twice():
+    kernel, exact = closed_form(POOL), select(n_selected=10)
+    rough = [select(n_selected=10, n_members=4, **of) for of in ({"n_reference": 12}, {"n_candidates": 8, "block_size": 4})]
+    generator = np.random.default_rng(0)
+
+    def left(indices):
+        return np.trace(residual(kernel, list(indices)))
+
+    random = np.mean([left(generator.permutation(25)[:10]) for _ in range(100)])
+    for found in rough:
+        assert all(len(set(row)) == 10 for row in found.indices.tolist())
+        assert np.mean([left(row) for row in found.indices]) < left(exact.indices[0]) + 0.3 * (random - left(exact.indices[0]))
+
+
+@pytest.mark.parametrize(
+    "changed, n_pool, expected",
+    [
+        ({}, 1024, True),
+        ({}, 1025, False),
+        ({"n_reference": 25, "n_candidates": 25}, 25, True),
+        ({"n_reference": 24}, 25, False),
+        ({"n_candidates": 24}, 25, False),
+        ({"criterion": "largest", "n_reference": 1, "n_candidates": 1}, 10**6, True),
+    ],
+)
+def test_is_exact_says_whether_a_sample_of_the_pool_decides(changed, n_pool, expected):
+    assert linearised.Settings(**changed).is_exact(n_pool) is expected
+
+
+def test_what_is_said_to_be_exact_is_the_plain_loop_and_what_is_not_differs():
+    exact = [{"criterion": "largest", "n_candidates": 2, "n_reference": 1}, {"n_reference": 25, "n_candidates": 25}]
+    for changed in exact:
+        assert linearised.Settings(**changed).is_exact(25)
+        assert_is(select(n_selected=15, **changed), naive(closed_form(POOL), 15, criterion=changed.get("criterion", "reduction")))
+    assert not np.array_equal(select(n_selected=15, n_reference=8).indices, select(n_selected=15).indices)
+
+
+@pytest.mark.parametrize("options, n_shown", [({}, 10), ({"labelled": LABELLED}, 7), ({"first": "random"}, 20)], ids=str)
+def test_progress_ends_at_the_number_of_points_that_are_chosen(options, n_shown, capsys):
+    labelled = options.get("labelled", ())
+    settings = linearised.Settings(first=options.get("first", "best"))
+    linearised.select(POOL, settings, n_selected=10, key=KEY, n_members=2, labelled=labelled, progress="choosing")
+    shown = capsys.readouterr().err
+    assert "choosing" in shown and f" {n_shown}/{n_shown} " in shown.split("\r")[-1]
+
+
+# copies and clusters
+
+
+@pytest.fixture(params=[4096, 8], ids=["double", "single"])
+def precision(request, monkeypatch):
+    monkeypatch.setattr(linearised, "DOUBLE_UP_TO", request.param)
+    return request.param
+
+
+@pytest.fixture
+def ends(monkeypatch):
+    """A choice that goes on forever fails."""
+    kernel, calls = neural_tangents.infinite_width_ntk, []
+
+    def counted(*arguments, **options):
+        calls.append(1)
+        assert len(calls) < 1000, "the choice does not end: more than 1000 blocks of the kernel"
+        return kernel(*arguments, **options)
+
+    monkeypatch.setattr(neural_tangents, "infinite_width_ntk", counted)
+
+
+@each_rule
+@pytest.mark.parametrize("block_size", [1, 7, 64])
+def test_exact_copies_come_last_with_distances_of_zero_and_no_point_comes_twice(rule, block_size, precision, ends):
+    found = select(np.tile(POOL[:8], (3, 1)), n_selected=24, block_size=block_size, **rule)
+    assert sorted(found.indices[0].tolist()) == list(range(24))
+    assert set((found.indices[0, :8] % 8).tolist()) == set(range(8))
+    round_off = 1e-3 if precision == 8 else 1e-7  # half of the digits
+    assert (found.distances[0, :8] > 0.01).all() and (np.abs(found.distances[0, 8:]) < round_off).all()
+    assert np.isfinite(found.mean_distances).all() and (np.diff(found.mean_distances[0]) < round_off).all()
+    once = select(POOL[:8], n_selected=8, **RULES["largest"])
+    if rule["criterion"] == "largest":
+        np.testing.assert_allclose(found.distances[0, :8], once.distances[0], rtol=0, atol=round_off)
+
+
+@pytest.mark.parametrize("n_candidates", [1, 3, 10])
+def test_the_largest_distance_among_few_candidates_ends_also_for_exact_copies(n_candidates, precision, ends):
+    found = select(np.tile(POOL[:8], (3, 1)), n_selected=24, criterion="largest", n_candidates=n_candidates)
+    assert sorted(found.indices[0].tolist()) == list(range(24))
+
+
+def clusters(n_features, spread, seed):
+    """Six of each of eight centers, in any order, and the center of each."""
+    generator = np.random.default_rng(seed)
+    of = generator.permutation(np.repeat(np.arange(8), 6))
+    return generator.normal(size=(8, n_features))[of] + spread * generator.normal(size=(48, n_features)), of
+
+
+@pytest.mark.parametrize("rule", [RULES["largest"], RULES["reduction of the largest"]], ids=["largest", "reduction"])
+def test_of_tight_clusters_each_gives_one_point_before_any_gives_a_second(rule, precision):
+    for seed in range(3):
+        pool, cluster = clusters(10, 1e-3, seed)
+        chosen = select(pool, n_selected=8, first="random", n_members=2, **rule).indices
+        assert [sorted(cluster[row].tolist()) for row in chosen] == [list(range(8))] * 2
+
+
+@each_rule
+def test_points_that_differ_by_round_off_are_copies_and_none_is_chosen_before_all_others_are_known(rule, precision, ends):
+    for seed in range(10):
+        pool, cluster = clusters(4, 1e-6 if precision == 8 else 1e-8, seed)
+        chosen = select(pool, n_selected=8, **rule).indices[0]
+        assert sorted(cluster[chosen].tolist()) == list(range(8)), f"clusters {cluster[chosen]} of pool {seed}"
+
+
+def test_a_pool_of_zeros_has_nothing_to_choose_by_and_is_taken_in_order():
+    found = select(np.zeros((5, 3)), n_selected=5)
+    assert found.indices[0].tolist() == list(range(5)) and not found.distances.any()
+    assert (select(np.zeros((5, 3)), threshold=0.0).indices == -1).all()
+
+
+# errors
+
+NAN = np.where(np.arange(25)[:, None] == 5, np.nan, POOL)
+
+
+@pytest.mark.parametrize(
+    "pool, changed, error, message",
+    [
+        (np.zeros((272, 4)), {"n_selected": 500}, ValueError, "n_selected must not exceed the pool: 500 > 272."),
+        (np.zeros((0, 4)), {}, ValueError, "n_selected must not exceed the pool: 5 > 0."),
+        (POOL, {"n_selected": 0}, ValueError, "n_selected must be at least 1: received 0."),
+        (POOL, {"n_selected": 5.0}, TypeError, "n_selected must be an integer: received 5.0."),
+        (POOL, {"n_selected": None}, ValueError, "n_selected or threshold must be given: received None for both."),
+        (POOL, {"n_members": 0}, ValueError, "n_members must be at least 1: received 0."),
+        (NAN, {}, ValueError, "pool must be finite: 4 of 100 values are NaN or infinite, the first at (5, 0)."),
+        (POOL, {"labelled": [25]}, ValueError, "labelled must be rows of the pool, 0 to 24: received 25."),
+        (POOL, {"labelled": [3, 3]}, ValueError, "labelled must not repeat a row: received [3, 3]."),
+        (
+            POOL,
+            {"labelled": [1, 2, 3, 4, 5]},
+            ValueError,
+            "n_selected must exceed the points already labelled: 5 <= 5.",
+        ),
+        (
+            POOL,
+            {"classes": np.zeros(24, int)},
+            ValueError,
+            "classes must be an integer from 0 for each of the 25 points: received the shape (24,) and dtype int64.",
+        ),
+    ],
+)
+def test_wrong_arguments_are_one_error_that_names_them(pool, changed, error, message):
+    with pytest.raises(error) as caught:
+        select(pool, **{"n_selected": 5} | changed)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "changed, error, message",
+    [
+        ({"depth": 0}, ValueError, "depth must be at least 1: received 0."),
+        ({"depth": 2.0}, TypeError, "depth must be an integer: received 2.0."),
+        ({"activation": "tanh"}, ValueError, "activation must be one of relu: received 'tanh'."),
+        ({"b_std": -0.1}, ValueError, "b_std must be at least 0.0: received -0.1."),
+        ({"b_std": "1e-3"}, TypeError, "b_std must be a number: received '1e-3'. YAML reads 1e-3 as text: write 0.001."),
+        ({"first": "worst"}, ValueError, "first must be one of best, random: received 'worst'."),
+        ({"normalisation": "z"}, ValueError, "normalisation must be one of none, standard, unit: received 'z'."),
+        ({"threshold": float("nan")}, ValueError, "threshold must be finite: received nan."),
+        ({"threshold": -1.0}, ValueError, "threshold must be at least 0.0: received -1.0."),
+        ({"criterion": "best"}, ValueError, "criterion must be one of largest, reduction: received 'best'."),
+        ({"emphasis": -1.0}, ValueError, "emphasis must be at least 0.0: received -1.0."),
+        ({"n_reference": 0}, ValueError, "n_reference must be at least 1: received 0."),
+    ],
+)
+def test_wrong_settings_are_one_error_that_names_them(changed, error, message):
+    with pytest.raises(error) as caught:
+        linearised.Settings(**changed)
+    assert str(caught.value) == message
+    with pytest.raises(error):
+        replace(linearised.Settings(), **changed)
+
+
+def test_a_pool_whose_factor_does_not_fit_is_one_error_that_says_how_much_it_needs(monkeypatch):
+    pool = np.broadcast_to(np.float32(1.0), (10**6, 1))
+    monkeypatch.setattr(memory, "_of_machine", lambda: 8 * memory.GIB)
+    monkeypatch.setattr(memory, "_of_cgroup", lambda: math.inf)
+    # 10⁶ rows of the factor, 1024 of the reference and two blocks of 64, of as many float32.
+    with pytest.raises(MemoryError) as caught:
+        select(pool, n_selected=10**6)
+    assert str(caught.value) == "Selecting 1000000 of 1000000 points need 3729.6 GiB, and 8.0 GiB are free."
+
+
+def test_a_pool_that_just_fits_is_taken(monkeypatch):
+    monkeypatch.setattr(memory, "SMALL", 0)
+    monkeypatch.setattr(memory, "_of_cgroup", lambda: math.inf)
+    n_bytes = (5 + 25 + 2 * 64) * 25 * 8
+    monkeypatch.setattr(memory, "_of_machine", lambda: n_bytes)
+    select(n_selected=5)
+    monkeypatch.setattr(memory, "_of_machine", lambda: n_bytes - 1)
+    with pytest.raises(MemoryError, match="Selecting 5 of 25 points need"):
+        select(n_selected=5)
