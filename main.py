@@ -64,15 +64,15 @@ def add_group(sections: Sections) -> None:
     shared = {
         "data": data,
         "members_path": ensemble.members_path,
-        "n_points_path": ensemble.n_points_path,
         "architecture_path": network.architecture_path,
     }
     subsets = [RandomSubset(data=data, members_path=ensemble.members_path)]
     if compares_methods(sections):
         subsets.append(RNDSelect(**shared, **values[RNDSelect]))
         subsets += [SelectSubset(name=name, **shared, **of) for name, of in sections.items() if is_selection(name)]
-    kernels = ComputeNTK(**shared, subsets=subsets, **values[ComputeNTK])
-    networks = TrainModel(**shared, subsets=subsets, **values[TrainModel])
+    shared |= {"subsets": subsets, "n_points_path": ensemble.n_points_path}
+    kernels = ComputeNTK(**shared, **values[ComputeNTK])
+    networks = TrainModel(**shared, **values[TrainModel])
     CorrelationAnalysis(kernels=kernels, networks=networks, **values[CorrelationAnalysis])
 
 

@@ -31,6 +31,11 @@ LABELS = {
     "final_test_accuracy": "Final test accuracy",
     "random": "Random",
     "rnd": "RND",
+    "paper": "RND of the paper",
+    "k-center": "k-center",
+    "k-means++": "k-means++",
+    "log-determinant": "Log determinant",
+    "best-entropy": "Best entropy of random sets",
     "lecun": "LeCun",
     "ntk": "NTK",
 }

@@ -29,11 +29,10 @@ class Problem(NamedTuple):
 
 
 class Budget(NamedTuple):
-    """Points of a member, members, and the subset sizes that matter, ascending; how to show and keep what is done."""
+    """Points of a member, and members; how to show and where to keep what is done."""
 
     n_selected: int
     n_members: int
-    sizes: Sequence[int] = ()
     progress: str = ""
     store: rnd.Store | None = None
 
@@ -150,8 +149,6 @@ def _of_inputs(function: Callable[..., selection.Selection]) -> Callable[..., se
 def _of_kernels(function: Callable[..., selection.Selection]) -> Callable[..., selection.Selection]:
     def choose(problem: Problem, budget: Budget, **options: Any) -> selection.Selection:
         keys = ensembles.member_keys(_key(problem, "initialisation"), budget.n_members)
-        if function is kernel_selection.best_entropy:
-            options = {"sizes": budget.sizes or None} | options
         return function(
             problem.inputs,
             problem.network,

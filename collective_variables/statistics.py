@@ -71,7 +71,8 @@ def paired_differences(
 
     One row per group, parametrisation, method, size and variable: n_pairs, n_diverged (pairs left out because a run
     diverged), mean_difference, standard_error σ_d/√n, lower and upper = mean ∓ t_{n-1} σ_d/√n, p_value (two-sided),
-    relative_difference = mean of d / mean of the reference, win_rate = fraction of pairs with d < 0, ties as one half.
+    relative_difference = mean of d / mean of the reference, win_rate = fraction of pairs with d < 0, ties as one half, and
+    win_rate_lower and win_rate_upper, Wilson's interval of it (1927).
     A variable without any value in its group (accuracy in regression) is left out; one method gives an empty table.
     """
     tail = _tail(confidence)
@@ -91,7 +92,15 @@ def paired_differences(
         "relative_difference": mean / grouped["reference"].mean(),
         "win_rate": grouped["win"].mean(),
     }
+    columns["win_rate_lower"], columns["win_rate_upper"] = _wilson(columns["win_rate"], n, stats.norm.isf(tail))
     return pd.DataFrame(columns, index=n.index).reset_index()
+
+
+def _wilson(rate: pd.Series, n: pd.Series, z: float) -> tuple[pd.Series, pd.Series]:
+    """Wilson's score interval of a rate among n; a tie may have counted as half."""
+    middle = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
+    margin = z / (1 + z**2 / n) * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+    return middle - margin, middle + margin
 
 
 def _pairs(runs: pd.DataFrame, variables: Sequence[str], reference: str) -> pd.DataFrame:

@@ -23,7 +23,6 @@ class SelectSubset(zntrack.Node):
 
     data: LoadDataset = zntrack.deps()
     members_path: Path = zntrack.deps_path()
-    n_points_path: Path = zntrack.deps_path()
     architecture_path: Path = zntrack.deps_path()
 
     method: str = zntrack.params()
@@ -38,10 +37,9 @@ class SelectSubset(zntrack.Node):
         dataset, ensemble = self.data.dataset, files.read_values(self.members_path)
         of_group = next(iter(network.read(self.architecture_path).values()))
         problem = methods.Problem(dataset.inputs, dataset.targets, dataset.task, of_group, ensemble["seed"])
-        sizes = np.unique(files.read_values(self.n_points_path)).tolist()
         progress = f"{self.name}: {ensemble['n_members']} members choose {ensemble['n_selected']} points"
         with files.kept(self.nwd / "unfinished") as store:
-            budget = methods.Budget(ensemble["n_selected"], ensemble["n_members"], sizes, progress, store)
+            budget = methods.Budget(ensemble["n_selected"], ensemble["n_members"], progress, store)
             chosen = methods.select(self.method, problem, budget, self.options)
             self._write(chosen, dataset.inputs)
 

@@ -21,7 +21,8 @@ TINY = {
     "LoadDataset": {},
     "Network": {"layers": ["dense 8", "dense {n_outputs}"]},
     "Ensemble": {"n_members": 3, "n_points": [4, 8]},
-    "RNDSelect": {"n_epochs": 2},
+    "RNDSelect": {},
+    "SelectSubset-paper": {"options": {"n_epochs": 2}},
     "ComputeNTK": {},
     "TrainModel": {"n_epochs": 4, "evaluate_every": 2},
     "CorrelationAnalysis": {"n_resamples": 20},
@@ -102,8 +103,15 @@ class Project:
         (self.folder / "params.yaml").write_text(yaml.safe_dump(params))
 
     def shrink(self, groups: Collection[str]) -> None:
-        """Leave these groups alone in the graph, at tiny parameters; the kinds of layers and of sizes are kept."""
-        params = {name: values for name, values in self.params().items() if name.split("_")[0] in groups}
+        """Leave these groups alone in the graph, at tiny parameters; the kinds of layers and of sizes are kept.
+
+        Of the further methods of selection, which all go through one stage, the paper's stays.
+        """
+        params = {
+            name: values
+            for name, values in self.params().items()
+            if name.split("_")[0] in groups and name.split("_")[1] in TINY
+        }
         for name, values in params.items():
             group, stage = name.split("_")
             tiny = TINY[stage]

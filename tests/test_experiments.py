@@ -1,5 +1,6 @@
 """Experiments, new problems and wrong values: real `dvc` commands on one group at tiny parameters."""
 
+import functools
 import json
 
 import pandas as pd
@@ -7,6 +8,7 @@ import pytest
 import yaml
 from project import Project, stages_run
 
+SELECTIONS = ("RNDSelect", "SelectSubset-paper")
 DOWNSTREAM = ("ComputeNTK", "TrainModel", "CorrelationAnalysis")
 
 
@@ -15,7 +17,7 @@ def project(tmp_path_factory):
     """The group `fuel` at tiny parameters, reproduced once and committed."""
     project = Project.copy_to(tmp_path_factory.mktemp("project"))
     project.shrink(("fuel",))
-    assert len(stages_run(project.run("dvc", "repro"))) == 8
+    assert len(stages_run(project.run("dvc", "repro"))) == 9
     project.commit()
     return project
 
@@ -34,9 +36,9 @@ def test_the_committed_lock_belongs_to_the_committed_code_and_parameters(tmp_pat
 @pytest.mark.parametrize(
     ("setting", "stages"),
     [
-        ("fuel_Network.layers=[dense 3,dense 1]", ("Network", "RNDSelect", *DOWNSTREAM)),
+        ("fuel_Network.layers=[dense 3,dense 1]", ("Network", *SELECTIONS, *DOWNSTREAM)),
         ("fuel_Ensemble.n_points=[4,6,8]", ("Ensemble", *DOWNSTREAM)),
-        ("fuel_Ensemble.n_members=2", ("Ensemble", "RandomSubset", "RNDSelect", *DOWNSTREAM)),
+        ("fuel_Ensemble.n_members=2", ("Ensemble", "RandomSubset", *SELECTIONS, *DOWNSTREAM)),
         ("fuel_TrainModel.learning_rate=0.02", ("TrainModel", "CorrelationAnalysis")),
         ("fuel_ComputeNTK.subsample={n_samples: 2, sample_size: 3}", ("ComputeNTK", "CorrelationAnalysis")),
     ],
@@ -70,14 +72,14 @@ def test_a_new_problem_is_a_section_of_params_and_no_code(copy):
         "fuel-tanh_LoadDataset": {"problem": "fuel"},
         "fuel-tanh_Network": {"layers": ["dense 3", "dense 1"], "activation": "tanh"},
         "fuel-tanh_Ensemble": {"n_members": 2, "n_points": [3, 5]},
-        "fuel-tanh_RNDSelect": {"n_epochs": 2},
+        "fuel-tanh_SelectSubset-paper": {"method": "paper", "options": {"n_epochs": 2}},
         "fuel-tanh_TrainModel": {"n_epochs": 2},
     }
     copy.write_params(params)
     copy.run("python", "main.py")
-    assert len(stages_run(copy.run("dvc", "repro", "--glob", "fuel-tanh_*"))) == 8
+    assert len(stages_run(copy.run("dvc", "repro", "--glob", "fuel-tanh_*"))) == 9
     runs = pd.read_csv(copy.folder / "nodes/fuel-tanh/CorrelationAnalysis/runs.csv")
-    assert len(runs) == 2 * 2 * 2
+    assert len(runs) == 3 * 2 * 2
     assert "fuel-tanh" in (copy.folder / "plots" / "dvc.yaml").read_text()
 
 
@@ -88,13 +90,18 @@ def test_a_new_problem_is_a_section_of_params_and_no_code(copy):
         ("fuel_Ensemble.n_points=[4,500]", "n_selected must not exceed the pool: 500 > 272"),
         ("fuel_Ensemble.n_members=many", "n_members must be an integer: received 'many'"),
         ("fuel_ComputeNTK.per_class=true", "per_class needs a problem of classification"),
+        ("fuel_SelectSubset-paper.options.n_epochs=-1", "n_epochs must be at least 0: received -1"),
+        ("fuel_RNDSelect.method=best", "method must be one of best-entropy, facility-location"),
+        ("fuel_RNDSelect.options={depht: 2}", "Options of rnd are criterion, emphasis"),
+        ("fuel_RNDSelect.method=paper", "methods must not repeat an entry: received ['random', 'paper', 'paper']"),
+        ("fuel_RNDSelect.options={threshold: 1.0}", "Lower the threshold or the subset sizes"),
     ],
 )
 def test_a_wrong_value_is_one_clear_error_and_loses_nothing(copy, setting, message):
     section, _, value = setting.partition("=")
-    stage, name = section.split(".")
+    stage, *path, name = section.split(".")
     params = copy.params()
-    params[stage][name] = yaml.safe_load(value)
+    functools.reduce(dict.__getitem__, path, params[stage])[name] = yaml.safe_load(value)
     copy.write_params(params)
     kept = "nodes/fuel/CorrelationAnalysis/runs.csv"
     before = (copy.folder / kept).read_text()
@@ -110,6 +117,8 @@ def test_a_wrong_value_is_one_clear_error_and_loses_nothing(copy, setting, messa
         ("fuel_RNDSelct", "received fuel_RNDSelct"),
         ("new_Network", "params.yaml must have a section new_LoadDataset"),
         ("fuel-range_RNDSelect", "received fuel-range_RNDSelect"),
+        ("fuel-range_SelectSubset-trace", "received fuel-range_SelectSubset-trace"),
+        ("fuel_SelectSubsetTrace", "received fuel_SelectSubsetTrace"),
     ],
 )
 def test_a_section_that_fits_no_graph_is_refused(copy, section, message):

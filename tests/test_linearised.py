@@ -25,11 +25,17 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def select(pool=POOL, *, n_selected=None, key=KEY, n_members=1, labelled=(), classes=None, **settings):
-    budget = dict(n_selected=n_selected, n_members=n_members)
-    return linearised.select(pool, linearised.Settings(**settings), key=key, labelled=labelled, classes=classes, **budget)
+    """With one hidden layer unless the settings say more, as every call traces the network."""
+    settings, budget = linearised.Settings(**{"depth": 1} | settings), dict(n_selected=n_selected, n_members=n_members)
+    return linearised.select(pool, settings, key=key, labelled=labelled, classes=classes, **budget)
 
 
-def closed_form(points, depth=3, b_std=None):
+@functools.cache
+def ten_points(name):
+    return select(n_selected=10, **RULES[name])
+
+
+def closed_form(points, depth=1, b_std=None):
     """The NTK of an infinitely wide ReLU network, entry by entry (Jacot et al. 2018; Cho & Saul 2009)."""
     bias = (b_std or 0.0) ** 2
 
@@ -56,7 +62,7 @@ def residual(kernel, known):
     return kernel - kernel[:, known] @ np.linalg.solve(kernel[np.ix_(known, known)], kernel[known])
 
 
-def naive(kernel, n_selected, *, criterion="reduction", emphasis=1.0, given=(), classes=None, threshold=None):
+def naive(kernel, n_selected, *, criterion="reduction", emphasis=0.5, given=(), classes=None, threshold=None):
     """The points, and d(x), its mean and its maximum at every choice: a plain loop over rows of the pool."""
     chosen, history, pool = list(given), [(math.nan,) * 3] * len(given), range(len(kernel))
     while len(chosen) < n_selected:

@@ -18,7 +18,7 @@ STAGES = ("LoadDataset", "Network", "Ensemble", "RandomSubset", "ComputeNTK", "T
 
 
 def stages_of(group):
-    return {f"{group}_{stage}" for stage in (*STAGES, *(() if "-" in group else ("RNDSelect",)))}
+    return {f"{group}_{stage}" for stage in (*STAGES, *(() if "-" in group else ("RNDSelect", "SelectSubset-paper")))}
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +49,28 @@ def test_a_second_repro_has_nothing_to_do(project):
 @pytest.mark.parametrize("group", [group for group in GROUPS if "-" not in group])
 def test_subsets_are_nested_rows_of_the_pool_without_repeats(inside, group):
     n_pool = len(load(group, "LoadDataset").dataset.inputs)
-    for stage in ("RandomSubset", "RNDSelect"):
-        chosen = load(group, stage).subset
+    for stage, method in (("RandomSubset", "random"), ("RNDSelect", "rnd"), ("SelectSubset-paper", "paper")):
+        subset = load(group, stage).subset
+        assert subset.method == method
+        chosen = subset.points
         n_selected = 12 if group == "mnist" else 8
         assert chosen.indices.shape == chosen.distances.shape == (3, n_selected)
         for row in chosen.indices.tolist():
             assert len(set(row)) == n_selected and 0 <= min(row) <= max(row) < n_pool
         assert np.isnan(chosen.distances).all() if stage == "RandomSubset" else (chosen.distances > 0).all()
+
+
+@pytest.mark.parametrize("group", [group for group in GROUPS if "-" not in group])
+def test_history_and_picture_of_a_selection_are_those_of_its_subset(inside, group):
+    for stage in ("RNDSelect", "SelectSubset-paper"):
+        node = load(group, stage)
+        points, history = node.subset.points, node.history
+        np.testing.assert_allclose(history["distance"], points.distances.ravel(), rtol=1e-6)
+        assert (history["max_distance"] >= history["mean_distance"]).all()
+        chosen = node.chosen.dropna(subset="order")
+        assert chosen["index"].tolist() == points.indices[0].tolist()
+        assert set(node.chosen["group"]) == set(history["group"]) == {group}
+        assert not list((node.nwd).glob("unfinished"))
 
 
 @pytest.mark.parametrize("group", [group for group in GROUPS if group != "mnist"])
@@ -193,13 +208,18 @@ def test_a_parameter_of_one_group_touches_no_other_group(copy):
         assert copy.stale() == set(perturbed)
 
 
+SELECTION = (
+    "coverage distances ensembles kernel_selection linearised memory methods networks neural_tangents ntk pictures "
+    "pivoting planning products program rnd selection stratified structured tiles"
+)
 # What a stage runs: modules of the library, and other stages whose loaders it calls.
 LIBRARY = {
     "LoadDataset": "datasets",
     "Network": "networks",
     "Ensemble": "ensembles",
-    "RandomSubset": "ensembles networks selection",
-    "RNDSelect": "ensembles networks selection",
+    "RandomSubset": "ensembles selection",
+    "RNDSelect": SELECTION,
+    "SelectSubset-paper": SELECTION,
     "ComputeNTK": "capacity ensembles measuring members memory networks neural_tangents ntk observables planning "
     "products program spectrum stochastic structured subsampling tiles",
     "TrainModel": "ensembles networks training",
@@ -207,9 +227,10 @@ LIBRARY = {
 }
 LOADERS = {
     "RandomSubset": "load_dataset",
-    "RNDSelect": "load_dataset network",
-    "ComputeNTK": "load_dataset network random_subset rnd_select",
-    "TrainModel": "load_dataset network random_subset rnd_select",
+    "RNDSelect": "load_dataset network select_subset",
+    "SelectSubset-paper": "load_dataset network",
+    "ComputeNTK": "load_dataset network random_subset rnd_select select_subset",
+    "TrainModel": "load_dataset network random_subset rnd_select select_subset",
     "CorrelationAnalysis": "compute_ntk train_model",
 }
 
@@ -232,7 +253,8 @@ def test_changed_code_makes_every_stage_that_calls_it_stale(copy):
 
 
 def snake(stage):
-    return {"RNDSelect": "rnd_select", "ComputeNTK": "compute_ntk"}.get(stage) or "".join(
+    names = {"RNDSelect": "rnd_select", "ComputeNTK": "compute_ntk", "SelectSubset-paper": "select_subset"}
+    return names.get(stage) or "".join(
         f"_{letter.lower()}" if letter.isupper() else letter for letter in stage
     ).strip("_")
 

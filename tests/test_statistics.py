@@ -115,6 +115,8 @@ def test_paired_differences_agree_with_the_paired_t_test_of_scipy():
         difference, error = other.mean() - reference.mean(), stats.sem(other - reference)
         np.testing.assert_allclose(means, [difference, difference / reference.mean(), error], **TOLERANCE)
         assert row["win_rate"] == np.mean(other < reference)
+        wins = stats.binomtest(int(np.sum(other < reference)), len(other)).proportion_ci(0.9, method="wilson")
+        np.testing.assert_allclose(row[["win_rate_lower", "win_rate_upper"]].astype(float), wins, **TOLERANCE)
 
 
 def test_pairs_are_matched_by_member_not_by_order():
