@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 ENVIRONMENT := .venv/installed
 
-.PHONY: help setup repro all test bench bench-rnd bench-ntk pictures requirements
+.PHONY: help setup repro all test bench bench-rnd bench-ntk bench-selection field pictures requirements
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -36,6 +36,12 @@ bench-rnd: $(ENVIRONMENT)  ## time RND on Fuel alone
 
 bench-ntk: $(ENVIRONMENT)  ## time the NTK beside neural-tangents, and its large cases (half an hour)
 	python benchmarks/bench_ntk.py
+
+bench-selection: $(ENVIRONMENT)  ## time RND, exact beside a plain loop, and scaled to ten thousand points (half an hour)
+	python benchmarks/bench_selection.py
+
+field: $(ENVIRONMENT)  ## compare all methods of selection on all problems (an hour)
+	python benchmarks/field.py
 
 pictures: $(ENVIRONMENT)  ## draw the README's pictures and tables from the stages' results
 	python benchmarks/pictures.py

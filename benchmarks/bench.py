@@ -20,11 +20,11 @@ ROOT = Path(__file__).resolve().parents[1]
 MIRROR = ROOT.parent / "shared" / "data" / "mirror"
 RND = """
 import time, jax
-from collective_variables import datasets, networks, selection
+from collective_variables import datasets, networks, rnd
 pool = datasets.load("fuel").inputs
 network = networks.build(["dense 32", "dense 32", "dense 32", "dense 1"], parametrisation="ntk")
 start = time.perf_counter()
-selection.rnd(pool, network, n_selected=100, n_members=20, n_epochs=100, key=jax.random.key(0))
+rnd.select(pool, network, n_selected=100, n_members=20, key=jax.random.key(0))
 print(time.perf_counter() - start)
 """
 LIMITS = {"rnd": 8.0, "repro": 600.0, "test": 600.0}

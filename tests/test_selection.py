@@ -39,3 +39,23 @@ def test_wrong_arguments_of_random_are_one_error_that_names_them(changed, error,
     with pytest.raises(error) as caught:
         selection.random(272, **{"n_selected": 5, "key": KEY} | changed)
     assert str(caught.value) == message
+
+
+# what all selections share
+
+
+def test_a_selection_without_distances_has_none_in_its_history():
+    found = selection.without_distances(np.array([[3, 1], [0, 2]]))
+    assert found.indices.tolist() == [[3, 1], [0, 2]]
+    for name in ("distances", "mean_distances", "max_distances"):
+        assert getattr(found, name).shape == (2, 2) and np.isnan(getattr(found, name)).all()
+
+
+def test_a_selection_that_a_threshold_cut_short_is_not_whole():
+    selection.check_whole(selection.without_distances(np.array([[3, 1], [0, 2]])))
+    with pytest.raises(ValueError) as caught:
+        selection.check_whole(selection.without_distances(np.array([[3, 1], [0, -1]])))
+    assert str(caught.value) == (
+        "Every member must choose 2 points: member 1 was within the threshold after 1. "
+        "Lower the threshold or the subset sizes."
+    )

@@ -1,0 +1,136 @@
+"""Time random network distillation, each case in a fresh process, compilation included, beside its limit.
+
+    python benchmarks/bench_selection.py [fuel] [loop] [mnist] [1000-of-10000] [10000-of-60000]
+
+fuel: Algorithm 1 of the paper, 100 points, 100 epochs a re-training, 20 members, Table 3's network.
+loop: the same for one member by a plain Python loop, whose jitted step meets a new shape with every point.
+mnist: Algorithm 1, 60 of 10000 images, 100 epochs, Table 3's CNN, one member.
+1000-of-10000, 10000-of-60000: the linearised predictor. 60000 are the public training images of MNIST, which are looked
+    for in the folder COLLECTIVE_VARIABLES_DATA.
+"""
+
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import flax.linen as nn  # noqa: E402
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+import optax  # noqa: E402
+
+from collective_variables import datasets, linearised, networks, rnd  # noqa: E402
+
+FUEL = ["dense 32", "dense 32", "dense 32", "dense 1"]
+CNN = ["conv 32 3x3", "avgpool 2x2", "conv 32 2x2", "avgpool 2x2", "dense 128", "dense 10"]
+RUNS = {"fuel": 3, "loop": 1, "mnist": 1, "1000-of-10000": 1, "10000-of-60000": 1}
+LIMITS = {"fuel": (8.0, None), "loop": (None, None), "mnist": (60.0, None), "1000-of-10000": (120.0, None), "10000-of-60000": (900.0, 4.0)}
+SPEED_UP = 100  # of a member of `fuel` over `loop`
+
+
+def images(n_images: int) -> np.ndarray:
+    """So many training images of MNIST, from 0 to 1."""
+    if n_images <= 10_000:
+        with np.load(ROOT / "data" / "mnist_10k.npz") as arrays:
+            return arrays["images"][:n_images, :, :, None] / np.float32(255)
+    raw = np.fromfile(Path(os.environ["COLLECTIVE_VARIABLES_DATA"]) / "train-images-idx3-ubyte", np.uint8, offset=16)
+    return raw.reshape(-1, 28, 28, 1)[:n_images] / np.float32(255)
+
+
+def fuel() -> list[int]:
+    pool = datasets.load("fuel").inputs
+    network = networks.build(FUEL, parametrisation="ntk")
+    return rnd.select(pool, network, n_selected=100, n_members=20, key=jax.random.key(0)).indices[0].tolist()
+
+
+def loop() -> list[int]:
+    """Algorithm 1 as one would write it first; the member 0 of `fuel`."""
+    pool = jnp.asarray(datasets.load("fuel").inputs)
+    network = networks.build(FUEL, parametrisation="ntk")
+    target, predictor = (network.init(key, pool[:1]) for key in jax.random.split(jax.random.fold_in(jax.random.key(0), 0)))
+    optimiser = optax.adam(0.01)
+    state = optimiser.init(predictor)
+
+    @jax.jit
+    def distances(predictor: nn.FrozenDict) -> jax.Array:
+        return jnp.mean((network.apply(predictor, pool) - network.apply(target, pool)) ** 2, axis=1)
+
+    @jax.jit
+    def step(predictor: nn.FrozenDict, state: optax.OptState, points: jax.Array) -> tuple:
+        def loss(predictor: nn.FrozenDict) -> jax.Array:
+            return jnp.mean((network.apply(predictor, points) - network.apply(target, points)) ** 2)
+
+        updates, state = optimiser.update(jax.grad(loss)(predictor), state)
+        return optax.apply_updates(predictor, updates), state
+
+    chosen: list[int] = []
+    while len(chosen) < 100:
+        for _ in range(100 if chosen else 0):
+            predictor, state = step(predictor, state, pool[np.array(chosen)])
+        chosen.append(int(jnp.argmax(distances(predictor).at[np.array(chosen, int)].set(-jnp.inf))))
+    return chosen
+
+
+def mnist() -> list[int]:
+    network = networks.build(CNN, parametrisation="ntk")
+    return rnd.select(images(10_000), network, n_selected=60, key=jax.random.key(0)).indices[0].tolist()
+
+
+def scaled(n_selected: int, n_pool: int) -> list[int]:
+    return linearised.select(images(n_pool), n_selected=n_selected, key=jax.random.key(0)).indices[0].tolist()
+
+
+CASES = {
+    "fuel": fuel,
+    "loop": loop,
+    "mnist": mnist,
+    "1000-of-10000": lambda: scaled(1000, 10_000),
+    "10000-of-60000": lambda: scaled(10_000, 60_000),
+}
+
+
+def worker(name: str) -> dict:
+    start = time.perf_counter()
+    indices = CASES[name]()
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, "indices": indices}
+
+
+def in_own_process(name: str) -> dict:
+    command = [sys.executable, __file__, "--worker", name]
+    done = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    if "--worker" in sys.argv:
+        print(json.dumps(worker(sys.argv[-1])))
+        return
+    print(f"{os.cpu_count()} cores, {platform.machine()}, JAX {jax.__version__} on {jax.devices()[0].device_kind}")
+    print(f"{'case':16}{'runs':>5}{'fastest':>10}{'median':>10}{'slowest':>10}{'limit':>8}   seconds{'GiB':>8}{'limit':>8}   same points")
+    medians, first = {}, {}
+    for name in sys.argv[1:] or CASES:
+        found = [in_own_process(name) for _ in range(RUNS[name])]
+        seconds, gib = [one["seconds"] for one in found], max(one["gib"] for one in found)
+        medians[name], first[name] = statistics.median(seconds), found[0]["indices"]
+        limits = ["–" if limit is None else f"{limit:.0f}" for limit in LIMITS[name]]
+        times = "".join(f"{value:10.1f}" for value in (min(seconds), medians[name], max(seconds)))
+        same = "yes" if all(one["indices"] == first[name] for one in found) else "no"
+        print(f"{name:16}{len(found):5}{times}{limits[0]:>8}          {gib:8.2f}{limits[1]:>8}   {same if len(found) > 1 else ''}", flush=True)
+    if {"fuel", "loop"} <= set(medians):
+        ratio = medians["loop"] / (medians["fuel"] / 20)
+        agree = next((i for i, (a, b) in enumerate(zip(first["fuel"], first["loop"])) if a != b), 100)
+        print(f"a member of fuel is {ratio:.0f} times as fast as the loop (at least {SPEED_UP}); their first {agree} points are the same")
+
+
+if __name__ == "__main__":
+    main()

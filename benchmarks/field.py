@@ -1,0 +1,175 @@
+"""Compare all methods of selection: same budgets, same initial networks, paired over members.
+
+    python benchmarks/field.py [fuel] [concrete] [gait] [mnist]
+
+Problems, networks, subset sizes, members and training are those of params.yaml; losses are on its test points. One
+problem at a time, each into reference/field-PROBLEM.csv (means over members and paired comparisons with `rnd` and with
+`random`); then reference/field.md is written anew from all that are there.
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from collective_variables import datasets, ensembles, measuring, methods, statistics, training  # noqa: E402
+from nodes import network as of_group  # noqa: E402
+
+REFERENCE = ROOT / "reference"
+PROBLEMS = ("fuel", "concrete", "gait", "mnist")
+FIELD = {
+    "random": ("random", {}),
+    "stratified": ("stratified", {}),
+    "rnd": ("rnd", {}),
+    "rnd, largest distance": ("rnd", {"criterion": "largest"}),
+    "paper": ("paper", {}),
+    "paper, 64 outputs": ("paper", {"width": 64}),
+    "k-center": ("k-center", {}),
+    "k-means++": ("k-means++", {}),
+    "kernel-herding": ("kernel-herding", {}),
+    "facility-location": ("facility-location", {}),
+    "log-determinant": ("log-determinant", {}),
+    "trace": ("trace", {}),
+    "best-entropy": ("best-entropy", {}),
+    "greedy entropy": ("greedy", {"objective": "entropy"}),
+    "greedy trace x entropy": ("greedy", {"objective": "trace-entropy"}),
+    "greedy low entropy": ("greedy", {"objective": "entropy", "sense": "minimise"}),
+}
+# Selected for the collective variables themselves, to see whether the test loss follows.
+CAUSAL = ("greedy low entropy", "random", "best-entropy", "greedy entropy", "trace", "greedy trace x entropy")
+COMPARED = ["min_test_loss", "final_test_loss", "entropy", "trace"]
+
+
+def runs_of(problem: str, params: dict) -> pd.DataFrame:
+    """One row for each method, member and subset size."""
+    section = {name.removeprefix(f"{problem}_"): of for name, of in params.items() if name.startswith(f"{problem}_")}
+    dataset, ensemble = datasets.load(**section["LoadDataset"]), section["Ensemble"]
+    seed, sizes = ensemble["seed"], ensemble["n_points"]
+    (network,) = of_group.build(section["Network"]).values()
+    n_points = ensembles.subset_sizes(sizes, n_members=ensemble["n_members"], seed=seed)
+    known = methods.Problem(dataset.inputs, dataset.targets, dataset.task, network, seed)
+    paper = section["SelectSubset-paper"]["options"]
+    subsets = {}
+    for label, (method, options) in FIELD.items():
+        options = (paper if method == "paper" else {"sizes": sizes} if method == "best-entropy" else {}) | options
+        budget = methods.Budget(max(sizes), ensemble["n_members"], f"{problem}: {label}")
+        subsets[label] = methods.select(method, known, budget, options).indices
+    pool = training.Points(dataset.inputs, dataset.targets)
+    test = training.Points(dataset.test_inputs, dataset.test_targets)
+    trained = training.train_ensemble(
+        network,
+        pool,
+        test,
+        [training.runs(indices, n_points, seed=seed) for indices in subsets.values()],
+        schedule=training.Schedule(**section["TrainModel"]),
+        progress=f"{problem}: networks",
+    )
+    measured = measuring.measure(
+        network, measuring.Pool(*pool), list(subsets.values()), n_points, seed=seed, progress=f"{problem}: kernels"
+    )
+    parts = []
+    for label, curves, of in zip(subsets, trained, measured):
+        losses = training.table(curves, n_points, dataset.task)
+        variables = of.tables["collective_variables"]
+        joined = variables.merge(losses, on=["member", "n_points"], validate="one_to_one")
+        parts.append(joined.assign(group=problem, method=label, parametrisation=network.parametrisation))
+    return pd.concat(parts, ignore_index=True)
+
+
+def compared(runs: pd.DataFrame) -> pd.DataFrame:
+    """Means of every method and size beside its paired differences from `rnd` and from `random`."""
+    table = statistics.summary(runs, COMPARED)
+    table = table[["group", "method", "n_points", *(f"{name}{end}" for name in COMPARED for end in ("", "_standard_error"))]]
+    for reference in ("rnd", "random"):
+        differences = statistics.paired_differences(runs, ["min_test_loss"], reference=reference)
+        names = ["mean_difference", "standard_error", "lower", "upper", "win_rate", "win_rate_lower", "win_rate_upper"]
+        of = differences[["method", "n_points", *names]].rename(columns={name: f"{name} against {reference}" for name in names})
+        table = table.merge(of, on=["method", "n_points"], how="left", validate="one_to_one")
+    return table
+
+
+def losses(table: pd.DataFrame) -> str:
+    """Minimum test loss of every method and size; bold is the smallest of a size."""
+    sizes = sorted(table["n_points"].unique())
+    best = table.groupby("n_points")["min_test_loss"].min()
+    rows = []
+    for method in FIELD:
+        of = table[table["method"] == method].set_index("n_points")
+        cells = [f"{of['min_test_loss'][n]:.4f} ± {of['min_test_loss_standard_error'][n]:.4f}" for n in sizes]
+        rows.append([method, *(f"**{c}**" if of["min_test_loss"][n] == best[n] else c for n, c in zip(sizes, cells))])
+    return markdown(["n", *(f"{n:.0f}" for n in sizes)], rows)
+
+
+def win_rates(table: pd.DataFrame) -> str:
+    """How often `rnd` has the smaller minimum test loss than each other method, with Wilson's 95 % interval."""
+    sizes, rows = sorted(table["n_points"].unique()), []
+    for method in FIELD:
+        of = table[table["method"] == method].set_index("n_points")
+        if method != "rnd":
+            ends = [1 - of[f"win_rate{end} against rnd"] for end in ("", "_upper", "_lower")]
+            rows.append([method, *(" ".join((f"{100 * ends[0][n]:.0f} %", f"[{100 * ends[1][n]:.0f}, {100 * ends[2][n]:.0f}]")) for n in sizes)])
+    return markdown(["rnd against", *(f"n = {n:.0f}" for n in sizes)], rows)
+
+
+def goal(table: pd.DataFrame) -> str:
+    """Whether `rnd` is within one standard error of the best method, by their paired difference, at every size."""
+    rows = []
+    for n, of in table.groupby("n_points"):
+        of = of.set_index("method")
+        best = of["min_test_loss"].idxmin()
+        difference, error = (-of.loc[best, f"mean_difference against rnd"], of.loc[best, "standard_error against rnd"])
+        within = best == "rnd" or difference <= error
+        behind = "–" if best == "rnd" else f"{difference:+.4f} ± {error:.4f}"
+        rows.append([f"{n:.0f}", best, behind, "yes" if within else "no"])
+    return markdown(["n", "best method", "rnd minus the best", "within one standard error"], rows)
+
+
+def causal(table: pd.DataFrame) -> str:
+    """Entropy, trace and test loss of subsets chosen for entropy or trace alone, relative to random ones."""
+    rows = []
+    for method in CAUSAL:
+        of = table[table["method"] == method].set_index("n_points")
+        random = table[table["method"] == "random"].set_index("n_points")
+        relative = [f"{100 * (of[name] / random[name] - 1).mean():+.0f} %" for name in ("entropy", "trace", "min_test_loss")]
+        if method != "random":
+            lower, upper = of["lower against random"], of["upper against random"]
+            counts = f"{(upper < 0).sum()} / {((lower <= 0) & (upper >= 0)).sum()} / {(lower > 0).sum()}"
+            rows.append([method, *relative, counts])
+    return markdown(["selected for", "S", "Tr", "min test loss", "sizes where the loss is lower / undecided / higher"], rows)
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows])
+
+
+def main() -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for problem in sys.argv[1:] or PROBLEMS:
+        compared(runs_of(problem, params)).to_csv(REFERENCE / f"field-{problem}.csv", index=False, float_format="%.6g")
+    parts = []
+    for problem in PROBLEMS:
+        path = REFERENCE / f"field-{problem}.csv"
+        if path.is_file():
+            table = pd.read_csv(path)
+            parts += [
+                f"## {problem}",
+                "Minimum test loss, mean ± standard error over members:",
+                losses(table),
+                "Share of members in which `rnd` has the smaller loss, with its 95 % interval:",
+                win_rates(table),
+                "`rnd` beside the best method of each size, paired:",
+                goal(table),
+                "Selected for entropy and trace themselves, relative to random, mean over sizes:",
+                causal(table),
+            ]
+    text = "\n\n".join(parts)
+    (REFERENCE / "field.md").write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
