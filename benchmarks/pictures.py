@@ -24,6 +24,8 @@ PICTURES = {
     "figure-4-final": "Figure 4: final test loss",
     "figure-5-entropy": "Figure 5: entropy",
     "figure-5-trace": "Figure 5: trace",
+    "rnd-history": "RND: distance of the chosen point, and of the pool",
+    "rnd-chosen": "RND: the points chosen first, with their order",
 }
 # Tovey et al. 2023, Table 2: runs, maximum accuracy in percent, minimum test loss.
 PAPER = {"fuel-dense": (7075, None, 0.051), "mnist-dense": (5480, 95.0, 0.015), "mnist-conv": (3082, 99.0, 0.008)}
@@ -60,34 +62,48 @@ def against_the_paper(analyses: dict) -> str:
 def selection(analyses: dict) -> str:
     rows = []
     for group, analysis in analyses.items():
-        summary = analysis.summary.set_index(["method", "n_points"])
-        differences = analysis.differences.set_index(["n_points", "variable"])
+        differences = analysis.differences.set_index(["method", "n_points", "variable"])
         for n in sorted(analysis.summary["n_points"].unique()):
-            of_n = [group, f"{n:.0f}"]
-            for variable, digits in (("min_test_loss", 3), ("entropy", 2), ("trace", 1)):
-                mean, error = variable, f"{variable}_standard_error"
-                of_n += [
-                    f"{summary.loc[(method, n), mean]:.{digits}f} ± {summary.loc[(method, n), error]:.{digits}f}"
-                    for method in ("random", "rnd")
-                ]
-            loss = differences.loc[(n, "min_test_loss")]
-            verdict = "lower" if loss["upper"] < 0 else "higher" if loss["lower"] > 0 else "undecided"
-            rows.append([*of_n, f"{loss['lower']:+.3f} … {loss['upper']:+.3f}", verdict])
-    header = ["problem", "n", "min test loss, random", "RND", "S, random", "RND", "Tr, random", "RND"]
-    return table([*header, "95 % interval of the paired difference", "RND's loss is"], rows)
+            of_size = analysis.summary[analysis.summary["n_points"] == n].set_index("method")
+            for method in ordered(of_size.index):
+                row = [group, f"{n:.0f}", method]
+                for variable, digits in (("min_test_loss", 3), ("entropy", 2), ("trace", 1)):
+                    mean, error = of_size.loc[method, [variable, f"{variable}_standard_error"]]
+                    row.append(f"{mean:.{digits}f} ± {error:.{digits}f}")
+                if method == "random":
+                    rows.append([*row, "", "", ""])
+                    continue
+                loss = differences.loc[(method, n, "min_test_loss")]
+                rate = " ".join(f"{100 * loss[name]:.0f}" for name in ("win_rate_lower", "win_rate_upper")).replace(" ", " to ")
+                wins = f"{100 * loss['win_rate']:.0f} % ({rate})"
+                rows.append([*row, f"{loss['lower']:+.3f} … {loss['upper']:+.3f}", verdict(loss), wins])
+    header = ["problem", "n", "method", "min test loss", "S", "Tr"]
+    return table([*header, "95 % interval of the paired difference", "its loss is", "win rate"], rows)
+
+
+def ordered(methods: pd.Index) -> list[str]:
+    """Random and RND first."""
+    first = ["random", "rnd", "paper"]
+    return [method for method in first if method in methods] + sorted(set(methods) - set(first))
+
+
+def verdict(loss: pd.Series) -> str:
+    return "lower" if loss["upper"] < 0 else "higher" if loss["lower"] > 0 else "undecided"
 
 
 def verdicts(analyses: dict) -> str:
     rows = []
     for group, analysis in analyses.items():
-        of = {name: part for name, part in analysis.differences.groupby("variable")}
-        loss = of["min_test_loss"]
-        lower, higher = int((loss["upper"] < 0).sum()), int((loss["lower"] > 0).sum())
-        relative = [f"{100 * of[name]['relative_difference'].mean():+.0f} %" for name in MEASURED]
-        counts = f"{lower} / {len(loss) - lower - higher} / {higher}"
-        rows.append([group, str(loss["n_pairs"].max()), *relative, f"{100 * loss['win_rate'].mean():.0f} %", counts])
+        for method in ordered(pd.Index(analysis.differences["method"].unique())):
+            of_method = analysis.differences[analysis.differences["method"] == method]
+            of = {name: part for name, part in of_method.groupby("variable")}
+            loss = of["min_test_loss"]
+            relative = [f"{100 * of[name]['relative_difference'].mean():+.0f} %" for name in MEASURED]
+            found = [verdict(row) for _, row in loss.iterrows()]
+            counts = " / ".join(str(found.count(name)) for name in ("lower", "undecided", "higher"))
+            rows.append([group, method, *relative, f"{100 * loss['win_rate'].mean():.0f} %", counts])
     measured = ["min test loss", "final test loss", "S", "Tr"]
-    return table(["problem", "members", *measured, "win rate", "sizes where RND's loss is lower / undecided / higher"], rows)
+    return table(["problem", "method", *measured, "win rate", "sizes where its loss is lower / undecided / higher"], rows)
 
 
 def correlations(analyses: dict) -> str:
@@ -143,7 +159,7 @@ def main() -> None:
     second = {group: analysis for group, analysis in analyses.items() if group not in ranged}
     REFERENCE.mkdir(exist_ok=True)
     short = {
-        "Experiment 2: RND minus random, relative, mean over the subset sizes": verdicts(second),
+        "Experiment 2: each method minus random selection, relative, mean over the subset sizes": verdicts(second),
         "Experiment 1: Pearson's r with the minimum test loss, plain and after a cubic in ln n is regressed out": correlations(first),
         "Experiment 1 beside the paper's Table 2": against_the_paper(first),
         "Kernels of these networks beside those of infinite width, before training": limits(kernels),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers import assert_close
 
-from collective_variables import linearised, memory, networks, neural_tangents, pivoting
+from collective_variables import linearised, memory, neural_tangents, pivoting
 
 KEY = jax.random.key(3)
 POOL = np.random.default_rng(0).normal(size=(25, 4)) + 0.3
@@ -15,7 +15,7 @@ LABELLED, CLASSES = [11, 2, 7], np.array([0, 1, 1, 2, 1] * 5)
 RULES = {
     "largest": {"criterion": "largest"},
     "reduction": {"criterion": "reduction", "emphasis": 0.0},
-    "reduction of the largest": {"criterion": "reduction", "emphasis": 1.0},
+    "emphasis": {"criterion": "reduction", "emphasis": 1.0},
 }
 # The angle of nearly parallel points keeps half of the digits, and the kernel of a point and itself is one of those.
 ANGLES = dict(operations=10**9)
@@ -25,8 +25,9 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def select(pool=POOL, *, n_selected=None, key=KEY, n_members=1, labelled=(), classes=None, **settings):
-    """With one hidden layer unless the settings say more, as every call traces the network."""
-    settings, budget = linearised.Settings(**{"depth": 1} | settings), dict(n_selected=n_selected, n_members=n_members)
+    """With one hidden layer and some emphasis, unless the settings say more: the deeper the network, the longer its trace."""
+    settings = linearised.Settings(**{"depth": 1, "emphasis": 0.5} | settings)
+    budget = dict(n_selected=n_selected, n_members=n_members)
     return linearised.select(pool, settings, key=key, labelled=labelled, classes=classes, **budget)
 
 
@@ -129,29 +130,25 @@ def test_the_last_point_of_the_pool_is_chosen_too_and_none_twice(rule):
 
 
 @pytest.mark.parametrize("changed", [{"depth": 2}, {"b_std": 0.3}, {"criterion": "largest"}, {"emphasis": 0.0}], ids=str)
-def test_every_option_changes_what_is_chosen(changed):
-    assert not np.array_equal(select(n_selected=10, **changed).indices, select(n_selected=10).indices)
+def test_every_option_changes_what_is_chosen_or_how_far_it_was(changed):
+    assert not np.array_equal(select(n_selected=10, **{"emphasis": 1.0} | changed).distances, ten_points("emphasis").distances)
 
 
-def test_the_rules_differ_as_they_should():
-    """Each is the best at what it is greedy for."""
-    found = {name: select(n_selected=6, **rule) for name, rule in RULES.items()}
-    kernel = closed_form(POOL)
-    left = {name: np.diag(residual(kernel, of.indices[0].tolist())) for name, of in found.items()}
-    volume = {name: np.linalg.slogdet(kernel[np.ix_(of.indices[0], of.indices[0])])[1] for name, of in found.items()}
-    assert left["reduction"].mean() == min(of.mean() for of in left.values())
-    assert volume["largest"] == max(volume.values())
-    np.testing.assert_array_equal(found["largest"].distances, found["largest"].max_distances)
-    assert (found["reduction"].distances < found["reduction"].max_distances).any()
+def test_each_rule_is_the_best_at_what_it_is_greedy_for():
+    kernel, chosen = closed_form(POOL), {name: ten_points(name).indices[0] for name in RULES}
+    left = {name: np.trace(residual(kernel, rows.tolist())) for name, rows in chosen.items()}
+    volume = {name: np.linalg.slogdet(kernel[np.ix_(rows, rows)])[1] for name, rows in chosen.items()}
+    assert left["reduction"] < left["largest"] and volume["largest"] > volume["reduction"]
+    np.testing.assert_array_equal(ten_points("largest").distances, ten_points("largest").max_distances)
+    assert (ten_points("reduction").distances < ten_points("reduction").max_distances).any()
 
 
-@pytest.mark.parametrize("entries", [2**12, 2**11, 25], ids="{} entries".format)
-@each_rule
-def test_the_kernel_in_blocks_of_few_entries_is_the_same(rule, entries, monkeypatch):
-    whole = select(n_selected=10, **rule)
+@pytest.mark.parametrize("entries", [512, 32], ids="{} entries".format)
+def test_the_kernel_in_blocks_of_few_entries_is_the_same(entries, monkeypatch):
+    whole = ten_points("emphasis")
     monkeypatch.setattr(linearised, "ENTRIES", entries)
     monkeypatch.setattr(linearised, "NARROWEST", 8)
-    found = select(n_selected=10, **rule)
+    found = select(n_selected=10, **RULES["emphasis"])
     np.testing.assert_array_equal(found.indices, whole.indices)
     for actual, right in zip(history(found), history(whole)):
         assert_close(actual, right, **ANGLES)
@@ -160,7 +157,7 @@ def test_the_kernel_in_blocks_of_few_entries_is_the_same(rule, entries, monkeypa
 def test_a_pool_of_more_points_than_the_entries_of_a_block_is_taken(monkeypatch):
     """As one of more than 2²³ points is."""
     monkeypatch.setattr(linearised, "ENTRIES", 24)
-    assert_is(select(n_selected=10), naive(closed_form(POOL), 10))
+    assert_equal(select(n_selected=10, **RULES["emphasis"]), ten_points("emphasis"))
 
 
 # what the distances are
@@ -188,54 +185,54 @@ def test_distances_are_half_the_mean_square_between_functions_of_a_gaussian_proc
         assert_is_mean_of(squares[largest], 2 * found.max_distances[0, n])
 
 
-def gradients(width, seed, b_std=0.3):
-    """(n_pool, n_parameters) of a random network with one hidden layer, whose linearisation is this times parameters."""
-    network = networks.build([f"dense {width}", "dense 1"], parametrisation="ntk", b_std=b_std)
-    params = network.init(jax.random.key(seed), POOL.astype(np.float32))
-    jacobian = jax.jacobian(lambda params: network.apply(params, POOL.astype(np.float32))[:, 0])(params)
-    return np.concatenate([np.reshape(leaf, (len(POOL), -1)) for leaf in jax.tree.leaves(jacobian)], axis=1).astype(float)
+def gradients(width, generator, b_std=0.3):
+    """(n_pool, n_parameters) of a random network with one hidden layer, whose linearisation is this times parameters.
+
+    The output is v relu(W x / √4 + b_std b) / √width + b_std c, with all of v, W, b, c from N(0, 1).
+    """
+    inputs = np.concatenate([POOL / 2, np.full((len(POOL), 1), b_std)], axis=1)
+    hidden = inputs @ generator.normal(size=(inputs.shape[1], width))
+    through = generator.normal(size=width) * (hidden > 0) / math.sqrt(width)
+    of_first = (through[:, :, None] * inputs[:, None, :]).reshape(len(POOL), -1)
+    return np.concatenate([of_first, np.maximum(hidden, 0) / math.sqrt(width), np.full((len(POOL), 1), b_std)], axis=1)
 
 
 def trained(jacobian, known, target, predictor):
-    """Parameters nearest to those of the predictor that give the known points the outputs of the target."""
-    return predictor + np.linalg.lstsq(jacobian[known], jacobian[known] @ (target - predictor), rcond=None)[0]
-
-
-def mean_squares(width, known, n_networks=8, n_draws=150):
-    """Mean over the draws of (F − G)², at every point, of a target F and a predictor G that is trained on the known."""
-    total, generator = np.zeros(len(POOL)), np.random.default_rng(11)
-    for seed in range(n_networks):
-        jacobian = gradients(width, seed)
-        target, predictor = generator.normal(size=(2, jacobian.shape[1], n_draws))
-        difference = jacobian @ (target - trained(jacobian, known, target, predictor))
-        total += (difference**2).mean(axis=1) / n_networks
-    return total
+    """The parameters nearest to those of the predictor with which the known points have the outputs of the target."""
+    return predictor + np.linalg.pinv(jacobian[known]) @ (jacobian[known] @ (target - predictor))
 
 
 def test_gradient_descent_of_a_linearised_network_ends_in_the_least_change_that_fits_what_is_known():
-    jacobian, known, generator = gradients(512, seed=1), [5, 19, 3, 8, 14, 22], np.random.default_rng(2)
+    generator, known = np.random.default_rng(2), [5, 19, 3, 8, 14, 22]
+    jacobian = gradients(100, generator)
     target, start = generator.normal(size=(2, jacobian.shape[1], 3))
-    of_known, weights = jacobian[known], start.copy()
+    of_known, predictor = jacobian[known], start.copy()
     rate = 1.0 / np.linalg.norm(of_known, 2) ** 2
-    for _ in range(4000):
-        weights -= rate * of_known.T @ (of_known @ (weights - target))
-    assert_close(jacobian @ weights, jacobian @ trained(jacobian, known, target, start), operations=10**7)
-    assert np.abs(jacobian @ (weights - target))[known].max() < 1e-8 < np.abs(jacobian @ (weights - target)).max()
+    for _ in range(2000):
+        predictor -= rate * of_known.T @ (of_known @ (predictor - target))
+    assert_close(jacobian @ predictor, jacobian @ trained(jacobian, known, target, start), operations=10**6)
+    errors = np.abs(jacobian @ (predictor - target))
+    assert errors[known].max() < 1e-9 and errors.max() > 0.1
 
 
-def test_distances_are_what_pairs_of_wide_linearised_networks_tend_to():
-    found = select(n_selected=7, depth=1, b_std=0.3)
+def test_distances_are_half_the_mean_square_between_wide_linearised_networks_one_of_which_learns_the_other():
+    """Means over 4 networks and 200 pairs of parameters each: 5 % off by the draws, and as much by the width."""
+    found, generator = select(n_selected=7, b_std=0.3), np.random.default_rng(11)
 
-    def errors(width):
-        """Relative, of the distance of the next point and of the mean, after 0, 3 and 6 points."""
-        for n in (0, 3, 6):
-            squares = mean_squares(width, found.indices[0, :n].tolist())
-            yield squares[found.indices[0, n]] / (2 * found.distances[0, n]) - 1
-            yield squares.mean() / (2 * found.mean_distances[0, n]) - 1
+    def ratios(width):
+        """Of the mean square to what is reported, over the pool, after 0, 3 and 6 points."""
+        squares = np.zeros((3, len(POOL)))
+        for _ in range(4):
+            jacobian = gradients(width, generator)
+            target, predictor = generator.normal(size=(2, jacobian.shape[1], 200))
+            for row, n in enumerate((0, 3, 6)):
+                learnt = trained(jacobian, found.indices[0, :n].tolist(), target, predictor)
+                squares[row] += ((jacobian @ (target - learnt)) ** 2).mean(axis=1) / 4
+        at_next = squares[range(3), found.indices[0, [0, 3, 6]]] / found.distances[0, [0, 3, 6]]
+        return np.concatenate([at_next, squares.mean(axis=1) / found.mean_distances[0, [0, 3, 6]]])
 
-    narrow, wide = (np.abs(list(errors(width))) for width in (4, 1024))
-    print(narrow, wide)
-    assert wide.max() < 0.15 < narrow.max() and wide.mean() < narrow.mean() / 3
+    np.testing.assert_allclose(ratios(width=1000), 2, rtol=0.2)
+    assert np.abs(ratios(width=4) / 2 - 1).max() > 0.4
 
 
 # labelled points, classes, threshold
@@ -342,28 +339,39 @@ def dtypes(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("pool", [POOL, POOL.astype(np.float32)], ids=["float64", "float32"])
 @pytest.mark.parametrize("wide", [False, True], ids=["32 bits outside", "64 bits outside"])
-@pytest.mark.parametrize("double_up_to, expected", [(25, "float64"), (24, "float32")])
+@pytest.mark.parametrize("double_up_to, expected", [(25, "float64"), (24, "float32")], ids=["small pool", "large pool"])
 @pytest.mark.parametrize("normalisation", ["none", "standard", "unit"])
 def test_the_number_of_points_alone_decides_the_precision(
-    normalisation, double_up_to, expected, wide, dtype, monkeypatch, dtypes
+    normalisation, double_up_to, expected, wide, pool, monkeypatch, dtypes
 ):
     monkeypatch.setattr(linearised, "DOUBLE_UP_TO", double_up_to)
     with jax.enable_x64(wide):
-        select(POOL.astype(dtype), n_selected=3, normalisation=normalisation)
+        select(pool, n_selected=1, normalisation=normalisation, criterion="largest")
     assert dtypes == {("kernel", expected), ("diagonal", expected)}
 
 
 @each_rule
 def test_single_precision_chooses_the_same_points_of_a_pool_without_near_ties(rule, monkeypatch):
-    double = select(n_selected=12, **rule)
+    double = select(n_selected=10, depth=3, **rule)
     monkeypatch.setattr(linearised, "DOUBLE_UP_TO", 24)
-    single = select(n_selected=12, **rule)
+    single = select(n_selected=10, depth=3, **rule)
     np.testing.assert_array_equal(single.indices, double.indices)
     for actual, right in zip(history(single), history(double)):
         np.testing.assert_allclose(actual, right, rtol=0, atol=5e-4)
         assert not np.array_equal(actual, right)
+
+
+def test_single_precision_leaves_as_little_unknown_of_a_line_as_double_does_when_a_block_teaches_most_of_it(monkeypatch):
+    """d falls five hundred times in a block, and its squares in single precision to their last digit."""
+    pool = np.random.default_rng(1).normal(size=(150, 1))
+    kernel, left = closed_form(pool, 3, 0.3), []
+    for double_up_to in (150, 149):
+        monkeypatch.setattr(linearised, "DOUBLE_UP_TO", double_up_to)
+        found = select(pool, n_selected=64, depth=3, b_std=0.3, emphasis=0.0)
+        left.append(np.trace(residual(kernel, found.indices[0].tolist())) / 150)
+    assert left[1] < 1.1 * left[0]
 
 
 # members and random numbers
@@ -380,18 +388,16 @@ def test_the_best_first_point_and_an_exact_choice_give_all_members_one_subset_wh
 
 @each_rule
 def test_a_random_first_point_differs_between_members_and_what_follows_is_the_best(rule):
-    found = select(n_selected=10, first="random", n_members=6, **rule)
-    assert len(set(found.indices[:, 0].tolist())) > 3
+    found = select(n_selected=10, first="random", n_members=4, **rule)
+    assert len(set(found.indices[:, 0].tolist())) > 2
     for member, row in enumerate(found.indices):
         assert_is(found, naive(closed_form(POOL), 10, given=[row[0]], **rule), member)
-    other = select(n_selected=10, first="random", n_members=6, key=jax.random.key(8), **rule)
-    assert other.indices[:, 0].tolist() != found.indices[:, 0].tolist()
 
 
 def test_random_first_points_are_drawn_equally_often():
-    """Of 500 draws from 5 points each comes 100 ± 9 times."""
-    found = select(POOL[:5], n_selected=1, first="random", n_members=500)
-    assert (np.abs(np.bincount(found.indices[:, 0], minlength=5) - 100) < 45).all()
+    """Of 100 draws from 4 points each comes 25 ± 4.3 times."""
+    found = select(POOL[:4], n_selected=1, first="random", n_members=100)
+    assert (np.abs(np.bincount(found.indices[:, 0], minlength=4) - 25) < 20).all()
     assert np.isnan(found.distances).all()
 
 
@@ -405,23 +411,22 @@ SAMPLED = {"first point": {"first": "random"}, "reference": {"n_reference": 8}, 
 
 @pytest.mark.parametrize("changed", SAMPLED.values(), ids=SAMPLED.keys())
 def test_members_that_draw_differ_and_each_is_the_same_in_an_ensemble_of_any_number(changed):
-    many = select(n_selected=12, n_members=5, **changed)
-    assert len({tuple(row) for row in many.indices.tolist()}) > 3
-    assert_equal(select(n_selected=12, n_members=5, **changed), many)
-    few = select(n_selected=12, n_members=2, **changed)
-    np.testing.assert_array_equal(few.indices, many.indices[:2])
-    np.testing.assert_array_equal(few.distances, many.distances[:2])
-    assert not np.array_equal(select(n_selected=12, n_members=5, key=jax.random.key(8), **changed).indices, many.indices)
+    many = select(n_selected=12, n_members=4, **changed)
+    assert len({tuple(row) for row in many.indices.tolist()}) > 2
+    few, other = (select(n_selected=12, n_members=2, key=key, **changed) for key in (KEY, jax.random.key(8)))
+    for of_few, of_many in zip((few.indices, *history(few)), (many.indices, *history(many))):
+        np.testing.assert_array_equal(of_few, of_many[:2])
+    assert not np.array_equal(other.indices, few.indices)
 
 
 @pytest.mark.parametrize(
     "changed",
-    [*RULES.values(), {"n_reference": 8}, {"n_reference": 8, "block_size": 3}, {"n_candidates": 6, "block_size": 4}],
-    ids=[*RULES.keys(), "reference", "reference in small blocks", "few candidates"],
+    [*RULES.values(), {"n_reference": 8, "block_size": 5}, {"n_candidates": 6, "block_size": 5}],
+    ids=[*RULES.keys(), "reference", "few candidates"],
 )
-@pytest.mark.parametrize("options", [{}, {"first": "random"}, {"classes": CLASSES}], ids=["best", "random", "classes"])
+@pytest.mark.parametrize("options", [{"first": "random"}, {"classes": CLASSES}], ids=["random", "classes"])
 def test_a_shorter_run_of_fewer_members_is_the_start_of_a_longer_one_of_more(changed, options):
-    long, short = select(n_selected=18, n_members=3, **changed, **options), select(n_selected=7, **changed, **options)
+    long, short = select(n_selected=18, n_members=2, **changed, **options), select(n_selected=7, **changed, **options)
     np.testing.assert_array_equal(short.indices, long.indices[:1, :7])
     for actual, right in zip(history(short), history(long)):
         np.testing.assert_allclose(actual, right[:1, :7], rtol=0, atol=1e-7)
@@ -489,27 +494,32 @@ def ends(monkeypatch):
 
     def counted(*arguments, **options):
         calls.append(1)
-        assert len(calls) < 1000, "the choice does not end: more than 1000 blocks of the kernel"
+        assert len(calls) < 200, "the choice does not end: more than 200 blocks of the kernel"
         return kernel(*arguments, **options)
 
     monkeypatch.setattr(neural_tangents, "infinite_width_ntk", counted)
 
 
 @each_rule
-@pytest.mark.parametrize("block_size", [1, 7, 64])
+@pytest.mark.parametrize("block_size", [7, 64])
 def test_exact_copies_come_last_with_distances_of_zero_and_no_point_comes_twice(rule, block_size, precision, ends):
     found = select(np.tile(POOL[:8], (3, 1)), n_selected=24, block_size=block_size, **rule)
     assert sorted(found.indices[0].tolist()) == list(range(24))
     assert set((found.indices[0, :8] % 8).tolist()) == set(range(8))
-    round_off = 1e-3 if precision == 8 else 1e-7  # half of the digits
+    round_off = 5e-4 if precision == 8 else 1e-7  # half of the digits
     assert (found.distances[0, :8] > 0.01).all() and (np.abs(found.distances[0, 8:]) < round_off).all()
     assert np.isfinite(found.mean_distances).all() and (np.diff(found.mean_distances[0]) < round_off).all()
-    once = select(POOL[:8], n_selected=8, **RULES["largest"])
-    if rule["criterion"] == "largest":
-        np.testing.assert_allclose(found.distances[0, :8], once.distances[0], rtol=0, atol=round_off)
 
 
-@pytest.mark.parametrize("n_candidates", [1, 3, 10])
+@each_rule
+def test_exact_copies_weigh_like_one_point_where_all_have_as_many(rule, precision):
+    copied, once = select(np.repeat(POOL[:8], 3, axis=0), n_selected=8, **rule), select(POOL[:8], n_selected=8, **rule)
+    np.testing.assert_array_equal(copied.indices, 3 * once.indices)
+    for actual, right in zip(history(copied), history(once)):
+        np.testing.assert_allclose(actual, right, rtol=0, atol=5e-4 if precision == 8 else 1e-7)
+
+
+@pytest.mark.parametrize("n_candidates", [1, 10])
 def test_the_largest_distance_among_few_candidates_ends_also_for_exact_copies(n_candidates, precision, ends):
     found = select(np.tile(POOL[:8], (3, 1)), n_selected=24, criterion="largest", n_candidates=n_candidates)
     assert sorted(found.indices[0].tolist()) == list(range(24))
@@ -522,17 +532,16 @@ def clusters(n_features, spread, seed):
     return generator.normal(size=(8, n_features))[of] + spread * generator.normal(size=(48, n_features)), of
 
 
-@pytest.mark.parametrize("rule", [RULES["largest"], RULES["reduction of the largest"]], ids=["largest", "reduction"])
+@each_rule
 def test_of_tight_clusters_each_gives_one_point_before_any_gives_a_second(rule, precision):
-    for seed in range(3):
-        pool, cluster = clusters(10, 1e-3, seed)
-        chosen = select(pool, n_selected=8, first="random", n_members=2, **rule).indices
-        assert [sorted(cluster[row].tolist()) for row in chosen] == [list(range(8))] * 2
+    pool, cluster = clusters(10, 1e-3, seed=0)
+    chosen = select(pool, n_selected=8, first="random", n_members=2, depth=3, **rule).indices
+    assert [sorted(cluster[row].tolist()) for row in chosen] == [list(range(8))] * 2
 
 
 @each_rule
 def test_points_that_differ_by_round_off_are_copies_and_none_is_chosen_before_all_others_are_known(rule, precision, ends):
-    for seed in range(10):
+    for seed in range(4):
         pool, cluster = clusters(4, 1e-6 if precision == 8 else 1e-8, seed)
         chosen = select(pool, n_selected=8, **rule).indices[0]
         assert sorted(cluster[chosen].tolist()) == list(range(8)), f"clusters {cluster[chosen]} of pool {seed}"

@@ -59,14 +59,6 @@ def test_methods_are_the_functions_that_the_docstring_names():
     assert_equal(chosen("paper"), rnd.select(INPUTS, NETWORK, rnd.Settings(n_epochs=3), key=key("rnd"), **size))
 
 
-def test_the_emphasis_of_rnd_follows_the_task_unless_it_is_given():
-    found = chosen("rnd", REGRESSION)
-    expected = linearised.select(INPUTS, linearised.Settings(emphasis=1.0), key=key("rnd"), n_selected=6, n_members=2)
-    assert_equal(found, expected)
-    assert not np.array_equal(found.indices, chosen("rnd").indices)
-    assert_equal(chosen("rnd", REGRESSION, emphasis=0.0), chosen("rnd"))
-
-
 OPTIONS = {
     "stratified": {"allocation": "equal"},
     "rnd": {"criterion": "largest", "depth": 1, "labelled": [3]},
