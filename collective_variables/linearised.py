@@ -84,7 +84,8 @@ def select(
     dtype = np.dtype(np.float64 if len(points) <= DOUBLE_UP_TO else np.float32)
     held = n_selected + min(settings.n_reference, len(points)) + 2 * settings.block_size
     memory.check(f"Selecting {n_selected} of {len(points)} points", held * len(points) * dtype.itemsize)
-    points = np.asarray(rnd.normalise(points.reshape(len(points), -1).astype(dtype), settings.normalisation))
+    with jax.enable_x64(dtype == np.float64):
+        points = np.asarray(rnd.normalise(points.reshape(len(points), -1).astype(dtype), settings.normalisation))
     turn = _turns(None if classes is None else rnd.check_classes(classes, len(points)))
     kernel = _kernel(points, settings)
     diagonal = _diagonal(kernel, len(points), dtype)
@@ -95,6 +96,7 @@ def select(
         def run(member_key: Int[np.ndarray, " words"]) -> pivoting.Pivots:
             generator = np.random.default_rng(member_key)
             given = [*labelled] or ([int(generator.integers(len(points)))] if settings.first == "random" else [])
+            bar.advance(len(given) - len(labelled))
             return pivoting.pivots(
                 kernel,
                 diagonal,
@@ -122,7 +124,7 @@ def _kernel(points: Float[np.ndarray, "n_pool n_features"], settings: Settings) 
 
     def kernel(rows: np.ndarray, columns: np.ndarray | None) -> Float[np.ndarray, "n1 n2"]:
         x2, n2 = (points, len(points)) if columns is None else (padded(columns), len(columns))
-        at_once = max(NARROWEST, 1 << (ENTRIES // len(x2)).bit_length() - 1)
+        at_once = max(NARROWEST, 1 << max(ENTRIES // len(x2), 1).bit_length() - 1)
         result = np.empty((len(rows), n2), points.dtype)
         with jax.enable_x64(points.dtype == np.float64):
             for start in range(0, len(rows), at_once):

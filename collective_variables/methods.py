@@ -11,10 +11,6 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from collective_variables import checks, coverage, ensembles, kernel_selection, linearised, networks, rnd, selection, stratified
 
 
-# Of `rnd`, by task: what is far from all others teaches a regression more and a classification less than what is common.
-EMPHASIS = {"regression": 1.0, "classification": 0.0}
-
-
 class Problem(NamedTuple):
     """What is known of a pool: its points, their targets for methods that use labels, and the network to be trained.
 
@@ -47,7 +43,6 @@ def select(method: str, problem: Problem, budget: Budget, options: dict[str, Any
     k-center, k-means++, kernel-herding, facility-location   cover the pool in input space (`coverage`)
     log-determinant, trace, best-entropy, greedy   by the kernel of each member's own network (`kernel_selection`)
 
-    rnd has the `emphasis` 1 for a regression and 0 for a classification unless it is given (see `pivoting.Rule`).
     rnd and paper take the fields of their `Settings`, `labelled`, rows that are labelled already, and `per_class`, for
     equally many points of each class. paper also takes `layers`, a network of its own for target and predictor, or
     `width`, the outputs of the task's network in place of its own: the representation.
@@ -91,7 +86,6 @@ def _stratified(problem: Problem, budget: Budget, **options: Any) -> selection.S
 def _rnd(
     problem: Problem, budget: Budget, *, labelled: Sequence[int] = (), per_class: bool = False, **settings: Any
 ) -> selection.Selection:
-    settings = {"emphasis": EMPHASIS[problem.task]} | settings
     return linearised.select(
         problem.inputs,
         linearised.Settings(**settings),

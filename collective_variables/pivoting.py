@@ -206,11 +206,14 @@ def _block(
     candidates = _candidates(np.where(turn(unused), scores, -np.inf), np.where(unused, scores, -np.inf), rule.n_candidates)
     outside = unused.copy()
     outside[candidates] = False
-    unknown, reference = residual.among(candidates), residual.reference[:, candidates]
-    variances, squares = residual.left(np.diag(unknown)), squares[candidates]
+    # In float64, because within a block sums of squares fall by differences.
+    unknown, reference, variances, squares = (
+        of.astype(np.float64)
+        for of in (residual.among(candidates), residual.reference[:, candidates], residual.variances[candidates], squares[candidates])
+    )
     in_reference = residual.in_reference[candidates]
     # What the choices of this block teach of candidates and of the reference: rows of the factor, as in Residual.
-    learnt, of_reference = (np.zeros((limit, size), unknown.dtype) for size in (len(candidates), len(reference)))
+    learnt, of_reference = (np.zeros((limit, size)) for size in (len(candidates), len(reference)))
     rows, distances = [], []
     while len(rows) < limit:
         may_follow = turn(unused)
@@ -219,7 +222,8 @@ def _block(
         of_candidates = rule.scores(variances, squares, in_reference, *sizes)
         of_candidates = np.where(may_follow[candidates], of_candidates, -np.inf)
         best, step = int(np.argmax(of_candidates)), len(rows)
-        if rule.criterion == "largest" and (scores[outside & may_follow] > of_candidates[best]).any():
+        # The first is the best of all; were it chosen by round-off, the next block would begin with it again.
+        if rows and rule.criterion == "largest" and (scores[outside & may_follow] > of_candidates[best]).any():
             break
         if threshold is not None and variances[best] <= threshold:
             return rows, distances, True
