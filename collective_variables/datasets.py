@@ -1,15 +1,21 @@
-"""The four problems of P1 (Tovey et al. 2023, Table 1): read, checked by SHA-256, split and scaled.
+"""The four problems of P1 (Tovey et al. 2023, Table 1) and all of MNIST: read, checked by SHA-256, split and scaled.
 
-Fuel and MNIST are embedded in `data/`. Concrete and Gait are fetched from UCI into a cache outside the repository, or
-taken from the folder or base URL that the environment variable COLLECTIVE_VARIABLES_DATA names (empty is unset);
-then nothing else is tried. `data/README.md` gives origin, licence and columns.
+Fuel and 10000 images of MNIST are embedded in `data/`. Concrete and Gait (from UCI) and the 60000 images of MNIST are
+fetched into a cache outside the repository, or taken from the folder or base URL that the environment variable
+COLLECTIVE_VARIABLES_DATA names (empty is unset); then nothing else is tried. `data/README.md` gives origin, licence
+and columns.
 """
 
+import gzip
 import hashlib
+import io
+import math
 import os
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import scipy.io
@@ -19,6 +25,7 @@ from collective_variables import checks
 EMBEDDED = Path(__file__).resolve().parents[1] / "data"
 ENVIRONMENT = "COLLECTIVE_VARIABLES_DATA"
 UCI = ("https://archive.ics.uci.edu/ml", "https://archive.ics.uci.edu")
+MNIST = ("https://ossci-datasets.s3.amazonaws.com/mnist", "https://storage.googleapis.com/cvdf-datasets/mnist")
 Arrays = tuple[np.ndarray, np.ndarray]
 TIMEOUT = (4.0, 15.0)  # seconds to connect, and between two pieces of an answer
 
@@ -33,7 +40,7 @@ class Dataset:
 
     inputs (n_pool, ...) and targets (n_pool, n_outputs) are the pool, test_inputs and test_targets the test points,
     task is "regression" or "classification". index (n_pool,) and test_index (n_test,) are their rows in the problem's
-    file, counted from 0; for MNIST the array `index` of mnist_10k.npz leads on to the 60000 training images.
+    file, counted from 0; for "mnist" the array `index` of mnist_10k.npz leads on to the rows of "mnist-60000".
     """
 
     inputs: np.ndarray
@@ -47,23 +54,45 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Where a problem's file is (no `urls`: embedded), how it is read, and its row of P1 Table 1."""
+class File:
+    """A file and where it is (no `urls`: embedded).
 
-    file: str
+    With n_bytes the public file is packed by gzip, and sha256 and n_bytes are those of its content, since every mirror
+    packs it differently. `name` then ends in .gz, and the file may be there under `plain` instead, unpacked.
+    """
+
+    name: str
     sha256: str
-    read: Callable[[Path], Arrays]
+    urls: tuple[str, ...] = ()
+    n_bytes: int | None = None
+
+    @property
+    def plain(self) -> str:
+        """The name of the file once unpacked."""
+        return self.name.removesuffix(".gz")
+
+    @property
+    def checksum(self) -> str:
+        """The checksum in words, for messages."""
+        return f"{'SHA-256' if self.n_bytes is None else 'unpacked SHA-256'} {self.sha256}"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The files of a problem, how their paths are read, and its row of P1 Table 1."""
+
+    files: tuple[File, ...]
+    read: Callable[..., Arrays]
     n_rows: int
     n_test: int
     task: str
-    urls: tuple[str, ...] = ()
     standardised: bool = True
 
 
 def load(
     name: str, *, n_test: int | None = None, seed: int = 0, scaling: str = "train", n_available: int | None = None
 ) -> Dataset:
-    """Return the problem `name` ("fuel", "mnist", "concrete" or "gait") as pool and test points.
+    """Return the problem `name` ("fuel", "mnist", "mnist-60000", "concrete" or "gait") as pool and test points.
 
     Split: of `numpy.random.default_rng(seed).permutation(n_rows)[:n_available]` the first `n_test` rows are the test
     points and the rest the pool, in that order. By default `n_available` is every row and `n_test` is P1's.
@@ -74,12 +103,12 @@ def load(
     MNIST inputs are divided by 255 instead, and classification targets are one-hot: `scaling` leaves both alone.
 
     Raises TypeError or ValueError for a wrong argument, before any file is read, and for values that are not finite;
-    DataError if the file is missing, corrupt or cannot be downloaded.
+    DataError if a file is missing, corrupt or cannot be downloaded.
     """
     problem = PROBLEMS[checks.choice("problem", name, PROBLEMS)]
     checks.choice("scaling", scaling, ("train", "all"))
     test_index, index = _split(name, problem, n_test, n_available, seed)
-    inputs, targets = problem.read(_locate(problem))
+    inputs, targets = problem.read(*map(_locate, problem.files))
     checks.finite(f"inputs of {name}", inputs)
     checks.finite(f"targets of {name}", targets)
     reference = index if scaling == "train" else np.concatenate([test_index, index])
@@ -130,9 +159,28 @@ def _read_fuel(path: Path) -> Arrays:
 
 
 def _read_mnist(path: Path) -> Arrays:
-    """Return (n, 28, 28, 1) grey values in 0 … 1 and (n, 10) one-hot digits."""
+    """Return (n, 28, 28, 1) grey values in 0 … 1 as float32 and (n, 10) one-hot digits."""
     with np.load(path, allow_pickle=False) as file:
-        return file["images"][..., None] / 255.0, _one_hot(file["labels"], 10)
+        return _grey(file["images"]), _one_hot(file["labels"], 10)
+
+
+def _read_mnist_60000(images: Path, labels: Path) -> Arrays:
+    """Return the same as `_read_mnist` from the public files, packed or not."""
+    return _grey(_read_idx(images)), _one_hot(_read_idx(labels), 10)
+
+
+def _grey(images: np.ndarray) -> np.ndarray:
+    """Return (n, 28, 28, 1) float32 grey values in 0 … 1 of (n, 28, 28) uint8."""
+    # Not by way of float64, which would take 376 MB for 60000 images; for each of the 256 values the result is the same.
+    return np.divide(images[..., None], 255, dtype=np.float32)
+
+
+def _read_idx(path: Path) -> np.ndarray:
+    """Return the uint8 array of an idx file: 0, 0, 8 (for uint8), n dimensions; n sizes, 4 bytes each; the values."""
+    with _open(path) as file:
+        n_dimensions = file.read(4)[3]
+        shape = [int.from_bytes(file.read(4), "big") for _ in range(n_dimensions)]
+        return np.frombuffer(file.read(math.prod(shape)), dtype=np.uint8).reshape(shape)
 
 
 def _read_concrete(path: Path) -> Arrays:
@@ -153,31 +201,31 @@ def _read_gait(path: Path) -> Arrays:
     return np.where(np.isnan(features), np.nanmean(features, axis=0), features), _one_hot(file["Y"].ravel(), 16)
 
 
-def _locate(problem: Problem) -> Path:
-    """Return the path of the problem's file, its checksum verified; raises DataError."""
-    if not problem.urls:
-        return _in_folder(problem, EMBEDDED, "Restore it from the repository.")
+def _locate(file: File) -> Path:
+    """Return the path of the file, its checksum verified; raises DataError."""
+    if not file.urls:
+        return _in_folder(file, EMBEDDED, "Restore it from the repository.")
     source = os.environ.get(ENVIRONMENT, "")
     if source.lower().startswith(("http://", "https://")):
-        return _download(problem, (f"{source.rstrip('/')}/{problem.file}",))
+        return _download(file, (f"{source.rstrip('/')}/{file.name}",))
     if source:
-        remedy = f"{ENVIRONMENT} names the folder: put the file there, or unset it to try {' or '.join(problem.urls)}."
-        return _in_folder(problem, Path(os.path.expanduser(source)).absolute(), remedy)
-    return _download(problem, problem.urls)
+        remedy = f"{ENVIRONMENT} names the folder: put the file there, or unset it to try {' or '.join(file.urls)}."
+        return _in_folder(file, Path(os.path.expanduser(source)).absolute(), remedy)
+    return _download(file, file.urls)
 
 
-def _in_folder(problem: Problem, folder: Path, remedy: str) -> Path:
+def _in_folder(file: File, folder: Path, remedy: str) -> Path:
     """Return the path of the file in `folder`, read in place; raises DataError, ending in `remedy`."""
-    path = folder / problem.file
-    if not path.is_file():
-        raise DataError(f"{problem.file} (SHA-256 {problem.sha256}) is not in {folder}. {remedy}")
-    if (received := _sha256(path)) != problem.sha256:
-        raise DataError(f"{path} is corrupt: expected SHA-256 {problem.sha256}, received {received}. {remedy}")
+    path = next((folder / name for name in (file.plain, file.name) if (folder / name).is_file()), None)
+    if path is None:
+        raise DataError(f"{file.name} ({file.checksum}) is not in {folder}. {remedy}")
+    if (received := _sha256(path, file)) != file.sha256:
+        raise DataError(f"{path} is corrupt: expected {file.checksum}, received {received}. {remedy}")
     return path
 
 
-def _download(problem: Problem, urls: tuple[str, ...]) -> Path:
-    """Return the path of the file in the cache; if it is not there, download it from the first of `urls` that has it.
+def _download(file: File, urls: tuple[str, ...]) -> Path:
+    """Return the path of the file in the cache, unpacked; if not there, download it from the first of `urls` that has it.
 
     A cached file with another checksum is fetched again. pooch moves a download to its name once its checksum is
     right, so that neither a partial nor a wrong file stays. Raises DataError with the failure of each URL.
@@ -188,48 +236,118 @@ def _download(problem: Problem, urls: tuple[str, ...]) -> Path:
 
     pooch.get_logger().setLevel("ERROR")
     cache = pooch.os_cache("collective-variables")
+    cached = cache / file.plain
+    # pooch would ask this too, but not of a packed file that someone has put there.
+    if cached.is_file() and _sha256(cached, file) == file.sha256:
+        return cached
+    http = pooch.HTTPDownloader(timeout=TIMEOUT)
+
+    def unpacking(url: str, path: str, caller: object) -> None:
+        """Download to `path`, which pooch has yet to check, and unpack it there."""
+        # What is packed is smaller still.
+        with _Limited(path, file.n_bytes) as stream:
+            http(url, stream, caller)
+        Path(path).write_bytes(_content(Path(path), file.n_bytes))
+
+    fetch = http if file.n_bytes is None else unpacking
     failures = []
     for url in urls:
         try:
-            fetch = pooch.HTTPDownloader(timeout=TIMEOUT)
-            return Path(pooch.retrieve(url, problem.sha256, fname=problem.file, path=cache, downloader=fetch))
+            return Path(pooch.retrieve(url, file.sha256, fname=file.plain, path=cache, downloader=fetch))
         except (requests.ConnectionError, requests.Timeout) as error:
             # Their messages are long and hide the kind.
             failures.append(f"{url}: the connection failed ({type(error).__name__})")
         except (OSError, ValueError) as error:
             failures.append(f"{url}: {error}")
-    cached = cache / problem.file
     if cached.is_file():
-        failures.append(f"{cached}: corrupt, expected SHA-256 {problem.sha256}, received {_sha256(cached)}")
+        failures.append(f"{cached}: corrupt, expected {file.checksum}, received {_sha256(cached, file)}")
     raise DataError(
-        "\n  ".join([f"{problem.file} could not be downloaded:", *failures])
-        + f"\nPut the file with SHA-256 {problem.sha256} at {cached}, or set {ENVIRONMENT} to a folder that holds it."
+        "\n  ".join([f"{file.name} could not be downloaded:", *failures])
+        + f"\nPut the file with {file.checksum} at {cached}, or set {ENVIRONMENT} to a folder that holds it."
     )
 
 
-def _sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
+class _Limited(io.FileIO):
+    """A file to write that refuses to grow beyond `limit` bytes: requests unpacks as it goes what a server has packed."""
+
+    def __init__(self, path: str, limit: int) -> None:
+        super().__init__(path, "wb")
+        self.limit = limit
+
+    def write(self, piece: bytes) -> int:
+        if self.tell() + len(piece) > self.limit:
+            raise ValueError(f"more than {self.limit} bytes")
+        return super().write(piece)
+
+
+def _open(path: Path) -> BinaryIO:
+    """Open a file to read its content, unpacked if it is gzip, whatever its name: a server may unpack as it sends."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        packed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if packed else path.open("rb")
+
+
+def _content(path: Path, n_bytes: int) -> bytes:
+    """Return the content of a file, packed or not; raises ValueError for a broken gzip file or more than `n_bytes`."""
+    try:
+        with _open(path) as file:
+            content = file.read(n_bytes + 1)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"a broken gzip file ({error})") from None
+    if len(content) > n_bytes:
+        raise ValueError(f"more than {n_bytes} bytes")
+    return content
+
+
+def _sha256(path: Path, file: File) -> str:
+    """Return the SHA-256 of a copy of the file in hexadecimal, or in words why it has none."""
+    if file.n_bytes is None:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    try:
+        return hashlib.sha256(_content(path, file.n_bytes)).hexdigest()
+    except ValueError as error:
+        return str(error)
 
 
 PROBLEMS = {
     "fuel": Problem(
-        "auto-mpg.csv", "c886c5db3dd7caed2eb5d07358899e61a25b1aeae90052a42d056514cc07ece4",
+        (File("auto-mpg.csv", "c886c5db3dd7caed2eb5d07358899e61a25b1aeae90052a42d056514cc07ece4"),),
         _read_fuel, n_rows=392, n_test=120, task="regression",
     ),
     "mnist": Problem(
-        "mnist_10k.npz", "0ef86e6c20b2452fc0a798449812f1e73f88615cf833e47f0f97f556d5d61121",
+        (File("mnist_10k.npz", "0ef86e6c20b2452fc0a798449812f1e73f88615cf833e47f0f97f556d5d61121"),),
         _read_mnist, n_rows=10000, n_test=500, task="classification", standardised=False,
     ),
+    "mnist-60000": Problem(
+        (
+            File(
+                "train-images-idx3-ubyte.gz", "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+                tuple(f"{site}/train-images-idx3-ubyte.gz" for site in MNIST), n_bytes=16 + 60000 * 28 * 28,
+            ),
+            File(
+                "train-labels-idx1-ubyte.gz", "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+                tuple(f"{site}/train-labels-idx1-ubyte.gz" for site in MNIST), n_bytes=8 + 60000,
+            ),
+        ),
+        _read_mnist_60000, n_rows=60000, n_test=500, task="classification", standardised=False,
+    ),
     "concrete": Problem(
-        "slump_test.data", "9da600e23a290719300d4c7e2190bc7d02936e7e4f05fb17615cb3e8bdfd9997",
+        (
+            File(
+                "slump_test.data", "9da600e23a290719300d4c7e2190bc7d02936e7e4f05fb17615cb3e8bdfd9997",
+                tuple(f"{site}/machine-learning-databases/concrete/slump/slump_test.data" for site in UCI),
+            ),
+        ),
         _read_concrete, n_rows=103, n_test=10, task="regression",
-        urls=tuple(f"{site}/machine-learning-databases/concrete/slump/slump_test.data" for site in UCI),
     ),
     "gait": Problem(
-        "PersonGaitDataSet.mat", "082066e05f2196a1d81dcf1d8adb10021b34c0e7860d38859f4ed97a49b48b04",
+        (
+            File(
+                "PersonGaitDataSet.mat", "082066e05f2196a1d81dcf1d8adb10021b34c0e7860d38859f4ed97a49b48b04",
+                tuple(f"{site}/machine-learning-databases/00604/PersonGaitDataSet.mat" for site in UCI),
+            ),
+        ),
         _read_gait, n_rows=48, n_test=10, task="classification",
-        urls=tuple(f"{site}/machine-learning-databases/00604/PersonGaitDataSet.mat" for site in UCI),
     ),
 }

@@ -1,6 +1,7 @@
 """Data sets: values against plain-Python recomputation from the raw files, and every way in which a file can fail."""
 
 import csv
+import gzip
 import hashlib
 import logging
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from contextlib import contextmanager
 from dataclasses import FrozenInstanceError, replace
 from functools import partial
@@ -29,10 +31,31 @@ NOWHERE = "https://127.0.0.1:9"
 SLUMP = "No" + ",x" * 10
 for row in range(12):
     SLUMP += "\n" + ",".join(str(row + 0.5 * column**2) for column in range(11))
+IMAGES, LABELS = datasets.PROBLEMS["mnist-60000"].files
+# The heads of two idx files without the number of points, which follows the fourth byte.
+HEADS = {IMAGES: (b"\0\0\x08\3", b"\0\0\0\x1c" * 2), LABELS: (b"\0\0\x08\1", b"")}
+
+
+def embedded():
+    """The images (10000, 28, 28), labels (10000,) and index (10000,) of mnist_10k.npz."""
+    with np.load(ROOT / "data" / "mnist_10k.npz", allow_pickle=False) as file:
+        return file["images"], file["labels"], file["index"]
+
+
+def idx(file, array):
+    """The content of an idx file that holds `array`."""
+    before, after = HEADS[file]
+    return before + len(array).to_bytes(4, "big") + after + array.tobytes()
+
+
+def with_file(problem, file=None, **changes):
+    """The problem with other fields of a file, by default of its only one."""
+    (only,) = problem.files if file is None else (file,)
+    return replace(problem, files=tuple(replace(f, **changes) if f.name == only.name else f for f in problem.files))
 
 
 def public_folders():
-    """What stands for the public files of Concrete and Gait: made files everywhere, and the real ones where they are."""
+    """What stands for the public files: made ones everywhere, and the real ones where they are."""
     named, mirror = os.environ.get(datasets.ENVIRONMENT), ROOT.parent / "shared" / "data" / "mirror"
     return ["made files", *([named] if named else [str(mirror)] if mirror.is_dir() else [])]
 
@@ -52,8 +75,8 @@ def made(tmp_path, monkeypatch):
     scipy.io.savemat(tmp_path / "PersonGaitDataSet.mat", {"X": features, "Y": persons})
     for name in ("concrete", "gait"):
         problem = datasets.PROBLEMS[name]
-        digest = hashlib.sha256((tmp_path / problem.file).read_bytes()).hexdigest()
-        monkeypatch.setitem(datasets.PROBLEMS, name, replace(problem, sha256=digest))
+        digest = hashlib.sha256((tmp_path / problem.files[0].name).read_bytes()).hexdigest()
+        monkeypatch.setitem(datasets.PROBLEMS, name, with_file(problem, sha256=digest))
     return tmp_path
 
 
@@ -62,7 +85,29 @@ def public(request, monkeypatch):
     """A folder, or a base URL's cache, with the files of Concrete and Gait."""
     made_here = request.param == "made files"
     monkeypatch.setenv(datasets.ENVIRONMENT, str(request.getfixturevalue("made")) if made_here else request.param)
-    return datasets._locate(datasets.PROBLEMS["gait"]).parent
+    return datasets._locate(datasets.PROBLEMS["gait"].files[0]).parent
+
+
+@pytest.fixture(params=public_folders(), ids=lambda folder: "made" if folder == "made files" else "public")
+def all_of_mnist(request, tmp_path, monkeypatch):
+    """The 60000 images and labels as uint8; the made ones are the embedded 10000 in their places among zeros."""
+    if request.param != "made files":
+        monkeypatch.setenv(datasets.ENVIRONMENT, request.param)
+        contents = []
+        for file in (IMAGES, LABELS):
+            path = datasets._locate(file)
+            contents.append(gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes())
+        return np.frombuffer(contents[0], np.uint8, offset=16).reshape(-1, 28, 28), np.frombuffer(contents[1][8:], np.uint8)
+    monkeypatch.setenv(datasets.ENVIRONMENT, str(tmp_path))
+    images, labels = np.zeros((60000, 28, 28), np.uint8), np.zeros(60000, np.uint8)
+    some_images, some_labels, index = embedded()
+    images[index], labels[index] = some_images, some_labels
+    for file, array in ((IMAGES, images), (LABELS, labels)):
+        content = idx(file, array)
+        (tmp_path / file.plain).write_bytes(content)
+        problem = with_file(datasets.PROBLEMS["mnist-60000"], file, sha256=hashlib.sha256(content).hexdigest())
+        monkeypatch.setitem(datasets.PROBLEMS, "mnist-60000", problem)
+    return images, labels
 
 
 @pytest.fixture
@@ -73,8 +118,8 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "caches" / project)
     digest = hashlib.sha256(SLUMP.encode()).hexdigest()
     urls = (f"{NOWHERE}/a", f"{NOWHERE}/b")
-    small = replace(datasets.PROBLEMS["concrete"], sha256=digest, n_rows=12, n_test=2, urls=urls)
-    monkeypatch.setitem(datasets.PROBLEMS, "concrete", small)
+    small = replace(datasets.PROBLEMS["concrete"], n_rows=12, n_test=2)
+    monkeypatch.setitem(datasets.PROBLEMS, "concrete", with_file(small, sha256=digest, urls=urls))
     return tmp_path / "caches" / "collective-variables"
 
 
@@ -84,6 +129,20 @@ def mirror(tmp_path):
     (tmp_path / "mirror").mkdir()
     (tmp_path / "mirror" / "slump_test.data").write_text(SLUMP, encoding="utf-8", newline="")
     return tmp_path / "mirror"
+
+
+@pytest.fixture
+def packed(cache, mirror, monkeypatch):
+    """The content of both files of MNIST, of 200 images; `mirror` holds them packed, no URL does."""
+    problem = replace(datasets.PROBLEMS["mnist-60000"], n_rows=200, n_test=50)
+    contents = {}
+    for file, array in zip((IMAGES, LABELS), embedded()):
+        content = contents[file.plain] = idx(file, array[:200])
+        digest, urls = hashlib.sha256(content).hexdigest(), (f"{NOWHERE}/a", f"{NOWHERE}/b")
+        problem = with_file(problem, file, sha256=digest, n_bytes=len(content), urls=urls)
+        (mirror / file.name).write_bytes(gzip.compress(content))
+    monkeypatch.setitem(datasets.PROBLEMS, "mnist-60000", problem)
+    return contents
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -101,6 +160,31 @@ class BreaksOff(Quiet):
         self.send_header("Content-Length", str(len(SLUMP)))
         self.end_headers()
         self.wfile.write(SLUMP[: len(SLUMP) // 2].encode())
+
+
+class Unpacks(Quiet):
+    """Declares the packing to be the transport's, so that requests unpacks."""
+
+    def end_headers(self):
+        self.send_header("Content-Encoding", "gzip")
+        super().end_headers()
+
+
+class GoesOn(Quiet):
+    """Sends zeros, 64 MiB unless the client hangs up."""
+
+    finished = False
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        try:
+            for _ in range(1024):
+                self.wfile.write(bytes(2**16))
+            type(self).finished = True
+        except ConnectionError:
+            pass
 
 
 @contextmanager
@@ -214,14 +298,53 @@ def test_column_constant_in_the_pool_becomes_zero_everywhere():
 
 
 def test_mnist_is_divided_by_255_under_either_scaling():
-    with np.load(ROOT / "data" / "mnist_10k.npz", allow_pickle=False) as file:
-        images, labels = file["images"], file["labels"]
+    images, labels, _ = embedded()
     for scaling in ("train", "all"):
         d = datasets.load("mnist", scaling=scaling, n_available=300, n_test=100)
         for rows, inputs, targets in ((d.index, d.inputs, d.targets), (d.test_index, d.test_inputs, d.test_targets)):
             np.testing.assert_array_equal(inputs[..., 0], images[rows] / np.float32(255))
             np.testing.assert_array_equal(targets.argmax(axis=1), labels[rows])
             assert ((targets == 0) | (targets == 1)).all() and (targets.sum(axis=1) == 1).all()
+
+
+def test_grey_values_are_those_of_a_division_in_float64():
+    values = np.arange(256, dtype=np.uint8)
+    grey = datasets._grey(values[:, None, None])
+    assert grey.dtype == np.float32 and grey.shape == (256, 1, 1, 1)
+    assert grey.ravel().tolist() == (values / 255.0).astype(np.float32).tolist()
+
+
+def test_mnist_60000_has_every_training_image_in_pool_or_test(all_of_mnist):
+    images, labels = all_of_mnist
+    d = datasets.load("mnist-60000")
+    assert (d.inputs.shape, d.test_inputs.shape) == ((59500, 28, 28, 1), (500, 28, 28, 1))
+    assert (d.targets.shape, d.test_targets.shape) == ((59500, 10), (500, 10))
+    assert {a.dtype for a in (d.inputs, d.targets, d.test_inputs, d.test_targets)} == {np.dtype("float32")}
+    assert sorted([*d.index, *d.test_index]) == list(range(60000))
+    assert (d.name, d.task) == ("mnist-60000", "classification")
+    for rows, inputs, targets in ((d.index, d.inputs, d.targets), (d.test_index, d.test_inputs, d.test_targets)):
+        np.testing.assert_array_equal(inputs[..., 0], images[rows] / np.float32(255))
+        np.testing.assert_array_equal(targets, labels[rows, None] == np.arange(10))
+
+
+def test_the_embedded_images_are_rows_of_the_60000(all_of_mnist):
+    images, labels, index = embedded()
+    assert (np.diff(index) > 0).all(), "10000 different rows"
+    inputs, targets = datasets._read_mnist_60000(*map(datasets._locate, datasets.PROBLEMS["mnist-60000"].files))
+    some_inputs, some_targets = datasets._read_mnist(ROOT / "data" / "mnist_10k.npz")
+    np.testing.assert_array_equal(inputs[index], some_inputs)
+    np.testing.assert_array_equal(targets[index], some_targets)
+
+
+def test_60000_images_take_half_a_gibibyte_to_load(all_of_mnist):
+    tracemalloc.start()
+    try:
+        datasets.load("mnist-60000")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # float32 takes 188 MB twice, of every image and of the pool; a float64 copy 376 MB more.
+    assert 2 * 188e6 < peak < 2**29
 
 
 def test_gait_targets_are_one_hot_with_three_walks_a_person(public):
@@ -272,6 +395,38 @@ def test_environment_variable_names_a_folder_read_in_place(spelling, cache, mirr
     assert not cache.exists()
 
 
+@pytest.mark.parametrize("unpacked", [(), (IMAGES,), (LABELS,), (IMAGES, LABELS)], ids=["none", "images", "labels", "both"])
+def test_folder_holds_files_packed_or_unpacked(unpacked, packed, cache, mirror, monkeypatch):
+    for file in unpacked:
+        (mirror / file.name).unlink()
+        (mirror / file.plain).write_bytes(packed[file.plain])
+    before = sorted(mirror.iterdir())
+    monkeypatch.setenv(datasets.ENVIRONMENT, str(mirror))
+    d = datasets.load("mnist-60000", seed=1)
+    images, labels, _ = embedded()
+    np.testing.assert_array_equal(d.inputs[..., 0], images[d.index] / np.float32(255))
+    np.testing.assert_array_equal(d.targets.argmax(axis=1), labels[d.index])
+    assert sorted([*d.index, *d.test_index]) == list(range(200))
+    assert sorted(mirror.iterdir()) == before and not cache.exists()
+
+
+@pytest.mark.parametrize("handler", [Quiet, Unpacks], ids=["packed", "unpacked in transport"])
+def test_packed_files_are_kept_unpacked_in_the_cache(handler, packed, cache, mirror, monkeypatch):
+    with serve(mirror, handler) as url:
+        monkeypatch.setenv(datasets.ENVIRONMENT, url)
+        first = datasets.load("mnist-60000")
+    assert {path.name: path.read_bytes() for path in cache.iterdir()} == packed
+    again = datasets.load("mnist-60000")
+    np.testing.assert_array_equal(first.inputs, again.inputs, "the cached files serve without a network")
+
+
+def test_packed_file_put_into_the_cache_serves(packed, cache, mirror):
+    cache.mkdir(parents=True)
+    for file in (IMAGES, LABELS):
+        (mirror / file.name).rename(cache / file.plain)
+    assert datasets.load("mnist-60000").inputs.shape == (150, 28, 28, 1)
+
+
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_environment_variable_names_a_base_url(slash, cache, mirror, monkeypatch):
     with serve(mirror) as url:
@@ -287,7 +442,7 @@ def test_urls_are_tried_in_turn_and_quietly(cache, mirror, monkeypatch):
     monkeypatch.setattr(pooch.get_logger(), "handlers", [handler])
     with serve(mirror) as url:
         urls = (f"{NOWHERE}/a", f"{url}/absent", f"{url}/slump_test.data")
-        monkeypatch.setitem(datasets.PROBLEMS, "concrete", replace(datasets.PROBLEMS["concrete"], urls=urls))
+        monkeypatch.setitem(datasets.PROBLEMS, "concrete", with_file(datasets.PROBLEMS["concrete"], urls=urls))
         assert datasets.load("concrete").inputs.shape == (10, 7)
     assert records == []
 
@@ -295,8 +450,8 @@ def test_urls_are_tried_in_turn_and_quietly(cache, mirror, monkeypatch):
 def test_without_network_one_error_says_what_to_do(cache):
     with pytest.raises(datasets.DataError) as caught:
         datasets.load("concrete")
-    problem = datasets.PROBLEMS["concrete"]
-    assert_one_error(caught.value, *problem.urls, problem.sha256, cache / "slump_test.data", datasets.ENVIRONMENT)
+    (file,) = datasets.PROBLEMS["concrete"].files
+    assert_one_error(caught.value, *file.urls, file.sha256, cache / "slump_test.data", datasets.ENVIRONMENT)
     assert isinstance(caught.value, OSError) and list(cache.iterdir()) == []
 
 
@@ -328,7 +483,7 @@ def test_broken_download_leaves_no_partial_file(protocol, cache, mirror, monkeyp
 )
 def test_wrong_content_is_one_error_with_both_checksums(content, cache, mirror, monkeypatch):
     (mirror / "slump_test.data").write_text(content, encoding="utf-8", newline="")
-    checksums = datasets.PROBLEMS["concrete"].sha256, hashlib.sha256(content.encode()).hexdigest()
+    checksums = datasets.PROBLEMS["concrete"].files[0].sha256, hashlib.sha256(content.encode()).hexdigest()
     with serve(mirror) as url:
         for source in (str(mirror), url):
             monkeypatch.setenv(datasets.ENVIRONMENT, source)
@@ -350,14 +505,105 @@ def test_corrupt_cached_file_is_fetched_again_and_never_used(cache, mirror, monk
     assert (cache / "slump_test.data").read_text(encoding="utf-8") == SLUMP
 
 
+@pytest.mark.parametrize("file", [IMAGES, LABELS], ids=["images", "labels"])
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (lambda content: gzip.compress(content[:-1] + b"?"), "{digest}"),
+        (lambda content: gzip.compress(content[:-1]), "{digest}"),
+        (lambda content: content[:-1] + b"?", "{digest}"),
+        (lambda content: b"", "{digest}"),
+        (lambda content: gzip.compress(content + b"?"), "more than {n_bytes} bytes"),
+        (lambda content: content + b"?", "more than {n_bytes} bytes"),
+        (lambda content: gzip.compress(bytes(len(content) * 500)), "more than {n_bytes} bytes"),
+        (lambda content: gzip.compress(content)[:-9], "a broken gzip file"),
+        (lambda content: gzip.compress(content)[:-8] + bytes(8), "a broken gzip file"),
+        (lambda content: gzip.compress(content)[:10] + b"\xff" * 30, "a broken gzip file"),
+        (lambda content: gzip.compress(content) + b"?", "a broken gzip file"),
+    ],
+    ids=["one byte", "short", "one byte, unpacked", "empty", "long", "long, unpacked", "bomb", "cut off", "checksum",
+         "not deflated", "more behind it"],
+)  # fmt: skip
+def test_wrong_packed_file_is_one_error_and_not_kept(spoil, complaint, file, packed, cache, mirror, monkeypatch):
+    content = spoil(packed[file.plain])
+    (mirror / file.name).write_bytes(content)
+    (problem_file,) = (f for f in datasets.PROBLEMS["mnist-60000"].files if f.name == file.name)
+    if complaint == "{digest}":
+        unpacked = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+        complaint = hashlib.sha256(unpacked).hexdigest()
+    complaint = complaint.format(n_bytes=problem_file.n_bytes)
+    with serve(mirror) as url:
+        for source in (str(mirror), url):
+            monkeypatch.setenv(datasets.ENVIRONMENT, source)
+            with pytest.raises(datasets.DataError) as caught:
+                datasets.load("mnist-60000")
+            expected = f"unpacked SHA-256 {problem_file.sha256}"
+            assert_one_error(caught.value, source, file.name, datasets.ENVIRONMENT, expected, complaint)
+    assert [path.name for path in cache.iterdir()] == ([] if file is IMAGES else [IMAGES.plain])
+
+
+def test_corrupt_cached_unpacked_file_is_fetched_again(packed, cache, mirror, monkeypatch):
+    cache.mkdir(parents=True)
+    (cache / IMAGES.plain).write_bytes(packed[IMAGES.plain][:-1])
+    with pytest.raises(datasets.DataError) as caught:
+        datasets.load("mnist-60000")
+    received = hashlib.sha256(packed[IMAGES.plain][:-1]).hexdigest()
+    assert_one_error(caught.value, f"{NOWHERE}/a", f"{NOWHERE}/b", cache / IMAGES.plain, "corrupt", received)
+    with serve(mirror) as url:
+        monkeypatch.setenv(datasets.ENVIRONMENT, url)
+        assert datasets.load("mnist-60000").inputs.shape == (150, 28, 28, 1)
+    assert {path.name: path.read_bytes() for path in cache.iterdir()} == packed
+
+
+@pytest.mark.parametrize("file", [IMAGES, LABELS], ids=["images", "labels"])
+def test_one_missing_file_of_two_is_one_error_with_its_name(file, packed, cache, mirror, monkeypatch):
+    (mirror / file.name).unlink()
+    monkeypatch.setenv(datasets.ENVIRONMENT, str(mirror))
+    with pytest.raises(datasets.DataError, match=rf"^{file.name} \(unpacked SHA-256 \w{{64}}\) is not in ") as caught:
+        datasets.load("mnist-60000")
+    assert_one_error(caught.value, mirror, datasets.ENVIRONMENT, f"{NOWHERE}/a")
+
+
+def test_no_more_is_unpacked_than_the_file_should_have(tmp_path):
+    (tmp_path / "bomb.gz").write_bytes(gzip.compress(bytes(2**26)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="^more than 9000 bytes$"):
+            datasets._content(tmp_path / "bomb.gz", 9000)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_no_more_is_downloaded_than_the_file_should_have(packed, cache, mirror, monkeypatch):
+    with serve(mirror, GoesOn) as url:
+        monkeypatch.setenv(datasets.ENVIRONMENT, url)
+        with pytest.raises(datasets.DataError) as caught:
+            datasets.load("mnist-60000")
+    assert_one_error(caught.value, url, "more than 156816 bytes")
+    assert list(cache.iterdir()) == [] and not GoesOn.finished
+
+
+def test_bomb_in_transport_is_refused(packed, cache, mirror, monkeypatch):
+    (mirror / IMAGES.name).write_bytes(gzip.compress(bytes(2**26)))
+    monkeypatch.setattr(datasets, "_content", lambda path, n_bytes: pytest.fail("the whole bomb was stored"))
+    with serve(mirror, Unpacks) as url:
+        monkeypatch.setenv(datasets.ENVIRONMENT, url)
+        with pytest.raises(datasets.DataError) as caught:
+            datasets.load("mnist-60000")
+    assert_one_error(caught.value, url, "more than 156816 bytes")
+    assert list(cache.iterdir()) == []
+
+
 def test_folder_without_the_file_is_one_error_and_nothing_else_is_tried(cache, mirror, monkeypatch):
     with serve(mirror) as url:
-        problem = replace(datasets.PROBLEMS["concrete"], urls=(f"{url}/slump_test.data",))
+        problem = with_file(datasets.PROBLEMS["concrete"], urls=(f"{url}/slump_test.data",))
         monkeypatch.setitem(datasets.PROBLEMS, "concrete", problem)
         monkeypatch.setenv(datasets.ENVIRONMENT, str(mirror / "elsewhere"))
         with pytest.raises(datasets.DataError) as caught:
             datasets.load("concrete")
-    assert_one_error(caught.value, problem.file, mirror / "elsewhere", problem.sha256, *problem.urls)
+    (file,) = problem.files
+    assert_one_error(caught.value, file.name, mirror / "elsewhere", file.sha256, *file.urls)
     assert not cache.exists()
 
 
@@ -375,8 +621,8 @@ def test_embedded_file_is_checked_too_and_not_taken_from_the_mirror(tmp_path, mo
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"name": "iris"}, ValueError, "problem must be one of concrete, fuel, gait, mnist: received 'iris'."),
-        ({"name": 3}, TypeError, "problem must be one of concrete, fuel, gait, mnist: received 3."),
+        ({"name": "iris"}, ValueError, "problem must be one of concrete, fuel, gait, mnist, mnist-60000: received 'iris'."),
+        ({"name": 3}, TypeError, "problem must be one of concrete, fuel, gait, mnist, mnist-60000: received 3."),
         ({"n_test": 0}, ValueError, "n_test must be at least 1: received 0."),
         ({"n_test": -5}, ValueError, "n_test must be at least 1: received -5."),
         ({"n_test": 2.0}, TypeError, "n_test must be an integer: received 2.0."),
