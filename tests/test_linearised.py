@@ -6,11 +6,12 @@ import jax
 import numpy as np
 import pytest
 from helpers import assert_close
+from scipy import stats
 
 from collective_variables import linearised, memory, neural_tangents, pivoting
 
 KEY = jax.random.key(3)
-POOL = np.random.default_rng(0).normal(size=(25, 4)) + 0.3
+POOL = np.random.default_rng(0).normal(size=(25, 4)) + 0.3  # other pools are as large, so that few shapes are compiled
 LABELLED, CLASSES = [11, 2, 7], np.array([0, 1, 1, 2, 1] * 5)
 RULES = {
     "largest": {"criterion": "largest"},
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def select(pool=POOL, *, n_selected=None, key=KEY, n_members=1, labelled=(), classes=None, **settings):
-    """With one hidden layer and some emphasis, unless the settings say more: the deeper the network, the longer its trace."""
+    """With one hidden layer, which is traced sooner than three, and some emphasis, unless the settings say otherwise."""
     settings = linearised.Settings(**{"depth": 1, "emphasis": 0.5} | settings)
     budget = dict(n_selected=n_selected, n_members=n_members)
     return linearised.select(pool, settings, key=key, labelled=labelled, classes=classes, **budget)
@@ -93,7 +94,7 @@ def history(found):
     return found.distances, found.mean_distances, found.max_distances
 
 
-def assert_is(found, expected, member=0, **tolerance):
+def assert_is(found, expected, member=0):
     """The points and distances of one member; what is behind its last point is marked."""
     indices, *distances = expected
     n = len(indices)
@@ -102,7 +103,7 @@ def assert_is(found, expected, member=0, **tolerance):
         assert np.isnan(actual[member, n:]).all()
         np.testing.assert_array_equal(np.isnan(actual[member, :n]), np.isnan(right))
         known = ~np.isnan(right)
-        assert_close(actual[member, :n][known], np.array(right)[known], **ANGLES | tolerance)
+        assert_close(actual[member, :n][known], np.array(right)[known], **ANGLES)
 
 
 def assert_equal(found, expected):
@@ -131,20 +132,19 @@ def test_the_last_point_of_the_pool_is_chosen_too_and_none_twice(rule):
 
 @pytest.mark.parametrize("changed", [{"depth": 2}, {"b_std": 0.3}, {"criterion": "largest"}, {"emphasis": 0.0}], ids=str)
 def test_every_option_changes_what_is_chosen_or_how_far_it_was(changed):
-    assert not np.array_equal(select(n_selected=10, **{"emphasis": 1.0} | changed).distances, ten_points("emphasis").distances)
+    found = select(n_selected=10, **{"emphasis": 1.0} | changed)
+    assert not np.array_equal(found.distances, ten_points("emphasis").distances)
 
 
 def test_the_rule_of_the_largest_takes_the_largest_distance_and_that_of_the_reduction_does_not():
-    np.testing.assert_array_equal(ten_points("largest").distances, ten_points("largest").max_distances)
+    assert_close(ten_points("largest").distances, ten_points("largest").max_distances)
     assert (ten_points("reduction").distances < ten_points("reduction").max_distances).any()
 
 
-@pytest.mark.parametrize("entries", [512, 32], ids="{} entries".format)
-def test_the_kernel_in_blocks_of_few_entries_is_the_same(entries, monkeypatch):
-    whole = ten_points("emphasis")
-    monkeypatch.setattr(linearised, "ENTRIES", entries)
+def test_the_kernel_in_blocks_of_few_rows_is_the_same(monkeypatch):
+    monkeypatch.setattr(linearised, "ENTRIES", 32)
     monkeypatch.setattr(linearised, "NARROWEST", 8)
-    found = select(n_selected=10, **RULES["emphasis"])
+    found, whole = select(n_selected=10, **RULES["emphasis"]), ten_points("emphasis")
     np.testing.assert_array_equal(found.indices, whole.indices)
     for actual, right in zip(history(found), history(whole)):
         assert_close(actual, right, **ANGLES)
@@ -212,7 +212,7 @@ def test_gradient_descent_of_a_linearised_network_ends_in_the_least_change_that_
 
 
 def test_distances_are_half_the_mean_square_between_wide_linearised_networks_one_of_which_learns_the_other():
-    """Means over 4 networks and 200 pairs of parameters each: 5 % off by the draws, and as much by the width."""
+    """Means over 4 networks and 150 pairs of parameters each: 6 % off by the draws, and about as much by the width."""
     found, generator = select(n_selected=7, b_std=0.3), np.random.default_rng(11)
 
     def ratios(width):
@@ -220,14 +220,14 @@ def test_distances_are_half_the_mean_square_between_wide_linearised_networks_one
         squares = np.zeros((3, len(POOL)))
         for _ in range(4):
             jacobian = gradients(width, generator)
-            target, predictor = generator.normal(size=(2, jacobian.shape[1], 200))
+            target, predictor = generator.normal(size=(2, jacobian.shape[1], 150))
             for row, n in enumerate((0, 3, 6)):
                 learnt = trained(jacobian, found.indices[0, :n].tolist(), target, predictor)
                 squares[row] += ((jacobian @ (target - learnt)) ** 2).mean(axis=1) / 4
         at_next = squares[range(3), found.indices[0, [0, 3, 6]]] / found.distances[0, [0, 3, 6]]
         return np.concatenate([at_next, squares.mean(axis=1) / found.mean_distances[0, [0, 3, 6]]])
 
-    np.testing.assert_allclose(ratios(width=1000), 2, rtol=0.2)
+    np.testing.assert_allclose(ratios(width=500), 2, rtol=0.25)
     assert np.abs(ratios(width=4) / 2 - 1).max() > 0.4
 
 
@@ -248,11 +248,18 @@ def test_labelled_points_come_first_without_a_distance_and_classes_take_turns_as
         np.testing.assert_array_equal(np.isnan(of[0]), np.arange(20) < len(given))
 
 
-def test_more_labelled_points_than_a_block_and_labelled_copies_are_taken():
-    found = select(n_selected=20, labelled=range(12), block_size=5)
-    assert_is(found, naive(closed_form(POOL), 20, given=list(range(12))))
-    twice = select(np.concatenate([POOL, POOL[:12]]), n_selected=30, labelled=[*range(12), *range(25, 37)], criterion="largest")
-    assert_close(twice.distances[0, 24:], select(n_selected=18, labelled=range(12), criterion="largest").distances[0, 12:], **ANGLES)
+def test_more_labelled_points_than_a_block_are_taken():
+    assert_is(select(n_selected=20, labelled=range(12), block_size=5), naive(closed_form(POOL), 20, given=list(range(12))))
+
+
+@each_rule
+def test_labelled_copies_of_labelled_points_teach_nothing(rule):
+    pool = POOL.copy()
+    pool[20:] = pool[:5]
+    found = select(pool, n_selected=14, labelled=[0, 1, 20, 2, 21, 22], **rule)
+    once = select(pool, n_selected=11, labelled=[0, 1, 2], **rule)
+    np.testing.assert_array_equal(found.indices[0, 6:], once.indices[0, 3:])
+    assert_close(found.distances[0, 6:], once.distances[0, 3:], **ANGLES)
 
 
 def test_with_classes_each_has_as_many_points_as_it_can_whatever_their_names():
@@ -279,7 +286,7 @@ def test_a_threshold_above_all_distances_chooses_nothing_but_what_is_labelled():
 
 
 def test_each_member_stops_by_itself():
-    found = select(threshold=0.25, first="random", n_members=6, criterion="largest")
+    found = select(threshold=0.25, first="random", n_members=4, criterion="largest")
     for member, row in enumerate(found.indices):
         expected = naive(closed_form(POOL), 25, given=[row[0]], threshold=0.25, criterion="largest")
         assert_is(found, expected, member)
@@ -309,9 +316,9 @@ def test_normalised_points_are_chosen_as_those_of_a_pool_that_was_normalised_bef
 
 
 def test_images_and_lists_of_integers_are_flattened_and_become_floats():
-    images = np.random.default_rng(1).integers(0, 5, size=(25, 2, 3, 1)).astype(np.uint8)
+    images = np.random.default_rng(1).integers(0, 20, size=(25, 2, 2, 1)).astype(np.uint8)
     found = select(images, n_selected=12)
-    assert_equal(found, select(images.reshape(25, 6).astype(float), n_selected=12))
+    assert_equal(found, select(images.reshape(25, 4).astype(float), n_selected=12))
     assert_equal(found, select(images.tolist(), n_selected=12))
     assert_is(found, naive(closed_form(images.astype(float)), 12))
 
@@ -335,12 +342,13 @@ def dtypes(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("pool", [POOL, POOL.astype(np.float32)], ids=["float64", "float32"])
-@pytest.mark.parametrize("wide", [False, True], ids=["32 bits outside", "64 bits outside"])
+@pytest.mark.parametrize(
+    "pool, wide", [(POOL, False), (POOL.astype(np.float32), True)], ids=["float64 and 32 bits", "float32 and 64 bits"]
+)
 @pytest.mark.parametrize("double_up_to, expected", [(25, "float64"), (24, "float32")], ids=["small pool", "large pool"])
 @pytest.mark.parametrize("normalisation", ["none", "standard", "unit"])
 def test_the_number_of_points_alone_decides_the_precision(
-    normalisation, double_up_to, expected, wide, pool, monkeypatch, dtypes
+    normalisation, double_up_to, expected, pool, wide, monkeypatch, dtypes
 ):
     monkeypatch.setattr(linearised, "DOUBLE_UP_TO", double_up_to)
     with jax.enable_x64(wide):
@@ -359,14 +367,14 @@ def test_single_precision_chooses_the_same_points_of_a_pool_without_near_ties(ru
         assert not np.array_equal(actual, right)
 
 
-def test_single_precision_chooses_as_well_in_large_blocks_as_in_small_ones(monkeypatch):
+def test_single_precision_leaves_at_most_twice_as_much_unknown_in_large_blocks_as_in_small_ones(monkeypatch):
     """Of a line the first block teaches nearly all: the squares of what is not known fall a million times."""
     monkeypatch.setattr(linearised, "DOUBLE_UP_TO", 0)
     pool = np.random.default_rng(0).normal(size=(100, 1))
     kernel, options = closed_form(pool, 1, 1.0), dict(n_selected=50, b_std=1.0, emphasis=0.0)
     chosen = [select(pool, block_size=size, **options).indices[0].tolist() for size in (16, 64)]
     small, large = (np.trace(residual(kernel, rows)) for rows in chosen)
-    assert large < 1.2 * small, f"the mean distance left is {large / 100:.2g}, and {small / 100:.2g} with small blocks"
+    assert large < 2 * small, f"the mean distance left is {large / 100:.2g}, and {small / 100:.2g} with small blocks"
 
 
 # members and random numbers
@@ -390,9 +398,9 @@ def test_a_random_first_point_differs_between_members_and_what_follows_is_the_be
 
 
 def test_random_first_points_are_drawn_equally_often():
-    """Of 100 draws from 4 points each comes 25 ± 4.3 times."""
-    found = select(POOL[:4], n_selected=1, first="random", n_members=100)
-    assert (np.abs(np.bincount(found.indices[:, 0], minlength=4) - 25) < 20).all()
+    """Chi-square: a right generator fails for one key in 10^6."""
+    found = select(n_selected=1, first="random", n_members=75)
+    assert stats.chisquare(np.bincount(found.indices[:, 0], minlength=25)).pvalue > 1e-6
     assert np.isnan(found.distances).all()
 
 
@@ -401,44 +409,50 @@ def test_labelled_points_take_the_place_of_a_random_first_point():
     assert_equal(found, select(n_selected=10, n_members=3, labelled=LABELLED))
 
 
-SAMPLED = {"first point": {"first": "random"}, "reference": {"n_reference": 8}, "both": {"first": "random", "n_reference": 8}}
-
-
-@pytest.mark.parametrize("changed", SAMPLED.values(), ids=SAMPLED.keys())
+@pytest.mark.parametrize(
+    "changed",
+    [{"first": "random"}, {"n_reference": 8}, {"first": "random", "n_reference": 8}],
+    ids=["first point", "reference", "both"],
+)
 def test_members_that_draw_differ_and_each_is_the_same_in_an_ensemble_of_any_number(changed):
-    many = select(n_selected=12, n_members=4, **changed)
-    assert len({tuple(row) for row in many.indices.tolist()}) > 2
-    few, other = (select(n_selected=12, n_members=2, key=key, **changed) for key in (KEY, jax.random.key(8)))
+    many = select(n_selected=8, n_members=3, **changed)
+    assert len({tuple(row) for row in many.indices.tolist()}) == 3
+    few, other = (select(n_selected=8, n_members=2, key=key, **changed) for key in (KEY, jax.random.key(8)))
     for of_few, of_many in zip((few.indices, *history(few)), (many.indices, *history(many))):
         np.testing.assert_array_equal(of_few, of_many[:2])
     assert not np.array_equal(other.indices, few.indices)
+    assert (np.isnan(many.distances[:, 0]) == ("first" in changed)).all() and not np.isnan(many.distances[:, 1:]).any()
 
 
 @pytest.mark.parametrize(
     "changed",
-    [*RULES.values(), {"n_reference": 8, "block_size": 5}, {"n_candidates": 6, "block_size": 5}],
-    ids=[*RULES.keys(), "reference", "few candidates"],
+    [
+        {"criterion": "largest", "first": "random"},
+        {"first": "random", "classes": CLASSES},
+        {"n_reference": 8, "block_size": 4},
+        {"n_reference": 8, "block_size": 4, "classes": CLASSES},
+        {"n_candidates": 6, "block_size": 4, "classes": CLASSES},
+    ],
+    ids=["largest", "classes", "reference", "reference and classes", "candidates and classes"],
 )
-@pytest.mark.parametrize("options", [{"first": "random"}, {"classes": CLASSES}], ids=["random", "classes"])
-def test_a_shorter_run_of_fewer_members_is_the_start_of_a_longer_one_of_more(changed, options):
-    long, short = select(n_selected=18, n_members=2, **changed, **options), select(n_selected=7, **changed, **options)
-    np.testing.assert_array_equal(short.indices, long.indices[:1, :7])
+def test_a_shorter_run_of_fewer_members_is_the_start_of_a_longer_one_of_more(changed):
+    long, short = (select(n_selected=n, n_members=m, **changed) for n, m in ((10, 2), (6, 1)))
+    np.testing.assert_array_equal(short.indices, long.indices[:1, :6])
     for actual, right in zip(history(short), history(long)):
-        np.testing.assert_allclose(actual, right[:1, :7], rtol=0, atol=1e-7)
+        np.testing.assert_allclose(actual, right[:1, :6], rtol=0, atol=1e-7)
 
 
-def test_a_sampled_choice_is_close_to_the_exact_one_and_no_point_comes_twice():
-    kernel, exact = closed_form(POOL), select(n_selected=10)
-    rough = [select(n_selected=10, n_members=4, **of) for of in ({"n_reference": 12}, {"n_candidates": 8, "block_size": 4})]
-    generator = np.random.default_rng(0)
+@pytest.mark.parametrize("changed", [{"n_reference": 12}, {"n_candidates": 8, "block_size": 4}], ids=str)
+def test_a_sampled_choice_is_close_to_the_exact_one_and_no_point_comes_twice(changed):
+    kernel, generator = closed_form(POOL), np.random.default_rng(0)
 
-    def left(indices):
-        return np.trace(residual(kernel, list(indices)))
+    def left(subsets):
+        return np.mean([np.trace(residual(kernel, list(rows))) for rows in subsets])
 
-    random = np.mean([left(generator.permutation(25)[:10]) for _ in range(100)])
-    for found in rough:
-        assert all(len(set(row)) == 10 for row in found.indices.tolist())
-        assert np.mean([left(row) for row in found.indices]) < left(exact.indices[0]) + 0.3 * (random - left(exact.indices[0]))
+    found, exact = select(n_selected=10, n_members=3, emphasis=0.0, **changed).indices, left(ten_points("reduction").indices)
+    random = left(generator.permutation(25)[:10] for _ in range(100))
+    assert all(len(set(row)) == 10 for row in found.tolist())
+    assert left(found) < exact + 0.3 * (random - exact)
 
 
 @pytest.mark.parametrize(
@@ -457,11 +471,12 @@ def test_is_exact_says_whether_a_sample_of_the_pool_decides(changed, n_pool, exp
 
 
 def test_what_is_said_to_be_exact_is_the_plain_loop_and_what_is_not_differs():
-    exact = [{"criterion": "largest", "n_candidates": 2, "n_reference": 1}, {"n_reference": 25, "n_candidates": 25}]
-    for changed in exact:
-        assert linearised.Settings(**changed).is_exact(25)
-        assert_is(select(n_selected=15, **changed), naive(closed_form(POOL), 15, criterion=changed.get("criterion", "reduction")))
-    assert not np.array_equal(select(n_selected=15, n_reference=8).indices, select(n_selected=15).indices)
+    exact = {"largest": {"n_candidates": 2, "n_reference": 1}, "emphasis": {"n_reference": 25, "n_candidates": 25}}
+    for rule, changed in exact.items():
+        assert linearised.Settings(**RULES[rule] | changed).is_exact(25)
+        assert_is(select(n_selected=10, **RULES[rule] | changed), naive(closed_form(POOL), 10, **RULES[rule]))
+    sampled = select(n_selected=10, **RULES["emphasis"] | {"n_reference": 8})
+    assert not np.array_equal(sampled.indices, ten_points("emphasis").indices)
 
 
 @pytest.mark.parametrize("options, n_shown", [({}, 10), ({"labelled": LABELLED}, 7), ({"first": "random"}, 20)], ids=str)
@@ -476,10 +491,11 @@ def test_progress_ends_at_the_number_of_points_that_are_chosen(options, n_shown,
 # copies and clusters
 
 
-@pytest.fixture(params=[4096, 8], ids=["double", "single"])
+@pytest.fixture(params=[np.float64, np.float32], ids=["double", "single"])
 def precision(request, monkeypatch):
-    monkeypatch.setattr(linearised, "DOUBLE_UP_TO", request.param)
-    return request.param
+    """The round-off of a kernel, half of the digits of the dtype in which all is computed."""
+    monkeypatch.setattr(linearised, "DOUBLE_UP_TO", 4096 if request.param == np.float64 else 0)
+    return 2 * math.sqrt(np.finfo(request.param).eps)
 
 
 @pytest.fixture
@@ -496,56 +512,54 @@ def ends(monkeypatch):
 
 
 @each_rule
-@pytest.mark.parametrize("block_size", [7, 64])
-def test_exact_copies_come_last_with_distances_of_zero_and_no_point_comes_twice(rule, block_size, precision, ends):
-    found = select(np.tile(POOL[:8], (3, 1)), n_selected=24, block_size=block_size, **rule)
-    assert sorted(found.indices[0].tolist()) == list(range(24))
-    assert set((found.indices[0, :8] % 8).tolist()) == set(range(8))
-    round_off = 5e-4 if precision == 8 else 1e-7  # half of the digits
-    assert (found.distances[0, :8] > 0.01).all() and (np.abs(found.distances[0, 8:]) < round_off).all()
-    assert np.isfinite(found.mean_distances).all() and (np.diff(found.mean_distances[0]) < round_off).all()
+def test_exact_copies_come_last_with_distances_of_zero_and_no_point_comes_twice(rule, precision, ends):
+    found = select(np.tile(POOL[:5], (5, 1)), n_selected=25, block_size=7, **rule)
+    assert sorted(found.indices[0].tolist()) == list(range(25))
+    assert sorted((found.indices[0, :5] % 5).tolist()) == list(range(5))
+    assert (found.distances[0, :5] > 0.01).all() and (np.abs(found.distances[0, 5:]) < precision).all()
+    assert np.isfinite(found.mean_distances).all() and (np.diff(found.mean_distances[0]) < precision).all()
 
 
 @each_rule
-def test_exact_copies_weigh_like_one_point_where_all_have_as_many(rule, precision):
-    copied, once = select(np.repeat(POOL[:8], 3, axis=0), n_selected=8, **rule), select(POOL[:8], n_selected=8, **rule)
-    np.testing.assert_array_equal(copied.indices, 3 * once.indices)
-    for actual, right in zip(history(copied), history(once)):
-        np.testing.assert_allclose(actual, right, rtol=0, atol=5e-4 if precision == 8 else 1e-7)
+def test_where_all_points_have_as_many_exact_copies_they_are_chosen_as_without(rule, precision):
+    copied, once = np.repeat(POOL[:5], 5, axis=0), naive(closed_form(POOL[:5]), 5, **rule)
+    found = select(copied, n_selected=5, **rule)
+    assert (found.indices[0] // 5).tolist() == once[0]
+    for actual, right in zip(history(found), once[1:]):
+        np.testing.assert_allclose(actual[0], right, rtol=0, atol=precision)
 
 
-@pytest.mark.parametrize("n_candidates", [1, 10])
-def test_the_largest_distance_among_few_candidates_ends_also_for_exact_copies(n_candidates, precision, ends):
-    found = select(np.tile(POOL[:8], (3, 1)), n_selected=24, criterion="largest", n_candidates=n_candidates)
-    assert sorted(found.indices[0].tolist()) == list(range(24))
+def test_the_largest_distance_of_few_candidates_is_found_also_among_exact_copies(precision, ends):
+    found = select(np.tile(POOL[:5], (5, 1)), n_selected=12, criterion="largest", n_candidates=1)
+    assert sorted((found.indices[0, :5] % 5).tolist()) == list(range(5)) and len(set(found.indices[0].tolist())) == 12
 
 
-def clusters(n_features, spread, seed):
-    """Six of each of eight centers, in any order, and the center of each."""
+def clusters(spread, seed):
+    """Five around each of five centers, in any order, and the center of each."""
     generator = np.random.default_rng(seed)
-    of = generator.permutation(np.repeat(np.arange(8), 6))
-    return generator.normal(size=(8, n_features))[of] + spread * generator.normal(size=(48, n_features)), of
+    of = generator.permutation(np.repeat(np.arange(5), 5))
+    return generator.normal(size=(5, 4))[of] + spread * generator.normal(size=(25, 4)), of
 
 
 @each_rule
 def test_of_tight_clusters_each_gives_one_point_before_any_gives_a_second(rule, precision):
-    pool, cluster = clusters(10, 1e-3, seed=0)
-    chosen = select(pool, n_selected=8, first="random", n_members=2, depth=3, **rule).indices
-    assert [sorted(cluster[row].tolist()) for row in chosen] == [list(range(8))] * 2
+    pool, cluster = clusters(1e-3, seed=0)
+    chosen = select(pool, n_selected=5, first="random", n_members=2, depth=3, **rule).indices
+    assert [sorted(cluster[row].tolist()) for row in chosen] == [list(range(5))] * 2
 
 
 @each_rule
 def test_points_that_differ_by_round_off_are_copies_and_none_is_chosen_before_all_others_are_known(rule, precision, ends):
-    for seed in range(4):
-        pool, cluster = clusters(4, 1e-6 if precision == 8 else 1e-8, seed)
-        chosen = select(pool, n_selected=8, **rule).indices[0]
-        assert sorted(cluster[chosen].tolist()) == list(range(8)), f"clusters {cluster[chosen]} of pool {seed}"
+    for seed in range(3):
+        pool, cluster = clusters(precision / 500, seed)
+        chosen = select(pool, n_selected=5, **rule).indices[0]
+        assert sorted(cluster[chosen].tolist()) == list(range(5)), f"clusters {cluster[chosen]} of pool {seed}"
 
 
 def test_a_pool_of_zeros_has_nothing_to_choose_by_and_is_taken_in_order():
-    found = select(np.zeros((5, 3)), n_selected=5)
-    assert found.indices[0].tolist() == list(range(5)) and not found.distances.any()
-    assert (select(np.zeros((5, 3)), threshold=0.0).indices == -1).all()
+    found = select(np.zeros((25, 4)), n_selected=25)
+    assert found.indices[0].tolist() == list(range(25)) and not found.distances.any()
+    assert (select(np.zeros((25, 4)), threshold=0.0).indices == -1).all()
 
 
 # errors
