@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
+from tables import table as table_of
+from tables import verdicts
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -101,7 +103,7 @@ def losses(table: pd.DataFrame) -> str:
         of = table[table["method"] == method].set_index("n_points")
         cells = [f"{of['min_test_loss'][n]:.4f} ± {of['min_test_loss_standard_error'][n]:.4f}" for n in sizes]
         rows.append([method, *(f"**{c}**" if of["min_test_loss"][n] == best[n] else c for n, c in zip(sizes, cells))])
-    return markdown(["n", *(f"{n:.0f}" for n in sizes)], rows)
+    return table_of(["n", *(f"{n:.0f}" for n in sizes)], rows)
 
 
 def win_rates(table: pd.DataFrame) -> str:
@@ -111,8 +113,9 @@ def win_rates(table: pd.DataFrame) -> str:
         of = table[table["method"] == method].set_index("n_points")
         if method != "rnd":
             ends = [1 - of[f"win_rate{end} against rnd"] for end in ("", "_upper", "_lower")]
-            rows.append([method, *(" ".join((f"{100 * ends[0][n]:.0f} %", f"[{100 * ends[1][n]:.0f}, {100 * ends[2][n]:.0f}]")) for n in sizes)])
-    return markdown(["rnd against", *(f"n = {n:.0f}" for n in sizes)], rows)
+            rates = [[100 * end[n] for end in ends] for n in sizes]
+            rows.append([method, *(f"{rate:.0f} % [{low:.0f}, {high:.0f}]" for rate, low, high in rates)])
+    return table_of(["rnd against", *(f"n = {n:.0f}" for n in sizes)], rows)
 
 
 def goal(table: pd.DataFrame) -> str:
@@ -125,7 +128,7 @@ def goal(table: pd.DataFrame) -> str:
         within = best == "rnd" or difference <= error
         behind = "–" if best == "rnd" else f"{difference:+.4f} ± {error:.4f}"
         rows.append([f"{n:.0f}", best, behind, "yes" if within else "no"])
-    return markdown(["n", "best method", "rnd minus the best", "within one standard error"], rows)
+    return table_of(["n", "best method", "rnd minus the best", "within one standard error"], rows)
 
 
 def causal(table: pd.DataFrame) -> str:
@@ -136,14 +139,8 @@ def causal(table: pd.DataFrame) -> str:
         random = table[table["method"] == "random"].set_index("n_points")
         relative = [f"{100 * (of[name] / random[name] - 1).mean():+.0f} %" for name in ("entropy", "trace", "min_test_loss")]
         if method != "random":
-            lower, upper = of["lower against random"], of["upper against random"]
-            counts = f"{(upper < 0).sum()} / {((lower <= 0) & (upper >= 0)).sum()} / {(lower > 0).sum()}"
-            rows.append([method, *relative, counts])
-    return markdown(["selected for", "S", "Tr", "min test loss", "sizes where the loss is lower / undecided / higher"], rows)
-
-
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows])
+            rows.append([method, *relative, verdicts(of["lower against random"], of["upper against random"])])
+    return table_of(["selected for", "S", "Tr", "min test loss", "sizes where the loss is lower / undecided / higher"], rows)
 
 
 def main() -> None:

@@ -12,6 +12,8 @@ import pandas as pd
 import vl_convert
 import yaml
 import zntrack
+from tables import table, verdict
+from tables import verdicts as counted
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "reference"
@@ -39,10 +41,6 @@ def draw(title: str, path: Path) -> None:
     command = ["dvc", "plots", "show", "--show-vega", f"plots/dvc.yaml::{title}"]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     path.write_bytes(vl_convert.vegalite_to_png(json.loads(shown.splitlines()[-1]), vl_version="5.20", scale=1.3))
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows])
 
 
 def against_the_paper(analyses: dict) -> str:
@@ -74,9 +72,10 @@ def selection(analyses: dict) -> str:
                     rows.append([*row, "", "", ""])
                     continue
                 loss = differences.loc[(method, n, "min_test_loss")]
-                rate = " ".join(f"{100 * loss[name]:.0f}" for name in ("win_rate_lower", "win_rate_upper")).replace(" ", " to ")
-                wins = f"{100 * loss['win_rate']:.0f} % ({rate})"
-                rows.append([*row, f"{loss['lower']:+.3f} … {loss['upper']:+.3f}", verdict(loss), wins])
+                rate, low, high = (100 * loss[f"win_rate{end}"] for end in ("", "_lower", "_upper"))
+                ends = loss["lower"], loss["upper"]
+                row += [f"{ends[0]:+.3f} … {ends[1]:+.3f}", verdict(*ends), f"{rate:.0f} % ({low:.0f} to {high:.0f})"]
+                rows.append(row)
     header = ["problem", "n", "method", "min test loss", "S", "Tr"]
     return table([*header, "95 % interval of the paired difference", "its loss is", "win rate"], rows)
 
@@ -87,10 +86,6 @@ def ordered(methods: pd.Index) -> list[str]:
     return [method for method in first if method in methods] + sorted(set(methods) - set(first))
 
 
-def verdict(loss: pd.Series) -> str:
-    return "lower" if loss["upper"] < 0 else "higher" if loss["lower"] > 0 else "undecided"
-
-
 def verdicts(analyses: dict) -> str:
     rows = []
     for group, analysis in analyses.items():
@@ -99,8 +94,7 @@ def verdicts(analyses: dict) -> str:
             of = {name: part for name, part in of_method.groupby("variable")}
             loss = of["min_test_loss"]
             relative = [f"{100 * of[name]['relative_difference'].mean():+.0f} %" for name in MEASURED]
-            found = [verdict(row) for _, row in loss.iterrows()]
-            counts = " / ".join(str(found.count(name)) for name in ("lower", "undecided", "higher"))
+            counts = counted(loss["lower"], loss["upper"])
             rows.append([group, method, *relative, f"{100 * loss['win_rate'].mean():.0f} %", counts])
     measured = ["min test loss", "final test loss", "S", "Tr"]
     return table(["problem", "method", *measured, "win rate", "sizes where its loss is lower / undecided / higher"], rows)
