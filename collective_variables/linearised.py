@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from collective_variables import checks, ensembles, memory, neural_tangents, pivoting, rnd, selection
+from collective_variables import checks, ensembles, memory, neural_tangents, pivoting, selection
 
 FIRST = ("best", "random")
 DOUBLE_UP_TO = 4096  # points of a pool, for which all is computed in float64
@@ -21,7 +22,7 @@ class Settings(pivoting.Rule):
 
     depth, activation, b_std: hidden layers of a dense network in the "ntk" parametrisation, infinitely wide.
     first: the first point is the "best" by the rule, which gives all members one subset where the choice is exact, or
-        "random" for every member.
+        "random" for every member, and then, like labelled points, without a distance.
     normalisation: of the points, as in `rnd.Settings`.
     threshold: stop before a point whose distance is at most this; None for never.
     """
@@ -40,7 +41,7 @@ class Settings(pivoting.Rule):
         if self.b_std is not None:
             checks.number("b_std", self.b_std, minimum=0.0)
         checks.choice("first", self.first, FIRST)
-        checks.choice("normalisation", self.normalisation, rnd.NORMALISATIONS)
+        checks.choice("normalisation", self.normalisation, selection.NORMALISATIONS)
         if self.threshold is not None:
             checks.number("threshold", self.threshold, minimum=0.0)
 
@@ -74,28 +75,30 @@ def select(
 
     n_selected, labelled, classes: as in `rnd.select`. Exact copies of a point have the distance 0 once one is chosen.
     All is computed in float64 for pools up to 4096 points, in float32 above. Members differ in their random numbers: the
-    first point if it is random, and the samples where the choice is not exact.
+    first point if it is random, and the reference of a pool with more points. The progress says whether it is exact.
 
     Raises ValueError for a pool that is not finite or too small, MemoryError if n_selected times the pool doesn't fit.
     """
     points, labelled = np.asarray(pool), [int(row) for row in labelled]
-    n_selected = rnd.budget(len(points), n_selected, n_members, labelled, settings.threshold)
+    n_selected = selection.budget(len(points), n_selected, n_members, labelled, settings.threshold)
     checks.finite("pool", points)
     dtype = np.dtype(np.float64 if len(points) <= DOUBLE_UP_TO else np.float32)
     held = n_selected + min(settings.n_reference, len(points)) + 2 * settings.block_size
     memory.check(f"Selecting {n_selected} of {len(points)} points", held * len(points) * dtype.itemsize)
     with jax.enable_x64(dtype == np.float64):
-        points = np.asarray(rnd.normalise(points.reshape(len(points), -1).astype(dtype), settings.normalisation))
-    turn = _turns(None if classes is None else rnd.check_classes(classes, len(points)))
+        points = np.asarray(selection.normalise(points.reshape(len(points), -1).astype(dtype), settings.normalisation))
+    turn = {} if classes is None else {"turn": partial(selection.in_turn, selection.membership(classes, len(points)))}
     kernel = _kernel(points, settings)
     diagonal = _diagonal(kernel, len(points), dtype)
-    differ = settings.first == "random" or not settings.is_exact(len(points))
+    begins_at_random = settings.first == "random" and not labelled
+    differ = begins_at_random or (settings.criterion == "reduction" and settings.n_reference < len(points))
     member_keys = np.asarray(jax.random.key_data(ensembles.member_keys(key, n_members if differ else 1)))
-    with ensembles.Progress(progress, len(member_keys) * (n_selected - len(labelled)), "points") as bar:
+    how = "exact" if settings.is_exact(len(points)) else f"{settings.n_candidates} candidates, {settings.n_reference} references"
+    with ensembles.Progress(progress and f"{progress} ({how})", len(member_keys) * (n_selected - len(labelled)), "points") as bar:
 
         def run(member_key: Int[np.ndarray, " words"]) -> pivoting.Pivots:
             generator = np.random.default_rng(member_key)
-            given = [*labelled] or ([int(generator.integers(len(points)))] if settings.first == "random" else [])
+            given = [int(generator.integers(len(points)))] if begins_at_random else labelled
             bar.advance(len(given) - len(labelled))
             return pivoting.pivots(
                 kernel,
@@ -104,7 +107,7 @@ def select(
                 n_selected=n_selected,
                 generator=generator,
                 given=given,
-                turn=turn,
+                **turn,
                 threshold=settings.threshold,
                 advance=bar.advance,
             )
@@ -116,7 +119,7 @@ def select(
 def _kernel(points: Float[np.ndarray, "n_pool n_features"], settings: Settings) -> pivoting.Kernel:
     """K between rows of the pool, in blocks of few different shapes."""
     layers = ["dense 1"] * (settings.depth + 1)  # the limit has no widths
-    options = {"activation": settings.activation, "b_std": settings.b_std}
+    of_points = neural_tangents.infinite_width_kernel(layers, activation=settings.activation, b_std=settings.b_std)
 
     def padded(rows: np.ndarray) -> Float[np.ndarray, "n_padded n_features"]:
         size = max(NARROWEST, 1 << (len(rows) - 1).bit_length())
@@ -129,7 +132,7 @@ def _kernel(points: Float[np.ndarray, "n_pool n_features"], settings: Settings) 
         with jax.enable_x64(points.dtype == np.float64):
             for start in range(0, len(rows), at_once):
                 part = rows[start : start + at_once]
-                block = neural_tangents.infinite_width_ntk(layers, padded(part), x2, **options)
+                block = of_points(padded(part), x2)
                 result[start : start + at_once] = block[: len(part), :n2]
         return result
 
@@ -140,19 +143,6 @@ def _diagonal(kernel: pivoting.Kernel, n_pool: int, dtype: np.dtype) -> Float[np
     starts = range(0, n_pool, NARROWEST)
     blocks = [np.arange(start, min(start + NARROWEST, n_pool)) for start in starts]
     return np.concatenate([np.diag(kernel(rows, rows)) for rows in blocks]).astype(dtype)
-
-
-def _turns(classes: Int[np.ndarray, " n_pool"] | None) -> pivoting.Turn:
-    """Of the unused points all, or those of the class with the fewest chosen among those that have others."""
-    if classes is None:
-        return lambda unused: unused
-    sizes = np.bincount(classes)
-
-    def turn(unused: np.ndarray) -> np.ndarray:
-        left = np.bincount(classes[unused], minlength=len(sizes))
-        return unused & (classes == np.argmin(np.where(left > 0, sizes - left, len(classes))))
-
-    return turn
 
 
 def _joined(found: Sequence[pivoting.Pivots], n_selected: int) -> selection.Selection:

@@ -6,8 +6,9 @@ import sys
 import threading
 import types
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -75,15 +76,31 @@ def infinite_width_ntk(
     kernel, no points, values that are not finite, and points that the network can't take or of different shapes;
     ImportError if neural-tangents does not load.
     """
-    network = networks.build(layers, activation=activation, parametrisation="ntk", padding=padding, b_std=b_std)
-    if activation not in ANALYTIC_ACTIVATIONS:
-        names = ", ".join(ANALYTIC_ACTIVATIONS)
-        raise ValueError(f"activation must have an analytic kernel, as {names} has: received {activation!r}.")
+    network = _analytic_network(layers, activation=activation, padding=padding, b_std=b_std)
     x1, x2 = (None if x is None else _floating(checked(name, x)) for name, x in (("x1", x1), ("x2", x2)))
     check_shapes(x1, x2)
     jax.eval_shape(network.init, jax.random.key(0), x1)
     kernel = _compiled_infinite_width(network, x1, x2)
     return _symmetric(kernel) if x2 is None else kernel
+
+
+def infinite_width_kernel(
+    layers: Sequence[str], *, activation: str = "relu", b_std: float | None = None, padding: str = "SAME"
+) -> Callable[[Float[Array, "n1 ..."], Float[Array, "n2 ..."]], Float[Array, "n1 n2"]]:
+    """The function K(x1, x2) of `infinite_width_ntk`, for many calls with points that are known to be right.
+
+    Its points are floating and finite and fit the network: nothing of that is looked at again. Raises the errors of
+    `infinite_width_ntk` for the network.
+    """
+    return partial(_compiled_infinite_width, _analytic_network(layers, activation=activation, padding=padding, b_std=b_std))
+
+
+def _analytic_network(layers: Sequence[str], *, activation: str, **options: str | float | None) -> networks.Network:
+    network = networks.build(layers, activation=activation, parametrisation="ntk", **options)
+    if activation not in ANALYTIC_ACTIVATIONS:
+        names = ", ".join(ANALYTIC_ACTIVATIONS)
+        raise ValueError(f"activation must have an analytic kernel, as {names} has: received {activation!r}.")
+    return network
 
 
 def _floating(x: Array) -> Float[Array, "..."]:

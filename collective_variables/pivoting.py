@@ -153,7 +153,7 @@ def pivots(
     kernel, diagonal: see `Residual`; the dtype of all is that of `diagonal`.
     generator: draws the references, unless they are the whole pool.
     given: the first points; what is not known of them doesn't matter and is NaN.
-    turn(unused): which of the unused points may be chosen next, some at least.
+    turn(unused): which of the unused points may be chosen next, some at least. Of exact copies the first row is.
     threshold: stop before a point whose d(x) is at most this.
     advance(count): called when so many more are chosen.
     """
@@ -206,12 +206,11 @@ def _block(
     candidates = _candidates(np.where(turn(unused), scores, -np.inf), np.where(unused, scores, -np.inf), rule.n_candidates)
     outside = unused.copy()
     outside[candidates] = False
-    # In float64, because within a block sums of squares fall by differences.
-    unknown, reference, variances, squares = (
-        of.astype(np.float64)
-        for of in (residual.among(candidates), residual.reference[:, candidates], residual.variances[candidates], squares[candidates])
-    )
     in_reference = residual.in_reference[candidates]
+    # In float64 from here on, because within a block sums of squares fall by differences.
+    parts = residual.among(candidates), residual.reference[:, candidates], residual.variances[candidates]
+    unknown, reference, variances = (part.astype(np.float64) for part in parts)
+    squares = np.einsum("rn,rn->n", reference, reference)
     # What the choices of this block teach of candidates and of the reference: rows of the factor, as in Residual.
     learnt, of_reference = (np.zeros((limit, size)) for size in (len(candidates), len(reference)))
     rows, distances = [], []
@@ -227,6 +226,9 @@ def _block(
             break
         if threshold is not None and variances[best] <= threshold:
             return rows, distances, True
+        # Of points that can't be told apart, as copies, round-off would choose one: the first row is.
+        apart = variances + variances[best] - 2.0 * (unknown[best] - learnt[:step, best] @ learnt[:step])
+        best = int(np.argmax(may_follow[candidates] & (apart <= residual.floor)))
         rows.append(int(candidates[best]))
         distances.append(float(variances[best]))
         unused[rows[-1]] = False

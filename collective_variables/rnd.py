@@ -1,4 +1,4 @@
-"""Random network distillation (RND; Tovey et al. 2023, Algorithm 1): choose the point at which a trained predictor errs most."""
+"""Random network distillation (RND; Tovey et al. 2023, Algorithm 1): choose where a trained predictor errs most."""
 
 import hashlib
 from collections.abc import Callable, MutableMapping, Sequence
@@ -19,7 +19,6 @@ SEGMENTS = 10
 NARROWEST = 128  # subsets are padded to this and its doubles
 RESTARTS = ("warm", "cold")
 REHEARSALS = ("all", "replay", "newest-first")
-NORMALISATIONS = ("none", "standard", "unit")
 
 Store = MutableMapping[str, dict[str, np.ndarray]]
 
@@ -66,7 +65,7 @@ class Settings:
         checks.integer("n_replay", self.n_replay, minimum=1)
         if checks.integer("n_restarts", self.n_restarts, minimum=0) and self.tolerance is None:
             raise ValueError(f"n_restarts needs a tolerance: received {self.n_restarts} without one.")
-        checks.choice("normalisation", self.normalisation, NORMALISATIONS)
+        checks.choice("normalisation", self.normalisation, selection.NORMALISATIONS)
         for name in ("tolerance", "threshold"):
             if getattr(self, name) is not None:
                 checks.number(name, getattr(self, name), minimum=0.0)
@@ -106,10 +105,10 @@ def select(
     that is not finite or too small, and FloatingPointError when G diverges.
     """
     pool, labelled = jnp.asarray(pool), [int(row) for row in labelled]
-    n_selected = budget(len(pool), n_selected, n_members, labelled, settings.threshold)
+    n_selected = selection.budget(len(pool), n_selected, n_members, labelled, settings.threshold)
     checks.finite("pool", np.asarray(pool))
-    points = normalise(pool, settings.normalisation)
-    shared = _Shared(points, None if classes is None else jnp.asarray(check_classes(classes, len(pool))))
+    points = selection.normalise(pool, settings.normalisation)
+    shared = _Shared(points, None if classes is None else jnp.asarray(selection.membership(classes, len(pool))))
     keys = ensembles.member_keys(key, n_members)
     start = ensembles.over_members(partial(_start, network, settings, n_selected, tuple(labelled)))
     segments = _segments(len(labelled), n_selected)
@@ -117,7 +116,8 @@ def select(
         width: ensembles.over_members(partial(_advance, network, settings, width)) for width in {of[2] for of in segments}
     }
     size = min(ensembles.chunk_size(networks.n_parameters(network, pool)), n_members)
-    fingerprint = "" if store is None else _fingerprint(network, settings, n_selected, labelled, pool, classes, key)
+    decisive = n_selected, labelled, pool, classes, jax.random.key_data(key)
+    fingerprint = "" if store is None else _fingerprint(network, settings, *decisive)
 
     def run(members: list[int]) -> _State:
         state, name = start(shared, keys[np.array(members)]), f"{fingerprint}-{'-'.join(map(str, members))}"
@@ -141,48 +141,11 @@ def select(
     return selection.Selection(np.where(chosen, indices, -1), *(np.where(chosen, of, np.nan) for of in history))
 
 
-def budget(n_pool: int, n_selected: int | None, n_members: int, labelled: Sequence[int], threshold: float | None) -> int:
-    """The points of a member: `n_selected`, or the whole pool where only a threshold is given; errors as `select`'s."""
-    if n_selected is None and threshold is None:
-        raise ValueError("n_selected or threshold must be given: received None for both.")
-    n_selected = n_pool if n_selected is None else n_selected
-    selection.check_budget(n_pool, n_selected, n_members)
-    checks.rows("labelled", np.asarray(labelled, int), n_pool)
-    if len(set(labelled)) < len(labelled):
-        raise ValueError(f"labelled must not repeat a row: received {list(labelled)}.")
-    if len(labelled) >= n_selected:
-        raise ValueError(f"n_selected must exceed the points already labelled: {n_selected} <= {len(labelled)}.")
-    return n_selected
-
-
-def check_classes(classes: Int[np.ndarray, " n_pool"], n_pool: int) -> Int[np.ndarray, " n_pool"]:
-    """The classes as integers from 0; an error unless there is one for every point."""
-    classes = np.asarray(classes)
-    if classes.shape != (n_pool,) or not np.issubdtype(classes.dtype, np.integer) or classes.min() < 0:
-        raise ValueError(
-            f"classes must be an integer from 0 for each of the {n_pool} points: received the shape {classes.shape} "
-            f"and dtype {classes.dtype}."
-        )
-    return np.unique(classes, return_inverse=True)[1].astype(np.int32)
-
-
-def normalise(pool: Float[Array, "n_pool ..."], how: str) -> Float[Array, "n_pool ..."]:
-    """The pool in one of `NORMALISATIONS` (see `Settings`); a constant feature and a zero point become 0."""
-    if how == "none":
-        return pool
-    flat = pool.reshape(len(pool), -1)
-    if how == "standard":
-        flat, scale = flat - flat.mean(axis=0)[None, :], flat.std(axis=0)[None, :]
-    else:
-        scale = jnp.linalg.norm(flat, axis=1)[:, None]
-    return (flat / jnp.where(scale > 0, scale, 1.0)).reshape(pool.shape)
-
-
 class _Shared(NamedTuple):
-    """What all members read: the points, and their classes if these take turns."""
+    """What all members read: the points, and who is in which class if these take turns."""
 
     points: Float[Array, "n_pool ..."]
-    classes: Int[Array, " n_pool"] | None
+    classes: Bool[Array, "n_classes n_pool"] | None
 
 
 class _State(NamedTuple):
@@ -246,21 +209,13 @@ def _choose(network: nn.Module, settings: Settings, shared: _Shared, state: _Sta
     slots = jnp.where(jnp.arange(len(state.indices)) < state.count, state.indices, len(found))
     unused = jnp.ones(len(found), bool).at[slots].set(False, mode="drop")
     if shared.classes is not None:
-        unused &= shared.classes == _turn(shared.classes, unused)
+        unused = selection.in_turn(shared.classes, unused)
     point = jnp.argmax(jnp.where(unused, found, -jnp.inf)).astype(jnp.int32)
     stopped = jnp.zeros((), bool) if settings.threshold is None else found[point] <= settings.threshold
     slot = jnp.where(stopped, len(state.indices), state.count)
     added = {"indices": point, "distances": found[point], "mean_distances": jnp.mean(found), "max_distances": jnp.max(found)}
     written = {name: getattr(state, name).at[slot].set(value, mode="drop") for name, value in added.items()}
     return state._replace(count=state.count + ~stopped, stopped=stopped, **written)
-
-
-def _turn(classes: Int[Array, " n_pool"], unused: Bool[Array, " n_pool"]) -> Int[Array, ""]:
-    """The class with the fewest chosen points among those that have others; of several the first."""
-    length = len(classes)  # no more classes than points; the number itself is data
-    left = jnp.zeros(length, jnp.int32).at[classes].add(unused.astype(jnp.int32))
-    chosen = jnp.zeros(length, jnp.int32).at[classes].add(1) - left
-    return jnp.argmin(jnp.where(left > 0, chosen, length + 1)).astype(classes.dtype)
 
 
 def _distance(settings: Settings, state: _State, name: str | None = None) -> distances.Distance:
@@ -384,7 +339,7 @@ def _fingerprint(network: nn.Module, settings: Settings, *arguments: Any) -> str
     """A name for all that decides the result, so that a store never goes on with what belongs to another call."""
     digest = hashlib.sha256(repr((network, astuple(settings))).encode())
     for argument in arguments:
-        array = np.asarray(jax.random.key_data(argument) if jax.dtypes.issubdtype(getattr(argument, "dtype", None), jax.dtypes.prng_key) else argument)
+        array = np.asarray(argument)
         digest.update(repr((array.shape, str(array.dtype))).encode() + array.tobytes())
     return digest.hexdigest()[:16]
 

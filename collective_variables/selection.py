@@ -1,12 +1,16 @@
 """What a selection is, and the one that all others are held against: subsets at random."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from collective_variables import checks, ensembles
+
+NORMALISATIONS = ("none", "standard", "unit")
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,53 @@ def check_budget(n_pool: int, n_selected: int, n_members: int) -> None:
     checks.integer("n_selected", n_selected, minimum=1)
     if n_selected > n_pool:
         raise ValueError(f"n_selected must not exceed the pool: {n_selected} > {n_pool}.")
+
+
+def budget(n_pool: int, n_selected: int | None, n_members: int, labelled: Sequence[int], threshold: float | None) -> int:
+    """The points of a member: `n_selected`, or the whole pool where only a threshold is given; errors as those of `rnd.select`."""
+    if n_selected is None and threshold is None:
+        raise ValueError("n_selected or threshold must be given: received None for both.")
+    n_selected = n_pool if n_selected is None else n_selected
+    check_budget(n_pool, n_selected, n_members)
+    checks.rows("labelled", np.asarray(labelled, int), n_pool)
+    if len(set(labelled)) < len(labelled):
+        raise ValueError(f"labelled must not repeat a row: received {list(labelled)}.")
+    if len(labelled) >= n_selected:
+        raise ValueError(f"n_selected must exceed the points already labelled: {n_selected} <= {len(labelled)}.")
+    return n_selected
+
+
+def membership(classes: Int[np.ndarray, " n_pool"], n_pool: int) -> Bool[np.ndarray, "n_classes n_pool"]:
+    """Whether each point is in each class, classes without a point left out; an error unless every point has a class."""
+    classes = np.asarray(classes)
+    if classes.shape != (n_pool,) or not np.issubdtype(classes.dtype, np.integer) or classes.min() < 0:
+        raise ValueError(
+            f"classes must be an integer from 0 for each of the {n_pool} points: received the shape {classes.shape} "
+            f"and dtype {classes.dtype}."
+        )
+    return np.unique(classes)[:, None] == classes
+
+
+def in_turn(membership: Bool[Array, "n_classes n_pool"], unused: Bool[Array, " n_pool"]) -> Bool[Array, " n_pool"]:
+    """The unused points of the class with the fewest used ones among those that have others; of several the first.
+
+    Of arrays of NumPy or, under a transformation too, of JAX.
+    """
+    left = (membership & unused[None, :]).sum(axis=1)
+    used = membership.sum(axis=1) - left
+    return membership[(used + (left == 0) * len(unused)).argmin()] & unused
+
+
+def normalise(pool: Float[Array, "n_pool ..."], how: str) -> Float[Array, "n_pool ..."]:
+    """The pool in one of `NORMALISATIONS` (see `rnd.Settings`); a constant feature and a zero point become 0."""
+    if how == "none":
+        return pool
+    flat = pool.reshape(len(pool), -1)
+    if how == "standard":
+        flat, scale = flat - flat.mean(axis=0)[None, :], flat.std(axis=0)[None, :]
+    else:
+        scale = jnp.linalg.norm(flat, axis=1)[:, None]
+    return (flat / jnp.where(scale > 0, scale, 1.0)).reshape(pool.shape)
 
 
 def check_whole(chosen: Selection) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
-from helpers import assert_close
+from helpers import UNFIT_BUDGETS, assert_close
 from scipy import stats
 
 from collective_variables import linearised, memory, neural_tangents, pivoting
@@ -326,18 +326,23 @@ def test_images_and_lists_of_integers_are_flattened_and_become_floats():
 @pytest.fixture
 def dtypes(monkeypatch):
     """Those of the blocks of the kernel, and of the diagonal, that are worked with."""
-    kernel, choose, seen = neural_tangents.infinite_width_ntk, pivoting.pivots, set()
+    kernel, choose, seen = neural_tangents.infinite_width_kernel, pivoting.pivots, set()
 
     def seen_kernel(*arguments, **options):
-        result = kernel(*arguments, **options)
-        seen.add(("kernel", str(result.dtype)))
-        return result
+        of_points = kernel(*arguments, **options)
+
+        def of_seen_points(x1, x2):
+            result = of_points(x1, x2)
+            seen.add(("kernel", str(result.dtype)))
+            return result
+
+        return of_seen_points
 
     def seen_choose(kernel, diagonal, *arguments, **options):
         seen.add(("diagonal", str(diagonal.dtype)))
         return choose(kernel, diagonal, *arguments, **options)
 
-    monkeypatch.setattr(neural_tangents, "infinite_width_ntk", seen_kernel)
+    monkeypatch.setattr(neural_tangents, "infinite_width_kernel", seen_kernel)
     monkeypatch.setattr(pivoting, "pivots", seen_choose)
     return seen
 
@@ -367,14 +372,14 @@ def test_single_precision_chooses_the_same_points_of_a_pool_without_near_ties(ru
         assert not np.array_equal(actual, right)
 
 
-def test_single_precision_leaves_at_most_twice_as_much_unknown_in_large_blocks_as_in_small_ones(monkeypatch):
+def test_single_precision_chooses_as_well_in_large_blocks_as_in_small_ones(monkeypatch):
     """Of a line the first block teaches nearly all: the squares of what is not known fall a million times."""
     monkeypatch.setattr(linearised, "DOUBLE_UP_TO", 0)
     pool = np.random.default_rng(0).normal(size=(100, 1))
     kernel, options = closed_form(pool, 1, 1.0), dict(n_selected=50, b_std=1.0, emphasis=0.0)
     chosen = [select(pool, block_size=size, **options).indices[0].tolist() for size in (16, 64)]
     small, large = (np.trace(residual(kernel, rows)) for rows in chosen)
-    assert large < 2 * small, f"the mean distance left is {large / 100:.2g}, and {small / 100:.2g} with small blocks"
+    assert large < 1.2 * small, f"the mean distance left is {large / 100:.2g}, and {small / 100:.2g} with small blocks"
 
 
 # members and random numbers
@@ -485,7 +490,7 @@ def test_progress_ends_at_the_number_of_points_that_are_chosen(options, n_shown,
     settings = linearised.Settings(first=options.get("first", "best"))
     linearised.select(POOL, settings, n_selected=10, key=KEY, n_members=2, labelled=labelled, progress="choosing")
     shown = capsys.readouterr().err
-    assert "choosing" in shown and f" {n_shown}/{n_shown} " in shown.split("\r")[-1]
+    assert "choosing (exact)" in shown and f" {n_shown}/{n_shown} " in shown.split("\r")[-1]
 
 
 # copies and clusters
@@ -501,14 +506,19 @@ def precision(request, monkeypatch):
 @pytest.fixture
 def ends(monkeypatch):
     """A choice that goes on forever fails."""
-    kernel, calls = neural_tangents.infinite_width_ntk, []
+    kernel, calls = neural_tangents.infinite_width_kernel, []
 
     def counted(*arguments, **options):
-        calls.append(1)
-        assert len(calls) < 200, "the choice does not end: more than 200 blocks of the kernel"
-        return kernel(*arguments, **options)
+        of_points = kernel(*arguments, **options)
 
-    monkeypatch.setattr(neural_tangents, "infinite_width_ntk", counted)
+        def of_counted_points(x1, x2):
+            calls.append(1)
+            assert len(calls) < 200, "the choice does not end: more than 200 blocks of the kernel"
+            return of_points(x1, x2)
+
+        return of_counted_points
+
+    monkeypatch.setattr(neural_tangents, "infinite_width_kernel", counted)
 
 
 @each_rule
@@ -564,35 +574,7 @@ def test_a_pool_of_zeros_has_nothing_to_choose_by_and_is_taken_in_order():
 
 # errors
 
-NAN = np.where(np.arange(25)[:, None] == 5, np.nan, POOL)
-
-
-@pytest.mark.parametrize(
-    "pool, changed, error, message",
-    [
-        (np.zeros((272, 4)), {"n_selected": 500}, ValueError, "n_selected must not exceed the pool: 500 > 272."),
-        (np.zeros((0, 4)), {}, ValueError, "n_selected must not exceed the pool: 5 > 0."),
-        (POOL, {"n_selected": 0}, ValueError, "n_selected must be at least 1: received 0."),
-        (POOL, {"n_selected": 5.0}, TypeError, "n_selected must be an integer: received 5.0."),
-        (POOL, {"n_selected": None}, ValueError, "n_selected or threshold must be given: received None for both."),
-        (POOL, {"n_members": 0}, ValueError, "n_members must be at least 1: received 0."),
-        (NAN, {}, ValueError, "pool must be finite: 4 of 100 values are NaN or infinite, the first at (5, 0)."),
-        (POOL, {"labelled": [25]}, ValueError, "labelled must be rows of the pool, 0 to 24: received 25."),
-        (POOL, {"labelled": [3, 3]}, ValueError, "labelled must not repeat a row: received [3, 3]."),
-        (
-            POOL,
-            {"labelled": [1, 2, 3, 4, 5]},
-            ValueError,
-            "n_selected must exceed the points already labelled: 5 <= 5.",
-        ),
-        (
-            POOL,
-            {"classes": np.zeros(24, int)},
-            ValueError,
-            "classes must be an integer from 0 for each of the 25 points: received the shape (24,) and dtype int64.",
-        ),
-    ],
-)
+@pytest.mark.parametrize("pool, changed, error, message", UNFIT_BUDGETS)
 def test_wrong_arguments_are_one_error_that_names_them(pool, changed, error, message):
     with pytest.raises(error) as caught:
         select(pool, **{"n_selected": 5} | changed)

@@ -175,7 +175,8 @@ def test_metrics_are_a_short_table(project):
 
 def changed(value):
     """Another value of the same kind."""
-    others = {"train": "all", "relu": "tanh", "SAME": "VALID", "mse": "cross-entropy", "adam": "sgd", "fuel": "gait"} | {"rnd": "paper", "paper": "rnd"}
+    others = {"train": "all", "relu": "tanh", "SAME": "VALID", "mse": "cross-entropy", "adam": "sgd", "fuel": "gait"}
+    others |= {"rnd": "paper", "paper": "rnd"}
     if isinstance(value, dict):
         first = next(iter(value), "emphasis")
         return value | {first: changed(value.get(first))}

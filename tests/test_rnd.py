@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_close
+from helpers import UNFIT_BUDGETS, assert_close
 from jax.flatten_util import ravel_pytree
 
 from collective_variables import distances, networks, rnd
@@ -356,34 +356,7 @@ def test_a_predictor_that_diverges_is_an_error_that_names_its_member():
         rnd.select(pool, network, settings, n_selected=2, key=KEY, n_members=4)
 
 
-NAN = np.where(np.arange(20)[:, None] == 5, np.nan, POOL)
-
-
-@pytest.mark.parametrize(
-    "pool, changed, error, message",
-    [
-        (np.zeros((272, 4)), {"n_selected": 500}, ValueError, "n_selected must not exceed the pool: 500 > 272."),
-        (POOL, {"n_selected": 0}, ValueError, "n_selected must be at least 1: received 0."),
-        (POOL, {"n_selected": 5.0}, TypeError, "n_selected must be an integer: received 5.0."),
-        (POOL, {"n_selected": None}, ValueError, "n_selected or threshold must be given: received None for both."),
-        (POOL, {"n_members": 0}, ValueError, "n_members must be at least 1: received 0."),
-        (NAN, {}, ValueError, "pool must be finite: 4 of 80 values are NaN or infinite, the first at (5, 0)."),
-        (POOL, {"labelled": [20]}, ValueError, "labelled must be rows of the pool, 0 to 19: received 20."),
-        (POOL, {"labelled": [3, 3]}, ValueError, "labelled must not repeat a row: received [3, 3]."),
-        (
-            POOL,
-            {"labelled": [1, 2, 3, 4, 5]},
-            ValueError,
-            "n_selected must exceed the points already labelled: 5 <= 5.",
-        ),
-        (
-            POOL,
-            {"classes": np.zeros(19, int)},
-            ValueError,
-            "classes must be an integer from 0 for each of the 20 points: received the shape (19,) and dtype int64.",
-        ),
-    ],
-)
+@pytest.mark.parametrize("pool, changed, error, message", UNFIT_BUDGETS)
 def test_wrong_arguments_are_one_error_that_names_them(pool, changed, error, message):
     with pytest.raises(error) as caught:
         rnd.select(pool, DENSE, **{"n_selected": 5, "key": KEY} | changed)
