@@ -153,7 +153,8 @@ def pivots(
     kernel, diagonal: see `Residual`; the dtype of all is that of `diagonal`.
     generator: draws the references, unless they are the whole pool.
     given: the first points; what is not known of them doesn't matter and is NaN.
-    turn(unused): which of the unused points may be chosen next, some at least. Of exact copies the first row is.
+    turn(unused): which of the unused points may be chosen next, some at least. Of points with the same kernel the
+        first row is.
     threshold: stop before a point whose d(x) is at most this.
     advance(count): called when so many more are chosen.
     """
@@ -228,6 +229,7 @@ def _block(
             return rows, distances, True
         # Of points that can't be told apart, as copies, round-off would choose one: the first row is.
         apart = variances + variances[best] - 2.0 * (unknown[best] - learnt[:step, best] @ learnt[:step])
+        apart[best] = 0.0  # not to round-off, which may exceed the floor where the kernel's own does
         best = int(np.argmax(may_follow[candidates] & (apart <= residual.floor)))
         rows.append(int(candidates[best]))
         distances.append(float(variances[best]))

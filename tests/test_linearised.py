@@ -8,7 +8,7 @@ import pytest
 from helpers import UNFIT_BUDGETS, assert_close
 from scipy import stats
 
-from collective_variables import linearised, memory, neural_tangents, pivoting
+from collective_variables import datasets, linearised, memory, neural_tangents, pivoting
 
 KEY = jax.random.key(3)
 POOL = np.random.default_rng(0).normal(size=(25, 4)) + 0.3  # other pools are as large, so that few shapes are compiled
@@ -491,6 +491,13 @@ def test_progress_ends_at_the_number_of_points_that_are_chosen(options, n_shown,
     linearised.select(POOL, settings, n_selected=10, key=KEY, n_members=2, labelled=labelled, progress="choosing")
     shown = capsys.readouterr().err
     assert "choosing (exact)" in shown and f" {n_shown}/{n_shown} " in shown.split("\r")[-1]
+
+
+@each_rule
+def test_the_points_of_a_real_pool_are_those_of_the_loop(rule):
+    pool = datasets.load("fuel").inputs
+    found = select(pool, n_selected=40, **rule)
+    assert found.indices[0].tolist() == naive(closed_form(pool.astype(np.float64)), 40, **rule)[0]
 
 
 # copies and clusters

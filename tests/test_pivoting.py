@@ -135,6 +135,22 @@ def test_exact_copies_end_in_distances_of_zero_and_no_point_is_chosen_twice(rule
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
+def test_a_kernel_with_round_off_of_its_own_in_every_block_gives_the_same_points(rule):
+    """As angles do that are computed from cosines: another value of K(x, x) in each block, far above an epsilon."""
+    noise = np.random.default_rng(2)
+
+    def rough(rows, columns):
+        block = KERNEL[rows] if columns is None else KERNEL[np.ix_(rows, columns)]
+        return block * (1 + 1e-9 * noise.normal(size=block.shape))
+
+    generator = np.random.default_rng(1)
+    for block_size in (4, 64):
+        rule_of_size = pivoting.Rule(block_size=block_size, **rule)
+        found = pivoting.pivots(rough, np.diag(KERNEL).copy(), rule_of_size, n_selected=20, generator=generator)
+        assert found.indices.tolist() == naive(KERNEL, 20, **rule)[0]
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
 def test_only_points_whose_turn_it_is_are_chosen(rule):
     def alternating(unused):
         even = np.arange(30) % 2 == unused.sum() % 2
