@@ -18,7 +18,9 @@ from tables import verdicts
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from collective_variables import datasets, ensembles, measuring, methods, statistics, training  # noqa: E402
+from trials import trial  # noqa: E402
+
+from collective_variables import datasets, ensembles, methods, statistics, training  # noqa: E402
 from nodes import network as of_group  # noqa: E402
 
 REFERENCE = ROOT / "reference"
@@ -60,26 +62,8 @@ def runs_of(problem: str, params: dict) -> pd.DataFrame:
         options = (paper if method == "paper" else {"sizes": sizes} if method == "best-entropy" else {}) | options
         budget = methods.Budget(max(sizes), ensemble["n_members"], f"{problem}: {label}")
         subsets[label] = methods.select(method, known, budget, options).indices
-    pool = training.Points(dataset.inputs, dataset.targets)
-    test = training.Points(dataset.test_inputs, dataset.test_targets)
-    trained = training.train_ensemble(
-        network,
-        pool,
-        test,
-        [training.runs(indices, n_points, seed=seed) for indices in subsets.values()],
-        schedule=training.Schedule(**section["TrainModel"]),
-        progress=f"{problem}: networks",
-    )
-    measured = measuring.measure(
-        network, measuring.Pool(*pool), list(subsets.values()), n_points, seed=seed, progress=f"{problem}: kernels"
-    )
-    parts = []
-    for label, curves, of in zip(subsets, trained, measured):
-        losses = training.table(curves, n_points, dataset.task)
-        variables = of.tables["collective_variables"]
-        joined = variables.merge(losses, on=["member", "n_points"], validate="one_to_one")
-        parts.append(joined.assign(group=problem, method=label, parametrisation=network.parametrisation))
-    return pd.concat(parts, ignore_index=True)
+    schedule = training.Schedule(**section["TrainModel"])
+    return trial(dataset, network, subsets, n_points, seed=seed, schedule=schedule, name=problem)
 
 
 def compared(runs: pd.DataFrame) -> pd.DataFrame:

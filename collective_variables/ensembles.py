@@ -92,13 +92,15 @@ def bucket(n_points: int, largest: int) -> int:
     return min(max(SMALLEST_BUCKET, 1 << (n_points - 1).bit_length()), largest)
 
 
-def over_members(function: Callable[..., PyTree[Array]]) -> Callable[..., PyTree[Array]]:
+def over_members(function: Callable[..., PyTree[Array]], *, runs_once: bool = False) -> Callable[..., PyTree[Array]]:
     """Compile function(shared, *member) as function(shared, *members), members along the leading axes.
 
     One member alone skips `vmap`, whose batched matrix products are slower on a CPU. Threads that call it together wait
-    for one compilation instead of each making their own.
+    for one compilation instead of each making their own. What runs once may be compiled in a third of the time with
+    less optimisation: random numbers, which are drawn in milliseconds, take seconds. Their last digit may then differ.
     """
     lock, compiled = threading.Lock(), {}
+    options = {"xla_backend_optimization_level": 1} if runs_once and jax.default_backend() == "cpu" else None
 
     def call(shared: PyTree[Array], *members: PyTree[Array]) -> PyTree[Array]:
         if len(jax.tree.leaves(members)[0]) > 1:
@@ -111,7 +113,7 @@ def over_members(function: Callable[..., PyTree[Array]]) -> Callable[..., PyTree
         shapes = str(jax.tree.map(jax.typeof, arguments))
         with lock:
             if shapes not in compiled:
-                compiled[shapes] = jax.jit(call).lower(*arguments).compile()
+                compiled[shapes] = jax.jit(call).lower(*arguments).compile(compiler_options=options)
         return compiled[shapes](*arguments)
 
     return call_compiled

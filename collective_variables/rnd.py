@@ -110,7 +110,7 @@ def select(
     points = selection.normalise(pool, settings.normalisation)
     shared = _Shared(points, None if classes is None else jnp.asarray(selection.membership(classes, len(pool))))
     keys = ensembles.member_keys(key, n_members)
-    start = ensembles.over_members(partial(_start, network, settings, n_selected, tuple(labelled)))
+    start = ensembles.over_members(partial(_start, network, settings, n_selected, tuple(labelled)), runs_once=True)
     segments = _segments(len(labelled), n_selected)
     advance = {
         width: ensembles.over_members(partial(_advance, network, settings, width)) for width in {of[2] for of in segments}
@@ -198,7 +198,8 @@ def _advance(
 
     def step(carry: tuple[Array, _State]) -> tuple[Array, _State]:
         number, state = carry
-        return number + 1, _choose(network, settings, shared, _retrain(network, settings, width, shared.points, state))
+        trained = _retrain(network, settings, width, shared.points, state, number)
+        return number + 1, _choose(network, settings, shared, trained)
 
     return jax.lax.while_loop(goes_on, step, (begin, state))[1]
 
@@ -224,13 +225,17 @@ def _distance(settings: Settings, state: _State, name: str | None = None) -> dis
     return distances.build(name, order=settings.order, covariance=covariance)
 
 
-def _retrain(network: nn.Module, settings: Settings, width: int, points: Array, state: _State) -> _State:
-    """Train G on what is chosen, the first `count` of `width` slots. No epoch without a point."""
+def _retrain(
+    network: nn.Module, settings: Settings, width: int, points: Array, state: _State, n_points: Int[Array, ""]
+) -> _State:
+    """Train G on what is chosen, the first `n_points` of `width` slots. No epoch without a point.
+
+    It is the count of every member that goes on; as a number that all share it spares XLA a selection of every weight.
+    """
     if settings.restart == "cold":
         optimiser_state = optax.adam(settings.learning_rate).init(state.initial)
         state = state._replace(predictor=state.initial, optimiser_state=optimiser_state)
-    slots, n_points = jnp.arange(width), state.count
-    newest = jnp.maximum(state.count - 1, 0)
+    slots, newest = jnp.arange(width), jnp.maximum(n_points - 1, 0)
     if settings.rehearsal == "newest-first":
         state = _fit(network, settings, points, state, newest[None], jnp.minimum(n_points, 1))
     if settings.rehearsal == "replay":
@@ -238,7 +243,7 @@ def _retrain(network: nn.Module, settings: Settings, width: int, points: Array, 
         errors = _distance(settings, state, settings.loss)(
             networks.forward(network, state.predictor, points[rows]), state.representations[rows]
         )
-        errors = jnp.where(slots < state.count, errors, -jnp.inf).at[newest].set(jnp.inf)
+        errors = jnp.where(slots < n_points, errors, -jnp.inf).at[newest].set(jnp.inf)
         n_replay = min(settings.n_replay, width)
         slots, n_points = jax.lax.top_k(errors, n_replay)[1], jnp.minimum(n_points, n_replay)
     return _fit(network, settings, points, state, slots, n_points)

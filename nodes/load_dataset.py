@@ -1,4 +1,4 @@
-"""LoadDataset: one of the problems of P1's Table 1, split and scaled."""
+"""LoadDataset: one of the problems of P1's Table 1, or all of MNIST, split and scaled."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +12,7 @@ from nodes import files, sources
 class LoadDataset(zntrack.Node):
     """Load, split and scale a problem (`collective_variables.datasets.load` says how).
 
-    problem: fuel, mnist, concrete or gait.
+    problem: fuel, mnist (10000 of its images, embedded), mnist-60000 (all for training, fetched), concrete or gait.
     n_available: rows drawn at random before the split, test points included; null for all.
     n_test: test points; null for Table 1's.
     seed: of the draw and the split.

@@ -140,11 +140,12 @@ def distances(shared, point, scale):
     return {"squares": scale * jnp.sum((shared - point) ** 2, axis=1), "scale": scale}
 
 
+@pytest.mark.parametrize("runs_once", [False, True])
 @pytest.mark.parametrize("n_members", [1, 4])
-def test_a_function_over_members_is_its_loop_over_them(n_members, float64):
+def test_a_function_over_members_is_its_loop_over_them(n_members, runs_once, float64):
     generator = np.random.default_rng(0)
     shared, points, scales = generator.normal(size=(7, 3)), generator.normal(size=(n_members, 1, 3)), np.arange(1.0, 5)
-    result = ensembles.over_members(distances)(shared, points, scales[:n_members])
+    result = ensembles.over_members(distances, runs_once=runs_once)(shared, points, scales[:n_members])
     expected = [scale * np.sum((shared - point) ** 2, axis=1) for point, scale in zip(points, scales)]
     assert_close(result["squares"], np.array(expected))
     assert_close(result["scale"], scales[:n_members])
@@ -153,10 +154,10 @@ def test_a_function_over_members_is_its_loop_over_them(n_members, float64):
 def test_threads_that_call_together_share_one_compilation_of_each_shape(monkeypatch):
     traced, compilations, compile_lowered = [], [], jax.stages.Lowered.compile
 
-    def counted(lowered):
+    def counted(lowered, **options):
         compilations.append(lowered)
         time.sleep(0.05)
-        return compile_lowered(lowered)
+        return compile_lowered(lowered, **options)
 
     def function(shared, x):
         traced.append(x.shape)  # runs while tracing, not in a compiled call

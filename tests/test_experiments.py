@@ -93,7 +93,7 @@ def test_a_new_problem_is_a_section_of_params_and_no_code(copy):
         ("fuel_SelectSubset-paper.options.n_epochs=-1", "n_epochs must be at least 0: received -1"),
         ("fuel_RNDSelect.method=best", "method must be one of best-entropy, facility-location"),
         ("fuel_RNDSelect.options={depht: 2}", "Options of rnd are criterion, emphasis"),
-        ("fuel_RNDSelect.method=paper", "methods must not repeat an entry"),
+        ("fuel_RNDSelect.method=paper", "methods must not repeat an entry: received ['random', 'paper', 'paper']."),
         ("fuel_RNDSelect.options={threshold: 1.0}", "Lower the threshold or the subset sizes"),
     ],
 )

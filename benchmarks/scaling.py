@@ -1,0 +1,179 @@
+"""Exact against scaled random network distillation against random selection: quality and time against the points chosen.
+
+    python benchmarks/scaling.py [fuel] [concrete] [mnist] [large] [growth]
+
+fuel, concrete, mnist: up to 200 points, 20 members, where Algorithm 1 runs: entropy and trace of the subsets before
+    training, minimum test loss, and whether each is within one standard error of the exact one's or better, paired.
+large: 1000 and 5000 of MNIST's 60000 images, where it does not: losses beside those of random subsets.
+growth: seconds against the number of points, and the power with which they grow.
+Each part into reference/scaling-PART.csv; then reference/scaling.md is written anew from all that are there.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+from tables import table as table_of
+from tables import verdict
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from trials import trial  # noqa: E402
+
+from collective_variables import datasets, ensembles, methods, networks, statistics, training  # noqa: E402
+from nodes import network as of_group  # noqa: E402
+
+REFERENCE = ROOT / "reference"
+N_MEMBERS, SEED = 20, 0
+DENSE = ["dense 128", "dense 128", "dense 10"]  # Table 2
+SIZES = {"fuel": [25, 50, 100, 200], "concrete": [10, 20, 40, 80], "mnist": [25, 50, 100, 200]}
+EXACT, SAMPLED = "rnd", "rnd, sampled"
+MEASURED = {"entropy": 1, "trace": 1, "min_test_loss": -1}  # and whether more or less of it is better
+LARGE = [1000, 5000]
+GROWTH = [125, 250, 500, 1000, 2000, 4000]
+
+
+def exact_and_sampled(n_pool: int) -> dict[str, tuple[str, dict]]:
+    """Methods by label. Both samples are 64 of a small pool, and 1024, the default, of a large one."""
+    sample = 64 if n_pool <= 1024 else 1024
+    return {
+        "random": ("random", {}),
+        "paper": ("paper", {}),
+        "rnd, largest distance": ("rnd", {"criterion": "largest"}),
+        EXACT: ("rnd", {"n_reference": n_pool, "n_candidates": n_pool}),
+        SAMPLED: ("rnd", {"n_reference": sample, "n_candidates": sample}),
+    }
+
+
+def problem(name: str, params: dict) -> pd.DataFrame:
+    """Means of every method and size, its seconds, and its paired differences from the exact algorithms."""
+    dataset, paper = datasets.load(name), params[f"{name}_SelectSubset-paper"]["options"]
+    if name == "mnist":
+        network = networks.build(DENSE, parametrisation="ntk")
+        schedule = training.Schedule(**params["mnist-dense_TrainModel"])
+    else:
+        (network,) = of_group.build(params[f"{name}_Network"]).values()
+        schedule = training.Schedule(**params[f"{name}_TrainModel"])
+    known = methods.Problem(dataset.inputs, dataset.targets, dataset.task, network, SEED)
+    subsets, seconds = {}, {}
+    for label, (method, options) in exact_and_sampled(len(dataset.inputs)).items():
+        for n in SIZES[name]:
+            budget = methods.Budget(n, N_MEMBERS, f"{name}: {label}, {n} points")
+            start = time.perf_counter()
+            chosen = methods.select(method, known, budget, (paper if method == "paper" else {}) | options)
+            seconds[label, n] = time.perf_counter() - start
+        subsets[label] = chosen.indices
+    n_points = ensembles.subset_sizes(SIZES[name], n_members=N_MEMBERS, seed=SEED)
+    runs = trial(dataset, network, subsets, n_points, seed=SEED, schedule=schedule, name=name)
+    table = statistics.summary(runs, list(MEASURED))
+    table["seconds"] = [seconds[key] for key in zip(table["method"], table["n_points"])]
+    for reference in ("paper", EXACT):
+        differences = statistics.paired_differences(runs, list(MEASURED), reference=reference)
+        wide = differences.pivot(index=["method", "n_points"], columns="variable", values=["mean_difference", "standard_error"])
+        wide.columns = [f"{variable} {kind} from {reference}" for kind, variable in wide.columns]
+        table = table.merge(wide.reset_index(), on=["method", "n_points"], how="left", validate="one_to_one")
+    return table
+
+
+def not_worse(row: pd.Series, reference: str) -> str:
+    """Of entropy, trace and loss those that are within one standard error of the reference's or better."""
+    if np.isnan(row[f"entropy mean_difference from {reference}"]):
+        return ""
+    words = {"entropy": "S", "trace": "Tr", "min_test_loss": "loss"}
+    kept = [
+        words[name]
+        for name, better in MEASURED.items()
+        if better * row[f"{name} mean_difference from {reference}"] >= -row[f"{name} standard_error from {reference}"]
+    ]
+    return ", ".join(kept) or "none"
+
+
+def quality(table: pd.DataFrame) -> str:
+    rows = []
+    for _, row in table.sort_values("n_points", kind="stable").iterrows():
+        values = [
+            f"{row[name]:.{digits}f} ± {row[f'{name}_standard_error']:.{digits}f}"
+            for name, digits in (("entropy", 2), ("trace", 1), ("min_test_loss", 4))
+        ]
+        beside = [not_worse(row, "paper"), not_worse(row, EXACT) if row["method"] == SAMPLED else ""]
+        rows.append([f"{row['n_points']:.0f}", row["method"], f"{row['seconds']:.1f}", *values, *beside])
+    header = ["n", "method", "seconds, 20 members", "S", "Tr", "min test loss", "not worse than `paper` in", "than exact `rnd` in"]
+    return table_of(header, rows)
+
+
+def large() -> pd.DataFrame:
+    """Losses on subsets of the 60000 images: one of `rnd` for all networks, and a random one for each."""
+    dataset, network = datasets.load("mnist-60000"), networks.build(DENSE, parametrisation="ntk")
+    known = methods.Problem(dataset.inputs, dataset.targets, dataset.task, network, SEED)
+    start = time.perf_counter()
+    (chosen,) = methods.select("rnd", known, methods.Budget(max(LARGE), 1, "rnd"), {}).indices
+    print(f"{max(LARGE)} of {len(dataset.inputs)}: {time.perf_counter() - start:.0f} s")
+    random = methods.select("random", known, methods.Budget(max(LARGE), N_MEMBERS), {}).indices
+    schedule = training.Schedule(learning_rate=0.001, n_epochs=40, batch_size=50, evaluate_every=2)
+    subsets = {"random": random, "rnd": np.tile(chosen, (N_MEMBERS, 1))}
+    n_points = ensembles.subset_sizes(LARGE, n_members=N_MEMBERS, seed=SEED)
+    runs = trial(dataset, network, subsets, n_points, seed=SEED, schedule=schedule, name="large", kernels=False)
+    variables = ["min_test_loss", "final_test_loss", "max_test_accuracy"]
+    table = statistics.summary(runs, variables)
+    differences = statistics.paired_differences(runs, ["min_test_loss"])[["method", "n_points", "lower", "upper"]]
+    return table.merge(differences, on=["method", "n_points"], how="left", validate="one_to_one")
+
+
+def losses(table: pd.DataFrame) -> str:
+    rows = []
+    for _, row in table.sort_values("n_points", kind="stable").iterrows():
+        cells = [
+            f"{row[name]:.4f} ± {row[f'{name}_standard_error']:.4f}"
+            for name in ("min_test_loss", "final_test_loss", "max_test_accuracy")
+        ]
+        ends = row["lower"], row["upper"]
+        interval = ["", ""] if np.isnan(ends[0]) else [f"{ends[0]:+.4f} … {ends[1]:+.4f}", verdict(*ends)]
+        rows.append([f"{row['n_points']:.0f}", row["method"], *cells, *interval])
+    measured = ["min test loss", "final test loss", "max accuracy"]
+    return table_of(["n", "method", *measured, "95 % interval of the paired difference", "its loss is"], rows)
+
+
+def growth(params: dict) -> pd.DataFrame:
+    """Seconds of one member on 9500 images; a first choice that is not counted compiles what does not depend on n."""
+    dataset, network = datasets.load("mnist"), networks.build(DENSE, parametrisation="ntk")
+    known = methods.Problem(dataset.inputs, dataset.targets, dataset.task, network, SEED)
+    rows = []
+    for method, sizes in (("paper", SIZES["mnist"]), ("rnd", GROWTH)):
+        options = params["mnist_SelectSubset-paper"]["options"] if method == "paper" else {}
+        for n in (sizes[0], *sizes):
+            start = time.perf_counter()
+            methods.select(method, known, methods.Budget(n, 1, f"{method}, {n} points"), options)
+            rows.append({"method": method, "n_points": n, "seconds": time.perf_counter() - start})
+    return pd.DataFrame(rows).groupby(["method", "n_points"], as_index=False).last()
+
+
+def powers(table: pd.DataFrame) -> str:
+    rows = []
+    for method, of in table.groupby("method"):
+        power = np.diff(np.log(of["seconds"])) / np.diff(np.log(of["n_points"]))
+        ends = [f"n^{one:.1f}" for one in power]
+        for n, seconds, end in zip(of["n_points"], of["seconds"], ["", *ends]):
+            rows.append([method, f"{n}", f"{seconds:.1f}", end])
+    return table_of(["method", "n", "seconds, one member", "grows as"], rows)
+
+
+def main() -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    parts = {name: lambda name=name: problem(name, params) for name in SIZES}
+    parts |= {"large": large, "growth": lambda: growth(params)}
+    for name in sys.argv[1:] or parts:
+        parts[name]().to_csv(REFERENCE / f"scaling-{name}.csv", index=False, float_format="%.6g")
+    shown = {name: quality for name in SIZES} | {"large": losses, "growth": powers}
+    files = {name: REFERENCE / f"scaling-{name}.csv" for name in shown}
+    texts = [f"## {name}\n\n{shown[name](pd.read_csv(path))}" for name, path in files.items() if path.is_file()]
+    text = "\n\n".join(texts)
+    (REFERENCE / "scaling.md").write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""Subsets put to the test: the collective variables of untrained networks on them, and the losses of trained ones."""
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+
+from collective_variables import datasets, measuring, networks, training
+
+
+def trial(
+    dataset: datasets.Dataset,
+    network: networks.Network,
+    subsets: dict[str, Int[np.ndarray, "n_members n_selected"]],
+    n_points: Int[np.ndarray, "n_members n_sizes"],
+    /,
+    *,
+    seed: int,
+    schedule: training.Schedule,
+    name: str,
+    kernels: bool = True,
+) -> pd.DataFrame:
+    """One row for each method of `subsets`, member and size: losses on the test points, entropy and trace if `kernels`.
+
+    A member starts from the same network whatever the method, so that methods are paired.
+    """
+    pool = training.Points(dataset.inputs, dataset.targets)
+    curves = training.train_ensemble(
+        network,
+        pool,
+        training.Points(dataset.test_inputs, dataset.test_targets),
+        [training.runs(indices, n_points, seed=seed) for indices in subsets.values()],
+        schedule=schedule,
+        progress=f"{name}: networks",
+    )
+    tables = [training.table(of_method, n_points, dataset.task) for of_method in curves]
+    if kernels:
+        arrays = list(subsets.values())
+        measured = measuring.measure(
+            network, measuring.Pool(*pool), arrays, n_points, seed=seed, progress=f"{name}: kernels"
+        )
+        variables = (of.tables["collective_variables"] for of in measured)
+        tables = [of.merge(losses, on=["member", "n_points"], validate="one_to_one") for of, losses in zip(variables, tables)]
+    about = {"group": name, "parametrisation": network.parametrisation}
+    return pd.concat([of.assign(method=method, **about) for method, of in zip(subsets, tables)], ignore_index=True)
