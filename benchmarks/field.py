@@ -1,10 +1,11 @@
 """Compare all methods of selection: same budgets, same initial networks, paired over members.
 
-    python benchmarks/field.py [fuel] [concrete] [gait] [mnist]
+    python benchmarks/field.py [fuel] [concrete] [gait] [mnist] [fuel-splits] [concrete-splits] [gait-splits]
 
-Problems, networks, subset sizes, members and training are those of params.yaml; losses are on its test points. One
-problem at a time, each into reference/field-PROBLEM.csv (means over members and paired comparisons with `rnd` and with
-`random`); then reference/field.md is written anew from all that are there.
+Problems, networks, subset sizes, members and training are those of params.yaml; losses are on its test points. In the
+splits each of 20 members has test points of its own: with ten or fewer of them one split says little of a method that
+chooses one subset for all members. Each part into reference/field-PART.csv (means over members and paired comparisons
+with `rnd` and with `random`); then reference/field.md is written anew from all that are there.
 """
 
 import sys
@@ -25,6 +26,8 @@ from nodes import network as of_group  # noqa: E402
 
 REFERENCE = ROOT / "reference"
 PROBLEMS = ("fuel", "concrete", "gait", "mnist")
+SPLIT = ("fuel", "concrete", "gait")
+N_SPLITS = 20
 FIELD = {
     "random": ("random", {}),
     "stratified": ("stratified", {}),
@@ -43,6 +46,7 @@ FIELD = {
     "greedy trace x entropy": ("greedy", {"objective": "trace-entropy"}),
     "greedy low entropy": ("greedy", {"objective": "entropy", "sense": "minimise"}),
 }
+OF_KERNELS = ("log-determinant", "trace", "best-entropy", "greedy")  # left out in the splits, as are their kernels
 # Selected for the collective variables themselves, to see whether the test loss follows.
 CAUSAL = ("greedy low entropy", "random", "best-entropy", "greedy entropy", "trace", "greedy trace x entropy")
 COMPARED = ["min_test_loss", "final_test_loss", "entropy", "trace"]
@@ -50,26 +54,42 @@ COMPARED = ["min_test_loss", "final_test_loss", "entropy", "trace"]
 
 def runs_of(problem: str, params: dict) -> pd.DataFrame:
     """One row for each method, member and subset size."""
+    ensemble = params[f"{problem}_Ensemble"]
+    data_seed = params[f"{problem}_LoadDataset"]["seed"]
+    return runs_on(problem, params, FIELD, ensemble["n_members"], data_seed=data_seed, seed=ensemble["seed"])
+
+
+def runs_of_splits(problem: str, params: dict) -> pd.DataFrame:
+    """The same with a split into pool and test points, and a seed of all that is random, for every member."""
+    field = {label: of for label, of in FIELD.items() if of[0] not in OF_KERNELS}
+    parts = [runs_on(problem, params, field, 1, data_seed=split, seed=split, kernels=False) for split in range(N_SPLITS)]
+    return pd.concat([part.assign(member=split) for split, part in enumerate(parts)], ignore_index=True)
+
+
+def runs_on(
+    problem: str, params: dict, field: dict, n_members: int, *, data_seed: int, seed: int, kernels: bool = True
+) -> pd.DataFrame:
     section = {name.removeprefix(f"{problem}_"): of for name, of in params.items() if name.startswith(f"{problem}_")}
-    dataset, ensemble = datasets.load(**section["LoadDataset"]), section["Ensemble"]
-    seed, sizes = ensemble["seed"], ensemble["n_points"]
+    options, sizes = section["LoadDataset"] | {"seed": data_seed}, section["Ensemble"]["n_points"]
+    dataset = datasets.load(options["problem"], **{name: of for name, of in options.items() if name != "problem"})
     (network,) = of_group.build(section["Network"]).values()
-    n_points = ensembles.subset_sizes(sizes, n_members=ensemble["n_members"], seed=seed)
+    n_points = ensembles.subset_sizes(sizes, n_members=n_members, seed=seed)
     known = methods.Problem(dataset.inputs, dataset.targets, dataset.task, network, seed)
     paper = section["SelectSubset-paper"]["options"]
     subsets = {}
-    for label, (method, options) in FIELD.items():
-        options = (paper if method == "paper" else {"sizes": sizes} if method == "best-entropy" else {}) | options
-        budget = methods.Budget(max(sizes), ensemble["n_members"], f"{problem}: {label}")
+    for label, (method, of_method) in field.items():
+        options = (paper if method == "paper" else {"sizes": sizes} if method == "best-entropy" else {}) | of_method
+        budget = methods.Budget(max(sizes), n_members, f"{problem}: {label}")
         subsets[label] = methods.select(method, known, budget, options).indices
     schedule = training.Schedule(**section["TrainModel"])
-    return trial(dataset, network, subsets, n_points, seed=seed, schedule=schedule, name=problem)
+    return trial(dataset, network, subsets, n_points, seed=seed, schedule=schedule, name=problem, kernels=kernels)
 
 
 def compared(runs: pd.DataFrame) -> pd.DataFrame:
     """Means of every method and size beside its paired differences from `rnd` and from `random`."""
-    table = statistics.summary(runs, COMPARED)
-    table = table[["group", "method", "n_points", *(f"{name}{end}" for name in COMPARED for end in ("", "_standard_error"))]]
+    measured = [name for name in COMPARED if name in runs]
+    table = statistics.summary(runs, measured)
+    table = table[["group", "method", "n_points", *(f"{name}{end}" for name in measured for end in ("", "_standard_error"))]]
     for reference in ("rnd", "random"):
         differences = statistics.paired_differences(runs, ["min_test_loss"], reference=reference)
         names = ["mean_difference", "standard_error", "lower", "upper", "win_rate", "win_rate_lower", "win_rate_upper"]
@@ -78,12 +98,16 @@ def compared(runs: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def in_order(table: pd.DataFrame) -> list[str]:
+    return [method for method in FIELD if method in set(table["method"])]
+
+
 def losses(table: pd.DataFrame) -> str:
     """Minimum test loss of every method and size; bold is the smallest of a size."""
     sizes = sorted(table["n_points"].unique())
     best = table.groupby("n_points")["min_test_loss"].min()
     rows = []
-    for method in FIELD:
+    for method in in_order(table):
         of = table[table["method"] == method].set_index("n_points")
         cells = [f"{of['min_test_loss'][n]:.4f} ± {of['min_test_loss_standard_error'][n]:.4f}" for n in sizes]
         rows.append([method, *(f"**{c}**" if of["min_test_loss"][n] == best[n] else c for n, c in zip(sizes, cells))])
@@ -93,7 +117,7 @@ def losses(table: pd.DataFrame) -> str:
 def win_rates(table: pd.DataFrame) -> str:
     """How often `rnd` has the smaller minimum test loss than each other method, with Wilson's 95 % interval."""
     sizes, rows = sorted(table["n_points"].unique()), []
-    for method in FIELD:
+    for method in in_order(table):
         of = table[table["method"] == method].set_index("n_points")
         if method != "rnd":
             ends = [1 - of[f"win_rate{end} against rnd"] for end in ("", "_upper", "_lower")]
@@ -127,27 +151,33 @@ def causal(table: pd.DataFrame) -> str:
     return table_of(["selected for", "S", "Tr", "min test loss", "sizes where the loss is lower / undecided / higher"], rows)
 
 
+def text_of(part: str) -> str:
+    """The tables of a part from its file."""
+    table = pd.read_csv(REFERENCE / f"field-{part}.csv")
+    problem, _, splits = part.partition("-")
+    over = f"{N_SPLITS} splits, a member each" if splits else "members"
+    texts = [
+        f"## {problem}{', over splits' if splits else ''}",
+        f"Minimum test loss, mean ± standard error over {over}:",
+        losses(table),
+        f"Share of {'splits' if splits else 'members'} in which `rnd` has the smaller loss, with its 95 % interval:",
+        win_rates(table),
+        "`rnd` beside the best method of each size, paired:",
+        goal(table),
+    ]
+    if not splits:
+        texts += ["Selected for entropy and trace themselves, relative to random, mean over sizes:", causal(table)]
+    return "\n\n".join(texts)
+
+
 def main() -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for problem in sys.argv[1:] or PROBLEMS:
-        compared(runs_of(problem, params)).to_csv(REFERENCE / f"field-{problem}.csv", index=False, float_format="%.6g")
-    parts = []
-    for problem in PROBLEMS:
-        path = REFERENCE / f"field-{problem}.csv"
-        if path.is_file():
-            table = pd.read_csv(path)
-            parts += [
-                f"## {problem}",
-                "Minimum test loss, mean ± standard error over members:",
-                losses(table),
-                "Share of members in which `rnd` has the smaller loss, with its 95 % interval:",
-                win_rates(table),
-                "`rnd` beside the best method of each size, paired:",
-                goal(table),
-                "Selected for entropy and trace themselves, relative to random, mean over sizes:",
-                causal(table),
-            ]
-    text = "\n\n".join(parts)
+    parts = [*PROBLEMS, *(f"{problem}-splits" for problem in SPLIT)]
+    for part in sys.argv[1:] or parts:
+        problem, _, splits = part.partition("-")
+        found = compared((runs_of_splits if splits else runs_of)(problem, params))
+        found.to_csv(REFERENCE / f"field-{part}.csv", index=False, float_format="%.6g")
+    text = "\n\n".join(text_of(part) for part in parts if (REFERENCE / f"field-{part}.csv").is_file())
     (REFERENCE / "field.md").write_text(text + "\n")
     print(text)
 

@@ -93,15 +93,16 @@ def not_worse(row: pd.Series, reference: str) -> str:
 
 
 def quality(table: pd.DataFrame) -> str:
-    rows = []
-    for _, row in table.sort_values("n_points", kind="stable").iterrows():
+    rows, order = [], list(exact_and_sampled(0))
+    table = table.assign(order=table["method"].map(order.index)).sort_values(["n_points", "order"])
+    for _, row in table.iterrows():
         values = [
             f"{row[name]:.{digits}f} ± {row[f'{name}_standard_error']:.{digits}f}"
             for name, digits in (("entropy", 2), ("trace", 1), ("min_test_loss", 4))
         ]
         beside = [not_worse(row, "paper"), not_worse(row, EXACT) if row["method"] == SAMPLED else ""]
         rows.append([f"{row['n_points']:.0f}", row["method"], f"{row['seconds']:.1f}", *values, *beside])
-    header = ["n", "method", "seconds, 20 members", "S", "Tr", "min test loss", "not worse than `paper` in", "than exact `rnd` in"]
+    header = ["n", "method", f"seconds, {N_MEMBERS} members", "S", "Tr", "min test loss", "not worse than `paper` in", "than exact `rnd` in"]
     return table_of(header, rows)
 
 
