@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 ENVIRONMENT := .venv/installed
 
-.PHONY: help setup repro all test bench bench-rnd bench-ntk bench-selection field pictures requirements
+.PHONY: help setup repro all test bench bench-rnd bench-ntk bench-selection scaling field pictures requirements
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -39,6 +39,9 @@ bench-ntk: $(ENVIRONMENT)  ## time the NTK beside neural-tangents, and its large
 
 bench-selection: $(ENVIRONMENT)  ## time RND, exact beside a plain loop, and scaled to ten thousand points (half an hour)
 	python benchmarks/bench_selection.py
+
+scaling: $(ENVIRONMENT)  ## compare exact, scaled and random selection: quality and time against the number of points (half an hour)
+	python benchmarks/scaling.py
 
 field: $(ENVIRONMENT)  ## compare all methods of selection on all problems (an hour)
 	python benchmarks/field.py

@@ -5,7 +5,8 @@
 Problems, networks, subset sizes, members and training are those of params.yaml; losses are on its test points. In the
 splits each of 20 members has test points of its own: with ten or fewer of them one split says little of a method that
 chooses one subset for all members. Each part into reference/field-PART.csv (means over members and paired comparisons
-with `rnd` and with `random`); then reference/field.md is written anew from all that are there.
+with `rnd` and with `random`); then reference/field.md and the field in README.md are written anew from all that are
+there.
 """
 
 import sys
@@ -13,8 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
+from tables import into_readme, verdicts
 from tables import table as table_of
-from tables import verdicts
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -48,7 +49,9 @@ FIELD = {
 }
 OF_KERNELS = ("log-determinant", "trace", "best-entropy", "greedy")  # left out in the splits, as are their kernels
 # Selected for the collective variables themselves, to see whether the test loss follows.
-CAUSAL = ("greedy low entropy", "random", "best-entropy", "greedy entropy", "trace", "greedy trace x entropy")
+CAUSAL = ("greedy low entropy", "best-entropy", "greedy entropy", "trace", "greedy trace x entropy")
+MEAN, ERROR = "mean_difference against rnd", "standard_error against rnd"
+CAUSAL_HEADER = ["selected for", "S", "Tr", "min test loss", "sizes where the loss is lower / undecided / higher"]
 COMPARED = ["min_test_loss", "final_test_loss", "entropy", "trace"]
 
 
@@ -77,7 +80,10 @@ def runs_on(
     known = methods.Problem(dataset.inputs, dataset.targets, dataset.task, network, seed)
     paper = section["SelectSubset-paper"]["options"]
     subsets = {}
+    has_all_classes = dataset.task != "classification" or dataset.targets.any(axis=0).all()
     for label, (method, of_method) in field.items():
+        if method == "stratified" and not has_all_classes:
+            continue  # an error: of a class without a point there can't be one in every subset
         options = (paper if method == "paper" else {"sizes": sizes} if method == "best-entropy" else {}) | of_method
         budget = methods.Budget(max(sizes), n_members, f"{problem}: {label}")
         subsets[label] = methods.select(method, known, budget, options).indices
@@ -126,34 +132,66 @@ def win_rates(table: pd.DataFrame) -> str:
     return table_of(["rnd against", *(f"n = {n:.0f}" for n in sizes)], rows)
 
 
-def goal(table: pd.DataFrame) -> str:
-    """Whether `rnd` is within one standard error of the best method, by their paired difference, at every size."""
+def beside_the_best(table: pd.DataFrame) -> pd.DataFrame:
+    """The best method of every size, how much larger the loss of `rnd` is, paired, and whether by one standard error."""
     rows = []
     for n, of in table.groupby("n_points"):
         of = of.set_index("method")
         best = of["min_test_loss"].idxmin()
-        difference, error = (-of.loc[best, f"mean_difference against rnd"], of.loc[best, "standard_error against rnd"])
-        within = best == "rnd" or difference <= error
-        behind = "–" if best == "rnd" else f"{difference:+.4f} ± {error:.4f}"
-        rows.append([f"{n:.0f}", best, behind, "yes" if within else "no"])
+        behind, error = (0.0, 0.0) if best == "rnd" else (-of.loc[best, MEAN], of.loc[best, ERROR])
+        rows.append({"n_points": n, "best": best, "behind": behind, "error": error, "within": behind <= error})
+    return pd.DataFrame(rows)
+
+
+def goal(table: pd.DataFrame) -> str:
+    rows = []
+    for n, best, behind, error, within in beside_the_best(table).itertuples(index=False):
+        difference = "–" if best == "rnd" else f"{behind:+.4f} ± {error:.4f}"
+        rows.append([f"{n:.0f}", best, difference, "yes" if within else "no"])
     return table_of(["n", "best method", "rnd minus the best", "within one standard error"], rows)
 
 
-def causal(table: pd.DataFrame) -> str:
+def causal(table: pd.DataFrame) -> list[list[str]]:
     """Entropy, trace and test loss of subsets chosen for entropy or trace alone, relative to random ones."""
     rows = []
     for method in CAUSAL:
         of = table[table["method"] == method].set_index("n_points")
-        random = table[table["method"] == "random"].set_index("n_points")
-        relative = [f"{100 * (of[name] / random[name] - 1).mean():+.0f} %" for name in ("entropy", "trace", "min_test_loss")]
+        relative = (f"{100 * relative_to_random(table, method, name):+.0f} %" for name in ("entropy", "trace", "min_test_loss"))
+        rows.append([method, *relative, verdicts(of["lower against random"], of["upper against random"])])
+    return rows
+
+
+def relative_to_random(table: pd.DataFrame, method: str, name: str = "min_test_loss") -> float:
+    """Mean over the sizes of a variable's mean divided by that of random subsets, minus 1."""
+    of, random = (table[table["method"] == which].set_index("n_points")[name] for which in (method, "random"))
+    return (of / random - 1).mean()
+
+
+def summary(tables: dict[str, pd.DataFrame]) -> str:
+    """The whole field in two tables."""
+    rows = []
+    for method in FIELD:
+        cells = [
+            f"{100 * relative_to_random(table, method):+.0f} %" if method in set(table["method"]) else "–"
+            for table in tables.values()
+        ]
         if method != "random":
-            rows.append([method, *relative, verdicts(of["lower against random"], of["upper against random"])])
-    return table_of(["selected for", "S", "Tr", "min test loss", "sizes where the loss is lower / undecided / higher"], rows)
+            rows.append([method, *cells])
+    found = [beside_the_best(table)["within"] for table in tables.values()]
+    rows.append(["*sizes where `rnd` is within one standard error of the best*", *(f"{of.sum()} of {len(of)}" for of in found)])
+    titles = [part.replace("-splits", f", {N_SPLITS} splits") for part in tables]
+    chosen = [[part, *row] for part in PROBLEMS if part in tables for row in causal(tables[part])]
+    return "\n\n".join(
+        [
+            "**Minimum test loss relative to random selection, mean over the subset sizes**",
+            table_of(["method", *titles], rows),
+            "**Subsets chosen for entropy or trace themselves, relative to random ones, mean over the subset sizes**",
+            table_of(["problem", *CAUSAL_HEADER], chosen),
+        ]
+    )
 
 
-def text_of(part: str) -> str:
-    """The tables of a part from its file."""
-    table = pd.read_csv(REFERENCE / f"field-{part}.csv")
+def text_of(part: str, table: pd.DataFrame) -> str:
     problem, _, splits = part.partition("-")
     over = f"{N_SPLITS} splits, a member each" if splits else "members"
     texts = [
@@ -166,7 +204,8 @@ def text_of(part: str) -> str:
         goal(table),
     ]
     if not splits:
-        texts += ["Selected for entropy and trace themselves, relative to random, mean over sizes:", causal(table)]
+        texts += ["Selected for entropy and trace themselves, relative to random, mean over sizes:"]
+        texts.append(table_of(CAUSAL_HEADER, causal(table)))
     return "\n\n".join(texts)
 
 
@@ -177,7 +216,11 @@ def main() -> None:
         problem, _, splits = part.partition("-")
         found = compared((runs_of_splits if splits else runs_of)(problem, params))
         found.to_csv(REFERENCE / f"field-{part}.csv", index=False, float_format="%.6g")
-    text = "\n\n".join(text_of(part) for part in parts if (REFERENCE / f"field-{part}.csv").is_file())
+    files = {part: REFERENCE / f"field-{part}.csv" for part in parts}
+    tables = {part: pd.read_csv(path) for part, path in files.items() if path.is_file()}
+    short = summary(tables)
+    into_readme("field", short)
+    text = "\n\n".join([short, *(text_of(part, table) for part, table in tables.items())])
     (REFERENCE / "field.md").write_text(text + "\n")
     print(text)
 

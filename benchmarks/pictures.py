@@ -12,7 +12,7 @@ import pandas as pd
 import vl_convert
 import yaml
 import zntrack
-from tables import table, verdict
+from tables import into_readme, table, verdict
 from tables import verdicts as counted
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -134,14 +134,6 @@ def sections(parts: dict[str, str]) -> str:
     return "\n\n".join(f"**{title}**\n\n{content}" for title, content in parts.items())
 
 
-def write_readme(text: str) -> None:
-    """Replace what stands between the comments `results` and `/results` of README.md."""
-    path = ROOT / "README.md"
-    head, _, rest = path.read_text().partition("<!-- results -->\n")
-    _, _, tail = rest.partition("<!-- /results -->")
-    path.write_text(f"{head}<!-- results -->\n{text}\n<!-- /results -->{tail}")
-
-
 def main() -> None:
     with (ROOT / "params.yaml").open() as file:
         params = yaml.safe_load(file)
@@ -158,7 +150,7 @@ def main() -> None:
         "Experiment 1 beside the paper's Table 2": against_the_paper(first),
         "Kernels of these networks beside those of infinite width, before training": limits(kernels),
     }
-    write_readme(sections(short))
+    into_readme("results", sections(short))
     text = sections(short | {"Experiment 2, every size": selection(second)})
     (REFERENCE / "results.md").write_text(text + "\n")
     pd.concat([a.summary for a in analyses.values()]).to_csv(REFERENCE / "summary.csv", index=False, float_format="%.6g")

@@ -6,7 +6,7 @@ fuel, concrete, mnist: up to 200 points, 20 members, where Algorithm 1 runs: ent
     training, minimum test loss, and whether each is within one standard error of the exact one's or better, paired.
 large: 1000 and 5000 of MNIST's 60000 images, where it does not: losses beside those of random subsets.
 growth: seconds against the number of points, and the power with which they grow.
-Each part into reference/scaling-PART.csv; then reference/scaling.md is written anew from all that are there.
+Each part into reference/scaling-PART.csv; then the tables of README.md are written anew from all that are there.
 """
 
 import sys
@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
+from tables import into_readme, verdict
 from tables import table as table_of
-from tables import verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -34,6 +34,13 @@ SIZES = {"fuel": [25, 50, 100, 200], "concrete": [10, 20, 40, 80], "mnist": [25,
 EXACT, SAMPLED = "rnd", "rnd, sampled"
 MEASURED = {"entropy": 1, "trace": 1, "min_test_loss": -1}  # and whether more or less of it is better
 LARGE = [1000, 5000]
+TITLES = {
+    "fuel": "Fuel, a pool of 272 points, network of Table 3",
+    "concrete": "Concrete, a pool of 93 points, network of Table 3",
+    "mnist": "MNIST, a pool of 9500 images, dense network of Table 2",
+    "large": "MNIST, a pool of 50000 images and 10000 for tests, dense network of Table 2; 20 members",
+    "growth": "Time, MNIST, a pool of 9500 images, dense network of Table 2",
+}
 GROWTH = [125, 250, 500, 1000, 2000, 4000]
 
 
@@ -108,7 +115,7 @@ def quality(table: pd.DataFrame) -> str:
 
 def large() -> pd.DataFrame:
     """Losses on subsets of the 60000 images: one of `rnd` for all networks, and a random one for each."""
-    dataset, network = datasets.load("mnist-60000"), networks.build(DENSE, parametrisation="ntk")
+    dataset, network = datasets.load("mnist-60000", n_test=10_000), networks.build(DENSE, parametrisation="ntk")
     known = methods.Problem(dataset.inputs, dataset.targets, dataset.task, network, SEED)
     start = time.perf_counter()
     (chosen,) = methods.select("rnd", known, methods.Budget(max(LARGE), 1, "rnd"), {}).indices
@@ -170,9 +177,9 @@ def main() -> None:
         parts[name]().to_csv(REFERENCE / f"scaling-{name}.csv", index=False, float_format="%.6g")
     shown = {name: quality for name in SIZES} | {"large": losses, "growth": powers}
     files = {name: REFERENCE / f"scaling-{name}.csv" for name in shown}
-    texts = [f"## {name}\n\n{shown[name](pd.read_csv(path))}" for name, path in files.items() if path.is_file()]
+    texts = [f"**{TITLES[name]}**\n\n{shown[name](pd.read_csv(path))}" for name, path in files.items() if path.is_file()]
     text = "\n\n".join(texts)
-    (REFERENCE / "scaling.md").write_text(text + "\n")
+    into_readme("scaling", text)
     print(text)
 
 
