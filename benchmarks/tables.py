@@ -25,9 +25,9 @@ def verdicts(lower: pd.Series, upper: pd.Series) -> str:
 
 def into_readme(name: str, text: str) -> None:
     """Replace what stands between the comments `name` and `/name` of README.md."""
-    start, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
+    start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
     head, _, rest = README.read_text().partition(start)
     _, found, tail = rest.partition(end)
     if not found:
         raise ValueError(f"README.md must have the lines {start.strip()} and {end.strip()}.")
-    README.write_text(f"{head}{start}{text}{end}{tail}")
+    README.write_text(f"{head}{start}{text}\n{end}{tail}")
