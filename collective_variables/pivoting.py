@@ -26,9 +26,8 @@ class Rule:
         the pool's mean d falls once x is known, times d(x) to the power `emphasis`.
     n_reference: the mean over the pool's other y is one over that many of them, drawn anew after half as many choices,
         as these are made to fit them; exact if there are no more.
-    n_candidates: each block of choices is among that many points, those of the largest scores when it begins; exact if
-        there are no more. With "largest" it is always exact: d only falls, and a block ends where another point may have
-        a larger one.
+    n_candidates: each block of choices is among that many points, those of the largest scores when it begins, and ends
+        where another one's was larger then. Exact if there are no more points, or if no score rises, as d never does.
     block_size: choices between which what is known of all points is brought up to date, at most.
     """
 
@@ -223,7 +222,7 @@ def _block(
         of_candidates = np.where(may_follow[candidates], of_candidates, -np.inf)
         best, step = int(np.argmax(of_candidates)), len(rows)
         # The first is the best of all; were it chosen by round-off, the next block would begin with it again.
-        if rows and rule.criterion == "largest" and (scores[outside & may_follow] > of_candidates[best]).any():
+        if rows and (scores[outside & may_follow] > of_candidates[best]).any():
             break
         if threshold is not None and variances[best] <= threshold:
             return rows, distances, True

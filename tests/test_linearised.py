@@ -496,8 +496,9 @@ def test_progress_ends_at_the_number_of_points_that_are_chosen(options, n_shown,
 @each_rule
 def test_the_points_of_a_real_pool_are_those_of_the_loop(rule):
     pool = datasets.load("fuel").inputs
-    found = select(pool, n_selected=40, **rule)
-    assert found.indices[0].tolist() == naive(closed_form(pool.astype(np.float64)), 40, **rule)[0]
+    right = naive(closed_form(pool.astype(np.float64)), 40, **rule)[0]
+    for n_candidates in (1024, 16):  # of few ones too, as scores hardly ever rise
+        assert select(pool, n_selected=40, n_candidates=n_candidates, **rule).indices[0].tolist() == right
 
 
 # copies and clusters
