@@ -13,13 +13,31 @@ from collective_variables import checks
 Representations = Float[Array, "n_points n_outputs"]
 Distance = Callable[[Representations, Representations], Float[Array, " n_points"]]
 
-NAMES = ("mean-squared", "lp", "cosine", "angular", "hypersphere", "mahalanobis")
+NAMES = (
+    "mean-squared",
+    "power",
+    "lp",
+    "exponential",
+    "cosine",
+    "angular",
+    "hypersphere",
+    "mahalanobis",
+    "wasserstein",
+    "kullback-leibler",
+)
 
 
-def build(name: str, *, order: float = 2.0, covariance: Float[Array, "n_outputs n_outputs"] | None = None) -> Distance:
+def build(
+    name: str,
+    *,
+    order: float = 2.0,
+    scale: float = 1.0,
+    covariance: Float[Array, "n_outputs n_outputs"] | None = None,
+) -> Distance:
     """The distance of one of `NAMES`: a function (predicted, representations) -> (n_points,), for scores and as a loss.
 
-    mean-squared: mean over outputs of (a − b)², the one of Tovey et al. 2023.
+    mean-squared: mean over outputs of (a − b)², the one of Tovey et al. 2023. power: of |a − b|^p with p = `order`, not
+    infinite. exponential: of 1 − exp(−|a − b| / `scale`), which large differences raise no further than 1.
     lp: ‖a − b‖_p with p = `order` ≥ 1, infinity included.
     cosine: 1 − cos(a, b), from 0 to 2. angular: the angle between a and b over π, from 0 to 1.
     hypersphere: ‖a − b‖_p (1 − cos(a, b)) with p = `order`.
@@ -27,6 +45,10 @@ def build(name: str, *, order: float = 2.0, covariance: Float[Array, "n_outputs 
     target's representations of the pool. It doesn't see a difference in directions in which the target doesn't vary,
     and is 0 everywhere if S is 0. The eigenvalues of S that count are those above n_outputs machine epsilons of its
     dtype times the largest one.
+    wasserstein, kullback-leibler: between the softmaxes of a and b, distributions over the outputs. The first moves
+    probability along the outputs in their order, one step for each, Σ |cumulative difference|; the second, asymmetric, is
+    their cross-entropy −Σ softmax(b) ln softmax(a) in nats less that of b with itself, so that both have one gradient by
+    a. A single output has the softmax 1 whatever it is, and no distance.
 
     Each is at least 0, and 0 to round-off for equal vectors; cosine, angular and hypersphere are 0 for all that are
     parallel, so that of a single output they see the sign alone. A zero vector (all entries below the smallest normal
@@ -34,24 +56,34 @@ def build(name: str, *, order: float = 2.0, covariance: Float[Array, "n_outputs 
     angular one 0.5, both are 0 from another zero vector. All is computed in the dtype of the arguments. Gradients are
     finite unless they overflow, also where there is none: 0 for a norm of 0 and for the direction of a zero vector.
 
-    `order` enters lp and hypersphere alone and `covariance` mahalanobis alone, so that one set of options serves every
-    name; the factors of S are computed here, once. Raises TypeError or ValueError for an unknown name, an order that
-    isn't a number of at least 1, or mahalanobis without covariance.
+    `order` enters lp, power and hypersphere alone, `scale` exponential and `covariance` mahalanobis, so that one set of
+    options serves every name; the factors of S are computed here, once. Raises TypeError or ValueError for an unknown
+    name, an order that isn't a number of at least 1 (for power a finite one), a scale that isn't above 0, or mahalanobis
+    without covariance.
     """
     checks.choice("distance", name, NAMES)
-    if order != math.inf:
+    if order != math.inf or name == "power":
         order = checks.number("order", order, minimum=1.0)
+    checks.number("scale", scale, above=0.0)
     match name:
         case "mean-squared":
             return _mean_squared
+        case "power":
+            return partial(_power, order)
         case "lp":
             return partial(_lp, order)
+        case "exponential":
+            return partial(_exponential, scale)
         case "cosine":
             return _cosine
         case "angular":
             return _angular
         case "hypersphere":
             return partial(_hypersphere, order)
+        case "wasserstein":
+            return _wasserstein
+        case "kullback-leibler":
+            return _kullback_leibler
     if covariance is None:
         raise ValueError("covariance must be given for the distance mahalanobis: received None.")
     return partial(_mahalanobis, _whitening(covariance))
@@ -70,6 +102,14 @@ def covariance(representations: Representations) -> Float[Array, "n_outputs n_ou
 
 def _mean_squared(predicted: Representations, representations: Representations) -> Float[Array, " n_points"]:
     return jnp.mean((predicted - representations) ** 2, axis=-1)
+
+
+def _power(order: float, predicted: Representations, representations: Representations) -> Float[Array, " n_points"]:
+    return jnp.mean(_absolute(predicted - representations) ** order, axis=-1)
+
+
+def _exponential(scale: float, predicted: Representations, representations: Representations) -> Float[Array, " n_points"]:
+    return jnp.mean(-jnp.expm1(-_absolute(predicted - representations) / scale), axis=-1)
 
 
 def _lp(order: float, predicted: Representations, representations: Representations) -> Float[Array, " n_points"]:
@@ -96,6 +136,30 @@ def _mahalanobis(
 ) -> Float[Array, " n_points"]:
     whitening = whitening.astype(predicted.dtype)
     return _norms(jnp.matmul(predicted - representations, whitening, precision="highest"))
+
+
+def _wasserstein(predicted: Representations, representations: Representations) -> Float[Array, " n_points"]:
+    p, q = jnp.exp(_log_softmaxes(predicted, representations))
+    return jnp.sum(_absolute(jnp.cumsum(p - q, axis=-1)[..., :-1]), axis=-1)
+
+
+def _kullback_leibler(predicted: Representations, representations: Representations) -> Float[Array, " n_points"]:
+    """Σ q (d + exp(−d) − 1) with d = ln q − ln p: as Σ q d, for both sum to 1, but no term is negative."""
+    first, second = _log_softmaxes(predicted, representations)
+    d, p, q = second - first, jnp.exp(first), jnp.exp(second)
+    # The one keeps the digits of small differences, the other doesn't overflow.
+    near = q * (d + jnp.expm1(-jnp.clip(d, -1.0, 1.0)))
+    return jnp.sum(jnp.maximum(jnp.where(jnp.abs(d) < 1.0, near, p - q + q * d), 0.0), axis=-1)
+
+
+def _log_softmaxes(predicted: Representations, representations: Representations) -> Float[Array, "2 n_points n_outputs"]:
+    """Of both in one array: computed apart they may round differently, and equal ones differ."""
+    return jax.nn.log_softmax(jnp.stack([predicted, representations]))
+
+
+def _absolute(x: Array) -> Array:
+    """|x|, with the gradient 0 at 0, where that of `jnp.abs` is 1."""
+    return x * jax.lax.stop_gradient(jnp.sign(x))
 
 
 def _whitening(covariance: Float[Array, "n_outputs n_outputs"]) -> Float[Array, "n_outputs n_outputs"]:

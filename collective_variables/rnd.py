@@ -27,7 +27,7 @@ Store = MutableMapping[str, dict[str, np.ndarray]]
 class Settings:
     """How far apart target and predictor are, and how the predictor is re-trained after every point.
 
-    distance, order: `distances.build` says which there are.
+    distance, order, scale: `distances.build` says which there are.
     loss: the distance whose mean over points the re-training minimises, None for the one that chooses.
     n_epochs, learning_rate: full-batch epochs of Adam after every point.
     restart: "warm" goes on from the weights and Adam's state of the point before, "cold" from the initial weights.
@@ -43,6 +43,7 @@ class Settings:
 
     distance: str = "mean-squared"
     order: float = 2.0
+    scale: float = 1.0
     loss: str | None = None
     n_epochs: int = 100
     learning_rate: float = 0.01
@@ -69,7 +70,8 @@ class Settings:
         for name in ("tolerance", "threshold"):
             if getattr(self, name) is not None:
                 checks.number(name, getattr(self, name), minimum=0.0)
-        distances.build("lp", order=self.order)
+        for name in {"lp", *(of for of in (self.distance, self.loss) if of == "power")}:
+            distances.build(name, order=self.order, scale=self.scale)
 
 
 def select(
@@ -222,7 +224,7 @@ def _choose(network: nn.Module, settings: Settings, shared: _Shared, state: _Sta
 def _distance(settings: Settings, state: _State, name: str | None = None) -> distances.Distance:
     name = name or settings.distance
     covariance = distances.covariance(state.representations) if name == "mahalanobis" else None
-    return distances.build(name, order=settings.order, covariance=covariance)
+    return distances.build(name, order=settings.order, scale=settings.scale, covariance=covariance)
 
 
 def _retrain(

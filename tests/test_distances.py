@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import assert_close
+from scipy import special, stats
 
 from collective_variables import distances
 
@@ -16,16 +17,19 @@ GENERATOR = np.random.default_rng(0)
 PREDICTED, TARGET = GENERATOR.normal(size=(2, 40, 4))
 A, B = PREDICTED.astype(np.float32), TARGET.astype(np.float32)
 COVARIANCE = np.cov(TARGET.T, bias=True)
+SCALE = 0.7
 DIRECTIONAL = [("cosine", 2.0), ("angular", 2.0), ("hypersphere", 2.0), ("hypersphere", math.inf)]
 HOMOGENEOUS = [*(("lp", order) for order in (1, 1.5, 2.0, math.inf)), *DIRECTIONAL]
-CASES = [("mean-squared", 2.0), *HOMOGENEOUS, ("mahalanobis", 2.0)]
+ELEMENTWISE = [("mean-squared", 2.0), *(("power", order) for order in (1, 1.5, 2.0, 3.0)), ("exponential", 2.0)]
+OF_SOFTMAXES = [("wasserstein", 2.0), ("kullback-leibler", 2.0)]
+CASES = [*ELEMENTWISE, *HOMOGENEOUS, ("mahalanobis", 2.0), *OF_SOFTMAXES]
 each = pytest.mark.parametrize("name, order", CASES)
 
 
 @functools.cache
 def compiled(name, order):
     def both(covariance, *pair):
-        distance = distances.build(name, order=order, covariance=covariance)
+        distance = distances.build(name, order=order, scale=SCALE, covariance=covariance)
         return distance(*pair), jax.grad(lambda *pair: jnp.sum(distance(*pair)), argnums=(0, 1))(*pair)
 
     return jax.jit(both)
@@ -52,14 +56,19 @@ def inner(a, b):
 def of_pair(name, order, inverse, a, b):
     """One distance between two lists of numbers, neither of them zero."""
     difference = [x - y for x, y in zip(a, b)]
+    p, q = ([math.exp(x) / math.fsum(map(math.exp, of)) for x in of] for of in (a, b))
     cosine = inner(a, b) / norm(a, 2) / norm(b, 2)
     return {
         "mean-squared": lambda: statistics.fmean(x**2 for x in difference),
+        "power": lambda: statistics.fmean(abs(x) ** order for x in difference),
+        "exponential": lambda: statistics.fmean(1 - math.exp(-abs(x) / SCALE) for x in difference),
         "lp": lambda: norm(difference, order),
         "cosine": lambda: 1 - cosine,
         "angular": lambda: math.acos(cosine) / math.pi,
         "hypersphere": lambda: norm(difference, order) * (1 - cosine),
         "mahalanobis": lambda: math.sqrt(inner(difference, [inner(row, difference) for row in inverse])),
+        "wasserstein": lambda: stats.wasserstein_distance(range(len(a)), range(len(a)), p, q),
+        "kullback-leibler": lambda: stats.entropy(q, p),
     }[name]()
 
 
@@ -107,6 +116,8 @@ KNOWN = {
     "name, order, expected",
     [
         ("mean-squared", 2.0, [0, 6.25, 12.5, 25, 6.25, 6.25, 0]),
+        ("power", 1, [0, 1.75, 2, 3.5, 1.75, 1.75, 0]),
+        ("power", 3.0, [0, 22.75, 86, 182, 22.75, 22.75, 0]),
         ("lp", 1, [0, 7, 8, 14, 7, 7, 0]),
         ("lp", 2.0, [0, 5, math.sqrt(50), 10, 5, 5, 0]),
         ("lp", math.inf, [0, 4, 7, 8, 4, 4, 0]),
@@ -134,7 +145,8 @@ def test_opposite_vectors_are_the_farthest_and_not_equal_as_by_the_absolute_cosi
 @each
 def test_distances_are_symmetric_and_never_negative_and_zero_to_round_off_for_equal_vectors(name, order):
     there, back = distance(name, A, B, order=order), distance(name, B, A, order=order)
-    assert_close(there, back, operations=4)
+    if name != "kullback-leibler":
+        assert_close(there, back, operations=4)
     equal, near = (distance(name, A, other, order=order) for other in (A, A * np.float32(1 + 2e-7)))
     assert min(there.min(), equal.min(), near.min()) >= 0
     assert equal.max() <= np.finfo(np.float32).eps
@@ -191,6 +203,39 @@ def test_a_vector_below_the_smallest_normal_number_is_a_zero_vector(name, order)
         assert np.isfinite(gradients).all()
 
 
+def test_the_exponential_distance_grows_with_the_difference_to_one_and_not_down_as_in_the_authors_package():
+    values = [distance("exponential", A, A + np.float32(shift))[0] for shift in (0.0, 0.1, 1.0, 100.0)]
+    assert values[0] == 0 and values == sorted(values) and values[-1] == 1
+
+
+def test_wasserstein_knows_which_output_is_which():
+    """The authors' package takes the softmaxes for samples, of which a permutation has the same."""
+    certain = 50 * np.eye(4, dtype=np.float32)[[0, 0, 0, 3]]
+    moved = 50 * np.eye(4, dtype=np.float32)[[0, 1, 3, 0]]
+    pair = np.zeros((2, 40, 4), np.float32)
+    pair[:, :4] = certain, moved
+    assert_close(distance("wasserstein", *pair)[:4], [0, 1, 3, 3])
+
+
+def test_kullback_leibler_has_the_gradient_of_the_cross_entropy(quick_float64):
+    def cross_entropy(predicted):
+        return -jnp.sum(jax.nn.softmax(TARGET) * jax.nn.log_softmax(predicted))
+
+    gradients = evaluate("kullback-leibler", 2.0, PREDICTED, TARGET)[1][0]
+    assert_close(gradients, np.asarray(jax.grad(cross_entropy)(PREDICTED)), operations=1000)
+
+
+@pytest.mark.parametrize("shift", [1e-3, 1e-2, 300.0])
+def test_kullback_leibler_keeps_digits_of_near_distributions_and_is_finite_for_far_ones(shift):
+    near = (A + np.float32(shift) * B).astype(np.float32)
+    values, gradients = evaluate("kullback-leibler", 2.0, near, A)
+    with np.errstate(under="ignore"):
+        logarithms = [array.astype(np.float64) - special.logsumexp(array.astype(np.float64), axis=1)[:, None] for array in (near, A)]
+        expected = np.sum(np.exp(logarithms[1]) * (logarithms[1] - logarithms[0]), axis=1)
+    np.testing.assert_allclose(values, expected, rtol=2e-3)
+    assert np.isfinite(gradients).all()
+
+
 # gradients, members
 
 
@@ -221,7 +266,7 @@ def test_the_plain_length_has_no_gradient_between_equal_vectors():
 def test_members_in_one_compiled_function_have_the_distances_of_each_alone(name):
     def of_member(predicted, representations):
         covariance = distances.covariance(representations) if name == "mahalanobis" else None
-        return distances.build(name, covariance=covariance)(predicted, representations)
+        return distances.build(name, scale=SCALE, covariance=covariance)(predicted, representations)
 
     expected = [distance(name, a, b, np.cov(b.T, bias=True)) for a, b in ((A, B), (B, A))]
     assert_close(jax.jit(jax.vmap(of_member))(np.stack([A, B]), np.stack([B, A])), expected)
@@ -284,11 +329,12 @@ def test_a_covariance_in_float64_leaves_the_distance_in_the_dtype_of_its_argumen
 
 @pytest.mark.parametrize("name", distances.NAMES)
 def test_an_order_and_a_covariance_change_only_the_distances_that_use_them_compiled_or_not(name):
-    changed = distances.build(name, order=math.inf, covariance=9 * COVARIANCE.astype(np.float32))
+    order = 3.0 if name == "power" else math.inf
+    changed = distances.build(name, order=order, scale=SCALE, covariance=9 * COVARIANCE.astype(np.float32))
     found = changed(jnp.asarray(A), jnp.asarray(B))
     plain = distance(name, A, B)
-    if name in ("lp", "hypersphere"):
-        assert_close(found, distance(name, A, B, order=math.inf))
+    if name in ("lp", "hypersphere", "power"):
+        assert_close(found, distance(name, A, B, order=order))
         assert not np.allclose(found, plain)
     else:
         assert_close(found, plain / 3 if name == "mahalanobis" else plain)
@@ -301,16 +347,18 @@ def test_an_order_and_a_covariance_change_only_the_distances_that_use_them_compi
             "euclidean",
             {},
             ValueError,
-            "distance must be one of angular, cosine, hypersphere, lp, mahalanobis, mean-squared: received 'euclidean'.",
+            f"distance must be one of {', '.join(sorted(distances.NAMES))}: received 'euclidean'.",
         ),
         (
             2,
             {},
             TypeError,
-            "distance must be one of angular, cosine, hypersphere, lp, mahalanobis, mean-squared: received 2.",
+            f"distance must be one of {', '.join(sorted(distances.NAMES))}: received 2.",
         ),
         ("lp", {"order": 0.5}, ValueError, "order must be at least 1.0: received 0.5."),
         ("lp", {"order": math.nan}, ValueError, "order must be finite: received nan."),
+        ("power", {"order": math.inf}, ValueError, "order must be finite: received inf."),
+        ("exponential", {"scale": 0.0}, ValueError, "scale must be greater than 0.0: received 0.0."),
         ("hypersphere", {"order": True}, TypeError, "order must be a number: received True."),
         ("cosine", {"order": None}, TypeError, "order must be a number: received None."),
         ("lp", {"order": "inf"}, TypeError, "order must be a number: received 'inf'. YAML reads 1e-3 as text: write 0.001."),

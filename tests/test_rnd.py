@@ -54,7 +54,7 @@ def algorithm_1(pool, network, key, settings, n_selected, n_members=1, labelled=
         truth = network.apply(network.init(keys[0], points[:1]), points)
         covariance = np.cov(truth.T, bias=True)
         of = {
-            name: distances.build(name, order=settings.order, covariance=jnp.asarray(covariance))
+            name: distances.build(name, order=settings.order, scale=settings.scale, covariance=jnp.asarray(covariance))
             for name in {settings.distance, settings.loss or settings.distance}
         }
         every = {
@@ -147,8 +147,11 @@ def test_a_convolutional_network_follows_algorithm_1_also_for_a_pool_of_several_
 
 
 OPTIONS = {
-    **{f"distance {name}": {"distance": name} for name in distances.NAMES if name != "mean-squared"},
+    **{f"distance {name}": {"distance": name} for name in distances.NAMES if name not in ("mean-squared", "power")},
     "distance l1": {"distance": "lp", "order": 1.0},
+    "distance cubed": {"distance": "power", "order": 3.0},
+    "distance exponential, wide": {"distance": "exponential", "scale": 3.0},
+    "cross-entropy": {"loss": "kullback-leibler"},
     "another loss": {"distance": "cosine", "loss": "mean-squared"},
     "cold": {"restart": "cold"},
     "newest first": {"rehearsal": "newest-first"},
