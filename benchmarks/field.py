@@ -1,12 +1,13 @@
 """Compare all methods of selection: same budgets, same initial networks, paired over members.
 
     python benchmarks/field.py [fuel] [concrete] [gait] [mnist] [fuel-splits] [concrete-splits] [gait-splits]
+    python benchmarks/field.py tables
 
 Problems, networks, subset sizes, members and training are those of params.yaml; losses are on its test points. In the
 splits each of 20 members has test points of its own: with ten or fewer of them one split says little of a method that
 chooses one subset for all members. Each part into reference/field-PART.csv (means over members and paired comparisons
 with `rnd` and with `random`); then reference/field.md and the field in README.md are written anew from all that are
-there.
+there; `tables` does that alone.
 """
 
 import sys
@@ -212,7 +213,7 @@ def text_of(part: str, table: pd.DataFrame) -> str:
 def main() -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     parts = [*PROBLEMS, *(f"{problem}-splits" for problem in SPLIT)]
-    for part in sys.argv[1:] or parts:
+    for part in [] if sys.argv[1:] == ["tables"] else sys.argv[1:] or parts:
         problem, _, splits = part.partition("-")
         found = compared((runs_of_splits if splits else runs_of)(problem, params))
         found.to_csv(REFERENCE / f"field-{part}.csv", index=False, float_format="%.6g")

@@ -1,12 +1,13 @@
 """Exact against scaled random network distillation against random selection: quality and time against the points chosen.
 
-    python benchmarks/scaling.py [fuel] [concrete] [mnist] [large] [growth]
+    python benchmarks/scaling.py [fuel] [concrete] [mnist] [large] [growth] | tables
 
 fuel, concrete, mnist: up to 200 points, 20 members, where Algorithm 1 runs: entropy and trace of the subsets before
     training, minimum test loss, and whether each is within one standard error of the exact one's or better, paired.
 large: 1000 and 5000 of MNIST's 60000 images, where it does not: losses beside those of random subsets.
 growth: seconds against the number of points, and the power with which they grow.
-Each part into reference/scaling-PART.csv; then the tables of README.md are written anew from all that are there.
+Each part into reference/scaling-PART.csv; then the tables of README.md are written anew, if all are there.
+tables: these alone.
 """
 
 import sys
@@ -33,6 +34,7 @@ DENSE = ["dense 128", "dense 128", "dense 10"]  # Table 2
 SIZES = {"fuel": [25, 50, 100, 200], "concrete": [10, 20, 40, 80], "mnist": [25, 50, 100, 200]}
 EXACT, SAMPLED = "rnd", "rnd, sampled"
 MEASURED = {"entropy": 1, "trace": 1, "min_test_loss": -1}  # and whether more or less of it is better
+WORDS = {"entropy": "S", "trace": "Tr", "min_test_loss": "loss"}
 LARGE = [1000, 5000]
 TITLES = {
     "fuel": "Fuel, a pool of 272 points, network of Table 3",
@@ -42,6 +44,7 @@ TITLES = {
     "growth": "Time, MNIST, a pool of 9500 images, dense network of Table 2",
 }
 GROWTH = [125, 250, 500, 1000, 2000, 4000]
+COUNTS = "Sizes at which a method is within one standard error of an exact one, or better, paired over 20 members"
 
 
 def exact_and_sampled(n_pool: int) -> dict[str, tuple[str, dict]]:
@@ -86,17 +89,29 @@ def problem(name: str, params: dict) -> pd.DataFrame:
     return table
 
 
+def is_not_worse(row: pd.Series, name: str, reference: str) -> bool:
+    """Whether a variable is within one standard error of the reference's or better, paired."""
+    return MEASURED[name] * row[f"{name} mean_difference from {reference}"] >= -row[f"{name} standard_error from {reference}"]
+
+
 def not_worse(row: pd.Series, reference: str) -> str:
-    """Of entropy, trace and loss those that are within one standard error of the reference's or better."""
     if np.isnan(row[f"entropy mean_difference from {reference}"]):
         return ""
-    words = {"entropy": "S", "trace": "Tr", "min_test_loss": "loss"}
-    kept = [
-        words[name]
-        for name, better in MEASURED.items()
-        if better * row[f"{name} mean_difference from {reference}"] >= -row[f"{name} standard_error from {reference}"]
-    ]
-    return ", ".join(kept) or "none"
+    return ", ".join(WORDS[name] for name in MEASURED if is_not_worse(row, name, reference)) or "none"
+
+
+def counts(tables: dict[str, pd.DataFrame]) -> str:
+    """At how many sizes each method is not worse than an exact one, in each variable."""
+    pairs = [(method, "paper") for method in exact_and_sampled(0) if method != "paper"] + [(SAMPLED, EXACT)]
+    rows = []
+    for method, reference in pairs:
+        cells = []
+        for table in tables.values():
+            of = table[table["method"] == method]
+            found = (f"{WORDS[name]} {sum(is_not_worse(row, name, reference) for _, row in of.iterrows())}" for name in MEASURED)
+            cells.append(f"{', '.join(found)} of {len(of)}")
+        rows.append([method, "exact `rnd`" if reference == EXACT else "`paper`", *cells])
+    return table_of(["method", "beside", *tables], rows)
 
 
 def quality(table: pd.DataFrame) -> str:
@@ -173,14 +188,18 @@ def main() -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     parts = {name: lambda name=name: problem(name, params) for name in SIZES}
     parts |= {"large": large, "growth": lambda: growth(params)}
-    for name in sys.argv[1:] or parts:
+    for name in [] if sys.argv[1:] == ["tables"] else sys.argv[1:] or parts:
         parts[name]().to_csv(REFERENCE / f"scaling-{name}.csv", index=False, float_format="%.6g")
-    shown = {name: quality for name in SIZES} | {"large": losses, "growth": powers}
-    files = {name: REFERENCE / f"scaling-{name}.csv" for name in shown}
-    texts = [f"**{TITLES[name]}**\n\n{shown[name](pd.read_csv(path))}" for name, path in files.items() if path.is_file()]
-    text = "\n\n".join(texts)
-    into_readme("scaling", text)
-    print(text)
+    files = {name: REFERENCE / f"scaling-{name}.csv" for name in TITLES}
+    if all(path.is_file() for path in files.values()):
+        tables = {name: pd.read_csv(path) for name, path in files.items()}
+        problems = {name: tables[name] for name in SIZES}
+        shown = {"large": losses(tables["large"]), "growth": powers(tables["growth"]), "counts": counts(problems)}
+        texts = [f"**{title}**\n\n{shown[name]}" for name, title in (TITLES | {"counts": COUNTS}).items() if name in shown]
+        texts += [f"<details><summary>{TITLES[name]}</summary>\n\n{quality(of)}\n\n</details>" for name, of in problems.items()]
+        text = "\n\n".join(texts)
+        into_readme("scaling", text)
+        print(text)
 
 
 if __name__ == "__main__":
