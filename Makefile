@@ -28,11 +28,11 @@ all: $(ENVIRONMENT)  ## run every stage; downloads Concrete and Gait
 test: $(ENVIRONMENT)  ## run all tests
 	python -m pytest
 
-bench: $(ENVIRONMENT)  ## time RND, the tests and the whole graph in a fresh clone, each against its limit (20 minutes)
+bench: $(ENVIRONMENT)  ## time the tests and the whole graph in a fresh clone, each against its limit (half an hour)
 	python benchmarks/bench.py
 
 bench-rnd: $(ENVIRONMENT)  ## time RND on Fuel alone
-	python benchmarks/bench.py rnd
+	python benchmarks/bench_selection.py fuel
 
 bench-ntk: $(ENVIRONMENT)  ## time the NTK beside neural-tangents, and its large cases (half an hour)
 	python benchmarks/bench_ntk.py
