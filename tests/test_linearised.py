@@ -212,7 +212,7 @@ def test_gradient_descent_of_a_linearised_network_ends_in_the_least_change_that_
 
 
 def test_distances_are_half_the_mean_square_between_wide_linearised_networks_one_of_which_learns_the_other():
-    """Means over 4 networks and 150 pairs of parameters each: 6 % off by the draws, and about as much by the width."""
+    """Means over 4 networks and 200 pairs of parameters each: 5 % off by the draws, and as much by the width."""
     found, generator = select(n_selected=7, b_std=0.3), np.random.default_rng(11)
 
     def ratios(width):
@@ -220,14 +220,14 @@ def test_distances_are_half_the_mean_square_between_wide_linearised_networks_one
         squares = np.zeros((3, len(POOL)))
         for _ in range(4):
             jacobian = gradients(width, generator)
-            target, predictor = generator.normal(size=(2, jacobian.shape[1], 150))
+            target, predictor = generator.normal(size=(2, jacobian.shape[1], 200))
             for row, n in enumerate((0, 3, 6)):
                 learnt = trained(jacobian, found.indices[0, :n].tolist(), target, predictor)
                 squares[row] += ((jacobian @ (target - learnt)) ** 2).mean(axis=1) / 4
         at_next = squares[range(3), found.indices[0, [0, 3, 6]]] / found.distances[0, [0, 3, 6]]
         return np.concatenate([at_next, squares.mean(axis=1) / found.mean_distances[0, [0, 3, 6]]])
 
-    np.testing.assert_allclose(ratios(width=500), 2, rtol=0.25)
+    np.testing.assert_allclose(ratios(width=1000), 2, rtol=0.2)
     assert np.abs(ratios(width=4) / 2 - 1).max() > 0.4
 
 
@@ -286,7 +286,7 @@ def test_a_threshold_above_all_distances_chooses_nothing_but_what_is_labelled():
 
 
 def test_each_member_stops_by_itself():
-    found = select(threshold=0.25, first="random", n_members=4, criterion="largest")
+    found = select(threshold=0.25, first="random", n_members=6, criterion="largest")
     for member, row in enumerate(found.indices):
         expected = naive(closed_form(POOL), 25, given=[row[0]], threshold=0.25, criterion="largest")
         assert_is(found, expected, member)
@@ -530,8 +530,9 @@ def ends(monkeypatch):
 
 
 @each_rule
-def test_exact_copies_come_last_with_distances_of_zero_and_no_point_comes_twice(rule, precision, ends):
-    found = select(np.tile(POOL[:5], (5, 1)), n_selected=25, block_size=7, **rule)
+@pytest.mark.parametrize("block_size", [7, 64])
+def test_exact_copies_come_last_with_distances_of_zero_and_no_point_comes_twice(rule, block_size, precision, ends):
+    found = select(np.tile(POOL[:5], (5, 1)), n_selected=25, block_size=block_size, **rule)
     assert sorted(found.indices[0].tolist()) == list(range(25))
     assert sorted((found.indices[0, :5] % 5).tolist()) == list(range(5))
     assert (found.distances[0, :5] > 0.01).all() and (np.abs(found.distances[0, 5:]) < precision).all()
@@ -547,9 +548,11 @@ def test_where_all_points_have_as_many_exact_copies_they_are_chosen_as_without(r
         np.testing.assert_allclose(actual[0], right, rtol=0, atol=precision)
 
 
-def test_the_largest_distance_of_few_candidates_is_found_also_among_exact_copies(precision, ends):
-    found = select(np.tile(POOL[:5], (5, 1)), n_selected=12, criterion="largest", n_candidates=1)
-    assert sorted((found.indices[0, :5] % 5).tolist()) == list(range(5)) and len(set(found.indices[0].tolist())) == 12
+@pytest.mark.parametrize("n_candidates", [1, 10])
+def test_the_largest_distance_of_few_candidates_is_found_also_among_exact_copies(n_candidates, precision, ends):
+    found = select(np.tile(POOL[:5], (5, 1)), n_selected=25, criterion="largest", n_candidates=n_candidates)
+    assert sorted((found.indices[0, :5] % 5).tolist()) == list(range(5))
+    assert sorted(found.indices[0].tolist()) == list(range(25))
 
 
 def clusters(spread, seed):
