@@ -31,7 +31,7 @@ from collective_variables import datasets, linearised, networks, rnd  # noqa: E4
 
 FUEL = ["dense 32", "dense 32", "dense 32", "dense 1"]
 CNN = ["conv 32 3x3", "avgpool 2x2", "conv 32 2x2", "avgpool 2x2", "dense 128", "dense 10"]
-RUNS = {"fuel": 3, "loop": 1, "mnist": 1, "1000-of-10000": 1, "10000-of-60000": 1}
+RUNS = {"fuel": 3, "loop": 1, "mnist": 3, "1000-of-10000": 1, "10000-of-60000": 1}
 # Seconds, and GiB of the process.
 LIMITS = {
     "fuel": (8.0, None),

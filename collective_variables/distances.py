@@ -27,6 +27,14 @@ NAMES = (
 )
 
 
+def check(name: str, *, order: float, scale: float) -> None:
+    """Raise the errors of `build` for a name, an order or a scale."""
+    checks.choice("distance", name, NAMES)
+    if order != math.inf or name == "power":
+        checks.number("order", order, minimum=1.0)
+    checks.number("scale", scale, above=0.0)
+
+
 def build(
     name: str,
     *,
@@ -61,10 +69,8 @@ def build(
     name, an order that isn't a number of at least 1 (for power a finite one), a scale that isn't above 0, or mahalanobis
     without covariance.
     """
-    checks.choice("distance", name, NAMES)
-    if order != math.inf or name == "power":
-        order = checks.number("order", order, minimum=1.0)
-    checks.number("scale", scale, above=0.0)
+    check(name, order=order, scale=scale)
+    order, scale = float(order), float(scale)
     match name:
         case "mean-squared":
             return _mean_squared

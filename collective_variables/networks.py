@@ -24,6 +24,11 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 PARAMETRISATIONS = ("lecun", "ntk")
 PADDINGS = ("SAME", "VALID")
 
+# How many images go through a network at once on a CPU, forward and with the gradient: their activations fit its caches,
+# which makes a convolution several times faster. An accelerator has the memory for more.
+IMAGES, IMAGES_WITH_GRADIENT = 16, 8
+ON_ACCELERATOR = 4096
+
 _LAYER = re.compile(
     r"(?:dense (?P<width>\d+)"
     r"|conv (?P<channels>\d+) (?P<kernel>\d+x\d+)(?: stride (?P<conv_stride>\d+))?"
@@ -111,7 +116,13 @@ def _affine(module: Dense | Conv, x: Array, shape: tuple[int, ...]) -> Array:
     """
     fan_in, ntk = math.prod(shape[:-1]), module.parametrisation == "ntk"
     kernel_init = nn.initializers.normal(1.0) if ntk else nn.initializers.lecun_normal()
-    kernel = module.param("kernel", kernel_init, shape, x.dtype).reshape(fan_in, shape[-1])
+    kernel = module.param("kernel", kernel_init, shape, x.dtype)
+    if isinstance(module, Conv) and fan_in > shape[-1]:
+        # Outputs first, so that the derivative is a product whose result has its longer side last, which takes half the
+        # time. XLA would undo a transposition of the matrix itself.
+        kernel = jnp.moveaxis(kernel, -1, 0).reshape(shape[-1], fan_in).T
+    else:
+        kernel = kernel.reshape(fan_in, shape[-1])
     # Two axes, because XLA transposes a copy of y for the derivative of a product with more.
     y = (x.reshape(-1, fan_in) @ kernel).reshape(*x.shape[:-1], shape[-1])
     if ntk:
@@ -236,20 +247,29 @@ def n_parameters(network: nn.Module, inputs: Float[Array, "n_points ..."]) -> in
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
 
 
-def forward(network: nn.Module, params: PyTree[Array], inputs: Float[Array, "n_points ..."]) -> Array:
-    """network.apply(params, inputs), (n_points, n_outputs), block by block (see `block_size`)."""
-    block = block_size(inputs)
+def forward(
+    network: nn.Module, params: PyTree[Array], inputs: Float[Array, "n_points ..."], *, at_once: int = 1
+) -> Float[Array, "n_points n_outputs"]:
+    """network.apply(params, inputs), tables as a whole, images block by block.
+
+    at_once: blocks in one step of the loop. They are independent of each other, so that two fill the cores better than
+    one does where no other thread is at work; the outputs are the same.
+    """
+    block = _block_size(inputs, IMAGES)
     if len(inputs) <= block:
         return network.apply(params, inputs)
     shape = jax.eval_shape(network.apply, params, inputs)
 
-    def add_block(number: Array, outputs: Array) -> Array:
-        # The last block ends with the last point; where it overlaps the one before, it repeats its outputs.
-        start = jnp.minimum(number * block, len(inputs) - block)
-        points = jax.lax.dynamic_slice_in_dim(inputs, start, block)
-        return jax.lax.dynamic_update_slice_in_dim(outputs, network.apply(params, points), start, axis=0)
+    def add_blocks(number: Array, outputs: Array) -> Array:
+        for i in range(at_once):
+            # The last block ends with the last point; where it overlaps the one before, it repeats its outputs.
+            start = jnp.minimum((at_once * number + i) * block, len(inputs) - block)
+            points = jax.lax.dynamic_slice_in_dim(inputs, start, block)
+            outputs = jax.lax.dynamic_update_slice_in_dim(outputs, network.apply(params, points), start, axis=0)
+        return outputs
 
-    return jax.lax.fori_loop(0, -(-len(inputs) // block), add_block, jnp.zeros(shape.shape, shape.dtype))
+    n_steps = -(-len(inputs) // (at_once * block))
+    return jax.lax.fori_loop(0, n_steps, add_blocks, jnp.zeros(shape.shape, shape.dtype))
 
 
 def mean_loss_and_gradient(
@@ -259,37 +279,38 @@ def mean_loss_and_gradient(
     inputs: Float[Array, "size ..."],
     targets: Float[Array, "size n_outputs"],
     n_points: Int[Array, ""] | int,
+    *,
+    at_once: int = 1,
 ) -> tuple[Float[Array, ""], PyTree[Array]]:
     """Mean over the first `n_points` ≥ 1 points of loss(outputs, targets) -> (n_points,), and its gradient by `params`.
 
-    The rest is padding: any finite points, which change nothing. Blocks of nothing else are skipped (see `block_size`).
+    The rest is padding: any finite points, which change nothing. Tables are taken as a whole, images block by block;
+    steps of nothing but padding are skipped. at_once: as in `forward`.
     """
-    size, block = len(inputs), min(block_size(inputs), len(inputs))
+    size = len(inputs)
+    block = min(_block_size(inputs, IMAGES_WITH_GRADIENT), size)
 
-    def of_block(inputs: Array, targets: Array, places: Int[Array, " block"]) -> tuple[Array, PyTree[Array]]:
+    def of_block(places: Int[Array, " block"], inputs: Array, targets: Array) -> tuple[Array, PyTree[Array]]:
         weights = jnp.where(places < n_points, 1.0 / jnp.asarray(n_points, inputs.dtype), 0.0)
         return jax.value_and_grad(lambda params: jnp.sum(weights * loss(network.apply(params, inputs), targets)))(params)
 
-    def add_block(number: Array, total: tuple[Array, PyTree[Array]]) -> tuple[Array, PyTree[Array]]:
-        places = number * block + jnp.arange(block)
-        rows = jnp.minimum(places, size - 1)
-        return jax.tree.map(jnp.add, total, of_block(inputs[rows], targets[rows], places))
+    def add_blocks(number: Array, total: tuple[Array, PyTree[Array]]) -> tuple[Array, PyTree[Array]]:
+        for i in range(at_once):
+            places = (at_once * number + i) * block + jnp.arange(block)
+            rows = jnp.minimum(places, size - 1)
+            total = jax.tree.map(jnp.add, total, of_block(places, inputs[rows], targets[rows]))
+        return total
 
     if block == size:
-        return of_block(inputs, targets, jnp.arange(size))
+        return of_block(jnp.arange(size), inputs, targets)
     zero = jnp.zeros((), inputs.dtype), jax.tree.map(jnp.zeros_like, params)
-    return jax.lax.fori_loop(0, -(-n_points // block), add_block, zero)
+    return jax.lax.fori_loop(0, -(-n_points // (at_once * block)), add_blocks, zero)
 
 
-def block_size(inputs: Float[Array, "n_points ..."]) -> int:
-    """How many points go through a network at once.
-
-    All rows of a table. Of images so many that their activations fit a CPU's cache, which makes a convolution several
-    times faster, or the memory of an accelerator.
-    """
+def _block_size(inputs: Float[Array, "n_points ..."], images: int) -> int:
     if inputs.ndim == 2:
         return len(inputs)
-    return 16 if jax.default_backend() == "cpu" else 4096
+    return images if jax.default_backend() == "cpu" else ON_ACCELERATOR
 
 
 def check_fit(network: Network, inputs: Array, targets: Float[Array, "n_points n_outputs"]) -> None:

@@ -70,8 +70,8 @@ class Settings:
         for name in ("tolerance", "threshold"):
             if getattr(self, name) is not None:
                 checks.number(name, getattr(self, name), minimum=0.0)
-        for name in {"lp", *(of for of in (self.distance, self.loss) if of == "power")}:
-            distances.build(name, order=self.order, scale=self.scale)
+        for name in (self.distance, self.loss or self.distance):
+            distances.check(name, order=self.order, scale=self.scale)
 
 
 def select(
@@ -112,10 +112,11 @@ def select(
     points = selection.normalise(pool, settings.normalisation)
     shared = _Shared(points, None if classes is None else jnp.asarray(selection.membership(classes, len(pool))))
     keys = ensembles.member_keys(key, n_members)
-    start = ensembles.over_members(partial(_start, network, settings, n_selected, tuple(labelled)), runs_once=True)
+    form = _Form(network, settings, at_once=2 if n_members == 1 else 1)
+    start = ensembles.over_members(partial(_start, form, n_selected, tuple(labelled)), runs_once=True)
     segments = _segments(len(labelled), n_selected)
     advance = {
-        width: ensembles.over_members(partial(_advance, network, settings, width)) for width in {of[2] for of in segments}
+        width: ensembles.over_members(partial(_advance, form, width)) for width in {of[2] for of in segments}
     }
     size = min(ensembles.chunk_size(networks.n_parameters(network, pool)), n_members)
     decisive = n_selected, labelled, pool, classes, jax.random.key_data(key)
@@ -143,6 +144,22 @@ def select(
     return selection.Selection(np.where(chosen, indices, -1), *(np.where(chosen, of, np.nan) for of in history))
 
 
+@dataclass(frozen=True)
+class _Form:
+    """What is compiled: the network, the settings, and how many blocks of images go through the network at once."""
+
+    network: nn.Module
+    settings: Settings
+    at_once: int
+
+    @property
+    def optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.settings.learning_rate)
+
+    def outputs(self, params: PyTree[Array], points: Float[Array, "n_points ..."]) -> Float[Array, "n_points n_outputs"]:
+        return networks.forward(self.network, params, points, at_once=self.at_once)
+
+
 class _Shared(NamedTuple):
     """What all members read: the points, and who is in which class if these take turns."""
 
@@ -166,20 +183,18 @@ class _State(NamedTuple):
     max_distances: Float[Array, " n_selected"]
 
 
-def _start(
-    network: nn.Module, settings: Settings, n_selected: int, labelled: tuple[int, ...], shared: _Shared, key: PRNGKeyArray
-) -> _State:
+def _start(form: _Form, n_selected: int, labelled: tuple[int, ...], shared: _Shared, key: PRNGKeyArray) -> _State:
     points = shared.points
-    both = jax.vmap(lambda key: networks.initialise(network, key, points))(jax.random.split(key))
+    both = jax.vmap(lambda key: networks.initialise(form.network, key, points))(jax.random.split(key))
     target, predictor = (jax.tree.map(lambda leaf: leaf[i], both) for i in (0, 1))
     count = len(labelled)
     history = (jnp.zeros(n_selected, points.dtype).at[:count].set(jnp.nan) for _ in range(3))
     return _State(
         key,
-        networks.forward(network, target, points),
+        form.outputs(target, points),
         predictor,
         predictor,
-        optax.adam(settings.learning_rate).init(predictor),
+        form.optimiser.init(predictor),
         jnp.asarray(count, jnp.int32),
         jnp.zeros((), bool),
         jnp.zeros(n_selected, jnp.int32).at[:count].set(jnp.asarray(labelled, jnp.int32)),
@@ -187,34 +202,33 @@ def _start(
     )
 
 
-def _advance(
-    network: nn.Module, settings: Settings, width: int, bounds: tuple[_Shared, Array, Array], state: _State
-) -> _State:
+def _advance(form: _Form, width: int, bounds: tuple[_Shared, Array, Array], state: _State) -> _State:
     """Choose the points number begin…end−1 ≤ width; the bounds are data, so that segments share a compilation."""
     shared, begin, end = bounds
 
     def goes_on(carry: tuple[Array, _State]) -> Bool[Array, ""]:
         number, state = carry
         # Without a threshold members go on in step, and nothing of their states need be selected.
-        return number < end if settings.threshold is None else (number < end) & ~state.stopped
+        return number < end if form.settings.threshold is None else (number < end) & ~state.stopped
 
     def step(carry: tuple[Array, _State]) -> tuple[Array, _State]:
         number, state = carry
-        trained = _retrain(network, settings, width, shared.points, state, number)
-        return number + 1, _choose(network, settings, shared, trained)
+        trained = _retrain(form, width, shared.points, state, number)
+        return number + 1, _choose(form, shared, trained)
 
     return jax.lax.while_loop(goes_on, step, (begin, state))[1]
 
 
-def _choose(network: nn.Module, settings: Settings, shared: _Shared, state: _State) -> _State:
+def _choose(form: _Form, shared: _Shared, state: _State) -> _State:
     """Add the point with the largest distance, unless it is within the threshold."""
-    found = _distance(settings, state)(networks.forward(network, state.predictor, shared.points), state.representations)
+    threshold = form.settings.threshold
+    found = _distance(form.settings, state)(form.outputs(state.predictor, shared.points), state.representations)
     slots = jnp.where(jnp.arange(len(state.indices)) < state.count, state.indices, len(found))
     unused = jnp.ones(len(found), bool).at[slots].set(False, mode="drop")
     if shared.classes is not None:
         unused = selection.in_turn(shared.classes, unused)
     point = jnp.argmax(jnp.where(unused, found, -jnp.inf)).astype(jnp.int32)
-    stopped = jnp.zeros((), bool) if settings.threshold is None else found[point] <= settings.threshold
+    stopped = jnp.zeros((), bool) if threshold is None else found[point] <= threshold
     slot = jnp.where(stopped, len(state.indices), state.count)
     added = {"indices": point, "distances": found[point], "mean_distances": jnp.mean(found), "max_distances": jnp.max(found)}
     written = {name: getattr(state, name).at[slot].set(value, mode="drop") for name, value in added.items()}
@@ -227,28 +241,26 @@ def _distance(settings: Settings, state: _State, name: str | None = None) -> dis
     return distances.build(name, order=settings.order, scale=settings.scale, covariance=covariance)
 
 
-def _retrain(
-    network: nn.Module, settings: Settings, width: int, points: Array, state: _State, n_points: Int[Array, ""]
-) -> _State:
+def _retrain(form: _Form, width: int, points: Array, state: _State, n_points: Int[Array, ""]) -> _State:
     """Train G on what is chosen, the first `n_points` of `width` slots. No epoch without a point.
 
     It is the count of every member that goes on; as a number that all share it spares XLA a selection of every weight.
     """
+    settings = form.settings
     if settings.restart == "cold":
-        optimiser_state = optax.adam(settings.learning_rate).init(state.initial)
-        state = state._replace(predictor=state.initial, optimiser_state=optimiser_state)
+        state = state._replace(predictor=state.initial, optimiser_state=form.optimiser.init(state.initial))
     slots, newest = jnp.arange(width), jnp.maximum(n_points - 1, 0)
     if settings.rehearsal == "newest-first":
-        state = _fit(network, settings, points, state, newest[None], jnp.minimum(n_points, 1))
+        state = _fit(form, points, state, newest[None], jnp.minimum(n_points, 1))
     if settings.rehearsal == "replay":
         rows = state.indices[:width]
         errors = _distance(settings, state, settings.loss)(
-            networks.forward(network, state.predictor, points[rows]), state.representations[rows]
+            form.outputs(state.predictor, points[rows]), state.representations[rows]
         )
         errors = jnp.where(slots < n_points, errors, -jnp.inf).at[newest].set(jnp.inf)
         n_replay = min(settings.n_replay, width)
         slots, n_points = jax.lax.top_k(errors, n_replay)[1], jnp.minimum(n_points, n_replay)
-    return _fit(network, settings, points, state, slots, n_points)
+    return _fit(form, points, state, slots, n_points)
 
 
 class _Fit(NamedTuple):
@@ -257,18 +269,18 @@ class _Fit(NamedTuple):
     loss: Float[Array, ""]
 
 
-def _fit(
-    network: nn.Module, settings: Settings, points: Array, state: _State, slots: Int[Array, " width"], n_points: Array
-) -> _State:
+def _fit(form: _Form, points: Array, state: _State, slots: Int[Array, " width"], n_points: Array) -> _State:
     """Train G on the first `n_points` of these slots of the subset, with as many attempts as the settings allow."""
+    settings, optimiser, loss = form.settings, form.optimiser, _distance(form.settings, state, form.settings.loss)
     rows = state.indices[slots]
     inputs, representations = points[rows], state.representations[rows]
-    optimiser, loss = optax.adam(settings.learning_rate), _distance(settings, state, settings.loss)
     n_epochs = jnp.where(n_points > 0, settings.n_epochs, 0)
 
     def epoch(carry: tuple[Array, Array, _Fit]) -> tuple[Array, Array, _Fit]:
         number, _, fit = carry
-        value, gradient = networks.mean_loss_and_gradient(network, loss, fit.predictor, inputs, representations, n_points)
+        value, gradient = networks.mean_loss_and_gradient(
+            form.network, loss, fit.predictor, inputs, representations, n_points, at_once=form.at_once
+        )
         updates, optimiser_state = optimiser.update(gradient, fit.optimiser_state, fit.predictor)
         updated = _Fit(optax.apply_updates(fit.predictor, updates), optimiser_state, value)
         if settings.tolerance is None:
@@ -285,19 +297,18 @@ def _fit(
 
     def loss_of(predictor: PyTree[Array]) -> Float[Array, ""]:
         # Without a point there is nothing to fit, and 0 / 0 in the mean.
-        of_points = loss(networks.forward(network, predictor, inputs), representations)
+        of_points = loss(form.outputs(predictor, inputs), representations)
         total = jnp.sum(jnp.where(jnp.arange(len(slots)) < n_points, of_points, 0.0))
         return total / jnp.maximum(n_points, 1).astype(total.dtype)
 
     fit = train(_Fit(state.predictor, state.optimiser_state, jnp.zeros((), points.dtype)))
     if settings.n_restarts:
-        fit = _restarted(network, settings, points, state, train, loss_of, fit)
+        fit = _restarted(form, points, state, train, loss_of, fit)
     return state._replace(predictor=fit.predictor, optimiser_state=fit.optimiser_state)
 
 
 def _restarted(
-    network: nn.Module,
-    settings: Settings,
+    form: _Form,
     points: Array,
     state: _State,
     train: Callable[[_Fit], _Fit],
@@ -308,13 +319,13 @@ def _restarted(
 
     def goes_on(carry: tuple[Array, _Fit]) -> Bool[Array, ""]:
         attempt, best = carry
-        return (attempt < settings.n_restarts) & (best.loss > settings.tolerance)
+        return (attempt < form.settings.n_restarts) & (best.loss > form.settings.tolerance)
 
     def again(carry: tuple[Array, _Fit]) -> tuple[Array, _Fit]:
         attempt, best = carry
         key = jax.random.fold_in(jax.random.fold_in(state.key, state.count), attempt)
-        predictor = networks.initialise(network, key, points)
-        new = train(_Fit(predictor, optax.adam(settings.learning_rate).init(predictor), best.loss))
+        predictor = networks.initialise(form.network, key, points)
+        new = train(_Fit(predictor, form.optimiser.init(predictor), best.loss))
         new = new._replace(loss=loss_of(new.predictor))
         return attempt + 1, jax.tree.map(partial(jnp.where, new.loss < best.loss), new, best)
 

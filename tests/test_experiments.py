@@ -2,11 +2,14 @@
 
 import functools
 import json
+import re
+import shutil
 
 import pandas as pd
 import pytest
 import yaml
-from project import Project, stages_run
+from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
+from project import ROOT, Project, stages_run
 
 SELECTIONS = ("RNDSelect", "SelectSubset-paper")
 DOWNSTREAM = ("ComputeNTK", "TrainModel", "CorrelationAnalysis")
@@ -46,6 +49,16 @@ def test_the_committed_lock_belongs_to_the_committed_code_and_parameters(tmp_pat
 def test_exp_run_reruns_exactly_the_stages_that_depend_on_a_value(copy, setting, stages):
     output = copy.run("dvc", "exp", "run", "--set-param", setting, "fuel_CorrelationAnalysis")
     assert stages_run(output) == {f"fuel_{stage}" for stage in stages}
+
+
+@pytest.mark.parametrize("quoted", re.findall(r"-S ('[^']+'|\S+)", (ROOT / "README.md").read_text()))
+def test_settings_of_the_readme_are_such_that_dvc_takes_and_that_change_a_value(quoted, tmp_path):
+    path, setting = tmp_path / "params.yaml", quoted.strip("'")
+    for overrides in get_hydra_sweeps({"params.yaml": [setting]}):
+        shutil.copy(ROOT / "params.yaml", path)
+        apply_overrides(path, overrides["params.yaml"])
+        before, after = (yaml.safe_load(of.read_text()) for of in (ROOT / "params.yaml", path))
+        assert {name for name in before if before[name] != after[name]} == {setting.strip("+").split(".")[0]}
 
 
 def test_experiments_in_temporary_folders_and_queues_run_their_own_code_and_values(copy):

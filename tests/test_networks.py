@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -286,20 +287,22 @@ def test_number_of_parameters_is_counted(parametrisation, b_std, expected):
 # use
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 3])
 @pytest.mark.parametrize(
     "layers, n_points, point",
     [(["conv 2 2x2", "dense 2"], 130, (5, 4, 1)), (["conv 2 2x2", "dense 2"], 64, (5, 4, 1)), (["dense 2"], 70, (5,))],
 )
-def test_forward_in_blocks_equals_the_network_applied_at_once(layers, n_points, point, float64):
+def test_forward_in_blocks_equals_the_network_applied_to_all_points(layers, n_points, point, at_once, float64):
     network = networks.build(layers)
     params, x = randomised(network, *point), normal(n_points, *point)
-    both = jax.jit(lambda p, x: (networks.forward(network, p, x), network.apply(p, x)), compiler_options=FAST)
+    forward = partial(networks.forward, network, at_once=at_once)
+    both = jax.jit(lambda p, x: (forward(p, x), network.apply(p, x)), compiler_options=FAST)
     assert_close(*both(params, x))
 
 
 @pytest.mark.parametrize("point", [(5,), (4, 4, 1)])
-@pytest.mark.parametrize("n_points", [1, 16, 17, 40])
-def test_mean_loss_and_its_gradient_are_those_of_the_first_points_whatever_the_padding(point, n_points, float64):
+@pytest.mark.parametrize("n_points, at_once", [(1, 1), (8, 1), (9, 1), (1, 2), (16, 2), (17, 2), (40, 1), (40, 3)])
+def test_mean_loss_and_its_gradient_are_those_of_the_first_points_whatever_the_padding(point, n_points, at_once, float64):
     network = networks.build(["dense 3", "dense 2"] if len(point) == 1 else ["conv 2 2x2", "dense 2"], activation="tanh")
     params, x, y = randomised(network, *point), normal(40, *point), jnp.asarray(normal(40, 2) + 1)
 
@@ -309,7 +312,8 @@ def test_mean_loss_and_its_gradient_are_those_of_the_first_points_whatever_the_p
     def mean(params):
         return jnp.mean(loss(network.apply(params, x[:n_points]), y[:n_points]))
 
-    function = jax.jit(lambda x, n: networks.mean_loss_and_gradient(network, loss, params, x, y, n), compiler_options=FAST)
+    mean_loss = partial(networks.mean_loss_and_gradient, network, loss, params, at_once=at_once)
+    function = jax.jit(lambda x, n: mean_loss(x, y, n), compiler_options=FAST)
     x_other = np.where(np.arange(40).reshape(-1, *(1,) * len(point)) < n_points, x, 1e3)
     expected = jax.tree.leaves(jax.value_and_grad(mean)(params))
     for actual in (function(x, n_points), function(x_other, n_points)):
