@@ -106,16 +106,28 @@ def covariance(representations: Representations) -> Float[Array, "n_outputs n_ou
     return jnp.matmul(centred.T, centred, precision="highest") / len(representations)
 
 
+def absolute(x: Array) -> Array:
+    """|x|, with the gradient 0 at 0, where that of `jnp.abs` is 1."""
+    return x * jax.lax.stop_gradient(jnp.sign(x))
+
+
+def directions(vectors: Representations) -> Float[Array, "n_points n_outputs+1"]:
+    """Unit vectors, with one more entry that is the direction of zero vectors and 0 for all others."""
+    scaled, _, zero = _scaled(vectors)
+    units = scaled / jnp.linalg.norm(scaled, axis=-1, keepdims=True)
+    return jnp.concatenate([jnp.where(zero, 0.0, units), zero.astype(vectors.dtype)], axis=-1)
+
+
 def _mean_squared(predicted: Representations, representations: Representations) -> Float[Array, " n_points"]:
     return jnp.mean((predicted - representations) ** 2, axis=-1)
 
 
 def _power(order: float, predicted: Representations, representations: Representations) -> Float[Array, " n_points"]:
-    return jnp.mean(_absolute(predicted - representations) ** order, axis=-1)
+    return jnp.mean(absolute(predicted - representations) ** order, axis=-1)
 
 
 def _exponential(scale: float, predicted: Representations, representations: Representations) -> Float[Array, " n_points"]:
-    return jnp.mean(-jnp.expm1(-_absolute(predicted - representations) / scale), axis=-1)
+    return jnp.mean(-jnp.expm1(-absolute(predicted - representations) / scale), axis=-1)
 
 
 def _lp(order: float, predicted: Representations, representations: Representations) -> Float[Array, " n_points"]:
@@ -124,12 +136,12 @@ def _lp(order: float, predicted: Representations, representations: Representatio
 
 def _cosine(predicted: Representations, representations: Representations) -> Float[Array, " n_points"]:
     """1 − cos as half the squared distance of unit vectors, which doesn't cancel for nearly parallel ones."""
-    return jnp.sum((_directions(predicted) - _directions(representations)) ** 2, axis=-1) / 2
+    return jnp.sum((directions(predicted) - directions(representations)) ** 2, axis=-1) / 2
 
 
 def _angular(predicted: Representations, representations: Representations) -> Float[Array, " n_points"]:
     """Kahan's formula for the angle between unit vectors, accurate where the arccosine of their product isn't."""
-    first, second = _directions(predicted), _directions(representations)
+    first, second = directions(predicted), directions(representations)
     return jnp.arctan2(_norms(first - second), _norms(first + second)) * (2 / math.pi)
 
 
@@ -146,7 +158,7 @@ def _mahalanobis(
 
 def _wasserstein(predicted: Representations, representations: Representations) -> Float[Array, " n_points"]:
     p, q = jnp.exp(_log_softmaxes(predicted, representations))
-    return jnp.sum(_absolute(jnp.cumsum(p - q, axis=-1)[..., :-1]), axis=-1)
+    return jnp.sum(absolute(jnp.cumsum(p - q, axis=-1)[..., :-1]), axis=-1)
 
 
 def _kullback_leibler(predicted: Representations, representations: Representations) -> Float[Array, " n_points"]:
@@ -163,11 +175,6 @@ def _log_softmaxes(predicted: Representations, representations: Representations)
     return jax.nn.log_softmax(jnp.stack([predicted, representations]))
 
 
-def _absolute(x: Array) -> Array:
-    """|x|, with the gradient 0 at 0, where that of `jnp.abs` is 1."""
-    return x * jax.lax.stop_gradient(jnp.sign(x))
-
-
 def _whitening(covariance: Float[Array, "n_outputs n_outputs"]) -> Float[Array, "n_outputs n_outputs"]:
     """W with W Wᵀ = S⁺; a column for each eigenvalue, 0 for those that are 0 up to round-off."""
     values, vectors = jnp.linalg.eigh(jnp.asarray(covariance))
@@ -179,13 +186,6 @@ def _norms(vectors: Representations, order: float = 2.0) -> Float[Array, " n_poi
     scaled, scale, zero = _scaled(vectors)
     norms = jnp.linalg.norm(scaled, ord=order, axis=-1, keepdims=True)
     return jnp.where(zero, 0.0, scale * norms)[..., 0]
-
-
-def _directions(vectors: Representations) -> Float[Array, "n_points n_outputs+1"]:
-    """Unit vectors, with one more entry that is the direction of zero vectors and 0 for all others."""
-    scaled, _, zero = _scaled(vectors)
-    units = scaled / jnp.linalg.norm(scaled, axis=-1, keepdims=True)
-    return jnp.concatenate([jnp.where(zero, 0.0, units), zero.astype(vectors.dtype)], axis=-1)
 
 
 def _scaled(vectors: Representations) -> tuple[Representations, Float[Array, "n_points 1"], Bool[Array, "n_points 1"]]:

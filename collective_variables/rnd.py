@@ -13,12 +13,13 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from collective_variables import checks, distances, ensembles, networks, selection
+from collective_variables import checks, contrastive, distances, ensembles, networks, selection
 
 SEGMENTS = 10
 NARROWEST = 128  # subsets are padded to this and its doubles
 RESTARTS = ("warm", "cold")
 REHEARSALS = ("all", "replay", "newest-first")
+LOSSES = (*distances.NAMES, *contrastive.NAMES)
 
 Store = MutableMapping[str, dict[str, np.ndarray]]
 
@@ -28,7 +29,8 @@ class Settings:
     """How far apart target and predictor are, and how the predictor is re-trained after every point.
 
     distance, order, scale: `distances.build` says which there are.
-    loss: the distance whose mean over points the re-training minimises, None for the one that chooses.
+    loss: the distance whose mean over points the re-training minimises, None for the one that chooses; or one of
+        `contrastive.NAMES`, with its own `repulsion` and `confinement` and the same `scale`.
     n_epochs, learning_rate: full-batch epochs of Adam after every point.
     restart: "warm" goes on from the weights and Adam's state of the point before, "cold" from the initial weights.
     rehearsal: the points of the re-training: "all" that are chosen; "replay", the newest and those `n_replay` − 1 others
@@ -45,6 +47,8 @@ class Settings:
     order: float = 2.0
     scale: float = 1.0
     loss: str | None = None
+    repulsion: float = 0.01
+    confinement: float = 0.0
     n_epochs: int = 100
     learning_rate: float = 0.01
     restart: str = "warm"
@@ -58,7 +62,7 @@ class Settings:
     def __post_init__(self) -> None:
         checks.choice("distance", self.distance, distances.NAMES)
         if self.loss is not None:
-            checks.choice("loss", self.loss, distances.NAMES)
+            checks.choice("loss", self.loss, LOSSES)
         checks.integer("n_epochs", self.n_epochs, minimum=0)
         checks.number("learning_rate", self.learning_rate, above=0.0)
         checks.choice("restart", self.restart, RESTARTS)
@@ -70,8 +74,8 @@ class Settings:
         for name in ("tolerance", "threshold"):
             if getattr(self, name) is not None:
                 checks.number(name, getattr(self, name), minimum=0.0)
-        for name in (self.distance, self.loss or self.distance):
-            distances.check(name, order=self.order, scale=self.scale)
+        distances.check(self.distance, order=self.order, scale=self.scale)
+        contrastive.check(repulsion=self.repulsion, confinement=self.confinement)
 
 
 def select(
@@ -241,6 +245,22 @@ def _distance(settings: Settings, state: _State, name: str | None = None) -> dis
     return distances.build(name, order=settings.order, scale=settings.scale, covariance=covariance)
 
 
+def _loss(settings: Settings, state: _State) -> contrastive.Loss:
+    """What the re-training minimises the mean of; of a distance each point has its own, whatever the others are."""
+    name = settings.loss or settings.distance
+    if name in contrastive.NAMES:
+        weights = {"repulsion": settings.repulsion, "confinement": settings.confinement}
+        return contrastive.build(name, scale=settings.scale, **weights)
+    distance = _distance(settings, state, name)
+    return lambda predicted, representations, n_points: distance(predicted, representations)
+
+
+def _mean(of_points: Float[Array, " width"], n_points: Int[Array, ""]) -> Float[Array, ""]:
+    """Mean of the first `n_points`; 0 without a point, when there is nothing to fit."""
+    total = jnp.sum(jnp.where(jnp.arange(len(of_points)) < n_points, of_points, 0.0))
+    return total / jnp.maximum(n_points, 1).astype(total.dtype)
+
+
 def _retrain(form: _Form, width: int, points: Array, state: _State, n_points: Int[Array, ""]) -> _State:
     """Train G on what is chosen, the first `n_points` of `width` slots. No epoch without a point.
 
@@ -254,9 +274,8 @@ def _retrain(form: _Form, width: int, points: Array, state: _State, n_points: In
         state = _fit(form, points, state, newest[None], jnp.minimum(n_points, 1))
     if settings.rehearsal == "replay":
         rows = state.indices[:width]
-        errors = _distance(settings, state, settings.loss)(
-            form.outputs(state.predictor, points[rows]), state.representations[rows]
-        )
+        outputs = form.outputs(state.predictor, points[rows])
+        errors = _loss(settings, state)(outputs, state.representations[rows], n_points)
         errors = jnp.where(slots < n_points, errors, -jnp.inf).at[newest].set(jnp.inf)
         n_replay = min(settings.n_replay, width)
         slots, n_points = jax.lax.top_k(errors, n_replay)[1], jnp.minimum(n_points, n_replay)
@@ -271,16 +290,14 @@ class _Fit(NamedTuple):
 
 def _fit(form: _Form, points: Array, state: _State, slots: Int[Array, " width"], n_points: Array) -> _State:
     """Train G on the first `n_points` of these slots of the subset, with as many attempts as the settings allow."""
-    settings, optimiser, loss = form.settings, form.optimiser, _distance(form.settings, state, form.settings.loss)
+    settings, optimiser, loss = form.settings, form.optimiser, _loss(form.settings, state)
     rows = state.indices[slots]
     inputs, representations = points[rows], state.representations[rows]
     n_epochs = jnp.where(n_points > 0, settings.n_epochs, 0)
 
     def epoch(carry: tuple[Array, Array, _Fit]) -> tuple[Array, Array, _Fit]:
         number, _, fit = carry
-        value, gradient = networks.mean_loss_and_gradient(
-            form.network, loss, fit.predictor, inputs, representations, n_points, at_once=form.at_once
-        )
+        value, gradient = _loss_and_gradient(form, loss, fit.predictor, inputs, representations, n_points)
         updates, optimiser_state = optimiser.update(gradient, fit.optimiser_state, fit.predictor)
         updated = _Fit(optax.apply_updates(fit.predictor, updates), optimiser_state, value)
         if settings.tolerance is None:
@@ -296,15 +313,40 @@ def _fit(form: _Form, points: Array, state: _State, slots: Int[Array, " width"],
         return jax.lax.while_loop(goes_on, epoch, (jnp.zeros_like(n_epochs), jnp.zeros((), bool), fit))[2]
 
     def loss_of(predictor: PyTree[Array]) -> Float[Array, ""]:
-        # Without a point there is nothing to fit, and 0 / 0 in the mean.
-        of_points = loss(form.outputs(predictor, inputs), representations)
-        total = jnp.sum(jnp.where(jnp.arange(len(slots)) < n_points, of_points, 0.0))
-        return total / jnp.maximum(n_points, 1).astype(total.dtype)
+        return _mean(loss(form.outputs(predictor, inputs), representations, n_points), n_points)
 
     fit = train(_Fit(state.predictor, state.optimiser_state, jnp.zeros((), points.dtype)))
     if settings.n_restarts:
         fit = _restarted(form, points, state, train, loss_of, fit)
     return state._replace(predictor=fit.predictor, optimiser_state=fit.optimiser_state)
+
+
+def _loss_and_gradient(
+    form: _Form,
+    loss: contrastive.Loss,
+    predictor: PyTree[Array],
+    inputs: Float[Array, "width ..."],
+    representations: Float[Array, "width n_outputs"],
+    n_points: Int[Array, ""],
+) -> tuple[Float[Array, ""], PyTree[Array]]:
+    def mean_and_gradient(of_points: distances.Distance, targets: Float[Array, "width n_outputs"]):
+        return networks.mean_loss_and_gradient(
+            form.network, of_points, predictor, inputs, targets, n_points, at_once=form.at_once
+        )
+
+    if form.settings.loss not in contrastive.NAMES:
+        return mean_and_gradient(partial(loss, n_points=n_points), representations)
+
+    def mean_of(outputs: Float[Array, "width n_outputs"]) -> Float[Array, ""]:
+        return _mean(loss(outputs, representations, n_points), n_points)
+
+    def along(outputs: Float[Array, "n n_outputs"], slopes: Float[Array, "n n_outputs"]) -> Float[Array, " n"]:
+        return jnp.asarray(n_points, slopes.dtype) * jnp.sum(slopes * outputs, axis=-1)
+
+    # The loss needs the outputs of all points at once; their derivatives by the weights can still come block by block,
+    # as those of Σ slope · output.
+    value, slopes = jax.value_and_grad(mean_of)(form.outputs(predictor, inputs))
+    return value, mean_and_gradient(along, slopes)[1]
 
 
 def _restarted(
