@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 ENVIRONMENT := .venv/installed
 
-.PHONY: help setup repro all test bench bench-rnd bench-ntk bench-selection scaling field pictures requirements
+.PHONY: help setup repro all test bench bench-rnd bench-ntk bench-selection scaling field form pictures requirements
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -45,6 +45,9 @@ scaling: $(ENVIRONMENT)  ## compare exact, scaled and random selection: quality 
 
 field: $(ENVIRONMENT)  ## compare all methods of selection on all problems (an hour)
 	python benchmarks/field.py
+
+form: $(ENVIRONMENT)  ## compare the forms of RND on held-out parts of the pools (an hour)
+	python benchmarks/form.py
 
 pictures: $(ENVIRONMENT)  ## draw the README's pictures and tables from the stages' results
 	python benchmarks/pictures.py

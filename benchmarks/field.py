@@ -58,28 +58,40 @@ COMPARED = ["min_test_loss", "final_test_loss", "entropy", "trace"]
 
 def runs_of(problem: str, params: dict) -> pd.DataFrame:
     """One row for each method, member and subset size."""
-    ensemble = params[f"{problem}_Ensemble"]
-    data_seed = params[f"{problem}_LoadDataset"]["seed"]
-    return runs_on(problem, params, FIELD, ensemble["n_members"], data_seed=data_seed, seed=ensemble["seed"])
+    ensemble = section(problem, params, "Ensemble")
+    data_seed = section(problem, params, "LoadDataset")["seed"]
+    return runs_on(problem, params, rows_of(problem, params, data_seed), FIELD, ensemble["n_members"], seed=ensemble["seed"])
 
 
 def runs_of_splits(problem: str, params: dict) -> pd.DataFrame:
     """The same with a split into pool and test points, and a seed of all that is random, for every member."""
     field = {label: of for label, of in FIELD.items() if of[0] not in OF_KERNELS}
-    parts = [runs_on(problem, params, field, 1, data_seed=split, seed=split, kernels=False) for split in range(N_SPLITS)]
-    return pd.concat([part.assign(member=split) for split, part in enumerate(parts)], ignore_index=True)
+    parts = [
+        runs_on(problem, params, rows_of(problem, params, split), field, 1, seed=split, kernels=False).assign(member=split)
+        for split in range(N_SPLITS)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def section(problem: str, params: dict, stage: str) -> dict:
+    return params[f"{problem}_{stage}"]
+
+
+def rows_of(problem: str, params: dict, seed: int) -> datasets.Dataset:
+    """The rows of a problem as its stage loads them, split into pool and test points by this seed."""
+    options = section(problem, params, "LoadDataset") | {"seed": seed}
+    return datasets.load(options["problem"], **{name: of for name, of in options.items() if name != "problem"})
 
 
 def runs_on(
-    problem: str, params: dict, field: dict, n_members: int, *, data_seed: int, seed: int, kernels: bool = True
+    problem: str, params: dict, dataset: datasets.Dataset, field: dict, n_members: int, *, seed: int, kernels: bool = True
 ) -> pd.DataFrame:
-    section = {name.removeprefix(f"{problem}_"): of for name, of in params.items() if name.startswith(f"{problem}_")}
-    options, sizes = section["LoadDataset"] | {"seed": data_seed}, section["Ensemble"]["n_points"]
-    dataset = datasets.load(options["problem"], **{name: of for name, of in options.items() if name != "problem"})
-    (network,) = of_group.build(section["Network"]).values()
+    """One row for each method of `field`, member and subset size below the pool's."""
+    sizes = [size for size in section(problem, params, "Ensemble")["n_points"] if size < len(dataset.inputs)]
+    (network,) = of_group.build(section(problem, params, "Network")).values()
     n_points = ensembles.subset_sizes(sizes, n_members=n_members, seed=seed)
     known = methods.Problem(dataset.inputs, dataset.targets, dataset.task, network, seed)
-    paper = section["SelectSubset-paper"]["options"]
+    paper = section(problem, params, "SelectSubset-paper")["options"]
     subsets = {}
     has_all_classes = dataset.task != "classification" or dataset.targets.any(axis=0).all()
     for label, (method, of_method) in field.items():
@@ -88,7 +100,7 @@ def runs_on(
         options = (paper if method == "paper" else {"sizes": sizes} if method == "best-entropy" else {}) | of_method
         budget = methods.Budget(max(sizes), n_members, f"{problem}: {label}")
         subsets[label] = methods.select(method, known, budget, options).indices
-    schedule = training.Schedule(**section["TrainModel"])
+    schedule = training.Schedule(**section(problem, params, "TrainModel"))
     return trial(dataset, network, subsets, n_points, seed=seed, schedule=schedule, name=problem, kernels=kernels)
 
 
