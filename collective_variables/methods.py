@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from collective_variables import checks, coverage, ensembles, kernel_selection, linearised, networks, rnd, selection, stratified
+from collective_variables import checks, coverage, ensembles, keeping, kernel_selection, linearised, networks, rnd
+from collective_variables import selection, stratified
 
 
 class Problem(NamedTuple):
@@ -30,7 +31,7 @@ class Budget(NamedTuple):
     n_selected: int
     n_members: int
     progress: str = ""
-    store: rnd.Store | None = None
+    store: keeping.Store | None = None
 
 
 def select(method: str, problem: Problem, budget: Budget, options: dict[str, Any], /) -> selection.Selection:

@@ -1,10 +1,9 @@
 """Random network distillation (RND; Tovey et al. 2023, Algorithm 1): choose where a trained predictor errs most."""
 
-import hashlib
-from collections.abc import Callable, MutableMapping, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -13,15 +12,13 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from collective_variables import checks, contrastive, distances, ensembles, networks, selection
+from collective_variables import checks, contrastive, distances, ensembles, keeping, networks, selection
 
 SEGMENTS = 10
 NARROWEST = 128  # subsets are padded to this and its doubles
 RESTARTS = ("warm", "cold")
 REHEARSALS = ("all", "replay", "newest-first")
 LOSSES = (*distances.NAMES, *contrastive.NAMES)
-
-Store = MutableMapping[str, dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -90,7 +87,7 @@ def select(
     labelled: Sequence[int] = (),
     classes: Int[np.ndarray, " n_pool"] | None = None,
     progress: str = "",
-    store: Store | None = None,
+    store: keeping.Store | None = None,
 ) -> selection.Selection:
     """Choose points of `pool` by random network distillation, for `n_members` independent members.
 
@@ -123,8 +120,8 @@ def select(
         width: ensembles.over_members(partial(_advance, form, width)) for width in {of[2] for of in segments}
     }
     size = min(ensembles.chunk_size(networks.n_parameters(network, pool)), n_members)
-    decisive = n_selected, labelled, pool, classes, jax.random.key_data(key)
-    fingerprint = "" if store is None else _fingerprint(network, settings, *decisive)
+    decisive = network, settings, n_selected, labelled, pool, classes, key
+    fingerprint = "" if store is None else keeping.fingerprint(*decisive)
 
     def run(members: list[int]) -> _State:
         state, name = start(shared, keys[np.array(members)]), f"{fingerprint}-{'-'.join(map(str, members))}"
@@ -395,21 +392,12 @@ def _check_distances(found: np.ndarray, members: list[int], begin: int, learning
         )
 
 
-def _fingerprint(network: nn.Module, settings: Settings, *arguments: Any) -> str:
-    """A name for all that decides the result, so that a store never goes on with what belongs to another call."""
-    digest = hashlib.sha256(repr((network, astuple(settings))).encode())
-    for argument in arguments:
-        array = np.asarray(argument)
-        digest.update(repr((array.shape, str(array.dtype))).encode() + array.tobytes())
-    return digest.hexdigest()[:16]
-
-
 def _stored(n_done: int, state: _State) -> dict[str, np.ndarray]:
     leaves = jax.tree.leaves(state._replace(key=jax.random.key_data(state.key)))
     return {"n_done": np.asarray(n_done)} | {f"leaf_{number}": np.asarray(leaf) for number, leaf in enumerate(leaves)}
 
 
-def _restore(store: Store, name: str, state: _State) -> tuple[int, _State]:
+def _restore(store: keeping.Store, name: str, state: _State) -> tuple[int, _State]:
     """How many segments the store has of this task, and the state after them; the given one if none."""
     if name not in store:
         return 0, state

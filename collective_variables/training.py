@@ -13,7 +13,7 @@ import optax
 import pandas as pd
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from collective_variables import checks, ensembles, networks
+from collective_variables import checks, ensembles, keeping, networks
 
 
 def mean_squared_error(outputs: Float[Array, "n_points n_outputs"], targets: Float[Array, "n_points n_outputs"]) -> Array:
@@ -201,11 +201,15 @@ def train_ensemble(
     *,
     schedule: Schedule,
     progress: str = "",
+    store: keeping.Store | None = None,
 ) -> list[Curves]:
     """Train one network per run; for each of `ensembles_of_runs` the curves as (n_runs, n_evaluations) arrays.
 
     Every run starts from `networks.initialise` with its own key. Runs of like size share a compilation, whichever
     ensemble they belong to. A run whose loss diverges ends with NaN or infinity in its curves and stops no other run.
+
+    store: keeps the curves of each chunk of runs as it is done, so that the same call with the same store goes on where
+        one was interrupted, and ends with the same numbers. Remove what it holds when the call is done.
     """
     for name, points in (("the pool", pool), ("the test points", test)):
         networks.check_fit(network, points.inputs, points.targets)
@@ -224,15 +228,22 @@ def train_ensemble(
     # Apart from the training, which is compiled for every padded size: random numbers compile slowly.
     initialise = ensembles.over_members(lambda inputs, key: networks.initialise(network, key, inputs))
     function = ensembles.over_members(partial(_train_run, network, schedule))
+    kept, fingerprint = {} if store is None else store, keeping.fingerprint(network, schedule, *pool, *test, *runs)
     with ensembles.Progress(progress, len(runs.n_points), "networks") as bar:
 
-        def run(task: tuple[int, list[int]]) -> Curves:
-            width, rows = task
+        def computed(width: int, rows: list[int]) -> Curves:
             chosen = jax.tree.map(lambda leaf: leaf[np.array(rows)], runs)
             params = initialise(pool.inputs, chosen.initialisation_keys)
             curves = function((pool, test), params, chosen._replace(indices=chosen.indices[:, :width]))
-            bar.advance(len(set(rows)))
             return jax.tree.map(np.asarray, curves)
+
+        def run(task: tuple[int, list[int]]) -> Curves:
+            width, rows = task
+            name = f"{fingerprint}-{width}-{rows[0]}-{len(rows)}"
+            if name not in kept:
+                kept[name] = computed(width, rows)._asdict()
+            bar.advance(len(set(rows)))
+            return Curves(**kept[name])
 
         size = ensembles.chunk_size(networks.n_parameters(network, pool.inputs))
         tasks = _tasks(np.asarray(runs.n_points), runs.indices.shape[1], size)

@@ -1,10 +1,11 @@
 """Reading and writing what the stages hand to each other: arrays as NPZ, tables as CSV, values as JSON."""
 
+import hashlib
 import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -89,9 +90,15 @@ class _Kept(MutableMapping[str, Arrays]):
 
 
 @contextmanager
-def kept(folder: Path) -> Iterator[MutableMapping[str, Arrays]]:
-    """A mapping whose arrays stay in `folder` when the stage is interrupted, and go when it is done."""
-    yield _Kept(folder)
+def kept(folder: Path, code: Sequence[str]) -> Iterator[MutableMapping[str, Arrays]]:
+    """A mapping whose arrays stay in `folder` when the stage is interrupted, and go when it is done.
+
+    code: the files that compute them, as `sources.of` has them. What other code of theirs has kept is not gone on with.
+    """
+    digest = hashlib.sha256()
+    for path in code:
+        digest.update(Path(path).read_bytes())
+    yield _Kept(folder / digest.hexdigest()[:16])
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -38,7 +38,7 @@ class SelectSubset(zntrack.Node):
         of_group = next(iter(network.read(self.architecture_path).values()))
         problem = methods.Problem(dataset.inputs, dataset.targets, dataset.task, of_group, ensemble["seed"])
         progress = f"{self.name}: {ensemble['n_members']} members choose {ensemble['n_selected']} points"
-        with files.kept(self.nwd / "unfinished") as store:
+        with files.kept(self.nwd / "unfinished", self.code) as store:
             budget = methods.Budget(ensemble["n_selected"], ensemble["n_members"], progress, store)
             chosen = methods.select(self.method, problem, budget, self.options)
             self._write(chosen, dataset.inputs)

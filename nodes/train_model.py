@@ -50,11 +50,12 @@ class TrainModel(zntrack.Node):
         subsets = files.read_subsets(self.subsets)
         runs = [training.runs(indices, n_points, seed=budget["seed"]) for indices in subsets.values()]
         curves = {}
-        for parametrisation, model in network.read(self.architecture_path).items():
-            progress = f"{self.name}: {parametrisation} networks"
-            trained = training.train_ensemble(model, pool, test, runs, schedule=schedule, progress=progress)
-            curves |= {f"{parametrisation}/{method}": of for method, of in zip(subsets, trained)}
-        self._write(curves, n_points, schedule, dataset.task)
+        with files.kept(self.nwd / "unfinished", self.code) as store:
+            for parametrisation, model in network.read(self.architecture_path).items():
+                options = {"progress": f"{self.name}: {parametrisation} networks", "store": store}
+                trained = training.train_ensemble(model, pool, test, runs, schedule=schedule, **options)
+                curves |= {f"{parametrisation}/{method}": of for method, of in zip(subsets, trained)}
+            self._write(curves, n_points, schedule, dataset.task)
 
     def _write(self, curves: dict, n_points: np.ndarray, schedule: training.Schedule, task: str) -> None:
         tables = {label: training.table(of, n_points, task) for label, of in curves.items()}

@@ -8,11 +8,11 @@ from nodes import files
 
 
 def test_what_a_stage_keeps_stays_when_it_is_interrupted_and_goes_when_it_is_done(tmp_path):
-    folder = tmp_path / "unfinished"
-    with pytest.raises(KeyboardInterrupt), files.kept(folder) as store:
+    folder, code = tmp_path / "unfinished", [__file__]
+    with pytest.raises(KeyboardInterrupt), files.kept(folder, code) as store:
         store["part"] = {"a": np.arange(3)}
         raise KeyboardInterrupt
-    with files.kept(folder) as store:
+    with files.kept(folder, code) as store:
         assert list(store) == ["part"] and "part" in store and len(store) == 1
         assert store["part"]["a"].tolist() == [0, 1, 2]
         store["part"] = {"a": np.arange(4)}
@@ -23,6 +23,19 @@ def test_what_a_stage_keeps_stays_when_it_is_interrupted_and_goes_when_it_is_don
     assert not folder.exists()
 
 
+def test_what_other_code_has_kept_is_not_gone_on_with_and_goes_too(tmp_path):
+    code = [tmp_path / "code.py"]
+    for text in ("a = 1", "a = 2"):
+        code[0].write_text(text)
+        with pytest.raises(KeyboardInterrupt), files.kept(tmp_path / "unfinished", code) as store:
+            assert list(store) == []
+            store["part"] = {"a": np.arange(3)}
+            raise KeyboardInterrupt
+    with files.kept(tmp_path / "unfinished", code) as store:
+        assert list(store) == ["part"]
+    assert not (tmp_path / "unfinished").exists()
+
+
 def test_a_file_that_was_not_written_to_its_end_is_not_there(tmp_path, monkeypatch):
     def killed(path, **arrays):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,10 +43,10 @@ def test_a_file_that_was_not_written_to_its_end_is_not_there(tmp_path, monkeypat
         raise KeyboardInterrupt
 
     monkeypatch.setattr(files, "write_arrays", killed)
-    with pytest.raises(KeyboardInterrupt), files.kept(tmp_path) as store:
+    with pytest.raises(KeyboardInterrupt), files.kept(tmp_path, []) as store:
         store["part"] = {"a": np.arange(3)}
-    assert len(list(tmp_path.iterdir())) == 1
-    with files.kept(tmp_path) as store:
+    assert len(list(tmp_path.rglob("*.npz"))) == 1
+    with files.kept(tmp_path, []) as store:
         assert "part" not in store and list(store) == []
 
 

@@ -133,10 +133,14 @@ INDICES = [np.stack([np.random.default_rng(seed + m).permutation(24)[:18] for m 
 INDICES.append(np.concatenate([[24], np.arange(17)])[None])
 
 
+def train_all(store=None, schedule=SCHEDULE):
+    runs = [training.runs(rows, np.tile(SIZES, (len(rows), 1)), seed=SEED) for rows in INDICES]
+    return training.train_ensemble(NETWORK, POISONED, TEST, runs, schedule=schedule, store=store)
+
+
 @functools.cache
 def trained():
-    runs = [training.runs(rows, np.tile(SIZES, (len(rows), 1)), seed=SEED) for rows in INDICES]
-    return training.train_ensemble(NETWORK, POISONED, TEST, runs, schedule=SCHEDULE)
+    return train_all()
 
 
 @pytest.mark.parametrize("method", [0, 1])
@@ -161,6 +165,36 @@ def test_a_run_that_diverges_is_marked_and_stops_no_other():
     tables = [training.table(of, np.tile(SIZES, (len(rows), 1)), "regression") for of, rows in zip(trained(), INDICES)]
     assert [table["diverged"].tolist() for table in tables] == [[False] * 6, [False] * 6, [True] * 2]
     assert np.isnan(trained()[2].test_loss[:, -1]).all() and np.isfinite(trained()[2].test_loss[:, 0]).all()
+
+
+class Interrupted(Exception):
+    pass
+
+
+class Interrupting(dict):
+    """A store that interrupts what writes to it for the third time."""
+
+    def __setitem__(self, name, arrays):
+        if len(self) == 2:
+            raise Interrupted
+        super().__setitem__(name, arrays)
+
+
+def test_an_interrupted_ensemble_goes_on_where_it_was_and_ends_with_the_same_numbers():
+    store = Interrupting()
+    with pytest.raises(Interrupted):
+        train_all(store)
+    rest = dict(store)
+    again = train_all(rest)
+    assert len(store) == 2 and len(rest) == 4  # two sizes of subsets with 7 runs each, five at once
+    for found, expected in zip(again, trained()):
+        np.testing.assert_equal(found, expected)
+    # What is there is read and not computed again.
+    marked = {name: arrays | {"test_loss": arrays["test_loss"] + 1} for name, arrays in rest.items()}
+    np.testing.assert_equal(train_all(marked)[0].test_loss, trained()[0].test_loss + 1)
+    # And nothing of another call is.
+    train_all(rest, Schedule(learning_rate=0.03, n_epochs=4, batch_size=4, evaluate_every=2))
+    assert len(rest) == 8
 
 
 def test_runs_repeat_each_member_for_its_sizes_with_the_keys_of_its_number():

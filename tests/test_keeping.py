@@ -1,0 +1,38 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from collective_variables import keeping, networks
+
+CALL = {
+    "network": networks.build(["dense 3", "dense 1"]),
+    "key": jax.random.key(3),
+    "points": np.arange(6.0).reshape(2, 3),
+    "labelled": [1, 2],
+    "classes": None,
+}
+
+
+def test_the_same_arguments_have_the_same_name_wherever_their_arrays_are():
+    again = CALL | {"network": networks.build(["dense 3", "dense 1"]), "key": jax.random.key(3)}
+    assert keeping.fingerprint(*again.values()) == keeping.fingerprint(*CALL.values())
+    numbers = np.arange(4, dtype=np.int32)
+    assert keeping.fingerprint(jnp.asarray(numbers)) == keeping.fingerprint(numbers)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"network": networks.build(["dense 3", "dense 1"], activation="tanh")},
+        {"key": jax.random.key(4)},
+        {"points": np.arange(6.0).reshape(3, 2)},
+        {"points": np.arange(6).reshape(2, 3)},
+        {"points": np.array([[0.0, 1, 2], [3, 4, 5 + 1e-15 * 8]])},
+        {"labelled": [2, 1]},
+        {"classes": np.zeros(2, int)},
+    ],
+    ids=["network", "key", "shape", "dtype", "last digit", "order", "classes"],
+)
+def test_any_other_argument_gives_another_name(changed):
+    assert keeping.fingerprint(*(CALL | changed).values()) != keeping.fingerprint(*CALL.values())
