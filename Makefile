@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 ENVIRONMENT := .venv/installed
 
-.PHONY: help setup repro all test bench bench-rnd bench-ntk bench-selection scaling field form pictures requirements
+.PHONY: help setup repro all paper test bench bench-rnd bench-ntk bench-selection bench-training scaling field form pictures requirements
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -25,6 +25,9 @@ repro: $(ENVIRONMENT)  ## run the stages of the problems whose data is embedded 
 all: $(ENVIRONMENT)  ## run every stage; downloads Concrete and Gait
 	dvc repro
 
+paper: $(ENVIRONMENT)  ## run the graph at the paper's scale (hours), or some groups: make paper GROUPS='fuel-dense mnist-dense'
+	dvc exp run $$(python settings.py params-paper.yaml) $(addsuffix _CorrelationAnalysis,$(GROUPS))
+
 test: $(ENVIRONMENT)  ## run all tests
 	python -m pytest
 
@@ -39,6 +42,9 @@ bench-ntk: $(ENVIRONMENT)  ## time the NTK beside neural-tangents, and its large
 
 bench-selection: $(ENVIRONMENT)  ## time RND, exact beside a plain loop, and scaled to ten thousand points (half an hour)
 	python benchmarks/bench_selection.py
+
+bench-training: $(ENVIRONMENT)  ## time the networks of Experiment 1 at the paper's numbers of runs (an hour)
+	python benchmarks/bench_training.py
 
 scaling: $(ENVIRONMENT)  ## compare exact, scaled and random selection: quality and time against the number of points (half an hour)
 	python benchmarks/scaling.py

@@ -11,6 +11,8 @@ import yaml
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 from project import ROOT, Project, stages_run
 
+import settings
+
 SELECTIONS = ("RNDSelect", "SelectSubset-paper")
 DOWNSTREAM = ("ComputeNTK", "TrainModel", "CorrelationAnalysis")
 
@@ -59,6 +61,16 @@ def test_settings_of_the_readme_are_such_that_dvc_takes_and_that_change_a_value(
         apply_overrides(path, overrides["params.yaml"])
         before, after = (yaml.safe_load(of.read_text()) for of in (ROOT / "params.yaml", path))
         assert {name for name in before if before[name] != after[name]} == {setting.strip("+").split(".")[0]}
+
+
+def test_the_papers_parameters_are_values_of_params_and_as_settings_reach_dvc_as_they_are(tmp_path):
+    path, values = tmp_path / "params.yaml", yaml.safe_load((ROOT / "params-paper.yaml").read_text())
+    shutil.copy(ROOT / "params.yaml", path)
+    apply_overrides(path, settings.settings(values))
+    changed = yaml.safe_load(path.read_text())
+    assert changed != yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert settings.settings(changed) != settings.settings(values)
+    assert set(settings.settings(values)) <= set(settings.settings(changed))
 
 
 def test_experiments_in_temporary_folders_and_queues_run_their_own_code_and_values(copy):
