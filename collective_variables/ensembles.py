@@ -87,9 +87,15 @@ def chunk_size(n_parameters: int) -> int:
     return 5 if n_parameters <= 5_000 else 1
 
 
-def bucket(n_points: int, largest: int) -> int:
-    """The size that a subset is padded to, so that few are compiled: the next power of two from 16, at most `largest`."""
-    return min(max(SMALLEST_BUCKET, 1 << (n_points - 1).bit_length()), largest)
+def bucket(n_points: int, largest: int, *, fine: bool = False) -> int:
+    """The size that a subset is padded to, so that few are compiled: the next power of two from 16, at most `largest`.
+
+    fine: sizes half-way between two of these as well, which many subsets are worth.
+    """
+    size = max(SMALLEST_BUCKET, 1 << (n_points - 1).bit_length())
+    if fine and size > SMALLEST_BUCKET and n_points <= size * 3 // 4:
+        size = size * 3 // 4
+    return min(size, largest)
 
 
 def over_members(function: Callable[..., PyTree[Array]], *, runs_once: bool = False) -> Callable[..., PyTree[Array]]:

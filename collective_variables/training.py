@@ -26,6 +26,8 @@ def cross_entropy(outputs: Float[Array, "n_points n_outputs"], targets: Float[Ar
     return optax.softmax_cross_entropy(outputs, targets)
 
 
+FINE_FROM = 1000  # runs, whose padding costs more than the compilation of as many sizes again
+
 LOSSES: dict[str, Callable[[Array, Array], Array]] = {"mse": mean_squared_error, "cross-entropy": cross_entropy}
 
 
@@ -121,39 +123,49 @@ def train(
     stand_in = jnp.where(jnp.arange(size) < n_points, jnp.arange(size), 0)
     subset = jax.tree.map(lambda leaf: leaf[stand_in], subset)
 
-    def step(carry: _Carry, points: Points, n_valid: Int[Array, ""] | int) -> _Carry:
-        _, gradient = networks.mean_loss_and_gradient(network, loss, carry.params, *points, n_valid)
+    def step(carry: _Carry, points: Points, n_valid: Int[Array, ""] | int) -> tuple[_Carry, Float[Array, ""]]:
+        value, gradient = networks.mean_loss_and_gradient(network, loss, carry.params, *points, n_valid)
         updates, state = optimiser.update(gradient, carry.optimiser_state, carry.params)
-        return _Carry(optax.apply_updates(carry.params, updates), state)
+        return _Carry(optax.apply_updates(carry.params, updates), state), value
 
-    def epoch(number: Int[Array, ""], carry: _Carry) -> _Carry:
-        if schedule.batch_size is None:
-            return step(carry, subset, n_points)
+    def epoch_of_batches(number: Int[Array, ""], carry: _Carry) -> _Carry:
         n_batches = -(-size // batch_size)
         batches = jnp.resize(_shuffled(jax.random.fold_in(key, number), size, n_points), (n_batches, batch_size))
 
         def batch(i: Int[Array, ""], carry: _Carry) -> _Carry:
             points = jax.tree.map(lambda leaf: leaf[batches[i]], subset)
-            return step(carry, points, jnp.minimum(n_points - i * batch_size, batch_size))
+            return step(carry, points, jnp.minimum(n_points - i * batch_size, batch_size))[0]
 
         return jax.lax.fori_loop(0, -(-n_points // batch_size), batch, carry)
 
     everything = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), subset, test)
 
-    def evaluate(params: PyTree[Array]) -> Curves:
-        outputs = networks.forward(network, params, everything.inputs)
-        losses = loss(outputs, everything.targets)
-        right = jnp.argmax(outputs[size:], axis=-1) == jnp.argmax(test.targets, axis=-1)
-        train_loss = jnp.sum(jnp.where(jnp.arange(size) < n_points, losses[:size], 0.0)) / n_points
-        return Curves(train_loss, jnp.mean(losses[size:]), jnp.mean(right, dtype=outputs.dtype))
+    def evaluate(params: PyTree[Array], points: Points) -> Curves:
+        """Losses of the subset, if it is among the points, and of the test points, which are the last of them."""
+        outputs = networks.forward(network, params, points.inputs)
+        losses, n_train = loss(outputs, points.targets), len(outputs) - len(test.inputs)
+        right = jnp.argmax(outputs[n_train:], axis=-1) == jnp.argmax(test.targets, axis=-1)
+        train_loss = jnp.sum(jnp.where(jnp.arange(n_train) < n_points, losses[:n_train], 0.0)) / n_points
+        return Curves(train_loss, jnp.mean(losses[n_train:]), jnp.mean(right, dtype=outputs.dtype))
 
     def evaluation(carry: _Carry, first: Int[Array, ""]) -> tuple[_Carry, Curves]:
-        curves = evaluate(carry.params)
-        last = jnp.minimum(first + schedule.evaluate_every, schedule.n_epochs)
-        return jax.lax.fori_loop(first, last, epoch, carry), curves
+        """The curves before epoch `first`, and the epochs from there to the next evaluation."""
+        last = first + schedule.evaluate_every
+        if schedule.batch_size is not None:
+            return jax.lax.fori_loop(first, last, epoch_of_batches, carry), evaluate(carry.params, everything)
 
-    _, curves = jax.lax.scan(evaluation, _Carry(params, optimiser.init(params)), jnp.array(schedule.epochs))
-    return curves
+        def epoch(number: Int[Array, ""], state: tuple[_Carry, Array]) -> tuple[_Carry, Array]:
+            carry, value = step(state[0], subset, n_points)
+            return carry, jnp.where(number == first, value, state[1])
+
+        # The first epoch's step has the loss of the whole subset for nothing.
+        curves = evaluate(carry.params, test)
+        carry, train_loss = jax.lax.fori_loop(first, last, epoch, (carry, curves.train_loss))
+        return carry, curves._replace(train_loss=train_loss)
+
+    start = _Carry(params, optimiser.init(params))
+    end, curves = jax.lax.scan(evaluation, start, jnp.array(schedule.epochs[:-1]))
+    return jax.tree.map(lambda of, last: jnp.append(of, last), curves, evaluate(end.params, everything))
 
 
 class _Carry(NamedTuple):
@@ -271,7 +283,8 @@ def _train_run(
 
 def _tasks(n_points: Int[np.ndarray, " n_runs"], largest: int, size: int) -> list[tuple[int, list[int]]]:
     """(padded size, runs) of every chunk, the largest first, so that no thread ends with a long one."""
-    widths = np.array([ensembles.bucket(int(n), largest) for n in n_points])
+    fine = len(n_points) >= FINE_FROM
+    widths = np.array([ensembles.bucket(int(n), largest, fine=fine) for n in n_points])
     tasks = []
     for width in sorted(set(widths.tolist()), reverse=True):
         members = np.flatnonzero(widths == width)

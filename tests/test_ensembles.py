@@ -133,6 +133,13 @@ def test_a_bucket_is_the_next_power_of_two_from_16_at_most_the_largest_size(n_po
     assert bucket(n_points, largest) == expected
 
 
+def test_fine_buckets_are_also_those_half_way_and_none_is_too_small():
+    found = {n: bucket(n, 200, fine=True) for n in range(1, 201)}
+    assert sorted(set(found.values())) == [16, 24, 32, 48, 64, 96, 128, 192, 200]
+    assert all(n <= size for n, size in found.items())
+    assert all(size <= max(16, 1.5 * n) for n, size in found.items())
+
+
 # compiled functions over members
 
 

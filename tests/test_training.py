@@ -167,6 +167,15 @@ def test_a_run_that_diverges_is_marked_and_stops_no_other():
     assert np.isnan(trained()[2].test_loss[:, -1]).all() and np.isfinite(trained()[2].test_loss[:, 0]).all()
 
 
+def test_many_runs_are_padded_to_more_sizes_and_have_the_same_curves(monkeypatch):
+    monkeypatch.setattr(ensembles, "SMALLEST_BUCKET", 4)
+    store = {}
+    monkeypatch.setattr(training, "FINE_FROM", 14)
+    for found, expected in zip(train_all(store)[:2], trained()[:2]):  # the third diverges
+        assert_curves_close(found, expected)
+    assert {name.split("-")[1] for name in store} == {"6", "18"}  # for 5 and 18 points
+
+
 class Interrupted(Exception):
     pass
 
