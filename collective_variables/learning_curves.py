@@ -18,7 +18,7 @@ from scipy import special, stats
 from scipy.optimize import isotonic_regression
 
 from collective_variables import checks
-from collective_variables.statistics import ENSEMBLE, LOSSES, VARIABLES, _checked, _pairs, _tail, paired_differences
+from collective_variables.statistics import ENSEMBLE, LOSSES, VARIABLES, _checked, _pairs, _tail, holm, paired_differences
 
 BLOCK = [*ENSEMBLE, "variable"]
 COUNTS = ["n_pairs", "n_diverged"]
@@ -45,14 +45,10 @@ def effects(
     table["effect"] = np.exp(special.gammaln(half) - special.gammaln(half - 0.5)) / np.sqrt(half) * t / np.sqrt(n)
     t = t.where(np.isfinite(t))  # differences without any spread have an infinite effect and no interval
     table["lower"], table["upper"] = (special.nctdtrinc(n - 1, p, t) / np.sqrt(n) for p in (1 - tail, tail))
-    table["p_value_holm"] = table.groupby(BLOCK)["p_value"].transform(_holm)
+    # An undefined test is still a size at which the claim is not shown.
+    corrected = table["p_value"].fillna(1.0).groupby([table[name] for name in BLOCK]).transform(holm)
+    table["p_value_holm"] = corrected.where(table["p_value"].notna())
     return table[[*BLOCK, "n_points", *COUNTS, "effect", "lower", "upper", "p_value", "p_value_holm"]]
-
-
-def _holm(p_values: pd.Series) -> pd.Series:
-    """Holm's step-down p-values; an undefined one counts as a test, the last, and stays undefined."""
-    ordered = p_values.sort_values()
-    return (ordered * np.arange(len(ordered), 0, -1)).cummax().clip(upper=1)[p_values.index]
 
 
 def verdicts(effects: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame:

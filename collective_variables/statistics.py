@@ -260,6 +260,19 @@ def _bands(sizes: pd.Series, n_bands: int) -> pd.Series:
     return sizes if sizes.nunique() <= n_bands else pd.qcut(sizes, n_bands, labels=False, duplicates="drop")
 
 
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """p-values corrected for their number by Holm's step-down rule (1979); NaN is no test and stays NaN.
+
+    The probability of any false rejection among all of them is then at most the level, however they depend on each other.
+    """
+    p_values = np.asarray(p_values, float)
+    order = np.argsort(p_values)  # NaN last
+    factors = np.isfinite(p_values).sum() - np.arange(len(p_values))
+    corrected = np.empty(len(p_values))
+    corrected[order] = np.minimum(np.maximum.accumulate(factors * p_values[order]), 1)
+    return corrected
+
+
 def _tail(confidence: float) -> float:
     if checks.number("confidence", confidence, above=0) >= 1:
         raise ValueError(f"confidence must be less than 1: received {confidence}.")

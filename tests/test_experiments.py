@@ -53,6 +53,19 @@ def test_exp_run_reruns_exactly_the_stages_that_depend_on_a_value(copy, setting,
     assert stages_run(output) == {f"fuel_{stage}" for stage in stages}
 
 
+def test_from_one_set_of_values_to_another_and_back_no_result_is_lost(copy):
+    losses = copy.folder / "nodes/fuel/TrainModel/losses.csv"
+    there = ("dvc", "exp", "run", "--set-param", "fuel_TrainModel.n_epochs=6", "fuel_TrainModel")
+    here = losses.read_text()
+    assert stages_run(copy.run(*there)) == {"fuel_TrainModel"}
+    with_more_epochs = losses.read_text()
+    copy.run("git", "checkout", "--quiet", "params.yaml", "dvc.lock")
+    copy.run("dvc", "checkout")
+    assert losses.read_text() == here != with_more_epochs
+    assert stages_run(copy.run(*there)) == set()
+    assert losses.read_text() == with_more_epochs
+
+
 @pytest.mark.parametrize("quoted", re.findall(r"-S ('[^']+'|\S+)", (ROOT / "README.md").read_text()))
 def test_settings_of_the_readme_are_such_that_dvc_takes_and_that_change_a_value(quoted, tmp_path):
     path, setting = tmp_path / "params.yaml", quoted.strip("'")

@@ -1,0 +1,303 @@
+"""The claims of Tovey et al. 2023 (P1), each held against a table of runs: effects, intervals, verdicts.
+
+P1: Tovey, Krippendorf, Nikolaou, Holm (2023), "Towards a Phenomenological Understanding of Neural Networks: Data".
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from collective_variables import disentangling, learning_curves, statistics
+
+SUPPORTED, NOT_SUPPORTED, UNDECIDED = VERDICTS = ("supported", "not supported", "undecided")
+ROW = ["claim", "group", "parametrisation", "variable", "effect", "lower", "upper", "p_value", "n"]
+NEGLIGIBLE = 0.1  # a coefficient of correlation below which a trend is none in practice
+CLEAR = 0.3  # and one above which a trend is clear
+SIZES = ("n_lower", "n_undecided", "n_higher")
+
+
+SELECTION = (
+    ("C7", ["min_test_loss"], "lower"),
+    ("C8", ["final_test_loss"], "lower"),
+    ("C9", ["entropy", "trace"], "higher"),
+)
+
+
+class Claim(NamedTuple):
+    """What P1 says, what of our runs answers it, and which values of that would.
+
+    words: P1's. effect: what is estimated for each row of evidence.
+    An interval inside `supports` supports the claim, one that does not meet `needs` does not, any other leaves it undecided.
+    any_of: columns of the evidence of which one supported row in each group is enough.
+    """
+
+    words: str
+    effect: str
+    supports: tuple[float, float]
+    needs: tuple[float, float]
+    any_of: tuple[str, ...] = ()
+
+
+_BELOW, _ABOVE = (-np.inf, 0.0), (0.0, np.inf)
+_LESS, _MORE = (-np.inf, -NEGLIGIBLE), (NEGLIGIBLE, np.inf)
+_FLAT = (-CLEAR, CLEAR)
+CLAIMS = {
+    "C1": Claim(
+        "A larger starting NTK trace yields models with better generalization capacity, as demonstrated by their lower test "
+        "loss … across different data-sets, architectures, and initializations.",
+        "Spearman's correlation of trace and minimum test loss",
+        _BELOW,
+        _LESS,
+    ),
+    "C2": Claim(
+        "In the dense models, a similar trend can be identified with the larger entropy data-sets resulting in lower test "
+        "loss.",
+        "Spearman's correlation of entropy and minimum test loss, dense networks",
+        _BELOW,
+        _LESS,
+    ),
+    "C3": Claim(
+        "In the case of the convolutional models, this trend is non-existent.",
+        f"Spearman's correlation of entropy and minimum test loss, convolutional networks; none within ±{CLEAR}",
+        _FLAT,
+        _FLAT,
+    ),
+    "C4": Claim(
+        "At lower trace values … they in general take on a larger range of values, whereas at larger traces the spread of the "
+        "values becomes slim. … Data-sets with larger starting entropy, no matter their size, will take on a smaller range.",
+        "Spearman's correlation of the variable and the deviation of ln(minimum test loss) from what size and variable "
+        "predict, given the size",
+        _BELOW,
+        _LESS,
+    ),
+    "C5": Claim(
+        "It is the collective variables themselves and not simply data-set size that are responsible for the results.",
+        "Spearman's correlation of the variable and minimum test loss, given the size",
+        _BELOW,
+        _LESS,
+    ),
+    "C6": Claim(
+        "Larger values of the collective variables results in larger train losses during training.",
+        "Spearman's correlation of the variable and minimum train loss",
+        _ABOVE,
+        _MORE,
+    ),
+    "C7": Claim(
+        "Data-sets generated using RND consistently outperform those constructed using random data selection. This is true for "
+        "all data-set sizes, problems, and ML tasks.",
+        "minimum test loss relative to random subsets, mean over the sizes",
+        _BELOW,
+        _BELOW,
+    ),
+    "C8": Claim(
+        "RND selected data-sets not only provide better minimum loss but also appear less susceptible to over-fitting.",
+        "final test loss relative to random subsets, mean over the sizes",
+        _BELOW,
+        _BELOW,
+    ),
+    "C9": Claim(
+        "In each case, RND selected data-sets have a higher starting entropy and/or NTK trace than those selected randomly.",
+        "entropy or trace relative to random subsets, mean over the sizes",
+        _ABOVE,
+        _ABOVE,
+        any_of=("variable",),
+    ),
+    "C10": Claim(
+        "[In the NTK parametrisation the trace] takes on values two orders of magnitude smaller than those in LeCun "
+        "initialization.",
+        "log10 of the trace in the LeCun parametrisation over that in the NTK parametrisation",
+        (1.5, 2.5),
+        (1.5, 2.5),
+    ),
+    "C11": Claim(
+        "[The trace] turns out empirically to be well approximated by its largest eigenvalue.",
+        "largest eigenvalue over trace, mean; well from 0.9 on",
+        (0.9, 1.0),
+        (0.9, 1.0),
+    ),
+}
+
+
+def evidence(
+    runs: pd.DataFrame,
+    *,
+    algorithm: str = "paper",
+    n_resamples: int = 1000,
+    n_permutations: int = 10_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    degree: int = 3,
+) -> pd.DataFrame:
+    """One row for each claim, group, parametrisation and variable that `runs` can tell something of.
+
+    `runs` is the table that `statistics` takes. Groups with several methods are P1's Experiment 2, in which `algorithm` is
+    the method that stands for RND as P1 describes it; the others are its Experiment 1. A group whose name ends in -conv has
+    a convolutional network, as P1's does.
+
+    Columns: claim, group, parametrisation, variable; effect (see `CLAIMS`) with its interval lower and upper; p_value of the
+    hypothesis without the effect, where there is a test, by permutations or sign flips (n_permutations of them);
+    p_value_holm, corrected over all tests of the table (Holm 1979); n, runs or pairs; n_lower, n_undecided and n_higher, the
+    sizes at which the method is below random, neither and above (C7 to C9); verdict. There the p-value is of "at every
+    size", the largest of all sizes (`learning_curves.sequential`).
+    """
+    compared = runs.groupby("group")["method"].transform("nunique") > 1
+    first, second = runs[~compared], runs[compared & runs["method"].isin(["random", algorithm])]
+    options = {"confidence": confidence, "seed": seed}
+    parts = [_of_eigenvalues(runs[runs["method"] == "random"], confidence)]
+    if len(first):
+        parts.append(_of_correlations(first, n_resamples, n_permutations, degree, **options))
+        parts.append(_of_spread(first, n_permutations, degree, **options))
+        parts.append(_of_parametrisations(first, confidence))
+    if len(second):
+        parts += [_of_selection(second, *of, n_permutations, **options) for of in SELECTION]
+    table = pd.concat([part for part in parts if len(part)], ignore_index=True).reindex(columns=[*ROW, *SIZES])
+    table["p_value_holm"] = statistics.holm(table["p_value"])
+    table["verdict"] = [_verdict(row, 1 - confidence) for row in table.itertuples()]
+    order = table["claim"].map(list(CLAIMS).index)
+    return table.iloc[order.argsort(kind="stable")].reset_index(drop=True)
+
+
+def _of_correlations(
+    runs: pd.DataFrame, n_resamples: int, n_permutations: int, degree: int, *, confidence: float, seed: int
+) -> pd.DataFrame:
+    """C1, C2, C3, C5 and C6."""
+    variables, parts = ["entropy", "trace"], []
+    outcomes = {"min_test_loss": ("spearman", "spearman given size"), "min_train_loss": ("spearman",)}
+    intervals = statistics.correlations(
+        runs, [*variables, *outcomes], n_resamples=n_resamples, confidence=confidence, seed=seed, degree=degree
+    )
+    for outcome, kinds in outcomes.items():
+        tests = disentangling.permutation_tests(
+            runs, variables, outcome, n_permutations=n_permutations, seed=seed, degree=degree
+        )
+        keys = ["group", "parametrisation", "kind"]
+        of_outcome = intervals[intervals["y_variable"] == outcome].rename(columns={"x_variable": "variable"})
+        joined = tests.drop(columns="coefficient").merge(of_outcome, on=[*keys, "variable"], suffixes=("", "_interval"))
+        parts.append(joined[joined["kind"].isin(kinds)].assign(outcome=outcome))
+    table = pd.concat(parts).rename(columns={"coefficient": "effect", "n_runs": "n"})
+    on_test, given = table["outcome"] == "min_test_loss", table["kind"] == "spearman given size"
+    convolutional, of_trace = table["group"].str.endswith("-conv"), table["variable"] == "trace"
+    of_entropy = np.where(convolutional, "C3", "C2")
+    table["claim"] = np.select([~on_test, given, of_trace], ["C6", "C5", "C1"], default=of_entropy)
+    # What C3 is of is an equivalence, for which the test of no correlation is none.
+    return table.assign(p_value=table["p_value"].mask(table["claim"] == "C3"))
+
+
+def _of_spread(runs: pd.DataFrame, n_resamples: int, degree: int, *, confidence: float, seed: int) -> pd.DataFrame:
+    """C4."""
+    table = disentangling.spread(runs, n_resamples=n_resamples, confidence=confidence, seed=seed, degree=degree)
+    table = table[(table["statistic"] == "spearman given size") & (table["scale"] == "ln")]
+    return table.rename(columns={"value": "effect", "n_runs": "n"}).assign(claim="C4")
+
+
+def _of_parametrisations(runs: pd.DataFrame, confidence: float) -> pd.DataFrame:
+    """C10: runs of both parametrisations on the same subset are pairs."""
+    wide = runs.pivot(index=["group", "member", "n_points"], columns="parametrisation", values="trace")
+    if not {"lecun", "ntk"} <= set(wide.columns):
+        return pd.DataFrame()
+    ratios = np.log10(wide["lecun"] / wide["ntk"]).dropna()
+    return _means(ratios, ["group"], confidence).assign(claim="C10", parametrisation="both", variable="trace")
+
+
+def _of_eigenvalues(runs: pd.DataFrame, confidence: float) -> pd.DataFrame:
+    """C11, each member by its mean over sizes."""
+    keys = ["group", "parametrisation"]
+    members = runs.groupby([*keys, "member"], sort=False)["largest_eigenvalue_fraction"].mean()
+    return _means(members, keys, confidence).assign(claim="C11", variable="largest eigenvalue")
+
+
+def _means(values: pd.Series, keys: list[str], confidence: float) -> pd.DataFrame:
+    """Means of a series over all but the levels `keys` of its index, with Student's interval."""
+    grouped = values.groupby(level=keys, sort=False)
+    n, mean = grouped.count(), grouped.mean()
+    margin = grouped.sem() * stats.t.isf((1 - confidence) / 2, n - 1)
+    return pd.DataFrame({"effect": mean, "lower": mean - margin, "upper": mean + margin, "n": n}).reset_index()
+
+
+def _of_selection(
+    runs: pd.DataFrame,
+    claim: str,
+    variables: Sequence[str],
+    alternative: str,
+    n_permutations: int,
+    *,
+    confidence: float,
+    seed: int,
+) -> pd.DataFrame:
+    """C7, C8 or C9."""
+    options = {"confidence": confidence, "n_resamples": n_permutations, "seed": seed}
+    keys = ["group", "parametrisation", "method", "variable"]
+    areas = learning_curves.areas(runs, variables, **options)
+    sizes = learning_curves.verdicts(learning_curves.effects(runs, variables, confidence=confidence), confidence=confidence)
+    every = learning_curves.sequential(runs, variables, **options)
+    every = every.loc[every["alternative"] == alternative, [*keys, "p_every"]].rename(columns={"p_every": "p_value"})
+    table = areas.drop(columns="p_value").merge(sizes, on=keys).merge(every, on=keys)
+    of_losses, scale = table["variable"].isin(statistics.LOSSES), table["relative_difference"] / table["mean_difference"]
+    relative = {end: np.where(of_losses, np.expm1(table[end]), table[end] * scale) for end in ("lower", "upper")}
+    return table.assign(claim=claim, effect=table["relative_difference"], n=table["n_pairs"], **relative)
+
+
+def judged(evidence: pd.DataFrame) -> pd.DataFrame:
+    """One row for each claim: claim, words, effect, verdict, and why in one sentence.
+
+    A claim of all problems is supported if all of them support it, not supported if one of them says the contrary or shows
+    it to be negligible, undecided otherwise or without any run.
+    """
+    rows = []
+    for name, claim in CLAIMS.items():
+        of = evidence[evidence["claim"] == name]
+        cases = [_of_case(name, case) for _, case in of.groupby(_case_columns(claim), sort=False)]
+        found = [verdict for verdict, _ in cases]
+        verdict = UNDECIDED
+        if NOT_SUPPORTED in found:
+            verdict = NOT_SUPPORTED
+        elif found and set(found) == {SUPPORTED}:
+            verdict = SUPPORTED
+        rows.append((name, claim.words, claim.effect, verdict, _why(cases)))
+    return pd.DataFrame(rows, columns=["claim", "words", "effect", "verdict", "why"])
+
+
+def _case_columns(claim: Claim) -> list[str]:
+    return [column for column in ("group", "parametrisation", "variable") if column not in claim.any_of]
+
+
+def _of_case(name: str, case: pd.DataFrame) -> tuple[str, str]:
+    """The verdict of rows of which one supported is enough, and what they are of."""
+    found = set(case["verdict"])
+    best = next(verdict for verdict in (SUPPORTED, UNDECIDED, NOT_SUPPORTED) if verdict in found)
+    first, variables = case.iloc[0], case["variable"].unique()
+    several = len(variables) == 1 and name in ("C4", "C5", "C6")
+    return best, f"{first['group']} ({first['parametrisation']}{f', {variables[0]}' if several else ''})"
+
+
+def _why(cases: Sequence[tuple[str, str]]) -> str:
+    if not cases:
+        return "No run tells."
+    parts = []
+    for verdict in VERDICTS:
+        names = [name for found, name in cases if found == verdict]
+        if names:
+            which = "all" if len(names) == len(cases) else f"{len(names)} of {len(cases)}"
+            parts.append(f"{verdict} in {which}: {', '.join(names)}")
+    return f"{'; '.join(parts).capitalize()}."
+
+
+def _verdict(row: NamedTuple, level: float) -> str:
+    claim = CLAIMS[row.claim]
+    if row.claim in ("C7", "C8", "C9"):
+        contrary = row.n_lower if claim.supports == _ABOVE else row.n_higher
+        if row.p_value_holm <= level:
+            return SUPPORTED
+        return NOT_SUPPORTED if contrary or _apart(row, claim.needs) else UNDECIDED
+    # A NaN compares false, so that what could not be estimated is undecided.
+    inside = claim.supports[0] <= row.lower and row.upper <= claim.supports[1]
+    if inside and not row.p_value_holm > level:
+        return SUPPORTED
+    return NOT_SUPPORTED if _apart(row, claim.needs) else UNDECIDED
+
+
+def _apart(row: NamedTuple, needs: tuple[float, float]) -> bool:
+    return row.upper < needs[0] or row.lower > needs[1]

@@ -1,0 +1,103 @@
+"""One HTML page that says which claims of the paper hold, and shows the figures and numbers that say so."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import pandas as pd
+import plotly.graph_objects as go
+import plotly.offline
+
+from collective_variables import claims
+
+EVIDENCE = ["problem", "parametrisation", "of", "effect", "95 % interval", "p", "p, corrected", "n", "sizes", "verdict"]
+RULE = (
+    "A claim is supported where the whole interval of its effect lies on the claimed side and the test, corrected for all "
+    "tests of this page, is significant; not supported where the interval leaves no effect of the claimed kind that is worth "
+    "mentioning; undecided otherwise. Sizes are those at which the method is below random subsets / undecided / above."
+)
+
+
+class Picture(NamedTuple):
+    """A figure with its place in the page (`name`, an anchor), and what it shows."""
+
+    name: str
+    title: str
+    caption: str
+    figure: go.Figure
+
+
+class Table(NamedTuple):
+    """A table of texts and numbers."""
+
+    name: str
+    title: str
+    caption: str
+    frame: pd.DataFrame
+
+
+class Content(NamedTuple):
+    """All that the page shows; settings by section, about: versions and device in one sentence."""
+
+    title: str
+    introduction: Sequence[str]
+    evidence: pd.DataFrame
+    pictures: Sequence[Picture]
+    tables: Sequence[Table]
+    settings: dict[str, dict[str, Any]]
+    about: str
+
+
+def html(content: Content) -> str:
+    """The page with all that it needs in it: it opens from a disk without a network.
+
+    `content.evidence` is the table of `claims.evidence`.
+    """
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    rows = content.evidence.groupby("claim")
+    return environment.get_template("report.html").render(
+        title=content.title,
+        introduction=content.introduction,
+        rule=RULE,
+        claims=claims.judged(content.evidence).to_dict("records"),
+        evidence={name: [_cells(row) for row in part.itertuples()] for name, part in rows}
+        | {name: [] for name in claims.CLAIMS if name not in rows.groups},
+        evidence_header=EVIDENCE,
+        pictures=[_drawn(picture) for picture in content.pictures],
+        tables=[_written(table) for table in content.tables],
+        settings=[{"name": name, "entries": list(values.items())} for name, values in content.settings.items()],
+        about=content.about,
+        plotly=plotly.offline.get_plotlyjs(),
+    )
+
+
+def _cells(row: Any) -> dict[str, Any]:
+    sizes = "" if pd.isna(row.n_lower) else f"{row.n_lower:.0f} / {row.n_undecided:.0f} / {row.n_higher:.0f}"
+    interval = f"{_number(row.lower)} … {_number(row.upper)}"
+    texts = [row.group, row.parametrisation, row.variable.replace("_", " ")]
+    tests = [_probability(row.p_value), _probability(row.p_value_holm)]
+    return {"cells": [*texts, _number(row.effect), interval, *tests, f"{row.n:.0f}", sizes], "verdict": row.verdict}
+
+
+def _number(value: float) -> str:
+    return "–" if pd.isna(value) else f"{value:+.2f}"
+
+
+def _probability(value: float) -> str:
+    return "–" if pd.isna(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _drawn(picture: Picture) -> dict[str, str]:
+    # "</" would end the element that holds the figure.
+    json = picture.figure.to_json().replace("</", "<\\/")
+    return {"name": picture.name, "title": picture.title, "caption": picture.caption, "json": json}
+
+
+def _written(table: Table) -> dict[str, Any]:
+    frame = table.frame
+    return {"name": table.name, "title": table.title, "caption": table.caption} | {
+        "header": list(frame.columns),
+        "rows": frame.astype(str).to_numpy().tolist(),
+    }
