@@ -75,6 +75,8 @@ def p_values(runs, variables=("entropy", "trace"), **options):
 @pytest.mark.parametrize("few_sizes", [False, True])
 def test_coefficients_are_spearmans_and_those_of_statistics_given_the_size(few_sizes):
     runs = simulated(80, link=0.5, few_sizes=few_sizes).assign(trace=lambda table: table["trace"].round(-1))  # ties
+    if few_sizes:
+        runs["n_points"] = runs["n_points"].clip(10, 40)  # 3 sizes, fewer than the polynomial has coefficients
     result = p_values(runs, n_permutations=1)
     known = statistics.correlations(runs, ["entropy", "trace", "min_test_loss"], n_resamples=1)
     known = known[known["y_variable"] == "min_test_loss"].set_index(["kind", "x_variable"])["coefficient"]
@@ -142,11 +144,7 @@ def test_a_relation_beyond_size_is_found_and_has_its_sign():
     assert (result["p_value"]["entropy"] <= 0.05).mean() > 0.9 and (result["coefficient"]["entropy"] < -0.3).all()
 
 
-def test_p_values_are_corrected_as_holm_says_over_all_finite_ones():
-    some = np.array([0.01, np.nan, 0.04, 0.03, 0.5, 0.03])
-    # By hand: 5 · 0.01, then 4 · 0.03 for both of 0.03, and 2 · 0.04 and 0.5 raised to what came before.
-    np.testing.assert_allclose(statistics.holm(some), [0.05, np.nan, 0.12, 0.12, 0.5, 0.12])
-    assert statistics.holm([0.6, 0.7]).tolist() == [1, 1]
+def test_p_values_are_corrected_as_holm_says_over_the_whole_table():
     result = permutation_tests(simulated(40, 2, link=-1.0), ["entropy", "trace", "member"], n_permutations=99)
     p_value, corrected = result["p_value"], result["p_value_corrected"]
     expected = [min(1, max(q * (p_value >= q).sum() for q in p_value[p_value <= p])) for p in p_value]

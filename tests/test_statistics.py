@@ -354,6 +354,13 @@ def test_too_few_runs_have_no_coefficient_and_say_how_many_they_are():
     assert np.isfinite(result.loc[(result["group"] == "mnist") & (result["kind"] == "pearson"), "coefficient"]).all()
 
 
+def test_p_values_are_corrected_as_holm_says_and_a_missing_one_is_no_test():
+    some = np.array([0.01, np.nan, 0.04, 0.03, 0.5, 0.03])
+    # By hand: 5 · 0.01, then 4 · 0.03 for both of 0.03, and 2 · 0.04 and 0.5 raised to what came before.
+    np.testing.assert_allclose(statistics.holm(some), [0.05, np.nan, 0.12, 0.12, 0.5, 0.12])
+    assert statistics.holm([0.6, 0.7]).tolist() == [1, 1]
+
+
 def test_arguments_out_of_range_are_errors():
     runs = two_methods()
     with pytest.raises(ValueError, match=r"confidence must be less than 1: received 95\."):
