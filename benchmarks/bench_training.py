@@ -10,7 +10,7 @@ scale: a fraction of the runs of each; the seconds printed are those of the runs
 
 All in the standard initialisation of Flax ("lecun"), sizes log-uniform, losses evaluated every second epoch. Each case runs
 in a fresh process. The rate is that of the operations of the products alone, three forward passes for a point and epoch
-of training, one for a point whose loss is evaluated, padding not counted; beside it the fraction of the rate of
+of training, one for a point that is evaluated besides, padding not counted; beside it the fraction of the rate of
 a product of two 2048 x 2048 matrices on all cores.
 """
 
@@ -100,7 +100,8 @@ def ensemble(name: str, scale: float) -> dict:
     measuring.measure(network, measuring.Pool(*pool), [indices], n_points, seed=SEED, progress=f"{name}: kernels")
     end = time.perf_counter()
     forward = forward_operations(network, networks.initialise(network, jax.random.key(0), dataset.inputs), dataset.inputs)
-    n_evaluated = len(case.schedule.epochs) * (n_points.sum() + n_runs * len(test.inputs))
+    # The loss of the subset comes with its gradient, but for the last one.
+    n_evaluated = len(case.schedule.epochs) * n_runs * len(test.inputs) + n_points.sum()
     operations = forward * (3 * case.schedule.n_epochs * n_points.sum() + n_evaluated)
     return {
         "runs": n_runs,

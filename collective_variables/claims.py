@@ -17,8 +17,6 @@ ROW = ["claim", "group", "parametrisation", "variable", "effect", "lower", "uppe
 NEGLIGIBLE = 0.1  # a coefficient of correlation below which a trend is none in practice
 CLEAR = 0.3  # and one above which a trend is clear
 SIZES = ("n_lower", "n_undecided", "n_higher")
-
-
 SELECTION = (
     ("C7", ["min_test_loss"], "lower"),
     ("C8", ["final_test_loss"], "lower"),
@@ -249,7 +247,8 @@ def judged(evidence: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for name, claim in CLAIMS.items():
         of = evidence[evidence["claim"] == name]
-        cases = [_of_case(name, case) for _, case in of.groupby(_case_columns(claim), sort=False)]
+        several = not claim.any_of and of.groupby(["group", "parametrisation"])["variable"].nunique().max() > 1
+        cases = [_of_case(case, several) for _, case in of.groupby(_case_columns(claim), sort=False)]
         found = [verdict for verdict, _ in cases]
         verdict = UNDECIDED
         if NOT_SUPPORTED in found:
@@ -264,13 +263,12 @@ def _case_columns(claim: Claim) -> list[str]:
     return [column for column in ("group", "parametrisation", "variable") if column not in claim.any_of]
 
 
-def _of_case(name: str, case: pd.DataFrame) -> tuple[str, str]:
+def _of_case(case: pd.DataFrame, with_variable: bool) -> tuple[str, str]:
     """The verdict of rows of which one supported is enough, and what they are of."""
-    found = set(case["verdict"])
-    best = next(verdict for verdict in (SUPPORTED, UNDECIDED, NOT_SUPPORTED) if verdict in found)
-    first, variables = case.iloc[0], case["variable"].unique()
-    several = len(variables) == 1 and name in ("C4", "C5", "C6")
-    return best, f"{first['group']} ({first['parametrisation']}{f', {variables[0]}' if several else ''})"
+    best = next(verdict for verdict in (SUPPORTED, UNDECIDED, NOT_SUPPORTED) if verdict in set(case["verdict"]))
+    first = case.iloc[0]
+    variable = f", {first['variable']}" if with_variable else ""
+    return best, f"{first['group']} ({first['parametrisation']}{variable})"
 
 
 def _why(cases: Sequence[tuple[str, str]]) -> str:

@@ -12,12 +12,12 @@ QUICK = {"n_resamples": 200, "n_permutations": 2000}
 SIZES = [10, 20, 40, 80]
 
 
-def of_experiment_1(group, n_runs, beyond_size=0.0, fraction=0.5, ratio=100.0):
+def of_experiment_1(group, n_runs, beyond_size=0.0, fraction=0.5, ratio=100.0, shrinks=0.0):
     """Runs whose loss depends on the size, and on what trace and entropy are beyond it with this strength."""
     generator = np.random.default_rng(len(group))
     n = np.exp(generator.uniform(np.log(5), np.log(250), n_runs)).round().astype(int)
     own, noise = generator.normal(size=(2, n_runs))
-    loss = n**-0.5 * np.exp(0.3 * noise - 0.3 * beyond_size * own)
+    loss = n**-0.5 * np.exp(0.3 * noise * np.exp(-shrinks * own) - 0.3 * beyond_size * own)
     tables = []
     for parametrisation, scale in (("lecun", ratio), ("ntk", 1.0)):
         columns = {
@@ -56,6 +56,7 @@ def found(name):
     runs = {
         "size alone": lambda: of_experiment_1("size-dense", 1500),
         "beyond size": lambda: of_experiment_1("beyond-dense", 400, beyond_size=0.8, fraction=0.95, ratio=10.0),
+        "shrinking": lambda: of_experiment_1("shrinking-dense", 1000, shrinks=1.0),
         "convolutional": lambda: of_experiment_1("a-conv", 200),
         "better": lambda: of_experiment_2("better", 0.2),
         "but at one size": lambda: of_experiment_2("worse", 0.2, exception=40),
@@ -76,6 +77,7 @@ def verdicts(name, claim, variable=None):
         ("size alone", "C1", "supported"),
         ("size alone", "C2", "supported"),
         ("size alone", "C4", "not supported"),
+        ("shrinking", "C4", "supported"),
         ("size alone", "C5", "not supported"),
         ("size alone", "C6", "supported"),
         ("size alone", "C10", "supported"),
@@ -121,6 +123,8 @@ def test_a_judgement_has_every_claim_in_order_with_its_words_and_a_reason():
     table = claims.judged(both).set_index("claim")
     assert list(table.index) == list(claims.CLAIMS)
     assert table.loc["C1", ["verdict", "why"]].tolist() == ["undecided", "No run tells."]
+    of_both = claims.judged(found("size alone")).set_index("claim").loc["C6", "why"]
+    assert "size-dense (lecun, entropy)" in of_both and "size-dense (lecun, trace)" in of_both
     assert table.loc["C7", "verdict"] == "not supported"
     assert table.loc["C7", "why"] == (
         "Supported in 1 of 3: better (ntk); not supported in 1 of 3: worse (ntk); undecided in 1 of 3: none (ntk)."
