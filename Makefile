@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 ENVIRONMENT := .venv/installed
 
-.PHONY: help setup repro all paper test bench bench-rnd bench-ntk bench-selection bench-training scaling field form pictures requirements
+.PHONY: help setup repro all report paper reproduce test bench bench-rnd bench-ntk bench-selection bench-training scaling field form pictures requirements
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -25,8 +25,15 @@ repro: $(ENVIRONMENT)  ## run the stages of the problems whose data is embedded 
 all: $(ENVIRONMENT)  ## run every stage; downloads Concrete and Gait
 	dvc repro
 
+report: $(ENVIRONMENT)  ## run every stage and write the page that says which claims hold
+	dvc repro all_Report
+	@echo "The report: nodes/all/Report/report.html"
+
 paper: $(ENVIRONMENT)  ## run the graph at the paper's scale (hours), or some groups: make paper GROUPS='fuel-dense mnist-dense'
 	dvc exp run $$(python settings.py params-paper.yaml) $(addsuffix _CorrelationAnalysis,$(GROUPS))
+
+reproduce: $(ENVIRONMENT)  ## run the graph in a clean clone and hold its numbers against reference/ (or GROUPS='fuel concrete')
+	python benchmarks/reproduce.py $(GROUPS)
 
 test: $(ENVIRONMENT)  ## run all tests
 	python -m pytest

@@ -14,6 +14,7 @@ from nodes.ensemble import Ensemble
 from nodes.load_dataset import LoadDataset
 from nodes.network import Network
 from nodes.random_subset import RandomSubset
+from nodes.report import Report
 from nodes.rnd_select import RNDSelect
 from nodes.select_subset import SelectSubset
 from nodes.train_model import TrainModel
@@ -22,18 +23,21 @@ PARAMS, GRAPH = Path("params.yaml"), Path("dvc.yaml")
 FIGURES, PLOTS = Path("plots/figures.yaml"), Path("plots/dvc.yaml")
 REQUIRED = (LoadDataset, Network, Ensemble)
 OPTIONAL = (RNDSelect, ComputeNTK, TrainModel, CorrelationAnalysis)
+OF_ALL, REPORT = "all", "all_Report"
 Sections = dict[str, dict]
 
 
-def read_groups(path: Path) -> dict[str, Sections]:
+def read_groups(params: Sections) -> dict[str, Sections]:
     """The sections `<group>_<Stage>` of params.yaml, by group and stage; of SelectSubset there may be several."""
     groups: dict[str, Sections] = {}
-    for name, values in yaml.safe_load(path.read_text()).items():
+    for name, values in params.items():
         group, _, stage = name.rpartition("_")
         known = [node.__name__ for node in (*REQUIRED, *OPTIONAL)]
-        if not group or not (stage in known or is_selection(stage)):
+        if group in ("", OF_ALL) or not (stage in known or is_selection(stage)):
             listed = ", ".join([*known, "SelectSubset", "SelectSubset-NAME"])
-            raise SystemExit(f"A section of params.yaml must be <group>_<Stage>, Stage one of {listed}: received {name}.")
+            raise SystemExit(
+                f"A section of params.yaml must be {REPORT} or <group>_<Stage>, Stage one of {listed}: received {name}."
+            )
         groups.setdefault(group, {})[stage] = values or {}
     for group, sections in groups.items():
         for node in REQUIRED:
@@ -55,8 +59,8 @@ def compares_methods(sections: Sections) -> bool:
     return not isinstance(sections["Ensemble"].get("n_points"), dict)
 
 
-def add_group(sections: Sections) -> None:
-    """Wire the stages of one group."""
+def add_group(sections: Sections) -> dict[str, list]:
+    """Wire the stages of one group; what the report takes of it."""
     values = {node: sections.get(node.__name__, {}) for node in REQUIRED + OPTIONAL}
     data = LoadDataset(**values[LoadDataset])
     network = Network(**values[Network])
@@ -73,7 +77,20 @@ def add_group(sections: Sections) -> None:
     shared |= {"subsets": subsets, "n_points_path": ensemble.n_points_path}
     kernels = ComputeNTK(**shared, **values[ComputeNTK])
     networks = TrainModel(**shared, **values[TrainModel])
-    CorrelationAnalysis(kernels=kernels, networks=networks, **values[CorrelationAnalysis])
+    analysis = CorrelationAnalysis(kernels=kernels, networks=networks, **values[CorrelationAnalysis])
+    timed = [*subsets, kernels, networks, analysis]
+    return {
+        "analyses": [analysis],
+        "data": [data],
+        "architecture_paths": [network.architecture_path],
+        "time_paths": [node.nwd / "node-meta.json" for node in timed],
+    }
+
+
+def add_report(values: dict, of_groups: list[dict[str, list]]) -> None:
+    """Wire the stage that reads the runs of all groups."""
+    inputs = {name: [item for of in of_groups for item in of[name]] for name in of_groups[0]}
+    Report(**inputs, **values)
 
 
 def plots(groups: dict[str, Sections], figures: dict[int, dict[str, dict]]) -> dict:
@@ -99,11 +116,15 @@ def without_lockfiles(graph: dict) -> dict:
 
 
 def main() -> None:
-    groups = read_groups(PARAMS)
+    params = yaml.safe_load(PARAMS.read_text())
+    of_report = params.pop(REPORT, None) or {}
+    groups, of_groups = read_groups(params), []
     project = zntrack.Project()
     for group, sections in groups.items():
         with project.group(group):
-            add_group(sections)
+            of_groups.append(add_group(sections))
+    with project.group(OF_ALL):
+        add_report(of_report, of_groups)
     project.build()
     GRAPH.write_text(yaml.safe_dump(without_lockfiles(yaml.safe_load(GRAPH.read_text()))))
     written = yaml.safe_dump(plots(groups, yaml.safe_load(FIGURES.read_text())), sort_keys=False, width=120)

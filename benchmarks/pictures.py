@@ -1,7 +1,8 @@
 """Draw the README's pictures and write its tables, from what the stages left in the workspace (run `make all` first).
 
 Pictures go to reference/*.png, all tables to reference/results.md and, the long one left out, between the two
-comments `results` of README.md.
+comments `results` of README.md; the claims of the report and the decisions of nodes/decisions.yaml to their own. The tables
+that benchmarks/reproduce.py compares with go to reference/*.csv.
 """
 
 import json
@@ -9,14 +10,16 @@ import subprocess
 from pathlib import Path
 
 import pandas as pd
+import reproduce
 import vl_convert
 import yaml
 import zntrack
+from reproduce import REFERENCE, ROOT
 from tables import into_readme, table, verdict
 from tables import verdicts as counted
 
-ROOT = Path(__file__).resolve().parents[1]
-REFERENCE = ROOT / "reference"
+from collective_variables import paper
+
 PICTURES = {
     "figure-2": "Figures 2 and 6: trace against entropy, by minimum test loss",
     "figure-2-trace": "Figures 2 and 6: minimum test loss against trace",
@@ -29,8 +32,6 @@ PICTURES = {
     "rnd-history": "RND: distance of the chosen point, and of the pool",
     "rnd-chosen": "RND: the points chosen first, with their order",
 }
-# Tovey et al. 2023, Table 2: runs, maximum accuracy in percent, minimum test loss.
-PAPER = {"fuel-dense": (7075, None, 0.051), "mnist-dense": (5480, 95.0, 0.015), "mnist-conv": (3082, 99.0, 0.008)}
 MEASURED = ("min_test_loss", "final_test_loss", "entropy", "trace")
 PAIRS = ((("entropy", "limit_entropy"), 2), (("trace", "limit_trace"), 1))
 PARAMETRISATIONS = {"lecun": "LeCun", "ntk": "NTK"}
@@ -43,14 +44,16 @@ def draw(title: str, path: Path) -> None:
     path.write_bytes(vl_convert.vegalite_to_png(json.loads(shown.splitlines()[-1]), vl_version="5.20", scale=1.3))
 
 
-def against_the_paper(analyses: dict) -> str:
+def against_the_paper(analyses: dict, params: dict) -> str:
     rows = []
-    for group, (n_runs, accuracy, loss) in PAPER.items():
+    for group in analyses:
+        key = params[f"{group}_LoadDataset"]["problem"], ", ".join(params[f"{group}_Network"]["layers"])
+        n_runs, accuracy, loss = paper.TABLE_2[key]
         for parametrisation, runs in analyses[group].runs.groupby("parametrisation"):
             best = runs[~runs["diverged"]]
             ours = "–" if accuracy is None else f"{100 * best['max_test_accuracy'].max():.1f} %"
             largest = f"{len(runs)} (≤ {runs['n_points'].max()} points)"
-            papers = "–" if accuracy is None else f"{accuracy:.0f} %"
+            papers = "–" if accuracy is None else f"{100 * accuracy:.0f} %"
             label = f"{group}, {PARAMETRISATIONS[parametrisation]}"
             rows.append([label, f"{n_runs}", largest, papers, ours, f"{loss:.3f}", f"{best['min_test_loss'].min():.3f}"])
     header = ["network", "runs, paper", "runs, ours", "max accuracy, paper", "ours", "min test loss, paper", "ours"]
@@ -130,6 +133,24 @@ def limits(kernels: dict) -> str:
     return table(header, rows)
 
 
+def claims() -> str:
+    """The table of the report, without its sentences."""
+    judged = json.loads((ROOT / zntrack.from_rev("all_Report").claims_path).read_text())
+    rows = []
+    for of in judged:
+        smallest, largest, lower, upper = (f"{of[end]:+.2f}" for end in ("smallest", "largest", "lower", "upper"))
+        effects = smallest if smallest == largest else f"{smallest} … {largest}"
+        verdict = of["verdict"] if of["verdict"] == "undecided" else f"**{of['verdict']}**"
+        rows.append([of["claim"], of["words"], f"{of['effect']}: {effects} [{lower}, {upper}]", verdict])
+    return table(["", "the paper's words", "our effects [and ends of their intervals]", "verdict"], rows)
+
+
+def decisions() -> str:
+    found = yaml.safe_load((ROOT / "nodes" / "decisions.yaml").read_text())
+    rows = [[of["question"], of["ours"], f"`{of['where']}`"] for of in found]
+    return table(["question", "ours", "where"], rows)
+
+
 def sections(parts: dict[str, str]) -> str:
     return "\n\n".join(f"**{title}**\n\n{content}" for title, content in parts.items())
 
@@ -147,13 +168,15 @@ def main() -> None:
     short = {
         "Experiment 2: each method minus random selection, relative, mean over the subset sizes": verdicts(second),
         "Experiment 1: Pearson's r with the minimum test loss, plain and after a cubic in ln n is regressed out": correlations(first),
-        "Experiment 1 beside the paper's Table 2": against_the_paper(first),
+        "Experiment 1 beside the paper's Table 2": against_the_paper(first, params),
         "Kernels of these networks beside those of infinite width, before training": limits(kernels),
     }
+    into_readme("claims", claims())
     into_readme("results", sections(short))
+    into_readme("decisions", decisions())
     text = sections(short | {"Experiment 2, every size": selection(second)})
     (REFERENCE / "results.md").write_text(text + "\n")
-    pd.concat([a.summary for a in analyses.values()]).to_csv(REFERENCE / "summary.csv", index=False, float_format="%.6g")
+    reproduce.collect(ROOT, ensembles, True, REFERENCE)
     for name, title in PICTURES.items():
         draw(title, REFERENCE / f"{name}.png")
     print(text)

@@ -3,7 +3,7 @@
 P1: Tovey, Krippendorf, Nikolaou, Holm (2023), "Towards a Phenomenological Understanding of Neural Networks: Data".
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,8 @@ SUPPORTED, NOT_SUPPORTED, UNDECIDED = VERDICTS = ("supported", "not supported", 
 ROW = ["claim", "group", "parametrisation", "variable", "effect", "lower", "upper", "p_value", "n"]
 NEGLIGIBLE = 0.1  # a coefficient of correlation below which a trend is none in practice
 CLEAR = 0.3  # and one above which a trend is clear
+ENDS = ("smallest", "largest", "lower", "upper")
+MOST_NAMED = 4  # cases of one verdict that a sentence can name
 SIZES = ("n_lower", "n_undecided", "n_higher")
 SELECTION = (
     ("C7", ["min_test_loss"], "lower"),
@@ -122,6 +124,7 @@ CLAIMS = {
 def evidence(
     runs: pd.DataFrame,
     *,
+    convolutional: Collection[str] = (),
     algorithm: str = "paper",
     n_resamples: int = 1000,
     n_permutations: int = 10_000,
@@ -132,8 +135,8 @@ def evidence(
     """One row for each claim, group, parametrisation and variable that `runs` can tell something of.
 
     `runs` is the table that `statistics` takes. Groups with several methods are P1's Experiment 2, in which `algorithm` is
-    the method that stands for RND as P1 describes it; the others are its Experiment 1. A group whose name ends in -conv has
-    a convolutional network, as P1's does.
+    the method that stands for RND as P1 describes it; the others are its Experiment 1. convolutional: the groups whose
+    network has convolutions, of which P1 claims something else. A group of one size has no curve, and none of C7 to C9.
 
     Columns: claim, group, parametrisation, variable; effect (see `CLAIMS`) with its interval lower and upper; p_value of the
     hypothesis without the effect, where there is a test, by permutations or sign flips (n_permutations of them);
@@ -141,14 +144,16 @@ def evidence(
     sizes at which the method is below random, neither and above (C7 to C9); verdict. There the p-value is of "at every
     size", the largest of all sizes (`learning_curves.sequential`).
     """
-    compared = runs.groupby("group")["method"].transform("nunique") > 1
-    first, second = runs[~compared], runs[compared & runs["method"].isin(["random", algorithm])]
+    compared = statistics.compares_methods(runs)
+    has_curve = runs.groupby("group")["n_points"].transform("nunique") > 1
+    first, second = runs[~compared], runs[compared & has_curve & runs["method"].isin(["random", algorithm])]
+    converged = runs[~runs["diverged"]]
     options = {"confidence": confidence, "seed": seed}
-    parts = [_of_eigenvalues(runs[runs["method"] == "random"], confidence)]
+    parts = [_of_eigenvalues(converged[converged["method"] == "random"], confidence)]
     if len(first):
-        parts.append(_of_correlations(first, n_resamples, n_permutations, degree, **options))
-        parts.append(_of_spread(first, n_permutations, degree, **options))
-        parts.append(_of_parametrisations(first, confidence))
+        parts.append(_of_correlations(first, set(convolutional), n_resamples, n_permutations, degree, **options))
+        parts.append(_of_spread(first, n_resamples, n_permutations, degree, **options))
+        parts.append(_of_parametrisations(first[~first["diverged"]], confidence))
     if len(second):
         parts += [_of_selection(second, *of, n_permutations, **options) for of in SELECTION]
     table = pd.concat([part for part in parts if len(part)], ignore_index=True).reindex(columns=[*ROW, *SIZES])
@@ -159,7 +164,14 @@ def evidence(
 
 
 def _of_correlations(
-    runs: pd.DataFrame, n_resamples: int, n_permutations: int, degree: int, *, confidence: float, seed: int
+    runs: pd.DataFrame,
+    convolutional: Collection[str],
+    n_resamples: int,
+    n_permutations: int,
+    degree: int,
+    *,
+    confidence: float,
+    seed: int,
 ) -> pd.DataFrame:
     """C1, C2, C3, C5 and C6."""
     variables, parts = ["entropy", "trace"], []
@@ -177,16 +189,18 @@ def _of_correlations(
         parts.append(joined[joined["kind"].isin(kinds)].assign(outcome=outcome))
     table = pd.concat(parts).rename(columns={"coefficient": "effect", "n_runs": "n"})
     on_test, given = table["outcome"] == "min_test_loss", table["kind"] == "spearman given size"
-    convolutional, of_trace = table["group"].str.endswith("-conv"), table["variable"] == "trace"
-    of_entropy = np.where(convolutional, "C3", "C2")
+    of_trace, of_entropy = table["variable"] == "trace", np.where(table["group"].isin(convolutional), "C3", "C2")
     table["claim"] = np.select([~on_test, given, of_trace], ["C6", "C5", "C1"], default=of_entropy)
     # What C3 is of is an equivalence, for which the test of no correlation is none.
     return table.assign(p_value=table["p_value"].mask(table["claim"] == "C3"))
 
 
-def _of_spread(runs: pd.DataFrame, n_resamples: int, degree: int, *, confidence: float, seed: int) -> pd.DataFrame:
+def _of_spread(
+    runs: pd.DataFrame, n_resamples: int, n_permutations: int, degree: int, *, confidence: float, seed: int
+) -> pd.DataFrame:
     """C4."""
-    table = disentangling.spread(runs, n_resamples=n_resamples, confidence=confidence, seed=seed, degree=degree)
+    numbers = {"n_resamples": n_resamples, "n_permutations": n_permutations, "seed": seed, "degree": degree}
+    table = disentangling.spread(runs, confidence=confidence, **numbers)
     table = table[(table["statistic"] == "spearman given size") & (table["scale"] == "ln")]
     return table.rename(columns={"value": "effect", "n_runs": "n"}).assign(claim="C4")
 
@@ -239,7 +253,9 @@ def _of_selection(
 
 
 def judged(evidence: pd.DataFrame) -> pd.DataFrame:
-    """One row for each claim: claim, words, effect, verdict, and why in one sentence.
+    """One row for each claim: claim, words, effect, verdict, and why in one sentence; NaN without any run.
+
+    smallest and largest are the ends of the effects of all rows of evidence, lower and upper those of their intervals.
 
     A claim of all problems is supported if all of them support it, not supported if one of them says the contrary or shows
     it to be negligible, undecided otherwise or without any run.
@@ -255,8 +271,19 @@ def judged(evidence: pd.DataFrame) -> pd.DataFrame:
             verdict = NOT_SUPPORTED
         elif found and set(found) == {SUPPORTED}:
             verdict = SUPPORTED
-        rows.append((name, claim.words, claim.effect, verdict, _why(cases)))
-    return pd.DataFrame(rows, columns=["claim", "words", "effect", "verdict", "why"])
+        ends = (of["effect"].min(), of["effect"].max(), of["lower"].min(), of["upper"].max())
+        rows.append((name, claim.words, claim.effect, *ends, verdict, _why(cases)))
+    return pd.DataFrame(rows, columns=["claim", "words", "effect", *ENDS, "verdict", "why"])
+
+
+def record(evidence: pd.DataFrame) -> list[dict]:
+    """The rows of `judged`, each with its rows of `evidence` under that name, as values for JSON: None where there is none."""
+    found = []
+    for of in judged(evidence).to_dict("records"):
+        rows = evidence[evidence["claim"] == of["claim"]].drop(columns="claim").astype(object)
+        of = {name: None if pd.isna(value) else value for name, value in of.items()}
+        found.append(of | {"evidence": rows.where(rows.notna(), None).to_dict("records")})
+    return found
 
 
 def _case_columns(claim: Claim) -> list[str]:
@@ -278,8 +305,9 @@ def _why(cases: Sequence[tuple[str, str]]) -> str:
     for verdict in VERDICTS:
         names = [name for found, name in cases if found == verdict]
         if names:
-            which = "all" if len(names) == len(cases) else f"{len(names)} of {len(cases)}"
-            parts.append(f"{verdict} in {which}: {', '.join(names)}")
+            which = f"all {len(cases)}" if len(names) == len(cases) else f"{len(names)} of {len(cases)}"
+            named = f": {', '.join(names)}" if len(names) <= MOST_NAMED else ""
+            parts.append(f"{verdict} in {which}{named}")
     return f"{'; '.join(parts).capitalize()}."
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy import linalg, stats
 
-from collective_variables import checks, statistics
+from collective_variables import checks, statistics, weighted
 
 TESTED = ("entropy", "trace", *statistics.SIZE_FREE)
 VARIABLES = ("n_points", "entropy", "trace")
@@ -62,8 +62,8 @@ def permutation_tests(
     n_permutations = checks.integer("n_permutations", n_permutations, minimum=1)
     degree = checks.integer("degree", degree, minimum=1)
     names, tables = checks.unique("variables and outcome", [*variables, outcome]), []
-    for key, part in statistics._checked(runs, names).groupby(["group", "parametrisation"], sort=False):
-        values, sizes = statistics._complete(part, names)
+    for key, part in statistics.checked_runs(runs, names).groupby(["group", "parametrisation"], sort=False):
+        values, sizes = statistics.complete_runs(part, names)
         values = values.reindex(columns=names)  # a variable or outcome without any value is NaN
         x, y = values[names[:-1]].to_numpy(), values[[outcome] * len(names[:-1])].to_numpy()
         columns = {"variable": names[:-1], "outcome": outcome, "n_runs": (np.isfinite(x) & np.isfinite(y)).sum(axis=0)}
@@ -82,10 +82,10 @@ def _association(
     if n_runs < degree + statistics.MIN_RUNS:
         return np.full((2, n_pairs), np.nan)
     n_bands = max(1, n_runs // statistics.RUNS_PER_BAND) if degree else 1
-    band = np.unique(statistics._bands(pd.Series(sizes), n_bands), return_inverse=True)[1]
+    band = np.unique(statistics.size_bands(pd.Series(sizes), n_bands), return_inverse=True)[1]
     order = np.argsort(band, kind="stable")
     # Not by QR, because there may be fewer distinct sizes than the polynomial has coefficients.
-    basis = linalg.orth(statistics._polynomial(stats.rankdata(sizes), degree)[order], rcond=1e-5)
+    basis = linalg.orth(weighted.polynomial(stats.rankdata(sizes), degree)[order], rcond=1e-5)
     ranks = stats.rankdata(np.stack([x.T, y.T])[..., order], axis=-1)
     a, b = residuals = ranks - ranks @ basis @ basis.T
     squares = (residuals**2).sum(axis=-1)
@@ -180,7 +180,7 @@ def _cross_validated(
     """A table of sums of the R² of PREDICTORS with the weights `contrasts` [labels PREDICTORS], and their intervals."""
     n_folds = checks.integer("n_folds", n_folds, minimum=2)
     n_repeats = checks.integer("n_repeats", n_repeats, minimum=1)
-    tail, n_errors, tables = statistics._tail(confidence), n_folds * n_repeats, []
+    tail, n_errors, tables = statistics.tail_probability(confidence), n_folds * n_repeats, []
     for key, part, predictors in _logarithmic(runs, outcome):
         errors, y = np.full((n_errors, 1 + len(PREDICTORS)), np.nan), np.log(part[outcome].to_numpy())
         if (splines := _splines(predictors)) and len(y) >= n_folds and np.ptp(y) > 0:
@@ -243,6 +243,7 @@ def spread(
     *,
     n_bins: int = 5,
     n_resamples: int = 1000,
+    n_permutations: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
     degree: int = 3,
@@ -261,13 +262,14 @@ def spread(
 
     Rows: group, parametrisation, variable, scale, statistic, bin (from 0; missing for the correlations). Columns: low and
     high, the ends of a bin in the variable; n_runs; value; lower and upper, by the percentile bootstrap over runs with
-    their residuals as they are; p_value of the correlations, as in `permutation_tests`, by n_resamples permutations.
+    their residuals as they are; p_value of the correlations, as in `permutation_tests`, by n_permutations.
     With fewer than 40 runs in a bin the standard deviation's interval is too short (12 runs: 81 % in place of 95 %).
     """
     n_bins = checks.integer("n_bins", n_bins, minimum=1)
     n_resamples = checks.integer("n_resamples", n_resamples, minimum=1)
+    n_permutations = checks.integer("n_permutations", n_permutations, minimum=1)
     degree = checks.integer("degree", degree, minimum=1)
-    quantiles, tables = [tail := statistics._tail(confidence), 1 - tail], []
+    quantiles, tables = [tail := statistics.tail_probability(confidence), 1 - tail], []
     for key, part, predictors in _logarithmic(runs, outcome):
         scales = {"ln": np.log(part[outcome].to_numpy()), "linear": part[outcome].to_numpy()}
         splines = _splines(predictors)
@@ -276,9 +278,9 @@ def spread(
             around, given = (_residuals(splines, names, y) for names in ([variable], ["n_points", variable]))
             rows = _binned(x, around, n_bins, n_resamples, quantiles, generator)
             for statistic, residuals, power in (("spearman", around, 0), ("spearman given size", given, degree)):
-                pair = x[:, None], np.abs(residuals)[:, None], sizes, power, n_resamples
-                (value,), (p_value,) = _association(*pair, generator)
-                lower, upper = _interval(*pair, quantiles, generator) if np.isfinite(value) else (np.nan, np.nan)
+                pair = x[:, None], np.abs(residuals)[:, None], sizes, power
+                (value,), (p_value,) = _association(*pair, n_permutations, generator)
+                lower, upper = _interval(*pair, n_resamples, quantiles, generator) if np.isfinite(value) else (np.nan, np.nan)
                 row = {"statistic": statistic, "n_runs": len(x), "value": value, "lower": lower, "upper": upper}
                 rows.append(row | {"p_value": p_value})
             columns = ["statistic", "bin", "low", "high", "n_runs", "value", "lower", "upper", "p_value"]
@@ -338,15 +340,15 @@ def _interval(
     table, samples = np.hstack([x, y]), []
     for n_drawn in _batches(n_resamples, table.size):
         weights = generator.multinomial(len(x), np.full(len(x), 1 / len(x)), size=n_drawn).astype(float)
-        basis = statistics._polynomial(statistics._ranks(sizes[:, None], weights)[..., 0], degree)
-        samples.append(statistics._correlation(statistics._ranks(table, weights), basis, weights)[:, 0, 1])
+        basis = weighted.polynomial(weighted.ranks(sizes[:, None], weights)[..., 0], degree)
+        samples.append(weighted.correlations(weighted.ranks(table, weights), basis, weights)[:, 0, 1])
     return np.quantile(np.concatenate(samples), quantiles)
 
 
 def _logarithmic(runs: pd.DataFrame, outcome: str) -> Iterator[tuple[tuple, pd.DataFrame, pd.DataFrame]]:
     """Each block's key, its complete runs in VARIABLES and the outcome, and their predictors ln n, S and ln Tr."""
     names = checks.unique("predictors and outcome", [*VARIABLES, outcome])
-    for key, part in statistics._checked(runs, names).groupby(["group", "parametrisation"], sort=False):
+    for key, part in statistics.checked_runs(runs, names).groupby(["group", "parametrisation"], sort=False):
         part = part.loc[~part["diverged"], names].astype(float)
         part = part[np.isfinite(part).all(axis=1)]
         for name in ("n_points", "trace", outcome):

@@ -18,7 +18,16 @@ from scipy import special, stats
 from scipy.optimize import isotonic_regression
 
 from collective_variables import checks
-from collective_variables.statistics import ENSEMBLE, LOSSES, VARIABLES, _checked, _pairs, _tail, holm, paired_differences
+from collective_variables.statistics import (
+    ENSEMBLE,
+    LOSSES,
+    VARIABLES,
+    checked_runs,
+    holm,
+    paired_differences,
+    paired_runs,
+    tail_probability,
+)
 
 BLOCK = [*ENSEMBLE, "variable"]
 COUNTS = ["n_pairs", "n_diverged"]
@@ -38,7 +47,7 @@ def effects(
     deviation, exact for normal differences, from the noncentral t distribution of d_z √n_pairs (Steiger and Fouladi 1997);
     `p_value` of the paired t test, two-sided; `p_value_holm`, corrected over the sizes of the block (Holm 1979).
     """
-    tail = _tail(confidence)
+    tail = tail_probability(confidence)
     table = paired_differences(runs, checks.unique("variables", variables), reference=reference, confidence=confidence)
     n, t = table["n_pairs"], table["mean_difference"] / table["standard_error"]
     half = (n.where(n > 2) - 1) / 2
@@ -57,7 +66,7 @@ def verdicts(effects: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame
     One row per block: n_sizes, n_lower, n_undecided, n_higher. A size is decided if p_value_holm <= 1 - confidence, so that
     within a block the probability of any false decision is at most 1 - confidence.
     """
-    decided = effects["p_value_holm"] <= 2 * _tail(confidence)
+    decided = effects["p_value_holm"] <= 2 * tail_probability(confidence)
     lower, higher = decided & (effects["effect"] < 0), decided & (effects["effect"] > 0)
     table = effects[BLOCK].assign(n_sizes=1, n_lower=lower, n_undecided=~(lower | higher), n_higher=higher)
     return table.groupby(BLOCK, sort=False).sum().reset_index()
@@ -83,7 +92,7 @@ def areas(
     relative_difference exp(mean_difference) - 1 for losses (-0.1 is 10 % lower, as a geometric mean over sizes and members),
     otherwise mean_difference / mean A of the reference.
     """
-    tail, n_resamples = _tail(confidence), checks.integer("n_resamples", n_resamples, minimum=1)
+    tail, n_resamples = tail_probability(confidence), checks.integer("n_resamples", n_resamples, minimum=1)
     columns, rows = [*BLOCK, "n_sizes", *COUNTS, *T_TEST, "p_value_flips", "relative_difference"], []
     for key, pairs in _blocks(runs, variables, reference):
         sizes, curves, counts = _curves(key, pairs)
@@ -124,7 +133,7 @@ def sequential(
     that are at least as extreme. It is exact, whatever the dependence of sizes, if a difference is as likely as its
     negative where there is no effect; for skewed differences it is approximate, like that of the t test.
     """
-    level, n_resamples = 2 * _tail(confidence), checks.integer("n_resamples", n_resamples, minimum=1)
+    level, n_resamples = 2 * tail_probability(confidence), checks.integer("n_resamples", n_resamples, minimum=1)
     columns, rows = [*BLOCK, "alternative", "n_sizes", *COUNTS, "p_some", "p_every", *SEQUENCES], []
     for key, pairs in _blocks(runs, variables, reference):
         differences = pairs.pivot(index="member", columns="n_points", values="difference")
@@ -168,7 +177,7 @@ def equivalents(
     together, with percentiles widened from z to t √(n_pairs / (n_pairs - 1)) for few members (Hesterberg 2015).
     """
     checks.choice("variable", variable, LOSSES)
-    tail, n_resamples = _tail(confidence), checks.integer("n_resamples", n_resamples, minimum=1)
+    tail, n_resamples = tail_probability(confidence), checks.integer("n_resamples", n_resamples, minimum=1)
     columns, rows = [*BLOCK, "n_points", *COUNTS, "n_equivalent", "ratio", "lower", "upper", "censored"], []
     labels = {0.0: "fewer than the smallest size", np.inf: "more than the largest size"}
     for key, pairs in _blocks(runs, [variable], reference):
@@ -199,7 +208,7 @@ def _reached(sizes: np.ndarray, of_method: np.ndarray, of_reference: np.ndarray)
 
 def _blocks(runs: pd.DataFrame, variables: Sequence[str], reference: str) -> Iterator[tuple[tuple, pd.DataFrame]]:
     """The key of each block, and its pairs of runs with the values of both, NaN if one of the two diverged."""
-    pairs = _pairs(_checked(runs, checks.unique("variables", variables)), variables, reference)
+    pairs = paired_runs(checked_runs(runs, checks.unique("variables", variables)), variables, reference)
     values = ["value", "value_other"]
     pairs[values] = pairs[values].mask(pairs["diverged"])
     yield from pairs.groupby(BLOCK, sort=False)

@@ -29,7 +29,7 @@ class Picture(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table of texts and numbers."""
+    """A table of texts and numbers, of which three digits are shown."""
 
     name: str
     title: str
@@ -61,7 +61,7 @@ def html(content: Content) -> str:
         title=content.title,
         introduction=content.introduction,
         rule=RULE,
-        claims=claims.judged(content.evidence).to_dict("records"),
+        claims=[of | {"found": _found(of)} for of in claims.judged(content.evidence).to_dict("records")],
         evidence={name: [_cells(row) for row in part.itertuples()] for name, part in rows}
         | {name: [] for name in claims.CLAIMS if name not in rows.groups},
         evidence_header=EVIDENCE,
@@ -71,6 +71,13 @@ def html(content: Content) -> str:
         about=content.about,
         plotly=plotly.offline.get_plotlyjs(),
     )
+
+
+def _found(claim: dict[str, Any]) -> str:
+    """The effects of a claim and how far their intervals reach."""
+    smallest, largest, lower, upper = (_number(claim[end]) for end in claims.ENDS)
+    effects = smallest if smallest == largest else f"{smallest} … {largest}"
+    return f"{effects} [{lower}, {upper}]"
 
 
 def _cells(row: Any) -> dict[str, Any]:
@@ -98,6 +105,15 @@ def _drawn(picture: Picture) -> dict[str, str]:
 def _written(table: Table) -> dict[str, Any]:
     frame = table.frame
     return {"name": table.name, "title": table.title, "caption": table.caption} | {
-        "header": list(frame.columns),
-        "rows": frame.astype(str).to_numpy().tolist(),
+        "header": [name.replace("_", " ") for name in frame.columns],
+        "rows": [[_cell(value) for value in row] for row in frame.itertuples(index=False, name=None)],
     }
+
+
+def _cell(value: Any) -> dict[str, Any]:
+    if isinstance(value, str):
+        return {"text": value, "is_number": False}
+    if pd.isna(value):
+        return {"text": "–", "is_number": True}
+    text = f"{value:.3g}".replace("inf", "∞") if isinstance(value, float) else f"{value}"
+    return {"text": text, "is_number": True}

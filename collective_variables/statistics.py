@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from collective_variables import checks
+from collective_variables import checks, weighted
 
 SIZE_FREE = ("effective_entropy", "trace_per_point", "largest_eigenvalue_fraction")
 COLLECTIVE_VARIABLES = ("entropy", "trace", "largest_eigenvalue", "effective_rank", *SIZE_FREE)
@@ -31,6 +31,11 @@ RUNS_PER_BAND = 10
 BATCH_ELEMENTS = 4_000_000  # runs x variables x resamples held at once: 32 MB an array
 
 
+def compares_methods(runs: pd.DataFrame) -> pd.Series:
+    """For each run whether its group has several methods (P1's Experiment 2) or one (Experiment 1)."""
+    return runs.groupby("group")["method"].transform("nunique") > 1
+
+
 def summary(runs: pd.DataFrame, variables: Sequence[str] = VARIABLES, *, n_bands: int = 8) -> pd.DataFrame:
     """Mean and standard error of each variable v over the members of an ensemble (P1, Figures 4 and 5).
 
@@ -41,12 +46,12 @@ def summary(runs: pd.DataFrame, variables: Sequence[str] = VARIABLES, *, n_bands
     and `n_points_high` are its ends.
     """
     n_bands = checks.integer("n_bands", n_bands, minimum=1)
-    runs = _checked(runs, variables)
+    runs = checked_runs(runs, variables)
     of_ensemble = runs.groupby(ENSEMBLE)["n_points"]
     of_member = runs.groupby([*ENSEMBLE, "member"])["n_points"].transform("nunique")
     most = of_member.groupby([runs[key] for key in ENSEMBLE]).transform("max")
     shared = most == of_ensemble.transform("nunique")
-    runs["band"] = of_ensemble.transform(_bands, n_bands).mask(shared, runs["n_points"])
+    runs["band"] = of_ensemble.transform(size_bands, n_bands).mask(shared, runs["n_points"])
     table = runs.groupby([*ENSEMBLE, "band"]).agg(
         n_points=("n_points", "mean"),
         n_points_low=("n_points", "min"),
@@ -75,8 +80,8 @@ def paired_differences(
     win_rate_lower and win_rate_upper, Wilson's interval of it (1927).
     A variable without any value in its group (accuracy in regression) is left out; one method gives an empty table.
     """
-    tail = _tail(confidence)
-    pairs = _pairs(_checked(runs, variables), variables, reference)
+    tail = tail_probability(confidence)
+    pairs = paired_runs(checked_runs(runs, variables), variables, reference)
     grouped = pairs.groupby([*ENSEMBLE, "n_points", "variable"], sort=False)
     n, mean = grouped["difference"].count(), grouped["difference"].mean()
     error = grouped["difference"].std() / np.sqrt(n)
@@ -103,7 +108,7 @@ def _wilson(rate: pd.Series, n: pd.Series, z: float) -> tuple[pd.Series, pd.Seri
     return middle - margin, middle + margin
 
 
-def _pairs(runs: pd.DataFrame, variables: Sequence[str], reference: str) -> pd.DataFrame:
+def paired_runs(runs: pd.DataFrame, variables: Sequence[str], reference: str) -> pd.DataFrame:
     """One row per variable and run of another method that has a reference run of the same group, size and member."""
     if runs["method"].nunique() > 1:
         checks.choice("reference", reference, runs["method"].unique())
@@ -146,9 +151,9 @@ def correlations(
     """
     n_resamples = checks.integer("n_resamples", n_resamples, minimum=1)
     degree = checks.integer("degree", degree, minimum=1)
-    tail, tables = _tail(confidence), []
-    for key, part in _checked(runs, variables).groupby(["group", "parametrisation"], sort=False):
-        values, sizes = _complete(part, variables)
+    tail, tables = tail_probability(confidence), []
+    for key, part in checked_runs(runs, variables).groupby(["group", "parametrisation"], sort=False):
+        values, sizes = complete_runs(part, variables)
         rows = pd.MultiIndex.from_product([key[:1], key[1:], KINDS, values, values], names=ROWS)
         table = rows.to_frame(index=False).assign(coefficient=np.nan, lower=np.nan, upper=np.nan, n_runs=len(values))
         tables.append(table)
@@ -162,7 +167,7 @@ def correlations(
     return pd.concat(tables, ignore_index=True)
 
 
-def _complete(part: pd.DataFrame, variables: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray]:
+def complete_runs(part: pd.DataFrame, variables: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray]:
     """The variables that have values, at the runs where all of these are finite; and the sizes of these runs."""
     values = part.loc[~part["diverged"], list(variables)].astype(float)
     finite = np.isfinite(values)
@@ -179,7 +184,7 @@ def _bootstrap(
     A resample is how often each run was drawn: weights [runs], so that one weighted formula serves both.
     """
     n_runs, values = len(table), (table - table.mean()).to_numpy()
-    bands = _bands(pd.Series(sizes), max(1, n_runs // RUNS_PER_BAND)).to_numpy()
+    bands = size_bands(pd.Series(sizes), max(1, n_runs // RUNS_PER_BAND)).to_numpy()
     drawn = generator.multinomial(n_runs, np.full(n_runs, 1 / n_runs), size=n_resamples).astype(float)
     n_batches = min(n_resamples, 1 + drawn.size * values.shape[1] // BATCH_ELEMENTS)
     batches = [np.ones((1, n_runs)), *np.array_split(drawn, n_batches)]
@@ -196,35 +201,16 @@ def _all_kinds(
     values: np.ndarray, sizes: np.ndarray, bands: np.ndarray, weights: np.ndarray, degree: int
 ) -> np.ndarray:
     """Matrices in the order of KINDS, [resamples kinds p p], of values [runs p] with weights [resamples runs]."""
-    constant, ranks = np.ones((len(sizes), 1)), _ranks(values, weights)
-    size_ranks = _ranks(sizes[:, None], weights)[..., 0]
+    constant, ranks = np.ones((len(sizes), 1)), weighted.ranks(values, weights)
+    size_ranks = weighted.ranks(sizes[:, None], weights)[..., 0]
     matrices = (
-        _correlation(values, constant, weights),
-        _correlation(ranks, constant, weights),
-        _correlation(values, _polynomial(np.log(sizes), degree), weights),
-        _correlation(ranks, _polynomial(size_ranks, degree), weights),
+        weighted.correlations(values, constant, weights),
+        weighted.correlations(ranks, constant, weights),
+        weighted.correlations(values, weighted.polynomial(np.log(sizes), degree), weights),
+        weighted.correlations(ranks, weighted.polynomial(size_ranks, degree), weights),
         _within_bands(values, bands, weights),
     )
     return np.stack(matrices, axis=1)
-
-
-def _correlation(values: np.ndarray, basis: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Pearson matrices [resamples p p] of the residuals of `values` after weighted least squares on `basis`.
-
-    The residuals are never formed: their moments are the Schur complement X'WX - X'WB (B'WB)^+ B'WX for values X
-    ([runs p] or [resamples runs p]), basis B ([... runs d], with a constant column) and weights W.
-    """
-    values_t, basis_t, weighted = values.swapaxes(-1, -2), basis.swapaxes(-1, -2), weights[..., None] * values
-    moments, cross, gram = values_t @ weighted, basis_t @ weighted, basis_t @ (weights[..., None] * basis)
-    # The pseudo-inverse, because a resample may hold fewer distinct sizes than the polynomial has coefficients.
-    covariance = moments - cross.swapaxes(-1, -2) @ np.linalg.pinv(gram, rcond=1e-10, hermitian=True) @ cross
-    variance = np.diagonal(covariance, axis1=-2, axis2=-1)
-    # What round-off leaves of a variable that the basis explains in full is no variance.
-    variance = np.where(variance > 1e-12 * np.diagonal(moments, axis1=-2, axis2=-1), variance, np.nan)
-    matrix = np.clip(covariance / np.sqrt(variance[..., :, None] * variance[..., None, :]), -1, 1)
-    diagonal = np.arange(matrix.shape[-1])
-    matrix[..., diagonal, diagonal] = variance / variance  # exactly 1, or NaN
-    return matrix
 
 
 def _within_bands(values: np.ndarray, bands: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -232,30 +218,13 @@ def _within_bands(values: np.ndarray, bands: np.ndarray, weights: np.ndarray) ->
     total, count = 0.0, 0.0
     for inside in (bands == band for band in np.unique(bands)):
         drawn = weights[:, inside]
-        matrix = _correlation(_ranks(values[inside], drawn), np.ones((inside.sum(), 1)), drawn)
+        matrix = weighted.correlations(weighted.ranks(values[inside], drawn), np.ones((inside.sum(), 1)), drawn)
         share = np.where(np.isnan(matrix), 0, drawn.sum(axis=1)[:, None, None])
         total, count = total + share * np.nan_to_num(matrix), count + share
     return total / np.where(count > 0, count, np.nan)
 
 
-def _ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Ranks, ties at their mean, of `values` [runs p] in resamples that hold run i weights[r, i] times: [r runs p]."""
-    ranks = np.empty((*weights.shape, values.shape[1]))
-    for k, column in enumerate(values.T):
-        order = np.argsort(column)
-        below = np.pad(np.cumsum(weights[:, order], axis=1), ((0, 0), (1, 0)))
-        first, last = (np.searchsorted(column[order], column, side) for side in ("left", "right"))
-        ranks[..., k] = (below[:, first] + below[:, last] + 1) / 2
-    return ranks
-
-
-def _polynomial(x: np.ndarray, degree: int) -> np.ndarray:
-    """Legendre polynomials 0 to `degree` of x [... runs], scaled to [-1, 1]: a well-conditioned basis [... runs d]."""
-    low, high = x.min(axis=-1, keepdims=True), x.max(axis=-1, keepdims=True)
-    return np.polynomial.legendre.legvander((2 * x - low - high) / np.where(high > low, high - low, 1), degree)
-
-
-def _bands(sizes: pd.Series, n_bands: int) -> pd.Series:
+def size_bands(sizes: pd.Series, n_bands: int) -> pd.Series:
     """The sizes themselves if at most `n_bands` are distinct, else the index of a band of about equal count."""
     return sizes if sizes.nunique() <= n_bands else pd.qcut(sizes, n_bands, labels=False, duplicates="drop")
 
@@ -273,13 +242,14 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return corrected
 
 
-def _tail(confidence: float) -> float:
+def tail_probability(confidence: float) -> float:
+    """The probability beyond each end of a two-sided interval; ValueError unless confidence lies between 0 and 1."""
     if checks.number("confidence", confidence, above=0) >= 1:
         raise ValueError(f"confidence must be less than 1: received {confidence}.")
     return (1 - confidence) / 2
 
 
-def _checked(runs: pd.DataFrame, variables: Sequence[str]) -> pd.DataFrame:
+def checked_runs(runs: pd.DataFrame, variables: Sequence[str]) -> pd.DataFrame:
     """A copy of the table with a fresh index, if it has rows and all columns that are needed."""
     if missing := [column for column in (*KEYS, *variables) if column not in runs.columns]:
         raise ValueError(f"runs must have the columns {', '.join(missing)}: received {', '.join(runs.columns)}.")

@@ -26,6 +26,7 @@ TINY = {
     "ComputeNTK": {},
     "TrainModel": {"n_epochs": 4, "evaluate_every": 2},
     "CorrelationAnalysis": {"n_resamples": 20},
+    "Report": {"n_resamples": 20, "n_permutations": 50},
 }
 TINY_CONVOLUTION = ["conv 2 3x3 stride 3", "avgpool 2x2", "dense 10"]
 TINY_RANGE = {"Ensemble": {"n_members": 9, "n_points": {"low": 4, "high": 9, "distribution": "uniform"}}}
@@ -110,7 +111,7 @@ class Project:
         params = {
             name: values
             for name, values in self.params().items()
-            if name.split("_")[0] in groups and name.split("_")[1] in TINY
+            if name.split("_")[0] in (*groups, "all") and name.split("_")[1] in TINY
         }
         for name, values in params.items():
             group, stage = name.split("_")

@@ -1,6 +1,7 @@
 """Claims on made-up runs whose answer is known, and the rules of a verdict one by one."""
 
 import functools
+import json
 
 import numpy as np
 import pandas as pd
@@ -57,12 +58,12 @@ def found(name):
         "size alone": lambda: of_experiment_1("size-dense", 1500),
         "beyond size": lambda: of_experiment_1("beyond-dense", 400, beyond_size=0.8, fraction=0.95, ratio=10.0),
         "shrinking": lambda: of_experiment_1("shrinking-dense", 1000, shrinks=1.0),
-        "convolutional": lambda: of_experiment_1("a-conv", 200),
+        "convolutional": lambda: of_experiment_1("convolutional", 200),
         "better": lambda: of_experiment_2("better", 0.2),
         "but at one size": lambda: of_experiment_2("worse", 0.2, exception=40),
         "none": lambda: of_experiment_2("none", 0.0),
     }[name]()
-    return claims.evidence(runs, **QUICK)
+    return claims.evidence(runs, convolutional=["convolutional"], **QUICK)
 
 
 def verdicts(name, claim, variable=None):
@@ -152,3 +153,57 @@ def test_a_judgement_has_every_claim_in_order_with_its_words_and_a_reason():
 def test_a_verdict_follows_from_the_interval_and_the_corrected_test(claim, lower, upper, p_value, expected):
     row = pd.DataFrame({"claim": [claim], "lower": lower, "upper": upper, "p_value_holm": p_value})
     assert claims._verdict(next(row.itertuples()), 0.05) == expected
+
+
+def test_a_run_that_diverged_tells_nothing_of_parametrisations_and_eigenvalues():
+    runs = of_experiment_1("dense", 60)
+    clean = claims.evidence(runs, **QUICK)
+    spoilt = runs["member"] == 3
+    runs.loc[spoilt, ["trace", "largest_eigenvalue_fraction"]] = 1e30
+    runs.loc[spoilt, "diverged"] = True
+    table = claims.evidence(runs, **QUICK)
+    for claim, n in (("C10", 59), ("C11", 59)):
+        rows, before = (of[of["claim"] == claim] for of in (table, clean))
+        assert set(rows["n"]) == {n}
+        np.testing.assert_allclose(rows["effect"], before["effect"], atol=0.05)
+
+
+def test_a_group_of_one_size_has_no_curve_and_leaves_the_others_as_they_are():
+    several, one = of_experiment_2("better", 0.2), of_experiment_2("one", 0.2).query("n_points == 20")
+    alone, both = (claims.evidence(runs, **QUICK) for runs in (several, pd.concat([several, one])))
+    assert set(both.loc[both["claim"].isin(["C7", "C8", "C9"]), "group"]) == {"better"}
+    of_better = both[both["group"] == "better"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(of_better.drop(columns="p_value_holm"), alone.drop(columns="p_value_holm"))
+
+
+def test_of_entropy_other_things_are_claimed_where_the_network_is_convolutional():
+    runs = of_experiment_1("one", 60)
+    found = {claim: claims.evidence(runs, convolutional=of, **QUICK)["claim"].tolist() for claim, of in (("C2", []), ("C3", ["one"]))}
+    for claim, other in (("C2", "C3"), ("C3", "C2")):
+        assert found[claim].count(claim) == 2 and other not in found[claim]
+
+
+def test_a_judgement_says_how_far_the_effects_and_their_intervals_reach():
+    of, rows = claims.judged(found("size alone")).set_index("claim"), found("size alone").query("claim == 'C6'")
+    assert len(rows) == 4
+    expected = [rows["effect"].min(), rows["effect"].max(), rows["lower"].min(), rows["upper"].max()]
+    assert of.loc["C6", list(claims.ENDS)].tolist() == expected
+    assert of.loc["C7", list(claims.ENDS)].isna().all()
+
+
+def test_a_sentence_names_few_cases_and_counts_many():
+    groups = [found("size alone").assign(group=name) for name in ("a", "b")]
+    of_many = claims.judged(pd.concat(groups)).set_index("claim")
+    assert of_many.loc["C6", "why"] == "Supported in all 8."
+    assert of_many.loc["C1", "why"] == "Supported in all 4: a (lecun), a (ntk), b (lecun), b (ntk)."
+
+
+def test_the_record_is_that_of_the_tables_and_can_be_written_as_json():
+    evidence = found("size alone")
+    written = json.loads(json.dumps(claims.record(evidence), allow_nan=False))
+    assert [of["claim"] for of in written] == list(claims.CLAIMS)
+    assert [of["verdict"] for of in written] == claims.judged(evidence)["verdict"].tolist()
+    of_c1 = written[0]["evidence"]
+    expected = evidence[evidence["claim"] == "C1"]
+    assert [of["effect"] for of in of_c1] == expected["effect"].tolist() and of_c1[0]["n_lower"] is None
+    assert written[6]["evidence"] == [] and written[6]["smallest"] is None

@@ -303,7 +303,7 @@ def test_variables_that_say_the_same_share_equally_and_have_nothing_of_their_own
 
 
 def spreads(runs, **options):
-    return spread(runs, **({"n_resamples": 99} | options))
+    return spread(runs, **({"n_resamples": 99, "n_permutations": 99} | options))
 
 
 def summaries(runs, variable="entropy", **options):
@@ -415,7 +415,7 @@ FUNCTIONS = {
     permutation_tests: {"n_permutations": 199},
     prediction: {"n_repeats": 1},
     decomposition: {"n_repeats": 1},
-    spread: {"n_resamples": 19},
+    spread: {"n_resamples": 19, "n_permutations": 19},
 }
 EVERY = pytest.mark.parametrize("function", FUNCTIONS)
 
@@ -515,7 +515,7 @@ def test_arguments_out_of_range_are_errors():
             function(runs, n_repeats=1.0)
         with pytest.raises(ValueError, match=r"^predictors and outcome must not repeat an entry: received .*'trace'\]\.$"):
             function(runs, "trace")
-    for name in ("n_bins", "n_resamples", "degree"):
+    for name in ("n_bins", "n_resamples", "n_permutations", "degree"):
         with pytest.raises(ValueError, match=rf"^{name} must be at least 1: received 0\.$"):
             spread(runs, **{name: 0})
     for function in (prediction, decomposition, spread):

@@ -22,7 +22,7 @@ def project(tmp_path_factory):
     """The group `fuel` at tiny parameters, reproduced once and committed."""
     project = Project.copy_to(tmp_path_factory.mktemp("project"))
     project.shrink(("fuel",))
-    assert len(stages_run(project.run("dvc", "repro"))) == 9
+    assert len(stages_run(project.run("dvc", "repro"))) == 10
     project.commit()
     return project
 
@@ -36,6 +36,8 @@ def test_the_committed_graph_is_the_one_that_main_writes(tmp_path):
 def test_the_committed_lock_belongs_to_the_committed_code_and_parameters(tmp_path):
     copy = Project.copy_to(tmp_path)
     assert stages_run(copy.run("dvc", "repro", "--allow-missing", "--dry")) == set()
+    graph, lock = (yaml.safe_load((ROOT / name).read_text())["stages"] for name in ("dvc.yaml", "dvc.lock"))
+    assert set(lock) == set(graph)
 
 
 @pytest.mark.parametrize(
@@ -59,15 +61,19 @@ def test_from_one_set_of_values_to_another_and_back_no_result_is_lost(copy):
     here = losses.read_text()
     assert stages_run(copy.run(*there)) == {"fuel_TrainModel"}
     with_more_epochs = losses.read_text()
-    copy.run("git", "checkout", "--quiet", "params.yaml", "dvc.lock")
-    copy.run("dvc", "checkout")
+    copy.run("git", "checkout", "--quiet", "params.yaml")
+    assert stages_run(copy.run("dvc", "repro")) == set()
     assert losses.read_text() == here != with_more_epochs
     assert stages_run(copy.run(*there)) == set()
     assert losses.read_text() == with_more_epochs
 
 
-@pytest.mark.parametrize("quoted", re.findall(r"-S ('[^']+'|\S+)", (ROOT / "README.md").read_text()))
-def test_settings_of_the_readme_are_such_that_dvc_takes_and_that_change_a_value(quoted, tmp_path):
+DECISIONS = yaml.safe_load((ROOT / "nodes" / "decisions.yaml").read_text())
+SETTINGS = [*re.findall(r"-S ('[^']+'|\S+)", (ROOT / "README.md").read_text()), *(of["change"] for of in DECISIONS)]
+
+
+@pytest.mark.parametrize("quoted", SETTINGS)
+def test_settings_of_the_readme_and_the_report_are_such_that_dvc_takes_and_that_change_a_value(quoted, tmp_path):
     path, setting = tmp_path / "params.yaml", quoted.strip("'")
     for overrides in get_hydra_sweeps({"params.yaml": [setting]}):
         shutil.copy(ROOT / "params.yaml", path)
@@ -156,6 +162,7 @@ def test_a_wrong_value_is_one_clear_error_and_loses_nothing(copy, setting, messa
         ("fuel-range_RNDSelect", "received fuel-range_RNDSelect"),
         ("fuel-range_SelectSubset-trace", "received fuel-range_SelectSubset-trace"),
         ("fuel_SelectSubsetTrace", "received fuel_SelectSubsetTrace"),
+        ("all_Network", "received all_Network"),
     ],
 )
 def test_a_section_that_fits_no_graph_is_refused(copy, section, message):
@@ -166,3 +173,18 @@ def test_a_section_that_fits_no_graph_is_refused(copy, section, message):
     }
     copy.write_params(copy.params() | of_range | {section: {}})
     assert message in copy.run("python", "main.py", fails=True)
+
+
+def test_a_clean_clone_reproduces_the_reference_unless_a_formula_is_altered(copy):
+    collect = "import reproduce; reproduce.collect(reproduce.ROOT, ['fuel'], False, reproduce.REFERENCE)"
+    copy.run("python", "-c", f"import sys; sys.path.append('benchmarks'); {collect}")
+    check = ("python", "benchmarks/reproduce.py", "fuel")
+    assert "0 moved" in copy.run(*check, "--here")
+    spectrum = copy.folder / "collective_variables" / "spectrum.py"
+    altered = spectrum.read_text().replace("np.log(", "np.log2(")
+    assert altered != spectrum.read_text()
+    spectrum.write_text(altered)
+    copy.commit()
+    printed = copy.run(*check, fails=True)
+    quantities = {line.split()[-4] for line in printed.splitlines() if line.lstrip().startswith("summary")}
+    assert "entropy" in quantities and not quantities & {"trace", "min_test_loss"}

@@ -4,10 +4,12 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import vl_convert
 import yaml
 import zntrack
+from pages import Elements, in_browser
 from project import ROOT, Project, stages_run
 
 from collective_variables import spectrum
@@ -27,7 +29,7 @@ def project(tmp_path_factory):
     project = Project.copy_to(tmp_path_factory.mktemp("project"))
     project.shrink(GROUPS)
     output = project.run("dvc", "repro")
-    assert stages_run(output) == set.union(*map(stages_of, GROUPS))
+    assert stages_run(output) == {"all_Report"}.union(*map(stages_of, GROUPS))
     project.commit()
     return project
 
@@ -173,6 +175,25 @@ def test_metrics_are_a_short_table(project):
     }
 
 
+def test_the_report_is_of_all_groups_and_a_browser_draws_it(inside, tmp_path):
+    node = load("all", "Report")
+    written = json.loads(node.claims_path.read_text())
+    assert [of["claim"] for of in written] == [f"C{number}" for number in range(1, 12)]
+    assert node.verdicts == {of["claim"]: of["verdict"] for of in written}
+    assert {row["group"] for of in written for row in of["evidence"]} == set(GROUPS)
+    entropy = {row["group"] for of in written if of["claim"] in ("C2", "C3") for row in of["evidence"]}
+    of_c3 = {row["group"] for row in written[2]["evidence"]}
+    assert (entropy, of_c3) == ({"fuel-dense", "mnist-conv"}, {"mnist-conv"})
+    assert len(pd.read_csv(node.evidence_path)) == sum(len(of["evidence"]) for of in written)
+    document, messages = in_browser(node.page_path.read_text(), tmp_path)
+    page = Elements(document)
+    assert messages == [] and len([of for of in page.attributes("class", "div") if "js-plotly-plot" in of]) >= 9
+    sections = page.attributes("id", "section")
+    assert {"table-1", "table-2", "table-3", "curves", "equivalents", "beyond-size", "decisions", "time"} <= set(sections)
+    assert "fuel_TrainModel" in page.texts and "dvc exp run -S 'mnist_TrainModel.loss=cross-entropy'" in page.texts
+    assert page.texts.count("ComputeNTK") == len(GROUPS)
+
+
 def changed(value):
     """Another value of the same kind."""
     others = {"train": "all", "relu": "tanh", "SAME": "VALID", "mse": "cross-entropy", "adam": "sgd", "fuel": "gait"}
@@ -194,7 +215,8 @@ def test_a_changed_parameter_makes_its_own_stage_stale_and_no_other(copy):
         owners = {name for name in params if name.rpartition("_")[2] == stage}
         perturbed = {name: params[name] | {key: changed(params[name][key])} for name in owners}
         copy.write_params(params | perturbed)
-        assert copy.stale() == owners, parameter
+        # The report shows the whole of params.yaml.
+        assert copy.stale() == {"all_Report", *owners}, parameter
 
 
 def test_a_parameter_of_one_group_touches_no_other_group(copy):
@@ -206,7 +228,7 @@ def test_a_parameter_of_one_group_touches_no_other_group(copy):
             if name.rpartition("_")[0] == group
         }
         copy.write_params(params | perturbed)
-        assert copy.stale() == set(perturbed)
+        assert copy.stale() == {"all_Report", *perturbed}
 
 
 SELECTION = (
@@ -224,7 +246,8 @@ LIBRARY = {
     "ComputeNTK": "capacity ensembles measuring members memory networks neural_tangents ntk observables planning "
     "products program spectrum stochastic structured subsampling tiles",
     "TrainModel": "ensembles networks training",
-    "CorrelationAnalysis": "figures statistics",
+    "CorrelationAnalysis": "figures statistics weighted",
+    "Report": "claims disentangling figures learning_curves paper report statistics weighted",
 }
 LOADERS = {
     "RandomSubset": "load_dataset",
@@ -233,18 +256,20 @@ LOADERS = {
     "ComputeNTK": "load_dataset network random_subset rnd_select select_subset",
     "TrainModel": "load_dataset network random_subset rnd_select select_subset",
     "CorrelationAnalysis": "compute_ntk train_model",
+    "Report": "correlation_analysis load_dataset",
 }
+DATA = {"LoadDataset": ["data/auto-mpg.csv"], "Report": ["collective_variables/report.html", "nodes/decisions.yaml"]}
 
 
 def code_of(stage):
     library = {f"collective_variables/{module}.py" for module in ("checks", *LIBRARY[stage].split())}
     modules = (snake(stage), "files", "sources", *LOADERS.get(stage, "").split())
-    return library | {f"nodes/{module}.py" for module in modules}
+    return library | {f"nodes/{module}.py" for module in modules} | {*DATA.get(stage, ())}
 
 
 def test_changed_code_makes_every_stage_that_calls_it_stale(copy):
     code = {stage: code_of(stage) for stage in LIBRARY}
-    everything = set.union(*map(stages_of, GROUPS))
+    everything = {"all_Report"}.union(*map(stages_of, GROUPS))
     for file in sorted(set.union(*code.values())):
         original = (copy.folder / file).read_text()
         (copy.folder / file).write_text(original + "# changed\n")
@@ -268,7 +293,7 @@ def test_no_parameter_has_a_name_that_the_run_cache_ignores():
 
 
 def test_the_library_imports_without_zntrack_dvc_and_plotting(tmp_path):
-    drawing = {"figures", "report"}
+    drawing = {"figures", "paper", "report"}
     modules = {path.stem for path in (ROOT / "collective_variables").glob("[a-z]*.py")} - drawing
     blocked = "import sys; sys.modules.update(dict.fromkeys(['zntrack', 'dvc', 'plotly', 'pooch', 'sklearn']))"
     imports = "; ".join(f"import collective_variables.{module}" for module in modules)

@@ -1,14 +1,10 @@
 """The page as its source, and as a browser draws it."""
 
 import functools
-import re
-import shutil
-import subprocess
-from html.parser import HTMLParser
 
 import pandas as pd
 import plotly.graph_objects as go
-import pytest
+from pages import Elements, in_browser
 
 from collective_variables import claims, report
 
@@ -39,35 +35,13 @@ CONTENT = report.Content(
         report.Picture("lines", "Lines", AWKWARD, go.Figure(go.Scatter(x=[1, 2], y=[3, 4], name=AWKWARD))),
         report.Picture("points", "Points", "Points.", go.Figure(go.Scattergl(x=[1, 2], y=[3, 4], mode="markers"))),
     ],
-    tables=[report.Table("data", "Data", "What there is.", pd.DataFrame({"problem": ["fuel", AWKWARD], "points": [272, 1]}))],
+    tables=[
+        report.Table("data", "Data", "What there is.", pd.DataFrame({"problem": ["fuel", AWKWARD], "n_points": [272, 1]})),
+        report.Table("many", "Many", "Numbers.", pd.DataFrame({"value": [float("inf"), float("nan"), 1 / 3, *range(20)]}, dtype=object)),
+    ],
     settings={"fuel_Network": {"layers": ["dense 32", "dense 1"], "b_std": None}},
     about="JAX 0.10 on a CPU.",
 )
-
-
-class Elements(HTMLParser):
-    """Tags with their attributes, and the texts outside of scripts and styles."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.found, self.texts, self._inside = [], [], []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attributes):
-        self.found.append((tag, dict(attributes)))
-        if tag in ("script", "style"):
-            self._inside.append(tag)
-
-    def handle_endtag(self, tag):
-        if tag in self._inside:
-            self._inside.remove(tag)
-
-    def handle_data(self, data):
-        if not self._inside and data.strip():
-            self.texts.append(data.strip())
-
-    def attributes(self, name, tag=None):
-        return [of[name] for found, of in self.found if name in of and tag in (None, found)]
 
 
 @functools.cache
@@ -78,22 +52,6 @@ def page():
 @functools.cache
 def source():
     return Elements(page())
-
-
-def in_browser(page, folder):
-    """The document after its scripts ran, and the messages that they left in the console."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    browser = next(filter(None, map(shutil.which, names)), None)
-    assert browser, f"The page is tested in a browser: install one of {', '.join(names)}."
-    file = folder / "report.html"
-    file.write_text(page)
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader", "--enable-logging=stderr"]
-    # No name is found, so that nothing can come from a network.
-    options += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={folder / 'profile'}"]
-    command = [browser, *options, "--virtual-time-budget=20000", "--dump-dom", file.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    messages = re.findall("CONSOLE.*", done.stderr)
-    return done.stdout, [message for message in messages if "WebGL" not in message]  # how fast it is without a GPU
 
 
 def test_every_claim_has_a_row_with_its_words_verdict_and_numbers():
@@ -111,6 +69,17 @@ def test_numbers_are_written_with_their_interval_and_missing_ones_as_a_dash():
     texts = source().texts
     for expected in ("-0.90", "-0.95 … -0.85", "< 0.001", "4 / 3 / 1", "0.250", "– … –", "300"):
         assert expected in texts
+
+
+def test_the_table_of_claims_says_how_large_the_effects_are():
+    texts = source().texts
+    assert "-0.90 [-0.95, -0.85]" in texts and "-0.10 [-0.20, +0.05]" in texts and "– [–, –]" in texts
+
+
+def test_tables_show_three_digits_and_long_ones_are_folded():
+    texts = source().texts
+    assert "∞" in texts and "0.333" in texts and "n points" in texts
+    assert source().attributes("open", "details") == [None]  # of the two tables the short one
 
 
 def test_all_links_lead_to_a_place_of_the_page_and_names_are_unique():

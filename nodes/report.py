@@ -1,0 +1,114 @@
+"""Report: the page that says which claims of the paper hold, from the runs of all groups."""
+
+import json
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+import pandas as pd
+import yaml
+import zntrack
+
+from collective_variables import claims, paper, report
+from nodes import files, sources
+from nodes.correlation_analysis import CorrelationAnalysis
+from nodes.load_dataset import LoadDataset
+
+DECISIONS = "nodes/decisions.yaml"
+PACKAGES = ("jax", "flax", "optax", "neural-tangents", "numpy", "scipy", "pandas", "scikit-learn", "zntrack", "dvc")
+TITLE = "Entropy, trace and random network distillation: does it hold?"
+INTRODUCTION = (
+    "The claims of Tovey, Krippendorf, Nikolaou and Holm (2023), “Towards a Phenomenological Understanding of Neural "
+    "Networks: Data”, C1 to C11, each held against the networks that this project trained: the entropy and the trace of a "
+    "network's neural tangent kernel before training, what they tell of its test loss, and what it gains by choosing its "
+    "training data by random network distillation (RND).",
+    "The “minimum test loss” is early stopping on the test points, as in the paper, and so is optimistic for every method alike.",
+)
+
+
+class Report(zntrack.Node):
+    """Hold the claims of P1 against the runs of all groups (`collective_variables.claims`) and write the page.
+
+    algorithm: the method that stands for RND as P1 describes it.
+    n_resamples: of bootstraps. n_permutations: permutations of runs, and flips of members' signs.
+    confidence: of all intervals, and 1 - level of the tests. degree: of the polynomial that takes the subset size out.
+    seed: of resamples and permutations.
+    """
+
+    analyses: list[CorrelationAnalysis] = zntrack.deps()
+    data: list[LoadDataset] = zntrack.deps()
+    architecture_paths: list[Path] = zntrack.deps_path()
+    time_paths: list[Path] = zntrack.deps_path()
+    params_path: Path = zntrack.deps_path(Path("params.yaml"))
+
+    algorithm: str = zntrack.params("paper")
+    n_resamples: int = zntrack.params(1000)
+    n_permutations: int = zntrack.params(10_000)
+    confidence: float = zntrack.params(0.95)
+    degree: int = zntrack.params(3)
+    seed: int = zntrack.params(0)
+
+    code: tuple = zntrack.deps_path(sources.of(__file__, "collective_variables/report.html", DECISIONS))
+    page_path: Path = zntrack.outs_path(zntrack.nwd / "report.html")
+    claims_path: Path = zntrack.outs_path(zntrack.nwd / "claims.json")
+    evidence_path: Path = zntrack.outs_path(zntrack.nwd / "evidence.csv")
+    verdicts: dict = zntrack.metrics()
+
+    def run(self) -> None:
+        params = yaml.safe_load(self.params_path.read_text())
+        runs, summary, correlations = (self._joined(name) for name in ("runs", "summary", "correlations"))
+        problems = self._problems()
+        names = ("n_resamples", "n_permutations", "confidence", "degree", "seed")
+        options = {name: getattr(self, name) for name in names}
+        convolutional = [group for group, of in problems.items() if of.is_convolutional]
+        evidence = claims.evidence(runs, convolutional=convolutional, algorithm=self.algorithm, **options)
+        content = report.Content(
+            title=TITLE,
+            introduction=INTRODUCTION,
+            evidence=evidence,
+            pictures=paper.pictures(runs, summary, correlations),
+            tables=[*paper.tables(runs, problems, **options), _decisions(params), self._times()],
+            settings=params,
+            about=_about(),
+        )
+        files.write_table(self.evidence_path, evidence)
+        files.write_values(self.claims_path, claims.record(evidence))
+        self.page_path.write_text(report.html(content))
+        self.verdicts = claims.judged(evidence).set_index("claim")["verdict"].to_dict()
+        print(f"{self.name} wrote {self.page_path}")
+
+    def _joined(self, name: str) -> pd.DataFrame:
+        return pd.concat([getattr(analysis, name) for analysis in self.analyses], ignore_index=True)
+
+    def _problems(self) -> dict[str, paper.Problem]:
+        layers = {path.parts[-3]: files.read_values(path)["layers"] for path in self.architecture_paths}
+        found = {}
+        for node in self.data:
+            group, of = node.nwd.parent.name, node.dataset
+            sizes = len(of.inputs), len(of.test_inputs), of.inputs.shape[1:], of.targets.shape[1]
+            found[group] = paper.Problem(of.name, of.task, *sizes, layers[group])
+        return found
+
+    def _times(self) -> report.Table:
+        rows = [(*path.parts[-3:-1], files.read_values(path)["run_time"]) for path in self.time_paths]
+        table = pd.DataFrame(rows, columns=["group", "stage", "seconds"])
+        caption = "Seconds that each stage took when it last ran, here or where its result was computed; the imports of its libraries are not counted."
+        return report.Table("time", "Time", caption, table)
+
+
+def _decisions(params: dict[str, dict]) -> report.Table:
+    """What the paper does not state, with the values that the groups have."""
+    rows = []
+    for of in yaml.safe_load((sources.ROOT / DECISIONS).read_text()):
+        stage, name = of["where"].split(".")
+        sections = [values for section, values in params.items() if section.endswith(f"_{stage}") and name in values]
+        values = dict.fromkeys(json.dumps(values[name]) for values in sections)
+        rows.append((of["question"], of["ours"], of["where"], "; ".join(values), f"dvc exp run -S '{of['change']}'"))
+    table = pd.DataFrame(rows, columns=["question", "default, and why", "parameter", "values here", "change it"])
+    return report.Table("decisions", "Where the paper is silent", "Each is a parameter.", table)
+
+
+def _about() -> str:
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
+    return f"Written by Python {platform.python_version()} with {versions}, on {os.cpu_count()} cores ({platform.machine()})."

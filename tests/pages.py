@@ -1,0 +1,47 @@
+"""A page as its source, and as a browser draws it."""
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+
+class Elements(HTMLParser):
+    """Tags with their attributes, and the texts outside of scripts and styles."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.found, self.texts, self._inside = [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+        if tag in ("script", "style"):
+            self._inside.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag in self._inside:
+            self._inside.remove(tag)
+
+    def handle_data(self, data):
+        if not self._inside and data.strip():
+            self.texts.append(data.strip())
+
+    def attributes(self, name, tag=None):
+        return [of[name] for found, of in self.found if name in of and tag in (None, found)]
+
+
+def in_browser(page, folder):
+    """The document after its scripts ran, and the messages that they left in the console."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    browser = next(filter(None, map(shutil.which, names)), None)
+    assert browser, f"The page is tested in a browser: install one of {', '.join(names)}."
+    file = folder / "report.html"
+    file.write_text(page)
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader", "--enable-logging=stderr"]
+    # No name is found, so that nothing can come from a network.
+    options += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={folder / 'profile'}"]
+    command = [browser, *options, "--virtual-time-budget=20000", "--dump-dom", file.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    messages = re.findall("CONSOLE.*", done.stderr)
+    return done.stdout, [message for message in messages if "WebGL" not in message]  # how fast it is without a GPU

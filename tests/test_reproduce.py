@@ -1,0 +1,76 @@
+"""What counts as a moved number, on tables by hand; test_experiments.py runs the whole check."""
+
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from project import ROOT
+
+from collective_variables import statistics
+
+sys.path.append(str(ROOT / "benchmarks"))
+
+import reproduce  # noqa: E402
+
+BOTH = ["random", "paper"]
+
+
+def summary(**changes):
+    """A size of two methods: every variable 2 with a standard error of 0.1."""
+    table = pd.DataFrame({"group": "fuel", "parametrisation": "ntk", "method": BOTH, "n_points_low": 8, "n_points_high": 8})
+    columns = {name: 2.0 for name in statistics.VARIABLES} | {f"{name}_standard_error": 0.1 for name in statistics.VARIABLES}
+    return table.assign(**columns).assign(**changes)
+
+
+def moved_quantities(found):
+    table = reproduce.compared(*(reproduce.means(of) for of in (summary(), found)))
+    changed = table[reproduce.moved(table)]
+    return {(of.split(", ")[2], quantity) for of, quantity in zip(changed["of"], changed["quantity"])}
+
+
+@pytest.mark.parametrize(
+    "name, difference, expected",
+    [
+        ("entropy", 0.0001, set()),
+        ("entropy", 0.001, {"random"}),
+        ("trace", 0.19, {"random"}),
+        ("trace", 0.21, {"random", "paper"}),
+        ("min_test_loss", 0.049, set()),
+        ("min_test_loss", 0.052, {"random"}),
+        ("final_test_loss", -0.21, {"random", "paper"}),
+        ("max_test_accuracy", np.nan, {"random", "paper"}),
+    ],
+)
+def test_a_mean_moves_when_it_differs_by_more_than_its_kind_may(name, difference, expected):
+    assert moved_quantities(summary(**{name: 2.0 + difference})) == {(method, name) for method in expected}
+
+
+def test_a_row_that_is_missing_or_new_has_moved_and_two_missing_values_have_not():
+    assert moved_quantities(summary()) == set()
+    assert moved_quantities(summary().iloc[:1]) == {("paper", name) for name in statistics.VARIABLES}
+    other = summary().assign(method=["random", "k-center"])
+    assert moved_quantities(other) == {(method, name) for method in ("paper", "k-center") for name in statistics.VARIABLES}
+    nothing = reproduce.means(summary(max_test_accuracy=np.nan))
+    assert not reproduce.moved(reproduce.compared(nothing, nothing)).any()
+
+
+def test_a_coefficient_may_move_by_half_of_its_half_width():
+    pair = {"group": "a", "parametrisation": "ntk", "kind": "pearson", "x_variable": "trace", "y_variable": "min_test_loss"}
+    reference = pd.DataFrame([pair | {"coefficient": -0.5, "lower": -0.7, "upper": -0.3}])
+    for coefficient, expected in ((-0.41, False), (-0.39, True), (-0.61, True)):
+        found = reference.assign(coefficient=coefficient)
+        tables = (reproduce.effects(of, "correlations", reproduce.PAIR, "coefficient") for of in (reference, found))
+        assert reproduce.moved(reproduce.compared(*tables)).tolist() == [expected]
+
+
+def test_the_committed_reference_is_of_the_committed_groups_and_complete():
+    groups = {path.name for path in ROOT.glob("reference/*.csv")}
+    assert {"summary.csv", "correlations.csv", "evidence.csv"} <= groups
+    params = reproduce.yaml.safe_load((ROOT / "params.yaml").read_text())
+    known = [name.removesuffix("_Ensemble") for name in params if name.endswith("_Ensemble")]
+    table = reproduce.numbers(ROOT / "reference", known, with_claims=True)
+    assert not table.duplicated(["table", "of", "quantity"]).any()
+    for name in ("summary", "correlations", "claims"):
+        of = table.loc[table["table"] == name, "of"]
+        assert {group for group in known if of.str.contains(f"{group}, ").any()} == set(known)
