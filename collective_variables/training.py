@@ -27,6 +27,8 @@ def cross_entropy(outputs: Float[Array, "n_points n_outputs"], targets: Float[Ar
 
 
 FINE_FROM = 1000  # runs, whose padding costs more than the compilation of as many sizes again
+MOST_IN_TURN = 8  # runs of a call; from here on its own cost is small beside theirs
+CALLS_PER_WIDTH = 16  # at least, so that the cores end at about the same time
 
 LOSSES: dict[str, Callable[[Array, Array], Array]] = {"mse": mean_squared_error, "cross-entropy": cross_entropy}
 
@@ -236,29 +238,33 @@ def train_ensemble(
     for of in ensembles_of_runs:
         checks.rows("indices", of.indices, len(pool.inputs))
     pool, test = jax.tree.map(jnp.asarray, (pool, test))
-    runs = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *ensembles_of_runs)
+    keys = [jnp.concatenate(of) for of in zip(*(of[:2] for of in ensembles_of_runs))]
+    runs = Runs(*keys, *(np.concatenate(of) for of in zip(*(of[2:] for of in ensembles_of_runs))))
     # Apart from the training, which is compiled for every padded size: random numbers compile slowly.
-    initialise = ensembles.over_members(lambda inputs, key: networks.initialise(network, key, inputs))
-    function = ensembles.over_members(partial(_train_run, network, schedule))
-    kept, fingerprint = {} if store is None else store, keeping.fingerprint(network, schedule, *pool, *test, *runs)
+    initialise = ensembles.over_members(partial(_initialise_runs, network))
+    function = ensembles.over_members(partial(_train_runs, network, schedule))
+    fingerprint = "" if store is None else keeping.fingerprint(network, schedule, *pool, *test, *runs)
     with ensembles.Progress(progress, len(runs.n_points), "networks") as bar:
 
-        def computed(width: int, rows: list[int]) -> Curves:
-            chosen = jax.tree.map(lambda leaf: leaf[np.array(rows)], runs)
+        def computed(task: _Task) -> Curves:
+            chosen = jax.tree.map(lambda leaf: leaf[task.rows], runs)
             params = initialise(pool.inputs, chosen.initialisation_keys)
-            curves = function((pool, test), params, chosen._replace(indices=chosen.indices[:, :width]))
-            return jax.tree.map(np.asarray, curves)
+            curves = function((pool, test), params, chosen._replace(indices=chosen.indices[..., : task.width]))
+            return jax.tree.map(lambda of: np.asarray(of).reshape(-1, of.shape[-1]), curves)
 
-        def run(task: tuple[int, list[int]]) -> Curves:
-            width, rows = task
-            name = f"{fingerprint}-{width}-{rows[0]}-{len(rows)}"
-            if name not in kept:
-                kept[name] = computed(width, rows)._asdict()
-            bar.advance(len(set(rows)))
-            return Curves(**kept[name])
+        def run(task: _Task) -> Curves:
+            name = f"{fingerprint}-{task.width}-{task.rows.flat[0]}-{task.rows.size}"
+            if store is None or name not in store:
+                curves = computed(task)
+                if store is not None:
+                    store[name] = curves._asdict()
+            else:
+                curves = Curves(**store[name])
+            bar.advance(len(np.unique(task.rows)))
+            return curves
 
         size = ensembles.chunk_size(networks.n_parameters(network, pool.inputs))
-        tasks = _tasks(np.asarray(runs.n_points), runs.indices.shape[1], size)
+        tasks = _tasks(runs.n_points, runs.indices.shape[1], size)
         curves = _gather(tasks, ensembles.run_in_threads(run, tasks))
     ends = np.cumsum([len(of.n_points) for of in ensembles_of_runs])[:-1]
     return [Curves(*parts) for parts in zip(*(np.split(curve, ends) for curve in curves))]
@@ -273,28 +279,48 @@ def _check_classes(targets: Float[np.ndarray, "n_points n_outputs"]) -> None:
         )
 
 
-def _train_run(
-    network: nn.Module, schedule: Schedule, shared: tuple[Points, Points], params: PyTree[Array], run: Runs
+class _Task(NamedTuple):
+    """Runs that one compiled call trains: `rows` (n_together, n_in_turn), each padded to `width` points."""
+
+    width: int
+    rows: Int[np.ndarray, "n_together n_in_turn"]
+
+
+def _initialise_runs(network: networks.Network, inputs: Array, keys: PRNGKeyArray) -> PyTree[Array]:
+    return jax.lax.map(lambda key: networks.initialise(network, key, inputs), keys)
+
+
+def _train_runs(
+    network: nn.Module, schedule: Schedule, shared: tuple[Points, Points], params: PyTree[Array], runs: Runs
 ) -> Curves:
+    """Train one network after the other; a call for each would cost as much as a short training itself."""
     pool, test = shared
-    subset = Points(pool.inputs[run.indices], pool.targets[run.indices])
-    return train(network, params, subset, test, schedule=schedule, key=run.batch_keys, n_points=run.n_points)
+
+    def train_one(of: tuple[PyTree[Array], Runs]) -> Curves:
+        params, run = of
+        subset = Points(pool.inputs[run.indices], pool.targets[run.indices])
+        return train(network, params, subset, test, schedule=schedule, key=run.batch_keys, n_points=run.n_points)
+
+    return jax.lax.map(train_one, (params, runs))
 
 
-def _tasks(n_points: Int[np.ndarray, " n_runs"], largest: int, size: int) -> list[tuple[int, list[int]]]:
-    """(padded size, runs) of every chunk, the largest first, so that no thread ends with a long one."""
+def _tasks(n_points: Int[np.ndarray, " n_runs"], largest: int, n_together: int) -> list[_Task]:
+    """All runs, the largest first, so that no thread ends with a long call; the last of a width is filled up with its last."""
     fine = len(n_points) >= FINE_FROM
     widths = np.array([ensembles.bucket(int(n), largest, fine=fine) for n in n_points])
     tasks = []
     for width in sorted(set(widths.tolist()), reverse=True):
         members = np.flatnonzero(widths == width)
-        tasks += [(width, members[chunk].tolist()) for chunk in ensembles.chunks(len(members), min(size, len(members)))]
+        together = min(n_together, len(members))
+        in_turn = int(np.clip(len(members) // (together * CALLS_PER_WIDTH), 1, MOST_IN_TURN))
+        for chunk in ensembles.chunks(len(members), together * in_turn):
+            tasks.append(_Task(width, members[chunk].reshape(together, in_turn)))
     return tasks
 
 
-def _gather(tasks: list[tuple[int, list[int]]], results: list[Curves]) -> Curves:
-    """Put the rows of all chunks back into the order of the runs."""
-    members = np.concatenate([task[1] for task in tasks])
+def _gather(tasks: list[_Task], results: list[Curves]) -> Curves:
+    """Put the rows of all tasks back into the order of the runs."""
+    members = np.concatenate([task.rows.ravel() for task in tasks])
     stacked = jax.tree.map(lambda *leaves: np.concatenate(leaves), *results)
     _, first = np.unique(members, return_index=True)
     return jax.tree.map(lambda leaf: leaf[first], stacked)

@@ -167,6 +167,17 @@ def test_a_run_that_diverges_is_marked_and_stops_no_other():
     assert np.isnan(trained()[2].test_loss[:, -1]).all() and np.isfinite(trained()[2].test_loss[:, 0]).all()
 
 
+@pytest.mark.parametrize("n_together, in_turn", [(1, 7), (2, 3), (1, 4)])
+def test_runs_that_share_a_call_in_turn_have_the_same_curves_as_those_side_by_side(n_together, in_turn, monkeypatch):
+    monkeypatch.setattr(ensembles, "chunk_size", lambda n_parameters: n_together)
+    monkeypatch.setattr(training, "CALLS_PER_WIDTH", 1)
+    monkeypatch.setattr(training, "MOST_IN_TURN", in_turn)
+    store = {}
+    for found, expected in zip(train_all(store)[:2], trained()[:2]):  # the third diverges
+        assert_curves_close(found, expected)
+    assert {len(of["train_loss"]) for of in store.values()} == {n_together * in_turn}
+
+
 def test_many_runs_are_padded_to_more_sizes_and_have_the_same_curves(monkeypatch):
     monkeypatch.setattr(ensembles, "SMALLEST_BUCKET", 4)
     store = {}
