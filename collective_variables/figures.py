@@ -33,6 +33,7 @@ LABELS = {
     "rnd": "RND",
     "paper": "RND of the paper",
     "k-center": "k-center",
+    "facility-location": "Facility location",
     "k-means++": "k-means++",
     "log-determinant": "Log determinant",
     "best-entropy": "Best entropy of random sets",
@@ -52,7 +53,8 @@ def comparison(summary: pd.DataFrame, variable: str) -> go.Figure:
     """
     lower, upper = f"{variable}_lower", f"{variable}_upper"
     _require("summary", summary, ["method", "n_points", variable, lower, upper])
-    figure = _grid(summary, "n_points", variable)
+    figure = _grid(summary, "n_points", variable, panel=(220, 190), above=80, right=20)
+    figure.update_layout(legend={"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top"})
     # Random and RND come first and so keep their colours whatever other methods are compared.
     methods = sorted(summary["method"].unique(), key=lambda method: (method not in ("random", "rnd"), method))
     for row, column, panel in _panels(summary):
@@ -122,9 +124,17 @@ def correlation_matrix(correlations: pd.DataFrame, kind: str) -> go.Figure:
 
 
 def _grid(
-    table: pd.DataFrame, x: str = "", y: str = "", *, panel: tuple[int, int] = (260, 200), gap: int = 60, below: int = 70
+    table: pd.DataFrame,
+    x: str = "",
+    y: str = "",
+    *,
+    panel: tuple[int, int] = (260, 200),
+    gap: int = 60,
+    above: int = 50,
+    below: int = 70,
+    right: int = 140,
 ) -> go.Figure:
-    """Empty panels, `panel` wide and high, `gap` apart and with `below` under the lowest for its labels, in pixels."""
+    """Empty panels, `panel` wide and high, `gap` apart and with room around them for labels and legends, in pixels."""
     groups, parametrisations = table["group"].unique(), table["parametrisation"].unique()
     width, height = (
         length * n + gap * (n - 1) for length, n in zip(panel, (len(groups), len(parametrisations)), strict=True)
@@ -136,7 +146,7 @@ def _grid(
         horizontal_spacing=gap / width,
         vertical_spacing=gap / height,
     )
-    margin = {"l": gap + 20, "r": 140, "t": 50, "b": below}
+    margin = {"l": gap + 20, "r": right, "t": above, "b": below}
     size = {"width": width + margin["l"] + margin["r"], "height": height + margin["t"] + margin["b"]}
     figure.update_layout(template="plotly_white", margin=margin, **size)
     # Only the lowest row and the first column have room for the titles of the axes.
