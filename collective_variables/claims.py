@@ -30,7 +30,8 @@ class Claim(NamedTuple):
     """What P1 says, what of our runs answers it, and which values of that would.
 
     words: P1's. effect: what is estimated for each row of evidence.
-    An interval inside `supports` supports the claim, one that does not meet `needs` does not, any other leaves it undecided.
+    An interval that does not meet `needs` speaks against the claim, another inside `supports` for it; any other leaves it
+    undecided.
     any_of: columns of the evidence of which one supported row in each group is enough.
     """
 
@@ -318,11 +319,12 @@ def _verdict(row: NamedTuple, level: float) -> str:
         if row.p_value_holm <= level:
             return SUPPORTED
         return NOT_SUPPORTED if contrary or _apart(row, claim.needs) else UNDECIDED
-    # A NaN compares false, so that what could not be estimated is undecided.
+    # Many runs find an effect that is too small to matter: that comes first. A NaN compares false, so that what could not
+    # be estimated is undecided.
+    if _apart(row, claim.needs):
+        return NOT_SUPPORTED
     inside = claim.supports[0] <= row.lower and row.upper <= claim.supports[1]
-    if inside and not row.p_value_holm > level:
-        return SUPPORTED
-    return NOT_SUPPORTED if _apart(row, claim.needs) else UNDECIDED
+    return SUPPORTED if inside and not row.p_value_holm > level else UNDECIDED
 
 
 def _apart(row: NamedTuple, needs: tuple[float, float]) -> bool:

@@ -139,6 +139,8 @@ def test_a_judgement_has_every_claim_in_order_with_its_words_and_a_reason():
         ("C1", -0.5, -0.2, 0.2, "undecided"),  # after the correction
         ("C1", -0.5, 0.1, 0.2, "undecided"),
         ("C1", -0.09, 0.05, 0.9, "not supported"),  # negligible
+        ("C1", -0.09, -0.05, 0.001, "not supported"),  # there, and negligible
+        ("C1", -0.11, -0.05, 0.001, "supported"),
         ("C1", 0.2, 0.4, 0.01, "not supported"),
         ("C1", np.nan, np.nan, np.nan, "undecided"),
         ("C3", -0.2, 0.1, np.nan, "supported"),
