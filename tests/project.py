@@ -55,6 +55,7 @@ def environment() -> dict[str, str]:
     """This process's, with the programs of its own Python first; what a stage compiles is kept for the next like it."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     compiled = {
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "JAX_COMPILATION_CACHE_DIR": str(COMPILED / os.environ.get("PYTEST_XDIST_WORKER", "alone")),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
