@@ -84,7 +84,8 @@ def main() -> None:
         for group in sys.argv[2:]:
             keep(Path(sys.argv[1]), group)
     runs, about = kept()
-    convolutional = [group for group in about if any(layer.startswith("conv") for layer in about[group]["params"][f"{group}_Network"]["layers"])]
+    layers = {group: of["params"][f"{group}_Network"]["layers"] for group, of in about.items()}
+    convolutional = [group for group, of in layers.items() if any(layer.startswith("conv") for layer in of)]
     evidence = claims.evidence(runs, convolutional=convolutional)
     evidence.to_csv(KEPT / "evidence.csv", index=False, float_format="%.6g")
     effects = "\n".join(f"- {name}: {claims.CLAIMS[name].effect}" for name in dict.fromkeys(evidence["claim"]))

@@ -18,7 +18,7 @@ from reproduce import REFERENCE, ROOT
 from tables import into_readme, table, verdict
 from tables import verdicts as counted
 
-from collective_variables import paper
+from collective_variables import paper, report
 
 PICTURES = {
     "figure-2": "Figures 2 and 6: trace against entropy, by minimum test loss",
@@ -138,10 +138,8 @@ def claims() -> str:
     judged = json.loads((ROOT / zntrack.from_rev("all_Report").claims_path).read_text())
     rows = []
     for of in judged:
-        smallest, largest, lower, upper = (f"{of[end]:+.2f}" for end in ("smallest", "largest", "lower", "upper"))
-        effects = smallest if smallest == largest else f"{smallest} … {largest}"
         verdict = of["verdict"] if of["verdict"] == "undecided" else f"**{of['verdict']}**"
-        rows.append([of["claim"], of["words"], f"{of['effect']}: {effects} [{lower}, {upper}]", verdict])
+        rows.append([of["claim"], of["words"], f"{of['effect']}: {report.effects(of)}", verdict])
     return table(["", "the paper's words", "our effects [and ends of their intervals]", "verdict"], rows)
 
 

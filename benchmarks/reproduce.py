@@ -38,7 +38,6 @@ RELATIVE, SMALLEST = 1e-4, 1e-6  # of values in float32; losses below the second
 ERRORS = {"kernels": 0.0, "losses": 0.5, "choices": 2.0}
 OF_WIDTH = 0.5
 SIZE = [*statistics.ENSEMBLE, "n_points_low", "n_points_high"]
-PAIR = ["group", "parametrisation", "kind", "x_variable", "y_variable"]
 CASE = ["claim", "group", "parametrisation", "variable"]
 COLUMNS = ["table", "of", "quantity", "reference", "found", "allowed"]
 
@@ -76,7 +75,7 @@ def numbers(folder: Path, groups: Collection[str], with_claims: bool) -> pd.Data
     """All that is compared, from the tables in a folder."""
     tables = {name: pd.read_csv(folder / f"{name}.csv") for name in ("summary", "correlations")}
     tables = {name: table[table["group"].isin(groups)] for name, table in tables.items()}
-    parts = [means(tables["summary"]), effects(of_loss(tables["correlations"]), "correlations", PAIR, "coefficient")]
+    parts = [means(tables["summary"]), effects(of_loss(tables["correlations"]), "correlations", statistics.ROWS, "coefficient")]
     if with_claims:
         parts.append(effects(pd.read_csv(folder / "evidence.csv"), "claims", CASE, "effect"))
     return pd.concat(parts, ignore_index=True)

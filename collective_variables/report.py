@@ -13,9 +13,10 @@ from collective_variables import claims
 
 EVIDENCE = ["problem", "parametrisation", "of", "effect", "95 % interval", "p", "p, corrected", "n", "sizes", "verdict"]
 RULE = (
-    "A claim is supported where the whole interval of its effect lies on the claimed side and the test, corrected for all "
-    "tests of this page, is significant; not supported where the interval leaves no effect of the claimed kind that is worth "
-    "mentioning; undecided otherwise. Sizes are those at which the method is below random subsets / undecided / above."
+    "A claim is not supported where the interval of its effect leaves nothing of the claimed kind that is worth mentioning, "
+    "however significant; else supported where the whole interval lies on the claimed side and the test, corrected for all tests "
+    "of this page, is significant; undecided otherwise. Sizes are those at which the method is below random subsets / undecided "
+    "/ above."
 )
 
 
@@ -61,7 +62,7 @@ def html(content: Content) -> str:
         title=content.title,
         introduction=content.introduction,
         rule=RULE,
-        claims=[of | {"found": _found(of)} for of in claims.judged(content.evidence).to_dict("records")],
+        claims=[of | {"found": effects(of)} for of in claims.judged(content.evidence).to_dict("records")],
         evidence={name: [_cells(row) for row in part.itertuples()] for name, part in rows}
         | {name: [] for name in claims.CLAIMS if name not in rows.groups},
         evidence_header=EVIDENCE,
@@ -73,11 +74,11 @@ def html(content: Content) -> str:
     )
 
 
-def _found(claim: dict[str, Any]) -> str:
-    """The effects of a claim and how far their intervals reach."""
+def effects(claim: dict[str, Any]) -> str:
+    """The effects of a row of `claims.judged` and how far their intervals reach."""
     smallest, largest, lower, upper = (_number(claim[end]) for end in claims.ENDS)
-    effects = smallest if smallest == largest else f"{smallest} … {largest}"
-    return f"{effects} [{lower}, {upper}]"
+    found = smallest if smallest == largest else f"{smallest} … {largest}"
+    return f"{found} [{lower}, {upper}]"
 
 
 def _cells(row: Any) -> dict[str, Any]:

@@ -72,6 +72,11 @@ DECISIONS = yaml.safe_load((ROOT / "nodes" / "decisions.yaml").read_text())
 SETTINGS = [*re.findall(r"-S ('[^']+'|\S+)", (ROOT / "README.md").read_text()), *(of["change"] for of in DECISIONS)]
 
 
+def test_the_readme_has_every_decision():
+    readme = (ROOT / "README.md").read_text()
+    assert all(f"| {of['question']} | {of['ours']} | `{of['where']}` |" in readme for of in DECISIONS)
+
+
 @pytest.mark.parametrize("quoted", SETTINGS)
 def test_settings_of_the_readme_and_the_report_are_such_that_dvc_takes_and_that_change_a_value(quoted, tmp_path):
     path, setting = tmp_path / "params.yaml", quoted.strip("'")

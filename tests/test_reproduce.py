@@ -60,7 +60,7 @@ def test_a_coefficient_may_move_by_half_of_its_half_width():
     reference = pd.DataFrame([pair | {"coefficient": -0.5, "lower": -0.7, "upper": -0.3}])
     for coefficient, expected in ((-0.41, False), (-0.39, True), (-0.61, True)):
         found = reference.assign(coefficient=coefficient)
-        tables = (reproduce.effects(of, "correlations", reproduce.PAIR, "coefficient") for of in (reference, found))
+        tables = (reproduce.effects(of, "correlations", statistics.ROWS, "coefficient") for of in (reference, found))
         assert reproduce.moved(reproduce.compared(*tables)).tolist() == [expected]
 
 
