@@ -1,97 +1,158 @@
-"""Keep what `make paper` computed in reference/paper/, and write the README's tables of it.
+"""Run groups at the paper's scale with the library alone, on whatever device JAX finds, and keep their tables of runs.
 
-    python benchmarks/at_scale.py [FOLDER GROUP ...]
+    python benchmarks/at_scale.py GROUP ... [--into reference/paper] [--scale 1.0] [--commit ID]
 
-FOLDER: of the project where `make paper GROUPS=…` ran; its groups' tables of runs are copied to reference/paper/GROUP.csv.gz,
-with six digits, and what they were computed with to GROUP.json. Without arguments the README is written from what is there.
+Each group's parameters are those of params.yaml with params-paper.yaml over them, and its runs are those of the stages
+(`make paper` runs these; tests compare the two). Kept are GROUP.csv.gz, the runs with six digits, and GROUP.json, what
+they were computed with. scale: a fraction of the members of each group. `benchmarks/scale_tables.py` writes the README's
+part on them.
 """
 
+import argparse
 import json
 import os
 import platform
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import yaml
-from reproduce import REFERENCE, ROOT
-from tables import into_readme, table
 
-from collective_variables import claims, paper
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
-KEPT = REFERENCE / "paper"
-COLUMNS = ["group", "parametrisation", "method", "member", "n_points", "entropy", "trace", "largest_eigenvalue"]
+import jax  # noqa: E402
+
+from collective_variables import datasets, ensembles, measuring, methods, networks, training  # noqa: E402
+
+KEPT = ROOT / "reference" / "paper"
+KEYS = ["parametrisation", "method", "member", "n_points"]
+COLUMNS = ["group", *KEYS, "entropy", "trace", "largest_eigenvalue"]
 COLUMNS += [f"{which}_{of}" for of in ("test_loss", "train_loss") for which in ("min", "final")]
 COLUMNS += ["max_test_accuracy", "final_test_accuracy", "diverged"]
 PACKAGES = ("jax", "flax", "optax", "numpy")
+Sections = dict[str, dict]
 
 
-def keep(project: Path, group: str) -> None:
-    KEPT.mkdir(exist_ok=True)
-    nodes = project / "nodes" / group
-    runs = pd.read_csv(nodes / "CorrelationAnalysis" / "runs.csv")
-    runs[COLUMNS].to_csv(KEPT / f"{group}.csv.gz", index=False, float_format="%.6g", compression={"method": "gzip", "mtime": 0})
-    params = yaml.safe_load((project / "params.yaml").read_text())
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=project, capture_output=True, text=True, check=True)
-    seconds = {stage: json.loads((nodes / stage / "node-meta.json").read_text())["run_time"] for stage in ("ComputeNTK", "TrainModel")}
-    about = {
-        "device": f"{os.cpu_count()} cores, {platform.machine()}",
-        "versions": {name: metadata.version(name) for name in PACKAGES},
-        "commit": commit.stdout.strip(),
-        "seconds": seconds,
-        "params": {name: values for name, values in params.items() if name.rpartition("_")[0] == group},
+def parameters(group: str) -> Sections:
+    """A group's sections by stage, at the paper's scale."""
+    given, paper = (yaml.safe_load((ROOT / name).read_text()) for name in ("params.yaml", "params-paper.yaml"))
+    sections = {name.rpartition("_")[2]: name for name in given if name.rpartition("_")[0] == group}
+    if not sections:
+        raise SystemExit(f"GROUP must have sections in params.yaml: received {group}.")
+    return {stage: merged(given[name], paper.get(name, {})) for stage, name in sections.items()}
+
+
+def merged(values: dict, over: dict) -> dict:
+    """`values` with those of `over` in their places."""
+    return values | {
+        name: merged(values[name], value) if isinstance(value, dict) else value for name, value in over.items()
     }
-    (KEPT / f"{group}.json").write_text(json.dumps(about, indent=1) + "\n")
 
 
-def kept() -> tuple[pd.DataFrame, dict[str, dict]]:
-    """The runs of all groups, and what they were computed with."""
-    about = {path.stem: json.loads(path.read_text()) for path in sorted(KEPT.glob("*.json"))}
-    runs = pd.concat([pd.read_csv(KEPT / f"{group}.csv.gz") for group in about], ignore_index=True)
-    return runs.assign(largest_eigenvalue_fraction=runs["largest_eigenvalue"] / runs["trace"]), about
+def compute(group: str, sections: Sections) -> tuple[pd.DataFrame, dict[str, float]]:
+    """What the stage CorrelationAnalysis has in its table of runs, and the seconds of each part.
+
+    Kernels of classes and of infinite width, which ComputeNTK has in tables of their own, are left out.
+    """
+    seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timed(part: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - start
+
+    of_data = dict(sections["LoadDataset"])
+    dataset = datasets.load(of_data.pop("problem"), **of_data)
+    ensemble, architecture = sections["Ensemble"], sections["Network"]
+    n_members, seed = ensemble["n_members"], ensemble["seed"]
+    n_points = ensembles.subset_sizes(ensemble["n_points"], n_members=n_members, seed=seed)
+    options = {name: architecture[name] for name in ("activation", "padding", "b_std")}
+    models = {of: networks.build(architecture["layers"], parametrisation=of, **options) for of in architecture["parametrisations"]}
+
+    problem = methods.Problem(dataset.inputs, dataset.targets, dataset.task, next(iter(models.values())), seed)
+    chosen = {}
+    for name, (method, options) in selections(sections).items():
+        with timed(f"selection, {name}"):
+            budget = methods.Budget(ensembles.largest_size(ensemble["n_points"]), n_members, progress=f"{group}: {name}")
+            chosen[name] = methods.select(method, problem, budget, options).indices
+
+    pool, test = training.Points(dataset.inputs, dataset.targets), training.Points(dataset.test_inputs, dataset.test_targets)
+    to_train = [training.runs(indices, n_points, seed=seed) for indices in chosen.values()]
+    schedule = training.Schedule(**sections["TrainModel"])
+    settings = measuring.Settings(**{of.name: sections["ComputeNTK"][of.name] for of in fields(measuring.Settings)})
+    to_measure = measuring.Pool(dataset.inputs, dataset.targets)
+    parts = []
+    for parametrisation, model in models.items():
+        progress = f"{group}: {parametrisation} networks"
+        with timed("training"):
+            curves = training.train_ensemble(model, pool, test, to_train, schedule=schedule, progress=progress)
+        with timed("kernels"):
+            options = {"settings": settings, "progress": f"{progress}, kernels"}
+            measured = measuring.measure(model, to_measure, list(chosen.values()), n_points, seed=seed, **options)
+        for method, of_runs, of_kernels in zip(chosen, curves, measured):
+            losses = training.table(of_runs, n_points, dataset.task)
+            runs = of_kernels.tables["collective_variables"].merge(losses, on=["member", "n_points"], validate="one_to_one")
+            parts.append(runs.assign(group=group, parametrisation=parametrisation, method=method))
+    runs = pd.concat(parts, ignore_index=True)
+    return runs[["group", *KEYS, *runs.columns.drop(["group", *KEYS])]], seconds
 
 
-def networks(runs: pd.DataFrame, about: dict[str, dict]) -> str:
-    rows = []
-    for (group, parametrisation), of in runs.groupby(["group", "parametrisation"], sort=False):
-        params = about[group]["params"]
-        layers = ", ".join(params[f"{group}_Network"]["layers"])
-        n_runs, accuracy, loss = paper.TABLE_2[params[f"{group}_LoadDataset"]["problem"], layers]
-        best = of[~of["diverged"]]
-        accuracies = ["–" if accuracy is None else f"{100 * value:.1f} %" for value in (accuracy or 0, best["max_test_accuracy"].max())]
-        losses = [f"{value:.3f}" for value in (loss, best["min_test_loss"].min())]
-        seconds = [f"{about[group]['seconds'][stage]:.0f}" for stage in ("TrainModel", "ComputeNTK")]
-        sizes = f"{of['n_points'].min()} to {of['n_points'].max()}"
-        rows.append([group, parametrisation, f"{n_runs}", f"{len(of)}", sizes, *accuracies, *losses, *seconds])
-    header = ["network", "parametrisation", "runs, paper", "ours", "points", "max accuracy, paper", "ours"]
-    header += ["min test loss, paper", "ours", "seconds, training both", "kernels of both"]
-    return table(header, rows)
+def selections(sections: Sections) -> dict[str, tuple[str, dict]]:
+    """The methods of a group and their options by the names that they have in the tables."""
+    found = {"random": ("random", {})}
+    if isinstance(sections["Ensemble"]["n_points"], dict):
+        return found
+    of_rnd = sections.get("RNDSelect", {})
+    method = of_rnd.get("method", "rnd")
+    found[method] = method, of_rnd.get("options", {})
+    for stage, values in sections.items():
+        if stage.startswith("SelectSubset"):
+            name = stage.removeprefix("SelectSubset").removeprefix("-") or values["method"]
+            found[name] = values["method"], values.get("options", {})
+    return found
 
 
-def judged(evidence: pd.DataFrame) -> str:
-    rows = []
-    for of in evidence.itertuples():
-        interval = f"{of.effect:+.3f} [{of.lower:+.3f}, {of.upper:+.3f}]"
-        p_value = "–" if pd.isna(of.p_value_holm) else f"{of.p_value_holm:.3f}"
-        rows.append([of.claim, of.group, of.parametrisation, of.variable, interval, p_value, of.verdict])
-    return table(["claim", "network", "parametrisation", "variable", "effect", "p, corrected", "verdict"], rows)
+def keep(group: str, scale: float, commit: str, into: Path) -> None:
+    """Run a group and write its two files; at a fraction of the scale print what the whole would have told."""
+    sections = parameters(group)
+    sections["Ensemble"]["n_members"] = max(2, round(scale * sections["Ensemble"]["n_members"]))
+    runs, seconds = compute(group, sections)
+    into.mkdir(parents=True, exist_ok=True)
+    compression = {"method": "gzip", "mtime": 0}
+    runs[COLUMNS].to_csv(into / f"{group}.csv.gz", index=False, float_format="%.6g", compression=compression)
+    about = {
+        "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, {platform.machine()}",
+        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "commit": commit,
+        "seconds": {part: round(value, 1) for part, value in seconds.items()},
+        "params": sections,
+    }
+    (into / f"{group}.json").write_text(json.dumps(about, indent=1) + "\n")
+    spent = ", ".join(f"{part} {value:.1f} s" for part, value in seconds.items())
+    smallest = np.min(runs["min_test_loss"])
+    print(f"{group}: {len(runs)} runs, {runs['diverged'].sum()} diverged, smallest test loss {smallest:.4g}; {spent}", flush=True)
 
 
 def main() -> None:
-    if len(sys.argv) > 1:
-        for group in sys.argv[2:]:
-            keep(Path(sys.argv[1]), group)
-    runs, about = kept()
-    layers = {group: of["params"][f"{group}_Network"]["layers"] for group, of in about.items()}
-    convolutional = [group for group, of in layers.items() if any(layer.startswith("conv") for layer in of)]
-    evidence = claims.evidence(runs, convolutional=convolutional)
-    evidence.to_csv(KEPT / "evidence.csv", index=False, float_format="%.6g")
-    effects = "\n".join(f"- {name}: {claims.CLAIMS[name].effect}" for name in dict.fromkeys(evidence["claim"]))
-    text = f"{networks(runs, about)}\n\n{judged(evidence)}\n\n{effects}"
-    into_readme("scale", text)
-    print(text)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("groups", nargs="+", metavar="GROUP")
+    parser.add_argument("--into", type=Path, default=KEPT)
+    parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--commit")
+    given = parser.parse_args()
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    commit = given.commit or subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    for group in given.groups:
+        keep(group, given.scale, commit, given.into)
 
 
 if __name__ == "__main__":

@@ -104,6 +104,7 @@ def over_members(function: Callable[..., PyTree[Array]], *, runs_once: bool = Fa
     One member alone skips `vmap`, whose batched matrix products are slower on a CPU. Threads that call it together wait
     for one compilation instead of each making their own. What runs once may be compiled in a third of the time with
     less optimisation: random numbers, which are drawn in milliseconds, take seconds. Their last digit may then differ.
+    Products have all digits of their numbers, which an accelerator would round to fewer by itself.
     """
     lock, compiled = threading.Lock(), {}
     options = {"xla_backend_optimization_level": 1} if runs_once and jax.default_backend() == "cpu" else None
@@ -117,7 +118,7 @@ def over_members(function: Callable[..., PyTree[Array]], *, runs_once: bool = Fa
     def call_compiled(shared: PyTree[Array], *members: PyTree[Array]) -> PyTree[Array]:
         arguments = jax.tree.map(jnp.asarray, (shared, *members))
         shapes = str(jax.tree.map(jax.typeof, arguments))
-        with lock:
+        with lock, jax.default_matmul_precision("highest"):
             if shapes not in compiled:
                 compiled[shapes] = jax.jit(call).lower(*arguments).compile(compiler_options=options)
         return compiled[shapes](*arguments)
@@ -149,8 +150,15 @@ class Progress:
         self._bar.close()
 
 
-def run_in_threads(function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
-    """[function(task) for task in tasks] with as many at once as there are cores.
+def calls_at_once() -> int:
+    """Compiled calls side by side: one a core, or on an accelerator one that runs while the next is made ready."""
+    return os.cpu_count() if jax.default_backend() == "cpu" else 2
+
+
+def run_in_threads(
+    function: Callable[[Task], Result], tasks: Sequence[Task], *, at_once: int | None = None
+) -> list[Result]:
+    """[function(task) for task in tasks] with `at_once` of them side by side, by default as many as there are cores.
 
     XLA releases the interpreter's lock, and small matrix products leave most cores idle when they come one by one.
     The first error stops what has not started. 64-bit arrays are as they are in the thread that calls.
@@ -161,7 +169,7 @@ def run_in_threads(function: Callable[[Task], Result], tasks: Sequence[Task]) ->
         with jax.enable_x64(wide):
             return function(task)
 
-    executor = ThreadPoolExecutor(os.cpu_count())
+    executor = ThreadPoolExecutor(at_once or os.cpu_count())
     try:
         futures = [executor.submit(run, task) for task in tasks]
         done, _ = wait(futures, return_when=FIRST_EXCEPTION)
