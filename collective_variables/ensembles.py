@@ -79,12 +79,13 @@ def _range(n_points: dict[str, int | str]) -> tuple[int, int, str]:
 def chunk_size(n_parameters: int) -> int:
     """How many members one compiled call takes.
 
-    On a CPU five small networks together save dispatch, while larger ones already fill the caches one by one;
-    an accelerator takes many at once.
+    On a CPU five small networks together save dispatch, while larger ones already fill the caches one by one.
+    An accelerator wants many at once, and those of images still have to fit its memory.
     """
+    small = n_parameters <= 5_000
     if jax.default_backend() != "cpu":
-        return 64
-    return 5 if n_parameters <= 5_000 else 1
+        return 512 if small else 16
+    return 5 if small else 1
 
 
 def bucket(n_points: int, largest: int, *, fine: bool = False) -> int:
@@ -102,12 +103,14 @@ def over_members(function: Callable[..., PyTree[Array]], *, runs_once: bool = Fa
     """Compile function(shared, *member) as function(shared, *members), members along the leading axes.
 
     One member alone skips `vmap`, whose batched matrix products are slower on a CPU. Threads that call it together wait
-    for one compilation instead of each making their own. What runs once may be compiled in a third of the time with
-    less optimisation: random numbers, which are drawn in milliseconds, take seconds. Their last digit may then differ.
-    Products have all digits of their numbers, which an accelerator would round to fewer by itself.
+    for one compilation of their shapes instead of each making their own. What runs once may be compiled in a third of
+    the time with less optimisation: random numbers, which are drawn in milliseconds, take seconds. Their last digit may
+    then differ. Products have all digits of their numbers, which an accelerator would round to fewer by itself.
     """
     lock, compiled = threading.Lock(), {}
-    options = {"xla_backend_optimization_level": 1} if runs_once and jax.default_backend() == "cpu" else None
+    on_cpu = jax.default_backend() == "cpu"
+    # Without trying algorithms out, which takes an accelerator many times longer than a CPU takes for all of it.
+    options = ({"xla_backend_optimization_level": 1} if runs_once else {}) if on_cpu else {"xla_gpu_autotune_level": 0}
 
     def call(shared: PyTree[Array], *members: PyTree[Array]) -> PyTree[Array]:
         if len(jax.tree.leaves(members)[0]) > 1:
@@ -118,12 +121,28 @@ def over_members(function: Callable[..., PyTree[Array]], *, runs_once: bool = Fa
     def call_compiled(shared: PyTree[Array], *members: PyTree[Array]) -> PyTree[Array]:
         arguments = jax.tree.map(jnp.asarray, (shared, *members))
         shapes = str(jax.tree.map(jax.typeof, arguments))
-        with lock, jax.default_matmul_precision("highest"):
-            if shapes not in compiled:
-                compiled[shapes] = jax.jit(call).lower(*arguments).compile(compiler_options=options)
-        return compiled[shapes](*arguments)
+        with lock:
+            once = compiled.setdefault(shapes, _Once())
+        with once.lock, jax.default_matmul_precision("highest"):
+            if once.compiled is None:
+                once.compiled = jax.jit(call).lower(*arguments).compile(compiler_options=options)
+        if on_cpu:
+            return once.compiled(*arguments)
+        with _ON_ACCELERATOR:
+            return jax.block_until_ready(once.compiled(*arguments))
 
     return call_compiled
+
+
+class _Once:
+    """What the first of several threads compiles."""
+
+    def __init__(self) -> None:
+        self.lock, self.compiled = threading.Lock(), None
+
+
+# Calls on an accelerator at a time, while others are compiled: one that runs and one that is made ready.
+_ON_ACCELERATOR = threading.BoundedSemaphore(2)
 
 
 def chunks(n_members: int, size: int) -> list[list[int]]:
@@ -150,15 +169,8 @@ class Progress:
         self._bar.close()
 
 
-def calls_at_once() -> int:
-    """Compiled calls side by side: one a core, or on an accelerator one that runs while the next is made ready."""
-    return os.cpu_count() if jax.default_backend() == "cpu" else 2
-
-
-def run_in_threads(
-    function: Callable[[Task], Result], tasks: Sequence[Task], *, at_once: int | None = None
-) -> list[Result]:
-    """[function(task) for task in tasks] with `at_once` of them side by side, by default as many as there are cores.
+def run_in_threads(function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
+    """[function(task) for task in tasks] with as many at once as there are cores.
 
     XLA releases the interpreter's lock, and small matrix products leave most cores idle when they come one by one.
     The first error stops what has not started. 64-bit arrays are as they are in the thread that calls.
@@ -169,7 +181,7 @@ def run_in_threads(
         with jax.enable_x64(wide):
             return function(task)
 
-    executor = ThreadPoolExecutor(at_once or os.cpu_count())
+    executor = ThreadPoolExecutor(os.cpu_count())
     try:
         futures = [executor.submit(run, task) for task in tasks]
         done, _ = wait(futures, return_when=FIRST_EXCEPTION)

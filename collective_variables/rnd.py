@@ -136,7 +136,7 @@ def select(
         return state
 
     with ensembles.Progress(progress, n_members * (n_selected - len(labelled)), "points") as bar:
-        states = ensembles.run_in_threads(run, ensembles.chunks(n_members, size), at_once=ensembles.calls_at_once())
+        states = ensembles.run_in_threads(run, ensembles.chunks(n_members, size))
     counts, indices, *history = (
         np.concatenate([getattr(state, name) for state in states])[:n_members]
         for name in ("count", "indices", "distances", "mean_distances", "max_distances")

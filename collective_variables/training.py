@@ -265,7 +265,7 @@ def train_ensemble(
 
         size = ensembles.chunk_size(networks.n_parameters(network, pool.inputs))
         tasks = _tasks(runs.n_points, runs.indices.shape[1], size)
-        curves = _gather(tasks, ensembles.run_in_threads(run, tasks, at_once=ensembles.calls_at_once()))
+        curves = _gather(tasks, ensembles.run_in_threads(run, tasks))
     ends = np.cumsum([len(of.n_points) for of in ensembles_of_runs])[:-1]
     return [Curves(*parts) for parts in zip(*(np.split(curve, ends) for curve in curves))]
 
