@@ -243,7 +243,10 @@ def _estimate(job: _Job, plan: planning.Plan) -> Estimate:
     functions, sizes, x = job.functions, job.sizes, jax.tree.map(lambda leaf: leaf[:1], job.x1)
     at_once = plan.outputs_at_once
     groups = planning.groups(jax.eval_shape(functions.apply_fn, job.params, x), at_once)
-    of_point = functions.derivatives.lower(job.params, x, groups[0]).cost_analysis()["flops"] * len(groups)
+    # XLA counts for a CPU only.
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (job.params, x, groups[0]))
+        of_point = functions.derivatives.lower(*shapes).cost_analysis()["flops"] * len(groups)
     tiles = [-(-n // plan.tile) for n in job.n_points]
     is_square = job.x2 is None
     n_pairs = tiles[0] * (tiles[0] - 1) // 2 if is_square else tiles[0] * tiles[1]
