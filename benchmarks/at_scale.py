@@ -4,8 +4,8 @@
 
 Each group's parameters are those of params.yaml with params-paper.yaml over them, and its runs are those of the stages
 (`make paper` runs these; tests compare the two). Kept are GROUP.csv.gz, the runs with six digits, and GROUP.json, what
-they were computed with. scale: a fraction of the members of each group. `benchmarks/scale_tables.py` writes the README's
-part on them.
+they were computed with. scale: a fraction of the members of each group, two at least. `benchmarks/scale_tables.py` writes
+the README's part on them.
 """
 
 import argparse
@@ -57,8 +57,8 @@ def merged(values: dict, over: dict) -> dict:
     }
 
 
-def compute(group: str, sections: Sections) -> tuple[pd.DataFrame, dict[str, float]]:
-    """What the stage CorrelationAnalysis has in its table of runs, and the seconds of each part.
+def compute(group: str, sections: Sections) -> Iterator[tuple[pd.DataFrame, dict[str, float]]]:
+    """For each parametrisation its rows of CorrelationAnalysis's table of runs, and the seconds of each part until then.
 
     Kernels of classes and of infinite width, which ComputeNTK has in tables of their own, are left out.
     """
@@ -90,7 +90,6 @@ def compute(group: str, sections: Sections) -> tuple[pd.DataFrame, dict[str, flo
     schedule = training.Schedule(**sections["TrainModel"])
     settings = measuring.Settings(**{of.name: sections["ComputeNTK"][of.name] for of in fields(measuring.Settings)})
     to_measure = measuring.Pool(dataset.inputs, dataset.targets)
-    parts = []
     for parametrisation, model in models.items():
         progress = f"{group}: {parametrisation} networks"
         with timed("training"):
@@ -98,12 +97,12 @@ def compute(group: str, sections: Sections) -> tuple[pd.DataFrame, dict[str, flo
         with timed("kernels"):
             options = {"settings": settings, "progress": f"{progress}, kernels"}
             measured = measuring.measure(model, to_measure, list(chosen.values()), n_points, seed=seed, **options)
+        parts = []
         for method, of_runs, of_kernels in zip(chosen, curves, measured):
             losses = training.table(of_runs, n_points, dataset.task)
             runs = of_kernels.tables["collective_variables"].merge(losses, on=["member", "n_points"], validate="one_to_one")
             parts.append(runs.assign(group=group, parametrisation=parametrisation, method=method))
-    runs = pd.concat(parts, ignore_index=True)
-    return runs[["group", *KEYS, *runs.columns.drop(["group", *KEYS])]], seconds
+        yield pd.concat(parts, ignore_index=True), seconds
 
 
 def selections(sections: Sections) -> dict[str, tuple[str, dict]]:
@@ -122,24 +121,27 @@ def selections(sections: Sections) -> dict[str, tuple[str, dict]]:
 
 
 def keep(group: str, scale: float, commit: str, into: Path) -> None:
-    """Run a group and write its two files; at a fraction of the scale print what the whole would have told."""
+    """Run a group and write its two files, anew after each parametrisation: a machine may be lent for less than all."""
     sections = parameters(group)
     sections["Ensemble"]["n_members"] = max(2, round(scale * sections["Ensemble"]["n_members"]))
-    runs, seconds = compute(group, sections)
     into.mkdir(parents=True, exist_ok=True)
-    compression = {"method": "gzip", "mtime": 0}
-    runs[COLUMNS].to_csv(into / f"{group}.csv.gz", index=False, float_format="%.6g", compression=compression)
-    about = {
-        "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, {platform.machine()}",
-        "versions": {name: metadata.version(name) for name in PACKAGES},
-        "commit": commit,
-        "seconds": {part: round(value, 1) for part, value in seconds.items()},
-        "params": sections,
-    }
-    (into / f"{group}.json").write_text(json.dumps(about, indent=1) + "\n")
-    spent = ", ".join(f"{part} {value:.1f} s" for part, value in seconds.items())
-    smallest = np.min(runs["min_test_loss"])
-    print(f"{group}: {len(runs)} runs, {runs['diverged'].sum()} diverged, smallest test loss {smallest:.4g}; {spent}", flush=True)
+    parts = []
+    for part, seconds in compute(group, sections):
+        parts.append(part)
+        runs = pd.concat(parts, ignore_index=True)
+        compression = {"method": "gzip", "mtime": 0}
+        runs[COLUMNS].to_csv(into / f"{group}.csv.gz", index=False, float_format="%.6g", compression=compression)
+        about = {
+            "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, {platform.machine()}",
+            "versions": {name: metadata.version(name) for name in PACKAGES},
+            "commit": commit,
+            "seconds": {name: round(value, 1) for name, value in seconds.items()},
+            "params": sections,
+        }
+        (into / f"{group}.json").write_text(json.dumps(about, indent=1) + "\n")
+        spent = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
+        smallest = np.min(runs["min_test_loss"])
+        print(f"{group}: {len(runs)} runs, {runs['diverged'].sum()} diverged, smallest test loss {smallest:.4g}; {spent}", flush=True)
 
 
 def main() -> None:
