@@ -146,8 +146,8 @@ def evidence(
     size", the largest of all sizes (`learning_curves.sequential`).
     """
     compared = statistics.compares_methods(runs)
-    has_curve = runs.groupby("group")["n_points"].transform("nunique") > 1
-    first, second = runs[~compared], runs[compared & has_curve & runs["method"].isin(["random", algorithm])]
+    has_curve = compared & statistics.has_several_sizes(runs)
+    first, second = runs[~compared], runs[has_curve & runs["method"].isin(["random", algorithm])]
     converged = runs[~runs["diverged"]]
     options = {"confidence": confidence, "seed": seed}
     parts = [_of_eigenvalues(converged[converged["method"] == "random"], confidence)]

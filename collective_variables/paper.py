@@ -184,7 +184,7 @@ def _networks_of_experiment_2(runs: pd.DataFrame, problems: Mapping[str, Problem
 
 def _of_curves(runs: pd.DataFrame, n_resamples: int, n_permutations: int, *, confidence: float, seed: int) -> list[Table]:
     """Each method beside random subsets, for groups that have several sizes: over all sizes, and what its points are worth."""
-    runs = runs[runs.groupby("group")["n_points"].transform("nunique") > 1]
+    runs = runs[statistics.has_several_sizes(runs)]
     if runs.empty:
         return []
     keys, losses = ["group", "parametrisation", "method", "variable"], ["min_test_loss", "final_test_loss"]

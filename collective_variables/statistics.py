@@ -36,6 +36,11 @@ def compares_methods(runs: pd.DataFrame) -> pd.Series:
     return runs.groupby("group")["method"].transform("nunique") > 1
 
 
+def has_several_sizes(runs: pd.DataFrame) -> pd.Series:
+    """Whether each run's group has more than one subset size, and so a learning curve."""
+    return runs.groupby("group")["n_points"].transform("nunique") > 1
+
+
 def summary(runs: pd.DataFrame, variables: Sequence[str] = VARIABLES, *, n_bands: int = 8) -> pd.DataFrame:
     """Mean and standard error of each variable v over the members of an ensemble (P1, Figures 4 and 5).
 

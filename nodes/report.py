@@ -93,7 +93,7 @@ class Report(zntrack.Node):
     def _times(self) -> report.Table:
         rows = [(*path.parts[-3:-1], files.read_values(path)["run_time"]) for path in self.time_paths]
         table = pd.DataFrame(rows, columns=["group", "stage", "seconds"])
-        caption = "Seconds that each stage took when it last ran, here or where its result was computed; the imports of its libraries are not counted."
+        caption = "Seconds that each stage took when it last ran, here or where its result was computed, the start of Python not counted."
         return report.Table("time", "Time", caption, table)
 
 
