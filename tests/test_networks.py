@@ -16,6 +16,8 @@ from helpers import assert_close
 from collective_variables import networks
 from collective_variables.networks import Layer
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 TABLE_2 = ["conv 32 2x2", "avgpool 4x4 stride 2", "conv 64 2x2", "avgpool 4x4 stride 2", "dense 128", "dense 10"]
 TABLE_3 = ["conv 32 3x3", "avgpool 2x2 stride 2", "conv 32 2x2", "avgpool 2x2 stride 2", "dense 128", "dense 10"]
 

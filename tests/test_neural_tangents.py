@@ -13,6 +13,8 @@ from helpers import UNFIT_POINTS, assert_close
 from collective_variables import networks, ntk
 from collective_variables.neural_tangents import ANALYTIC_ACTIVATIONS, METHODS, empirical, infinite_width_ntk
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 N1, N2 = 7, 5
 # Layers and the shape of a point.
 NETWORKS = {

@@ -16,6 +16,8 @@ from collective_variables.products import kernel_product
 from collective_variables.structured import Derivative
 from collective_variables.tiles import Tiles
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.mark.parametrize("by_pairs", [False, True])
 @pytest.mark.parametrize("name", [*MODULES, *FUNCTIONS])

@@ -13,6 +13,8 @@ from test_spectrum import entropy_of, rotated
 
 from collective_variables import networks, ntk, spectrum, stochastic
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 INDEX = np.arange(1.0, 301.0)
 SPECTRA = {
     "power law": INDEX**-1.3,
