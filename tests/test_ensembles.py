@@ -185,6 +185,34 @@ def test_threads_that_call_together_share_one_compilation_of_each_shape(monkeypa
     assert sorted(traced) == [(3,), (4,)] and len(compilations) == 2
 
 
+def test_an_accelerator_runs_two_calls_at_a_time_and_compiles_side_by_side(monkeypatch):
+    running, most, compiling, barrier = [], [], [], threading.Barrier(4)
+    compile_lowered = jax.stages.Lowered.compile
+
+    def compiled_together(lowered, **options):
+        barrier.wait(timeout=60)  # breaks unless all four shapes are compiled at the same time
+        compiling.append(options["compiler_options"])
+        return compile_lowered(lowered, **options)
+
+    def waited_for(result):
+        running.append(result)
+        most.append(len(running))
+        time.sleep(0.02)
+        running.pop()
+        return result
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax.stages.Lowered, "compile", compiled_together)
+    monkeypatch.setattr(jax, "block_until_ready", waited_for)
+    compiled = ensembles.over_members(lambda shared, x: shared * x)
+    inputs = [np.arange(2 * width, dtype=np.float32).reshape(2, width) for width in (1, 2, 3, 4)]
+    with ThreadPoolExecutor(4) as executor:
+        results = list(executor.map(lambda x: compiled(np.float32(3), x), inputs))
+    for result, x in zip(results, inputs):
+        np.testing.assert_array_equal(result, 3 * x)
+    assert max(most) <= 2 and compiling == [{"xla_gpu_autotune_level": 0}] * 4
+
+
 # threads
 
 
