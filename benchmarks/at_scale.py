@@ -4,7 +4,7 @@
 
 Each group's parameters are those of params.yaml with params-paper.yaml over them, and its runs are those of the stages
 (`make paper` runs these; tests compare the two). Kept are GROUP.csv.gz, the runs with six digits, and GROUP.json, what
-they were computed with. scale: a fraction of the members of each group, two at least. `benchmarks/scale_tables.py` writes
+they were computed with. scale: a fraction of the members of each group, two at least. `benchmarks/scale_report.py` writes
 the README's part on them.
 """
 

@@ -13,7 +13,8 @@ losses      Of networks trained on these subsets. Hundreds of steps of Adam ampl
             others: half a standard error of the mean over members.
 choices     All numbers of subsets that random network distillation chose. Where two points are equal but for round-off the
             argmax takes another one, and all that follow are as if drawn anew: two standard errors.
-statistics  Correlations and the effects of claims: half of the interval's half width, as for losses.
+statistics  Correlations and the effects of claims: half of the interval's half width, as for losses. Of train losses the
+            whole: where a network fits its subset they are round-off, and so are their ranks.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -36,7 +38,8 @@ from collective_variables import statistics  # noqa: E402
 CHOSEN = ("rnd", "paper")
 RELATIVE, SMALLEST = 1e-4, 1e-6  # of values in float32; losses below the second are round-off themselves
 ERRORS = {"kernels": 0.0, "losses": 0.5, "choices": 2.0}
-OF_WIDTH = 0.5
+OF_WIDTH, OF_WIDTH_IN_TRAINING = 0.5, 1.0
+TRAIN_LOSSES = ("min_train_loss", "final_train_loss")
 SIZE = [*statistics.ENSEMBLE, "n_points_low", "n_points_high"]
 CASE = ["claim", "group", "parametrisation", "variable"]
 COLUMNS = ["table", "of", "quantity", "reference", "found", "allowed"]
@@ -56,7 +59,9 @@ def means(summary: pd.DataFrame) -> pd.DataFrame:
 
 def effects(table: pd.DataFrame, name: str, keys: list[str], quantity: str) -> pd.DataFrame:
     """Every coefficient or effect with what it may differ by."""
-    allowed = OF_WIDTH * (table["upper"] - table["lower"]) / 2 + SMALLEST
+    is_of_training = table["y_variable"].isin(TRAIN_LOSSES) if "y_variable" in table else False
+    share = np.where(is_of_training, OF_WIDTH_IN_TRAINING, OF_WIDTH)
+    allowed = share * (table["upper"] - table["lower"]) / 2 + SMALLEST
     return _rows(name, table.assign(quantity=quantity, value=table[quantity], allowed=allowed.fillna(SMALLEST)), keys)
 
 

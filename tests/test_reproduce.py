@@ -55,11 +55,12 @@ def test_a_row_that_is_missing_or_new_has_moved_and_two_missing_values_have_not(
     assert not reproduce.moved(reproduce.compared(nothing, nothing)).any()
 
 
-def test_a_coefficient_may_move_by_half_of_its_half_width():
-    pair = {"group": "a", "parametrisation": "ntk", "kind": "pearson", "x_variable": "trace", "y_variable": "min_test_loss"}
+@pytest.mark.parametrize("outcome, allowed", [("min_test_loss", 0.1), ("min_train_loss", 0.2), ("final_train_loss", 0.2)])
+def test_a_coefficient_may_move_by_half_of_its_half_width_and_one_of_a_train_loss_by_the_whole(outcome, allowed):
+    pair = {"group": "a", "parametrisation": "ntk", "kind": "pearson", "x_variable": "trace", "y_variable": outcome}
     reference = pd.DataFrame([pair | {"coefficient": -0.5, "lower": -0.7, "upper": -0.3}])
-    for coefficient, expected in ((-0.41, False), (-0.39, True), (-0.61, True)):
-        found = reference.assign(coefficient=coefficient)
+    for difference, expected in ((0.9, False), (1.1, True), (-1.1, True)):
+        found = reference.assign(coefficient=-0.5 + difference * allowed)
         tables = (reproduce.effects(of, "correlations", statistics.ROWS, "coefficient") for of in (reference, found))
         assert reproduce.moved(reproduce.compared(*tables)).tolist() == [expected]
 

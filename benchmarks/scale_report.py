@@ -1,20 +1,26 @@
-"""Judge the claims on what is kept in reference/paper/, and write the README's part on it.
+"""Judge the claims on what is kept in reference/paper/, draw it, and write the README's part on it.
 
-    python benchmarks/scale_tables.py
+    python benchmarks/scale_report.py
 
-`benchmarks/at_scale.py` makes those tables of runs; the evidence of all of them is written beside them.
+`benchmarks/at_scale.py` makes those tables of runs; the evidence of all of them and the pictures are written beside them.
 """
 
 import json
 from typing import Any
 
 import pandas as pd
-from at_scale import KEPT
+import vl_convert
+from at_scale import KEPT, ROOT
+from dvc_render import VegaRenderer
 from tables import into_readme, table
 
-from collective_variables import claims, paper
+from collective_variables import claims, paper, statistics
 
 About = dict[str, dict[str, Any]]
+PICTURES = {  # template, x, y
+    "figure-2": ("scatter-by-test-loss", ("entropy", "Entropy S"), ("trace", "Trace Tr")),
+    "figure-2-trace": ("scatter-by-n-points", ("trace", "Trace Tr"), ("min_test_loss", "Minimum test loss")),
+}
 
 
 def kept() -> tuple[pd.DataFrame, About]:
@@ -63,8 +69,23 @@ def judged(evidence: pd.DataFrame) -> str:
     return table(["claim", "network", "parametrisation", "variable", "effect", "p, corrected", "verdict"], rows)
 
 
+def draw(runs: pd.DataFrame, name: str) -> None:
+    """Render a plot with one of the templates of `dvc plots show`."""
+    template, (x, x_label), (y, y_label) = PICTURES[name]
+    labels = {"x": x, "x_label": x_label, "y": y, "y_label": y_label}
+    points = runs.astype(str).assign(rev="").to_dict("records")
+    options = {"template": template, "template_dir": str(ROOT / ".dvc" / "plots"), "title": "", **labels}
+    filled = VegaRenderer(points, name, **options).get_filled_template()
+    del filled["spec"]["encoding"]["shape"]  # of several revisions
+    picture = vl_convert.vegalite_to_png(filled, vl_version="5.20", scale=1.3)
+    (KEPT / f"{name}.png").write_bytes(picture)
+
+
 def main() -> None:
     runs, about = kept()
+    first = runs[~statistics.compares_methods(runs)]
+    for name in PICTURES:
+        draw(first, name)
     layers = {group: of["params"]["Network"]["layers"] for group, of in about.items()}
     convolutional = [group for group, of in layers.items() if any(layer.startswith("conv") for layer in of)]
     evidence = claims.evidence(runs, convolutional=convolutional)
