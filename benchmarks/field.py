@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
-from tables import into_readme, verdicts
-from tables import table as table_of
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from tables import into_readme, verdicts  # noqa: E402
+from tables import table as table_of  # noqa: E402
 from trials import trial  # noqa: E402
 
 from collective_variables import datasets, ensembles, methods, statistics, training  # noqa: E402

@@ -15,10 +15,10 @@ import vl_convert
 import yaml
 import zntrack
 from reproduce import REFERENCE, ROOT
-from tables import into_readme, table, verdict
+from tables import PARAMETRISATIONS, against_table_2, into_readme, table, verdict
 from tables import verdicts as counted
 
-from collective_variables import paper, report
+from collective_variables import report
 
 PICTURES = {
     "figure-2": "Figures 2 and 6: trace against entropy, by minimum test loss",
@@ -34,7 +34,6 @@ PICTURES = {
 }
 MEASURED = ("min_test_loss", "final_test_loss", "entropy", "trace")
 PAIRS = ((("entropy", "limit_entropy"), 2), (("trace", "limit_trace"), 1))
-PARAMETRISATIONS = {"lecun": "LeCun", "ntk": "NTK"}
 
 
 def draw(title: str, path: Path) -> None:
@@ -42,22 +41,6 @@ def draw(title: str, path: Path) -> None:
     command = ["dvc", "plots", "show", "--show-vega", f"plots/dvc.yaml::{title}"]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     path.write_bytes(vl_convert.vegalite_to_png(json.loads(shown.splitlines()[-1]), vl_version="5.20", scale=1.3))
-
-
-def against_the_paper(analyses: dict, params: dict) -> str:
-    rows = []
-    for group in analyses:
-        key = params[f"{group}_LoadDataset"]["problem"], ", ".join(params[f"{group}_Network"]["layers"])
-        n_runs, accuracy, loss = paper.TABLE_2[key]
-        for parametrisation, runs in analyses[group].runs.groupby("parametrisation"):
-            best = runs[~runs["diverged"]]
-            ours = "–" if accuracy is None else f"{100 * best['max_test_accuracy'].max():.1f} %"
-            largest = f"{len(runs)} (≤ {runs['n_points'].max()} points)"
-            papers = "–" if accuracy is None else f"{100 * accuracy:.0f} %"
-            label = f"{group}, {PARAMETRISATIONS[parametrisation]}"
-            rows.append([label, f"{n_runs}", largest, papers, ours, f"{loss:.3f}", f"{best['min_test_loss'].min():.3f}"])
-    header = ["network", "runs, paper", "runs, ours", "max accuracy, paper", "ours", "min test loss, paper", "ours"]
-    return table(header, rows)
 
 
 def selection(analyses: dict) -> str:
@@ -162,11 +145,15 @@ def main() -> None:
     ranged = {group for group, values in ensembles.items() if isinstance(values["n_points"], dict)}
     first = {group: analysis for group, analysis in analyses.items() if group in ranged}
     second = {group: analysis for group, analysis in analyses.items() if group not in ranged}
+    networks = {
+        group: (params[f"{group}_LoadDataset"]["problem"], params[f"{group}_Network"]["layers"]) for group in first
+    }
+    runs = pd.concat([analysis.runs for analysis in first.values()], ignore_index=True)
     REFERENCE.mkdir(exist_ok=True)
     short = {
         "Experiment 2: each method minus random selection, relative, mean over the subset sizes": verdicts(second),
         "Experiment 1: Pearson's r with the minimum test loss, plain and after a cubic in ln n is regressed out": correlations(first),
-        "Experiment 1 beside the paper's Table 2": against_the_paper(first, params),
+        "Experiment 1 beside the paper's Table 2": against_table_2(runs, networks),
         "Kernels of these networks beside those of infinite width, before training": limits(kernels),
     }
     into_readme("claims", claims())

@@ -12,9 +12,9 @@ import pandas as pd
 import vl_convert
 from at_scale import KEPT, ROOT
 from dvc_render import VegaRenderer
-from tables import into_readme, table
+from tables import against_table_2, into_readme, table
 
-from collective_variables import claims, paper, statistics
+from collective_variables import claims, statistics
 
 About = dict[str, dict[str, Any]]
 PICTURES = {  # template, x, y
@@ -28,26 +28,6 @@ def kept() -> tuple[pd.DataFrame, About]:
     about = {path.stem: json.loads(path.read_text()) for path in sorted(KEPT.glob("*.json"))}
     runs = pd.concat([pd.read_csv(KEPT / f"{group}.csv.gz") for group in about], ignore_index=True)
     return runs.assign(largest_eigenvalue_fraction=runs["largest_eigenvalue"] / runs["trace"]), about
-
-
-def networks(runs: pd.DataFrame, about: About) -> str:
-    """Table 2 of the paper beside ours."""
-    rows = []
-    for (group, parametrisation), of in runs.groupby(["group", "parametrisation"], sort=False):
-        params = about[group]["params"]
-        of_paper = params["LoadDataset"]["problem"], ", ".join(params["Network"]["layers"])
-        n_runs, accuracy, loss = paper.TABLE_2.get(of_paper, (None, None, None))
-        best = of[~of["diverged"]]
-        counts = ["–" if n_runs is None else f"{n_runs}", f"{len(of)}", f"{of['n_points'].min()} to {of['n_points'].max()}"]
-        accuracies = [in_percent(accuracy), in_percent(best["max_test_accuracy"].max())]
-        losses = ["–" if loss is None else f"{loss:.3f}", f"{best['min_test_loss'].min():.3f}"]
-        rows.append([group, parametrisation, *counts, *accuracies, *losses])
-    header = ["network", "parametrisation", "runs, paper", "ours", "points", "max accuracy, paper", "ours"]
-    return table([*header, "min test loss, paper", "ours"], rows)
-
-
-def in_percent(value: float | None) -> str:
-    return "–" if value is None or pd.isna(value) else f"{100 * value:.1f} %"
 
 
 def machines(about: About) -> str:
@@ -86,12 +66,12 @@ def main() -> None:
     first = runs[~statistics.compares_methods(runs)]
     for name in PICTURES:
         draw(first, name)
-    layers = {group: of["params"]["Network"]["layers"] for group, of in about.items()}
-    convolutional = [group for group, of in layers.items() if any(layer.startswith("conv") for layer in of)]
+    networks = {group: (of["params"]["LoadDataset"]["problem"], of["params"]["Network"]["layers"]) for group, of in about.items()}
+    convolutional = [group for group, (_, layers) in networks.items() if any(layer.startswith("conv") for layer in layers)]
     evidence = claims.evidence(runs, convolutional=convolutional)
     evidence.to_csv(KEPT / "evidence.csv", index=False, float_format="%.6g")
     effects = "\n".join(f"- {name}: {claims.CLAIMS[name].effect}" for name in dict.fromkeys(evidence["claim"]))
-    text = "\n\n".join([networks(runs, about), machines(about), judged(evidence), effects])
+    text = "\n\n".join([against_table_2(first, networks), machines(about), judged(evidence), effects])
     into_readme("scale", text)
     print(text)
 

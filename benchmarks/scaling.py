@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
-from tables import into_readme, verdict
-from tables import table as table_of
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from tables import into_readme, verdict  # noqa: E402
+from tables import table as table_of  # noqa: E402
 from trials import trial  # noqa: E402
 
 from collective_variables import datasets, ensembles, methods, networks, statistics, training  # noqa: E402
