@@ -48,8 +48,10 @@ def select(method: str, problem: Problem, budget: Budget, options: dict[str, Any
     equally many points of each class. paper also takes `layers`, a network of its own for target and predictor, or
     `width`, the outputs of the task's network in place of its own: the representation.
 
-    Raises TypeError for an option that the method doesn't have, and the errors of its function.
+    Raises TypeError for an option that the method doesn't have, ValueError for a network that can't be trained on the
+    problem, and the errors of its function.
     """
+    networks.check_fit(problem.network, problem.inputs, problem.targets)
     function = METHODS[checks.choice("method", method, METHODS)]
     if not isinstance(options, dict):
         raise TypeError(f"options must be a dictionary: received {options!r}.")

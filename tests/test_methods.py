@@ -89,6 +89,13 @@ def test_per_class_chooses_equally_many_of_each(method):
         chosen(method, REGRESSION, per_class=True)
 
 
+@pytest.mark.parametrize("method", methods.METHODS)
+def test_a_network_that_cannot_be_trained_on_the_problem_is_an_error_before_anything_is_chosen(method, monkeypatch):
+    monkeypatch.setitem(methods.METHODS, method, None)
+    with pytest.raises(ValueError, match="as many outputs as the targets: 3 != 2."):
+        chosen(method, PROBLEM._replace(targets=PROBLEM.targets[:, :2]))
+
+
 def test_the_paper_can_have_a_wider_representation_or_a_network_of_its_own():
     size = {"n_selected": 6, "n_members": 2, "key": key("rnd")}
     wide = networks.build(["dense 5", "dense 16"], parametrisation="ntk")
