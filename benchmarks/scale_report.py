@@ -14,7 +14,7 @@ from at_scale import KEPT, ROOT
 from dvc_render import VegaRenderer
 from tables import against_table_2, into_readme, table
 
-from collective_variables import claims, statistics
+from collective_variables import claims, report, statistics
 
 About = dict[str, dict[str, Any]]
 PICTURES = {  # template, x, y
@@ -41,12 +41,17 @@ def machines(about: About) -> str:
 
 
 def judged(evidence: pd.DataFrame) -> str:
+    """A row for each claim, then, folded, all evidence."""
+    of_claims = claims.judged(evidence).dropna(subset="smallest").to_dict("records")
+    rows = [[of["claim"], f"{of['effect']}: {report.effects(of)}", of["verdict"]] for of in of_claims]
+    short = table(["claim", "our effects [and ends of their intervals]", "verdict"], rows)
     rows = []
     for of in evidence.itertuples():
         interval = f"{of.effect:+.3f} [{of.lower:+.3f}, {of.upper:+.3f}]"
         p_value = "–" if pd.isna(of.p_value_holm) else f"{of.p_value_holm:.3f}"
         rows.append([of.claim, of.group, of.parametrisation, of.variable, interval, p_value, of.verdict])
-    return table(["claim", "network", "parametrisation", "variable", "effect", "p, corrected", "verdict"], rows)
+    every = table(["claim", "network", "parametrisation", "variable", "effect", "p, corrected", "verdict"], rows)
+    return f"{short}\n\n<details><summary>Each network and variable</summary>\n\n{every}\n\n</details>"
 
 
 def draw(runs: pd.DataFrame, name: str) -> None:
@@ -70,8 +75,7 @@ def main() -> None:
     convolutional = [group for group, (_, layers) in networks.items() if any(layer.startswith("conv") for layer in layers)]
     evidence = claims.evidence(runs, convolutional=convolutional)
     evidence.to_csv(KEPT / "evidence.csv", index=False, float_format="%.6g")
-    effects = "\n".join(f"- {name}: {claims.CLAIMS[name].effect}" for name in dict.fromkeys(evidence["claim"]))
-    text = "\n\n".join([against_table_2(first, networks), machines(about), judged(evidence), effects])
+    text = "\n\n".join([against_table_2(first, networks), judged(evidence), machines(about)])
     into_readme("scale", text)
     print(text)
 
