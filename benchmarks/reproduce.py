@@ -15,6 +15,8 @@ choices     All numbers of subsets that random network distillation chose. Where
             argmax takes another one, and all that follow are as if drawn anew: two standard errors.
 statistics  Correlations and the effects of claims: half of the interval's half width, as for losses. Of train losses the
             whole: where a network fits its subset they are round-off, and so are their ranks.
+
+Of all groups, between a processor with AVX2 and one with AVX-512, the largest difference was 0.85 of what is allowed.
 """
 
 import argparse
