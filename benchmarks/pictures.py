@@ -36,11 +36,16 @@ MEASURED = ("min_test_loss", "final_test_loss", "entropy", "trace")
 PAIRS = ((("entropy", "limit_entropy"), 2), (("trace", "limit_trace"), 1))
 
 
+def render(plot: dict, path: Path) -> None:
+    """Write a plot of Vega-Lite as PNG."""
+    path.write_bytes(vl_convert.vegalite_to_png(plot, vl_version="5.20", scale=1.3))
+
+
 def draw(title: str, path: Path) -> None:
     """Render one plot of `dvc plots show` to PNG."""
     command = ["dvc", "plots", "show", "--show-vega", f"plots/dvc.yaml::{title}"]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    path.write_bytes(vl_convert.vegalite_to_png(json.loads(shown.splitlines()[-1]), vl_version="5.20", scale=1.3))
+    render(json.loads(shown.splitlines()[-1]), path)
 
 
 def selection(analyses: dict) -> str:

@@ -9,9 +9,9 @@ import json
 from typing import Any
 
 import pandas as pd
-import vl_convert
 from at_scale import KEPT, ROOT
 from dvc_render import VegaRenderer
+from pictures import render
 from tables import against_table_2, into_readme, table
 
 from collective_variables import claims, report, statistics
@@ -62,20 +62,28 @@ def draw(runs: pd.DataFrame, name: str) -> None:
     options = {"template": template, "template_dir": str(ROOT / ".dvc" / "plots"), "title": "", **labels}
     filled = VegaRenderer(points, name, **options).get_filled_template()
     del filled["spec"]["encoding"]["shape"]  # of several revisions
-    picture = vl_convert.vegalite_to_png(filled, vl_version="5.20", scale=1.3)
-    (KEPT / f"{name}.png").write_bytes(picture)
+    render(filled, KEPT / f"{name}.png")
+
+
+def networks_of(about: About) -> dict[str, tuple[str, list[str]]]:
+    """Problem and layers of each group."""
+    return {group: (of["params"]["LoadDataset"]["problem"], of["params"]["Network"]["layers"]) for group, of in about.items()}
+
+
+def section(runs: pd.DataFrame, about: About, evidence: pd.DataFrame) -> str:
+    """The README's part."""
+    first = runs[~statistics.compares_methods(runs)]
+    return "\n\n".join([against_table_2(first, networks_of(about)), judged(evidence), machines(about)])
 
 
 def main() -> None:
     runs, about = kept()
-    first = runs[~statistics.compares_methods(runs)]
     for name in PICTURES:
-        draw(first, name)
-    networks = {group: (of["params"]["LoadDataset"]["problem"], of["params"]["Network"]["layers"]) for group, of in about.items()}
-    convolutional = [group for group, (_, layers) in networks.items() if any(layer.startswith("conv") for layer in layers)]
-    evidence = claims.evidence(runs, convolutional=convolutional)
-    evidence.to_csv(KEPT / "evidence.csv", index=False, float_format="%.6g")
-    text = "\n\n".join([against_table_2(first, networks), judged(evidence), machines(about)])
+        draw(runs[~statistics.compares_methods(runs)], name)
+    layers = {group: layers for group, (_, layers) in networks_of(about).items()}
+    convolutional = [group for group, of in layers.items() if any(layer.startswith("conv") for layer in of)]
+    claims.evidence(runs, convolutional=convolutional).to_csv(KEPT / "evidence.csv", index=False, float_format="%.6g")
+    text = section(runs, about, pd.read_csv(KEPT / "evidence.csv"))
     into_readme("scale", text)
     print(text)
 

@@ -114,18 +114,6 @@ def test_experiments_in_temporary_folders_and_queues_run_their_own_code_and_valu
     assert len(hashes) == 3
 
 
-def test_the_library_alone_computes_the_runs_of_the_graph(project, tmp_path):
-    project.run("python", "benchmarks/at_scale.py", "fuel", "--into", str(tmp_path))
-    kept, about = pd.read_csv(tmp_path / "fuel.csv.gz"), json.loads((tmp_path / "fuel.json").read_text())
-    keys = ["parametrisation", "method", "member", "n_points"]
-    of_stages = pd.read_csv(project.folder / "nodes/fuel/CorrelationAnalysis/runs.csv")[kept.columns]
-    tables = [table.sort_values(keys, ignore_index=True) for table in (kept, of_stages)]
-    pd.testing.assert_frame_equal(*tables, check_dtype=False, rtol=1e-5)
-    assert len(kept) == 18 and set(kept["method"]) == {"random", "rnd", "paper"}
-    assert about["commit"] in project.run("git", "log", "--format=%h")
-    assert about["params"]["Ensemble"] == project.params()["fuel_Ensemble"]
-
-
 def test_a_new_problem_is_a_section_of_params_and_no_code(copy):
     params = copy.params()
     params |= {

@@ -208,6 +208,30 @@ def changed(value):
     return 1 if value is None else value + 1
 
 
+@pytest.mark.parametrize(
+    "group, paper, n_members", [("fuel", "{}", 3), ("fuel-dense", "fuel-dense_Ensemble: {n_members: 4}", 4)]
+)
+def test_the_library_alone_computes_the_runs_of_the_graph_at_the_papers_scale(group, paper, n_members, project, tmp_path):
+    """Of more methods than one, and of two parametrisations; fewer members than the graph's are its first ones."""
+    values = project.folder / "params-paper.yaml"
+    of_paper = values.read_text()
+    values.write_text(paper)
+    try:
+        project.run("python", "benchmarks/at_scale.py", group, "--into", str(tmp_path))
+    finally:
+        values.write_text(of_paper)
+    kept, about = pd.read_csv(tmp_path / f"{group}.csv.gz"), json.loads((tmp_path / f"{group}.json").read_text())
+    keys = ["parametrisation", "method", "member", "n_points"]
+    of_stages = pd.read_csv(project.folder / f"nodes/{group}/CorrelationAnalysis/runs.csv")
+    of_stages = of_stages.loc[of_stages["member"] < n_members, kept.columns]
+    tables = [table.sort_values(keys, ignore_index=True) for table in (kept, of_stages)]
+    pd.testing.assert_frame_equal(*tables, check_dtype=False, rtol=1e-5)
+    assert set(kept["member"]) == set(range(n_members))
+    assert len(kept[["parametrisation", "method"]].drop_duplicates()) == (3 if group == "fuel" else 2)
+    assert about["commit"] in project.run("git", "log", "--format=%h")
+    assert about["params"]["Ensemble"]["n_members"] == n_members
+
+
 def test_a_changed_parameter_makes_its_own_stage_stale_and_no_other(copy):
     params = copy.params()
     for parameter in sorted({(name.rpartition("_")[2], key) for name, values in params.items() for key in values}):

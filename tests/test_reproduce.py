@@ -12,6 +12,7 @@ from collective_variables import statistics
 sys.path.append(str(ROOT / "benchmarks"))
 
 import reproduce  # noqa: E402
+import scale_report  # noqa: E402
 
 BOTH = ["random", "paper"]
 
@@ -75,3 +76,13 @@ def test_the_committed_reference_is_of_the_committed_groups_and_complete():
     for name in ("summary", "correlations", "claims"):
         of = table.loc[table["table"] == name, "of"]
         assert {group for group in known if of.str.contains(f"{group}, ").any()} == set(known)
+
+
+def test_the_readme_has_what_is_kept_of_the_papers_scale():
+    runs, about = scale_report.kept()
+    evidence = pd.read_csv(scale_report.KEPT / "evidence.csv")
+    assert scale_report.section(runs, about, evidence) in (ROOT / "README.md").read_text()
+    assert set(runs["group"]) == set(about) == set(evidence["group"])
+    of_runs = evidence[evidence["claim"].isin(["C1", "C4", "C5", "C6"])].set_index(["group", "parametrisation"])["n"]
+    counts = runs[~runs["diverged"]].groupby(["group", "parametrisation"]).size()
+    assert (of_runs == counts.loc[of_runs.index]).all()
