@@ -6,21 +6,31 @@
 """
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from at_scale import KEPT, ROOT
 from dvc_render import VegaRenderer
-from pictures import render
+from pictures import MEASURED, render, selection, verdicts
 from tables import against_table_2, into_readme, table
 
 from collective_variables import claims, report, statistics
 
 About = dict[str, dict[str, Any]]
-PICTURES = {  # template, x, y
+PICTURES = {  # template, x, y; of Experiment 1, and of the means of Experiment 2
     "figure-2": ("scatter-by-test-loss", ("entropy", "Entropy S"), ("trace", "Trace Tr")),
     "figure-2-trace": ("scatter-by-n-points", ("trace", "Trace Tr"), ("min_test_loss", "Minimum test loss")),
+    "figure-4": ("comparison", ("n_points", "Subset size n"), ("min_test_loss", "Minimum test loss")),
+    "figure-5-entropy": ("comparison", ("n_points", "Subset size n"), ("entropy", "Entropy S")),
+    "figure-5-trace": ("comparison", ("n_points", "Subset size n"), ("trace", "Trace Tr")),
 }
+
+
+class Analysis(NamedTuple):
+    """What CorrelationAnalysis makes of the runs of a group of Experiment 2."""
+
+    summary: pd.DataFrame
+    differences: pd.DataFrame
 
 
 def kept() -> tuple[pd.DataFrame, About]:
@@ -54,14 +64,35 @@ def judged(evidence: pd.DataFrame) -> str:
     return f"{short}\n\n<details><summary>Each network and variable</summary>\n\n{every}\n\n</details>"
 
 
+def analyses(runs: pd.DataFrame) -> dict[str, Analysis]:
+    """The groups of Experiment 2."""
+    second = runs[statistics.compares_methods(runs)]
+    return {
+        group: Analysis(statistics.summary(of, MEASURED), statistics.paired_differences(of, MEASURED))
+        for group, of in second.groupby("group", sort=False)
+    }
+
+
+def against_random(second: dict[str, Analysis]) -> str:
+    """Each method beside random selection, then, folded, every size."""
+    if not second:
+        return ""
+    folded = f"<details><summary>Each size</summary>\n\n{selection(second)}\n\n</details>"
+    return f"Each method minus random selection, relative, mean over the subset sizes:\n\n{verdicts(second)}\n\n{folded}"
+
+
 def draw(runs: pd.DataFrame, name: str) -> None:
-    """Render a plot with one of the templates of `dvc plots show`."""
+    """Render a plot of rows with one of the templates of `dvc plots show`."""
     template, (x, x_label), (y, y_label) = PICTURES[name]
     labels = {"x": x, "x_label": x_label, "y": y, "y_label": y_label}
     points = runs.astype(str).assign(rev="").to_dict("records")
     options = {"template": template, "template_dir": str(ROOT / ".dvc" / "plots"), "title": "", **labels}
     filled = VegaRenderer(points, name, **options).get_filled_template()
-    del filled["spec"]["encoding"]["shape"]  # of several revisions
+    # What tells several revisions apart.
+    if template == "comparison":
+        del filled["spec"]["layer"][0]["encoding"]["strokeDash"]
+    else:
+        del filled["spec"]["encoding"]["shape"]
     render(filled, KEPT / f"{name}.png")
 
 
@@ -73,13 +104,19 @@ def networks_of(about: About) -> dict[str, tuple[str, list[str]]]:
 def section(runs: pd.DataFrame, about: About, evidence: pd.DataFrame) -> str:
     """The README's part."""
     first = runs[~statistics.compares_methods(runs)]
-    return "\n\n".join([against_table_2(first, networks_of(about)), judged(evidence), machines(about)])
+    parts = [against_table_2(first, networks_of(about)), against_random(analyses(runs)), judged(evidence), machines(about)]
+    return "\n\n".join(filter(None, parts))
 
 
 def main() -> None:
     runs, about = kept()
-    for name in PICTURES:
-        draw(runs[~statistics.compares_methods(runs)], name)
+    first = runs[~statistics.compares_methods(runs)]
+    means = [of.summary for of in analyses(runs).values()]
+    for name, (template, *_) in PICTURES.items():
+        if template != "comparison":
+            draw(first, name)
+        elif means:
+            draw(pd.concat(means, ignore_index=True), name)
     layers = {group: layers for group, (_, layers) in networks_of(about).items()}
     convolutional = [group for group, of in layers.items() if any(layer.startswith("conv") for layer in of)]
     claims.evidence(runs, convolutional=convolutional).to_csv(KEPT / "evidence.csv", index=False, float_format="%.6g")
