@@ -16,6 +16,7 @@ from nodes.network import Network
 from nodes.random_subset import RandomSubset
 from nodes.report import Report
 from nodes.rnd_select import RNDSelect
+from nodes.scaling_study import ScalingStudy
 from nodes.select_subset import SelectSubset
 from nodes.train_model import TrainModel
 
@@ -23,6 +24,7 @@ PARAMS, GRAPH = Path("params.yaml"), Path("dvc.yaml")
 FIGURES, PLOTS = Path("plots/figures.yaml"), Path("plots/dvc.yaml")
 REQUIRED = (LoadDataset, Network, Ensemble)
 OPTIONAL = (RNDSelect, ComputeNTK, TrainModel, CorrelationAnalysis)
+OF_STUDY = (LoadDataset, Ensemble, ScalingStudy)
 OF_ALL, REPORT = "all", "all_Report"
 Sections = dict[str, dict]
 
@@ -32,7 +34,7 @@ def read_groups(params: Sections) -> dict[str, Sections]:
     groups: dict[str, Sections] = {}
     for name, values in params.items():
         group, _, stage = name.rpartition("_")
-        known = [node.__name__ for node in (*REQUIRED, *OPTIONAL)]
+        known = [node.__name__ for node in (*REQUIRED, *OPTIONAL, ScalingStudy)]
         if group in ("", OF_ALL) or not (stage in known or is_selection(stage)):
             listed = ", ".join([*known, "SelectSubset", "SelectSubset-NAME"])
             raise SystemExit(
@@ -40,9 +42,13 @@ def read_groups(params: Sections) -> dict[str, Sections]:
             )
         groups.setdefault(group, {})[stage] = values or {}
     for group, sections in groups.items():
-        for node in REQUIRED:
+        for node in OF_STUDY if is_study(sections) else REQUIRED:
             if node.__name__ not in sections:
                 raise SystemExit(f"params.yaml must have a section {group}_{node.__name__}.")
+        if is_study(sections):
+            if others := sorted(set(sections) - {node.__name__ for node in OF_STUDY}):
+                raise SystemExit(f"{group} is a scaling study, with stages of its own: received {group}_{others[0]}.")
+            continue
         selections = [stage for stage in sections if stage == "RNDSelect" or is_selection(stage)]
         if selections and not compares_methods(sections):
             raise SystemExit(f"{group} draws its sizes from a range, so it compares no methods: received {group}_{selections[0]}.")
@@ -52,6 +58,11 @@ def read_groups(params: Sections) -> dict[str, Sections]:
 def is_selection(stage: str) -> bool:
     """Whether a stage is SelectSubset, by itself or under a name of its own."""
     return stage == "SelectSubset" or stage.startswith("SelectSubset-")
+
+
+def is_study(sections: Sections) -> bool:
+    """Whether a group follows networks of many shapes through their training, in place of an experiment of P1."""
+    return "ScalingStudy" in sections
 
 
 def compares_methods(sections: Sections) -> bool:
@@ -87,6 +98,15 @@ def add_group(sections: Sections) -> dict[str, list]:
     }
 
 
+def add_study(sections: Sections) -> None:
+    """Wire the stages of one scaling study."""
+    values = {node: sections[node.__name__] for node in OF_STUDY}
+    data = LoadDataset(**values[LoadDataset])
+    ensemble = Ensemble(**values[Ensemble])
+    subset = RandomSubset(data=data, members_path=ensemble.members_path)
+    ScalingStudy(data=data, subset=subset, members_path=ensemble.members_path, **values[ScalingStudy])
+
+
 def add_report(values: dict, of_groups: list[dict[str, list]]) -> None:
     """Wire the stage that reads the runs of all groups."""
     inputs = {name: [item for of in of_groups for item in of[name]] for name in of_groups[0]}
@@ -97,7 +117,8 @@ def plots(groups: dict[str, Sections], figures: dict[int, dict[str, dict]]) -> d
     """The content of plots/dvc.yaml: every figure of an experiment with the table of each of its groups as a source."""
     entries = []
     for experiment, of_experiment in figures.items():
-        members = [group for group, sections in groups.items() if compares_methods(sections) == (experiment == 2)]
+        of_paper = {group: sections for group, sections in groups.items() if not is_study(sections)}
+        members = [group for group, sections in of_paper.items() if compares_methods(sections) == (experiment == 2)]
         for title, figure in of_experiment.items():
             stage, table, y = figure["stage"], figure["table"], figure["y"]
             sources = {f"../nodes/{group}/{stage}/{table}": y for group in members}
@@ -122,7 +143,10 @@ def main() -> None:
     project = zntrack.Project()
     for group, sections in groups.items():
         with project.group(group):
-            of_groups.append(add_group(sections))
+            if is_study(sections):
+                add_study(sections)
+            else:
+                of_groups.append(add_group(sections))
     with project.group(OF_ALL):
         add_report(of_report, of_groups)
     project.build()

@@ -1,6 +1,6 @@
-"""The four problems of P1 (Tovey et al. 2023, Table 1) and all of MNIST: read, checked by SHA-256, split and scaled.
+"""The four problems of P1 (Tovey et al. 2023, Table 1), all of MNIST, words and molecules: read, checked, split and scaled.
 
-Fuel and 10000 images of MNIST are embedded in `data/`. Concrete and Gait (from UCI) and the 60000 images of MNIST are
+Fuel, 10000 images of MNIST, words and molecules are embedded in `data/`; every file is checked by SHA-256. Concrete and Gait (from UCI) and the 60000 images of MNIST are
 fetched into a cache outside the repository, or taken from the folder or base URL that the environment variable
 COLLECTIVE_VARIABLES_DATA names (empty is unset); then nothing else is tried. `data/README.md` gives origin, licence
 and columns.
@@ -92,7 +92,7 @@ class Problem:
 def load(
     name: str, *, n_test: int | None = None, seed: int = 0, scaling: str = "train", n_available: int | None = None
 ) -> Dataset:
-    """Return the problem `name` ("fuel", "mnist", "mnist-60000", "concrete" or "gait") as pool and test points.
+    """Return the problem `name`, one of `PROBLEMS`, as pool and test points.
 
     Split: of `numpy.random.default_rng(seed).permutation(n_rows)[:n_available]` the first `n_test` rows are the test
     points and the rest the pool, in that order. By default `n_available` is every row and `n_test` is P1's.
@@ -100,7 +100,8 @@ def load(
     Scaling: inputs (one-hot origin of Fuel included) and regression targets become z-scores, without unit, with the
     population standard deviation (ddof=0) in float64 of the pool ("train") or of all available rows, test included
     ("all", the practice of P1's authors). A column constant there becomes 0 everywhere; duplicate columns are kept.
-    MNIST inputs are divided by 255 instead, and classification targets are one-hot: `scaling` leaves both alone.
+    MNIST inputs are divided by 255 instead, letters and graphs are as they are, and classification targets are one-hot:
+    `scaling` leaves all of these alone.
 
     Raises TypeError or ValueError for a wrong argument, before any file is read, and for values that are not finite;
     DataError if a file is missing, corrupt or cannot be downloaded.
@@ -199,6 +200,27 @@ def _read_gait(path: Path) -> Arrays:
     file = scipy.io.loadmat(path)
     features = file["X"].astype(np.float64)
     return np.where(np.isnan(features), np.nanmean(features, axis=0), features), _one_hot(file["Y"].ravel(), 16)
+
+
+def _read_words(path: Path) -> Arrays:
+    """Return (n, 12) letters of a word, 1 (a) … 26 (z) and 0 behind its end, and its number of syllables, 1 … 4, one-hot."""
+    words, n_syllables = np.loadtxt(path, dtype=str, delimiter=",", skiprows=1, unpack=True)
+    letters = words.astype("S12").view(np.uint8).reshape(len(words), -1).astype(np.float32)
+    return np.where(letters > 0, letters - (ord("a") - 1), 0.0), _one_hot(n_syllables.astype(int) - 1, 4)
+
+
+def _read_molecules(path: Path) -> Arrays:
+    """Return (n, 14, 28) graphs and (n, 1) enthalpies of formation at 298 K in kcal/mol.
+
+    The row of an atom is its element, one-hot in the order of atomic numbers, and behind it 1/distance (1/Å) for each
+    atom that it is bonded to, else 0. Rows without an atom are 0.
+    """
+    with np.load(path, allow_pickle=False) as file:
+        numbers, positions, bonds, enthalpy = (file[name] for name in ("numbers", "positions", "bonds", "enthalpy"))
+    elements = np.unique(numbers[numbers > 0])
+    distances = np.linalg.norm(positions[:, :, None] - positions[:, None], axis=-1)
+    adjacency = np.divide(1.0, distances, out=np.zeros_like(distances), where=bonds > 0)
+    return np.concatenate([numbers[..., None] == elements, adjacency], axis=-1), enthalpy[:, None]
 
 
 def _locate(file: File) -> Path:
@@ -349,5 +371,13 @@ PROBLEMS = {
             ),
         ),
         _read_gait, n_rows=48, n_test=10, task="classification",
+    ),
+    "words": Problem(
+        (File("words.csv", "f345340ec83696755ca712a85a3f4fddcad3572450aea899749f0e5925c1301e"),),
+        _read_words, n_rows=12000, n_test=500, task="classification", standardised=False,
+    ),
+    "molecules": Problem(
+        (File("molecules.npz", "8985aeb58e983b95b15ff69b66e41c0a9f6b719515487f4b6841cdb9f1fa52cd"),),
+        _read_molecules, n_rows=148, n_test=30, task="regression", standardised=False,
     ),
 }

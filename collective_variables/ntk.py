@@ -62,6 +62,31 @@ def empirical_ntk(
     return job.whole(plan.outputs_at_once) if max(job.n_points) <= plan.tile else _tiled(job, plan)
 
 
+def trace(
+    apply_fn: ApplyFunction, params: PyTree[Array], x: PyTree[Array], *, outputs: str = "mean"
+) -> Float[Array, ""]:
+    """Tr K of `empirical_ntk` for outputs "mean" or "sum", without the kernel; in the dtype of params and points.
+
+    The derivatives of all points are held at once. Raises ValueError as `empirical_ntk` does.
+    """
+    checks.choice("outputs", outputs, ("mean", "sum"))
+    x, apply_fn = checked("x", x), hashable(apply_fn)
+    check_network(apply_fn, params, x)
+    return _trace(apply_fn, _scale(outputs, jax.eval_shape(apply_fn, params, x).shape[1]), params, x)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+@exact_products
+def _trace(apply_fn: ApplyFunction, scale: float, params: PyTree[Array], x: PyTree[Array]) -> Float[Array, ""]:
+    result = jax.eval_shape(apply_fn, params, x)
+    at_once = planning.sizes(apply_fn, params, x, "sum").outputs_at_once(n_points(x))
+
+    def of_outputs(cotangents: Array) -> Float[Array, ""]:
+        return jnp.sum(structured.diagonal(structured.derivatives(apply_fn, params, x, cotangents)))
+
+    return scale * jnp.sum(jax.lax.map(of_outputs, planning.groups(result, at_once)))
+
+
 def implementation_of(name: str) -> str:
     """The implementation that runs where `name` is asked for: "auto" chooses."""
     return "structured" if name == "auto" else name

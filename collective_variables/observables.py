@@ -51,6 +51,22 @@ def magnitude_entropy(kernel: Float[Array, "n_points n_points"]) -> float:
     return spectrum.von_neumann_entropy(np.sqrt(np.maximum(np.diag(_square(kernel)), 0.0)))
 
 
+def magnitude_variance(kernel: Float[Array, "n_points n_points"]) -> float:
+    """Variance of the lengths of the gradients, √K_ii, over their squared mean; NaN for a kernel that is zero."""
+    lengths = np.sqrt(np.maximum(np.diag(_square(kernel)), 0.0))
+    return float(np.var(lengths / lengths.mean())) if lengths.any() else float("nan")
+
+
+def mutual_information(first: float, second: float, union: float) -> float:
+    """2 (S_a + S_b − S_ab)/(S_a + S_b) from the entropies of the kernels of two sets of points and of their union.
+
+    The authors' normalised "neural mutual information"; the blocks of a kernel are not its marginals, so that it is none
+    in the proper sense. 1 for the same set twice; 1 − ln 2/ln n for two sets of n orthogonal gradients of one length,
+    which have nothing in common. NaN for two sets without entropy.
+    """
+    return 2.0 * (first + second - union) / (first + second) if first + second > 0 else float("nan")
+
+
 def target_alignment(
     kernel: Float[Array, "n_points n_points"], targets: Float[Array, "n_points n_outputs"], *, centred: bool = False
 ) -> float:

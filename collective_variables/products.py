@@ -23,6 +23,8 @@ from collective_variables.tiles import (
 TILE = 1024  # points that are multiplied by all vectors at once, at most
 VECTORS = 32  # that go over the parameters together, at most
 
+_diagonal = jax.jit(exact_products(structured.diagonal))
+
 
 class KernelProduct(NamedTuple):
     """A kernel K by what it does: product(v) = K v for v of shape (n_points, n_vectors), and its diagonal."""
@@ -134,16 +136,6 @@ def _plan(
 def _weighted_size(of: Derivative) -> int:
     """Numbers that the signals of a point and output are for each vector, where there is no Jacobian."""
     return 0 if of.inputs is None or structured.jacobian_size(of) else of.signals.size
-
-
-@jax.jit
-@exact_products
-def _diagonal(derivatives: list[Derivative]) -> Float[Array, " n"]:
-    def of_point(point: list[Derivative]) -> Array:
-        single = jax.tree.map(lambda leaf: leaf[None], point)
-        return sum(structured.contract(of, of, "sum") for of in single)[0, 0]
-
-    return jax.lax.map(of_point, derivatives)
 
 
 def _pairs_are_cheaper(one: list[Derivative], n_outputs: int, n_points: int, n_vectors: int, tile: int) -> bool:

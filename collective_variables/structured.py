@@ -175,6 +175,16 @@ def _gram(first: Array, second: Array, dtype: jnp.dtype) -> Array:
     return first @ second.T
 
 
+def diagonal(derivatives: list[Derivative]) -> Float[Array, " n"]:
+    """K_ii of all parameters together, summed over outputs; point by point, so that no pair of points is computed."""
+
+    def of_point(point: list[Derivative]) -> Array:
+        single = jax.tree.map(lambda leaf: leaf[None], point)
+        return sum(contract(of, of, "sum") for of in single)[0, 0]
+
+    return jax.lax.map(of_point, derivatives)
+
+
 def flops(of: Derivative, n1: int, n2: int, n_outputs: int, outputs: str) -> float:
     """Floating-point operations of `contract` for so many points and outputs, from the shapes of one of each."""
     pairs = n_outputs**2 if outputs == "full" else n_outputs

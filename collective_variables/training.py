@@ -114,31 +114,93 @@ def train(
     of mini-batches is a random order of the points, cut into batches of `batch_size`; the last may be smaller, and each
     loss is the mean over its own batch. `key` orders the batches of epoch e by `jax.random.fold_in(key, e)`.
     """
+    course = _course(network, subset, test, schedule, key, len(subset.inputs) if n_points is None else n_points)
+    end, curves = jax.lax.scan(course.to_next, start(schedule, params), jnp.array(schedule.epochs[:-1]))
+    return jax.tree.map(lambda of, last: jnp.append(of, last), curves, course.at_end(end))
+
+
+class State(NamedTuple):
+    """Where a training is: the parameters of its network, and what its optimiser keeps."""
+
+    params: PyTree[Array]
+    optimiser_state: PyTree[Array]
+
+
+def start(schedule: Schedule, params: PyTree[Array], /) -> State:
+    """The state before the first epoch."""
+    return State(params, schedule.transformation().init(params))
+
+
+def advance(
+    network: nn.Module,
+    state: State,
+    curves: Curves,
+    subset: Points,
+    test: Points,
+    /,
+    *,
+    schedule: Schedule,
+    first: Int[Array, ""] | int,
+    last: Int[Array, ""] | int,
+    key: PRNGKeyArray | None = None,
+    n_points: Int[Array, ""] | int | None = None,
+) -> tuple[State, Curves]:
+    """Go on with the training of `train` from the evaluation number `first` to the evaluation number `last`.
+
+    The epochs between them are the same as there, so that a training may be stopped at any evaluation to look at its
+    network. The curves (n_evaluations,) are filled in on the way, those of `last` only where it is the end.
+    """
+    course = _course(network, subset, test, schedule, key, len(subset.inputs) if n_points is None else n_points)
+
+    def to_next(number: Int[Array, ""], at: tuple[State, Curves]) -> tuple[State, Curves]:
+        state, found = course.to_next(at[0], number * schedule.evaluate_every)
+        return state, jax.tree.map(lambda curve, value: curve.at[number].set(value), at[1], found)
+
+    state, curves = jax.lax.fori_loop(first, last, to_next, (state, curves))
+    end = len(schedule.epochs) - 1
+    at_end = jax.lax.cond(last == end, course.at_end, lambda _: jax.tree.map(lambda curve: curve[end], curves), state)
+    return state, jax.tree.map(lambda curve, value: curve.at[end].set(value), curves, at_end)
+
+
+class _Course(NamedTuple):
+    """A training in two parts: to_next(state, epoch) gives the curves at that epoch and goes to the next evaluation."""
+
+    to_next: Callable[[State, Int[Array, ""]], tuple[State, Curves]]
+    at_end: Callable[[State], Curves]
+
+
+def _course(
+    network: nn.Module,
+    subset: Points,
+    test: Points,
+    schedule: Schedule,
+    key: PRNGKeyArray | None,
+    n_points: Int[Array, ""] | int,
+) -> _Course:
     size = len(subset.inputs)
     batch_size = min(schedule.batch_size or size, size)
     if schedule.batch_size is not None and key is None:
         raise ValueError("key must be given for mini-batches: received None.")
     optimiser, loss = schedule.transformation(), LOSSES[schedule.loss]
-    n_points = size if n_points is None else n_points
 
     # 0 times infinity is not 0, so the first point stands in for the padding, which may hold anything.
     stand_in = jnp.where(jnp.arange(size) < n_points, jnp.arange(size), 0)
     subset = jax.tree.map(lambda leaf: leaf[stand_in], subset)
 
-    def step(carry: _Carry, points: Points, n_valid: Int[Array, ""] | int) -> tuple[_Carry, Float[Array, ""]]:
-        value, gradient = networks.mean_loss_and_gradient(network, loss, carry.params, *points, n_valid)
-        updates, state = optimiser.update(gradient, carry.optimiser_state, carry.params)
-        return _Carry(optax.apply_updates(carry.params, updates), state), value
+    def step(state: State, points: Points, n_valid: Int[Array, ""] | int) -> tuple[State, Float[Array, ""]]:
+        value, gradient = networks.mean_loss_and_gradient(network, loss, state.params, *points, n_valid)
+        updates, kept = optimiser.update(gradient, state.optimiser_state, state.params)
+        return State(optax.apply_updates(state.params, updates), kept), value
 
-    def epoch_of_batches(number: Int[Array, ""], carry: _Carry) -> _Carry:
+    def epoch_of_batches(number: Int[Array, ""], state: State) -> State:
         n_batches = -(-size // batch_size)
         batches = jnp.resize(_shuffled(jax.random.fold_in(key, number), size, n_points), (n_batches, batch_size))
 
-        def batch(i: Int[Array, ""], carry: _Carry) -> _Carry:
+        def batch(i: Int[Array, ""], state: State) -> State:
             points = jax.tree.map(lambda leaf: leaf[batches[i]], subset)
-            return step(carry, points, jnp.minimum(n_points - i * batch_size, batch_size))[0]
+            return step(state, points, jnp.minimum(n_points - i * batch_size, batch_size))[0]
 
-        return jax.lax.fori_loop(0, -(-n_points // batch_size), batch, carry)
+        return jax.lax.fori_loop(0, -(-n_points // batch_size), batch, state)
 
     everything = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), subset, test)
 
@@ -150,29 +212,21 @@ def train(
         train_loss = jnp.sum(jnp.where(jnp.arange(n_train) < n_points, losses[:n_train], 0.0)) / n_points
         return Curves(train_loss, jnp.mean(losses[n_train:]), jnp.mean(right, dtype=outputs.dtype))
 
-    def evaluation(carry: _Carry, first: Int[Array, ""]) -> tuple[_Carry, Curves]:
-        """The curves before epoch `first`, and the epochs from there to the next evaluation."""
+    def to_next(state: State, first: Int[Array, ""]) -> tuple[State, Curves]:
         last = first + schedule.evaluate_every
         if schedule.batch_size is not None:
-            return jax.lax.fori_loop(first, last, epoch_of_batches, carry), evaluate(carry.params, everything)
+            return jax.lax.fori_loop(first, last, epoch_of_batches, state), evaluate(state.params, everything)
 
-        def epoch(number: Int[Array, ""], state: tuple[_Carry, Array]) -> tuple[_Carry, Array]:
-            carry, value = step(state[0], subset, n_points)
-            return carry, jnp.where(number == first, value, state[1])
+        def epoch(number: Int[Array, ""], at: tuple[State, Array]) -> tuple[State, Array]:
+            state, value = step(at[0], subset, n_points)
+            return state, jnp.where(number == first, value, at[1])
 
         # The first epoch's step has the loss of the whole subset for nothing.
-        curves = evaluate(carry.params, test)
-        carry, train_loss = jax.lax.fori_loop(first, last, epoch, (carry, curves.train_loss))
-        return carry, curves._replace(train_loss=train_loss)
+        curves = evaluate(state.params, test)
+        state, train_loss = jax.lax.fori_loop(first, last, epoch, (state, curves.train_loss))
+        return state, curves._replace(train_loss=train_loss)
 
-    start = _Carry(params, optimiser.init(params))
-    end, curves = jax.lax.scan(evaluation, start, jnp.array(schedule.epochs[:-1]))
-    return jax.tree.map(lambda of, last: jnp.append(of, last), curves, evaluate(end.params, everything))
-
-
-class _Carry(NamedTuple):
-    params: PyTree[Array]
-    optimiser_state: PyTree[Array]
+    return _Course(to_next, lambda state: evaluate(state.params, everything))
 
 
 def _shuffled(key: PRNGKeyArray, size: int, n_points: Int[Array, ""] | int) -> Int[Array, " size"]:
@@ -225,18 +279,7 @@ def train_ensemble(
     store: keeps the curves of each chunk of runs as it is done, so that the same call with the same store goes on where
         one was interrupted, and ends with the same numbers. Remove what it holds when the call is done.
     """
-    for name, points in (("the pool", pool), ("the test points", test)):
-        networks.check_fit(network, points.inputs, points.targets)
-        checks.finite(f"inputs of {name}", np.asarray(points.inputs))
-        checks.finite(f"targets of {name}", np.asarray(points.targets))
-    if schedule.loss == "cross-entropy":
-        for targets in (pool.targets, test.targets):
-            _check_classes(np.asarray(targets))
-    widths = sorted({of.indices.shape[1] for of in ensembles_of_runs})
-    if len(widths) != 1:
-        raise ValueError(f"Ensembles trained together must select equally many points: received {widths}.")
-    for of in ensembles_of_runs:
-        checks.rows("indices", of.indices, len(pool.inputs))
+    check(network, pool, test, ensembles_of_runs, schedule)
     pool, test = jax.tree.map(jnp.asarray, (pool, test))
     keys = [jnp.concatenate(of) for of in zip(*(of[:2] for of in ensembles_of_runs))]
     runs = Runs(*keys, *(np.concatenate(of) for of in zip(*(of[2:] for of in ensembles_of_runs))))
@@ -268,6 +311,24 @@ def train_ensemble(
         curves = _gather(tasks, ensembles.run_in_threads(run, tasks))
     ends = np.cumsum([len(of.n_points) for of in ensembles_of_runs])[:-1]
     return [Curves(*parts) for parts in zip(*(np.split(curve, ends) for curve in curves))]
+
+
+def check(
+    network: networks.Network, pool: Points, test: Points, ensembles_of_runs: Sequence[Runs], schedule: Schedule
+) -> None:
+    """Raise ValueError unless the runs of an ensemble can be trained."""
+    for name, points in (("the pool", pool), ("the test points", test)):
+        networks.check_fit(network, points.inputs, points.targets)
+        checks.finite(f"inputs of {name}", np.asarray(points.inputs))
+        checks.finite(f"targets of {name}", np.asarray(points.targets))
+    if schedule.loss == "cross-entropy":
+        for targets in (pool.targets, test.targets):
+            _check_classes(np.asarray(targets))
+    widths = sorted({of.indices.shape[1] for of in ensembles_of_runs})
+    if len(widths) != 1:
+        raise ValueError(f"Ensembles trained together must select equally many points: received {widths}.")
+    for of in ensembles_of_runs:
+        checks.rows("indices", of.indices, len(pool.inputs))
 
 
 def _check_classes(targets: Float[np.ndarray, "n_points n_outputs"]) -> None:

@@ -1,4 +1,4 @@
-"""TrainModel: one network per subset, with its train and test curves."""
+"""TrainModel: one network per subset, with its train and test curves and, if asked for, a record of its kernels."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import zntrack
 
-from collective_variables import training
+from collective_variables import recorded_training, recording, training
 from nodes import files, network, sources
 from nodes.load_dataset import LoadDataset
 from nodes.random_subset import RandomSubset
@@ -19,6 +19,8 @@ class TrainModel(zntrack.Node):
 
     loss: "mse" or "cross-entropy". optimiser: name of an optimiser of optax. learning_rate, n_epochs: of it.
     batch_size: points a step, null for all of them. evaluate_every: epochs between two evaluations of the losses.
+    record: fields of `collective_variables.recording.Settings` (epochs, n_train, n_test, subsample, observables, outputs,
+        n_modes), to follow the kernels of every network through its training; null for none.
     A network whose loss diverges is kept and marked; no statistic uses it.
     """
 
@@ -34,10 +36,14 @@ class TrainModel(zntrack.Node):
     n_epochs: int = zntrack.params(500)
     batch_size: int | None = zntrack.params(None)
     evaluate_every: int = zntrack.params(1)
+    record: dict | None = zntrack.params(None)
 
     code: tuple = zntrack.deps_path(sources.of(__file__))
     curves_path: Path = zntrack.outs_path(zntrack.nwd / "curves.npz")
     losses_path: Path = zntrack.outs_path(zntrack.nwd / "losses.csv")
+    recording_path: Path = zntrack.outs_path(zntrack.nwd / "recording.csv")
+    classes_path: Path = zntrack.outs_path(zntrack.nwd / "classes.csv")
+    modes_path: Path = zntrack.outs_path(zntrack.nwd / "modes.csv")
     diverged: dict = zntrack.metrics()
 
     def run(self) -> None:
@@ -49,20 +55,26 @@ class TrainModel(zntrack.Node):
         n_points = np.array(files.read_values(self.n_points_path))
         subsets = files.read_subsets(self.subsets)
         runs = [training.runs(indices, n_points, seed=budget["seed"]) for indices in subsets.values()]
-        curves = {}
+        settings = None if self.record is None else recording.Settings(**self.record)
+        found = {}
         with files.kept(self.nwd / "unfinished", self.code) as store:
             for parametrisation, model in network.read(self.architecture_path).items():
-                options = {"progress": f"{self.name}: {parametrisation} networks", "store": store}
-                trained = training.train_ensemble(model, pool, test, runs, schedule=schedule, **options)
-                curves |= {f"{parametrisation}/{method}": of for method, of in zip(subsets, trained)}
-            self._write(curves, n_points, schedule, dataset.task)
+                options = {"schedule": schedule, "progress": f"{self.name}: {parametrisation} networks", "store": store}
+                trained = recorded_training.train_ensemble(model, pool, test, runs, settings=settings, **options)
+                found |= {f"{parametrisation}/{method}": of for method, of in zip(subsets, trained)}
+            self._write(found, n_points, schedule, dataset.task)
 
-    def _write(self, curves: dict, n_points: np.ndarray, schedule: training.Schedule, task: str) -> None:
-        tables = {label: training.table(of, n_points, task) for label, of in curves.items()}
+    def _write(
+        self, found: dict[str, recorded_training.Recorded], n_points: np.ndarray, schedule: training.Schedule, task: str
+    ) -> None:
+        tables = {label: training.table(of.curves, n_points, task) for label, of in found.items()}
         self.diverged = {label: int(table["diverged"].sum()) for label, table in tables.items()}
-        arrays = {f"{label}/{name}": curve for label, of in curves.items() for name, curve in of._asdict().items()}
+        arrays = {f"{label}/{name}": curve for label, of in found.items() for name, curve in of.curves._asdict().items()}
         files.write_arrays(self.curves_path, epochs=schedule.epochs, **arrays)
         files.write_table(self.losses_path, files.labelled(tables))
+        for name in recorded_training.TABLES:
+            of_name = {label: recorded_training.by_member(of.tables[name], n_points, task) for label, of in found.items()}
+            files.write_table(getattr(self, f"{name}_path"), files.labelled(of_name))
 
     @property
     def curves(self) -> files.Arrays:
@@ -76,3 +88,18 @@ class TrainModel(zntrack.Node):
     def losses(self) -> pd.DataFrame:
         """One row per parametrisation, method, member and subset size."""
         return files.read_table(self, self.losses_path)
+
+    @property
+    def recording(self) -> pd.DataFrame:
+        """A row per parametrisation, method, member, subset size, recorded epoch and kind of points; none without `record`."""
+        return files.read_table(self, self.recording_path)
+
+    @property
+    def classes(self) -> pd.DataFrame:
+        """Of each such row the kernels of single classes and of unions of two; none without the observable "classes"."""
+        return files.read_table(self, self.classes_path)
+
+    @property
+    def modes(self) -> pd.DataFrame:
+        """Of each such row the leading modes of the first epoch's kernel; none without the observable "modes"."""
+        return files.read_table(self, self.modes_path)

@@ -41,6 +41,8 @@ TINY_OF_GROUP = {
         "n_steps": 1,
         "subsample": {"n_samples": 2, "sample_size": 3},
     },
+    "fuel_TrainModel": {"record": {"epochs": [2], "observables": ["drift", "modes"], "n_modes": 2}},
+    "mnist_TrainModel": {"record": {"epochs": [0], "n_test": 6, "observables": ["alignment", "classes"]}},
     "mnist-conv_ComputeNTK": {"outputs": "per-output", "dtype": "float64"},
 }
 

@@ -106,6 +106,25 @@ OPTIONAL = {
 
 
 @pytest.mark.parametrize("group", GROUPS)
+def test_kernels_are_recorded_where_that_is_asked_for(inside, group):
+    networks, keys = load(group, "TrainModel"), ["parametrisation", "method", "member", "n_points"]
+    recorded = {name: getattr(networks, name) for name in ("recording", "classes", "modes")}
+    expected = {"fuel": {"recording", "modes"}, "mnist": {"recording", "classes"}}.get(group, set())
+    assert {name for name, table in recorded.items() if len(table)} == expected
+    assert all(set(keys) < set(table.columns) or not expected for table in recorded.values() if len(table))
+    if not expected:
+        return
+    # Before training the kernel of the train points is the one that ComputeNTK measures.
+    at_start = recorded["recording"].query("epoch == 0 and points == 'train'").set_index(keys)
+    measured = load(group, "ComputeNTK").collective_variables.set_index(keys).loc[at_start.index]
+    if group == "fuel":
+        np.testing.assert_allclose(at_start[["entropy", "trace"]], measured[["entropy", "trace"]], rtol=1e-4)
+    losses = networks.losses.set_index(keys)["final_train_loss"]
+    at_end = recorded["recording"].query("epoch == 4 and points == 'train'").set_index(keys)["loss"]
+    np.testing.assert_allclose(at_end, losses.loc[at_end.index], rtol=1e-6)
+
+
+@pytest.mark.parametrize("group", GROUPS)
 def test_optional_tables_have_rows_where_they_are_switched_on_and_a_header_everywhere(inside, group):
     kernels = load(group, "ComputeNTK")
     tables = {name: getattr(kernels, name) for name in OPTIONAL}

@@ -1,0 +1,199 @@
+"""Training of an ensemble as in `training`, with a record of its networks at chosen epochs."""
+
+import itertools
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
+from threadpoolctl import ThreadpoolController
+
+from collective_variables import ensembles, keeping, networks, recording, training
+
+Tables = dict[str, pd.DataFrame]
+TABLES = ("recording", *recording.TABLES)
+
+SAMPLES = 2**32 - 1  # folded into a run's key for its samples; the batches of epoch e have e there
+
+
+class Recorded(NamedTuple):
+    """Curves as `training.train_ensemble` gives them, and the tables of `recording.Recording` with the number of the run.
+
+    tables: all of `TABLES`, without rows where nothing was asked for; "recording" has loss and accuracy (of test points;
+    NaN elsewhere) at its epochs, too.
+    """
+
+    curves: training.Curves
+    tables: Tables
+
+
+def train_ensemble(
+    network: networks.Network,
+    pool: training.Points,
+    test: training.Points,
+    ensembles_of_runs: Sequence[training.Runs],
+    /,
+    *,
+    schedule: training.Schedule,
+    settings: recording.Settings | None,
+    progress: str = "",
+    store: keeping.Store | None = None,
+) -> list[Recorded]:
+    """Train as `training.train_ensemble` does, and record every run on its own train points and on the test points.
+
+    settings: None records nothing, and the tables are empty. store: as there.
+    """
+    if settings is None:
+        options = {"schedule": schedule, "progress": progress, "store": store}
+        curves = training.train_ensemble(network, pool, test, ensembles_of_runs, **options)
+        return [Recorded(of, _with_empty({})) for of in curves]
+    training.check(network, pool, test, ensembles_of_runs, schedule)
+    epochs = recording.epochs_of(settings.epochs, schedule.n_epochs, evaluate_every=schedule.evaluate_every)
+    one = _Runner(network, schedule, settings, *jax.tree.map(jnp.asarray, (pool, test)), epochs)
+    fingerprint = "" if store is None else keeping.fingerprint(network, schedule, settings, *pool, *test)
+    places = [(number, run) for number, of in enumerate(ensembles_of_runs) for run in range(len(of.n_points))]
+    with ensembles.Progress(progress, len(places) * len(epochs), "epochs recorded") as bar:
+
+        def run(place: tuple[int, int]) -> Recorded:
+            of_run = jax.tree.map(lambda leaf: leaf[place[1]], ensembles_of_runs[place[0]])
+            name = "" if store is None else f"{fingerprint}-{keeping.fingerprint(*of_run)}"
+            if store is not None and name in store:
+                bar.advance(len(epochs))
+                return _unpacked(store[name])
+            found = one.recorded(of_run, bar)
+            if store is not None:
+                store[name] = _packed(found)
+            return found
+
+        # One thread of LAPACK in each of ours: more get in each other's way.
+        with ThreadpoolController().limit(limits=1, user_api="blas"):
+            done = ensembles.run_in_threads(run, places)
+    return [
+        _joined([found for place, found in zip(places, done) if place[0] == number])
+        for number in range(len(ensembles_of_runs))
+    ]
+
+
+def by_member(table: pd.DataFrame, n_points: Int[np.ndarray, "n_members n_sizes"], task: str, /) -> pd.DataFrame:
+    """A table of `Recorded` with member and subset size in the place of the number of the run; no accuracy of a regression."""
+    runs = table["run"].to_numpy()
+    labels = pd.DataFrame({"member": runs // n_points.shape[1], "n_points": n_points.ravel()[runs]})
+    found = pd.concat([labels, table.drop(columns="run")], axis=1)
+    return found.assign(accuracy=np.nan) if "accuracy" in found and task != "classification" else found
+
+
+def _with_empty(tables: Tables) -> Tables:
+    """All of `TABLES`, without rows where there is none."""
+    return {name: tables.get(name, pd.DataFrame({"run": np.array([], dtype=int)})) for name in TABLES}
+
+
+class _Runner:
+    """What all runs of an ensemble share: points, and functions that are compiled once for each size."""
+
+    def __init__(
+        self,
+        network: networks.Network,
+        schedule: training.Schedule,
+        settings: recording.Settings,
+        pool: training.Points,
+        test: training.Points,
+        epochs: Int[np.ndarray, " n_recorded"],
+    ):
+        self._pool, self._test, self._epochs, self._schedule, self._settings = pool, test, epochs, schedule, settings
+        self._recorder = recording.Recorder(network.apply, settings, loss=schedule.loss)
+        # Apart from the training, which is compiled for every padded size: random numbers compile slowly.
+        self._start = ensembles.over_members(partial(_start, network, schedule))
+        self._advance = ensembles.over_members(partial(_advance, network, schedule))
+
+    def recorded(self, run: training.Runs, bar: ensembles.Progress) -> Recorded:
+        """Train and record one run."""
+        n, n_selected = int(run.n_points), len(run.indices)
+        recorded = run.indices[: min(n, self._settings.n_train or n)]
+        points = {
+            "train": jax.tree.map(lambda leaf: leaf[recorded], self._pool),
+            "test": jax.tree.map(lambda leaf: leaf[: self._settings.n_test], self._test),
+        }
+        widths = {"train": ensembles.bucket(len(recorded), n_selected)}
+        key = jax.random.fold_in(run.batch_keys, SAMPLES)
+        recording_of_run = self._recorder.recording(points, key=key, widths=widths)
+        run = run._replace(indices=run.indices[: ensembles.bucket(n, n_selected)])
+        at = self._start(self._pool.inputs, run.initialisation_keys[None])
+        run = jax.tree.map(lambda leaf: leaf[None], run)
+        stops = self._epochs // self._schedule.evaluate_every
+        recording_of_run.record(0, _params(at))
+        for first, last in itertools.pairwise(stops):
+            at = self._advance((self._pool, self._test, first, last), *at, run)
+            recording_of_run.record(last * self._schedule.evaluate_every, _params(at))
+            bar.advance()
+        bar.advance()
+        curves = jax.tree.map(lambda curve: np.asarray(curve)[0], at[1])
+        return Recorded(curves, recording_of_run.tables | {"recording": self._with_losses(recording_of_run.tables, curves)})
+
+    def _with_losses(self, tables: Tables, curves: training.Curves) -> pd.DataFrame:
+        table = tables["recording"]
+        at, is_test = table["epoch"].to_numpy() // self._schedule.evaluate_every, table["points"].to_numpy() == "test"
+        table.insert(len(recording.LABELS), "loss", np.where(is_test, curves.test_loss[at], curves.train_loss[at]))
+        table.insert(len(recording.LABELS) + 1, "accuracy", np.where(is_test, curves.test_accuracy[at], np.nan))
+        return table
+
+
+def _start(
+    network: nn.Module, schedule: training.Schedule, inputs: Array, key: PRNGKeyArray
+) -> tuple[training.State, training.Curves]:
+    state = training.start(schedule, networks.initialise(network, key, inputs))
+    return state, training.Curves(*jnp.zeros((3, len(schedule.epochs)), inputs.dtype))
+
+
+def _advance(
+    network: nn.Module,
+    schedule: training.Schedule,
+    shared: tuple[training.Points, training.Points, Array, Array],
+    state: training.State,
+    curves: training.Curves,
+    run: training.Runs,
+) -> tuple[training.State, training.Curves]:
+    pool, test, first, last = shared
+    subset = jax.tree.map(lambda leaf: leaf[run.indices], pool)
+    options = {"schedule": schedule, "key": run.batch_keys, "n_points": run.n_points}
+    return training.advance(network, state, curves, subset, test, first=first, last=last, **options)
+
+
+def _params(at: tuple[training.State, training.Curves]) -> PyTree[Array]:
+    """The parameters of the only network of a call."""
+    return jax.tree.map(lambda leaf: leaf[0], at[0].params)
+
+
+def _packed(recorded: Recorded) -> dict[str, np.ndarray]:
+    """A recorded run as named arrays."""
+    columns = {
+        f"{name}/{column}": np.asarray(values, dtype=str if values.dtype == object else None)
+        for name, table in recorded.tables.items()
+        for column, values in table.items()
+    }
+    return recorded.curves._asdict() | columns
+
+
+def _unpacked(arrays: dict[str, np.ndarray]) -> Recorded:
+    tables: dict[str, dict[str, np.ndarray]] = {}
+    for name, values in arrays.items():
+        if "/" in name:
+            table, column = name.split("/")
+            tables.setdefault(table, {})[column] = values
+    curves = training.Curves(*(arrays[name] for name in training.Curves._fields))
+    return Recorded(curves, {name: pd.DataFrame(columns) for name, columns in tables.items()})
+
+
+def _joined(runs: list[Recorded]) -> Recorded:
+    """The recorded runs of one ensemble, numbered."""
+    curves = jax.tree.map(lambda *of: np.stack(of), *(run.curves for run in runs))
+    tables = {}
+    for name in runs[0].tables:
+        parts = [run.tables[name].assign(run=number) for number, run in enumerate(runs)]
+        joined = pd.concat(parts, ignore_index=True)
+        tables[name] = joined[["run", *joined.columns.drop("run")]]
+    return Recorded(curves, _with_empty(tables))
