@@ -171,7 +171,7 @@ def _params(at: tuple[training.State, training.Curves]) -> PyTree[Array]:
 def _packed(recorded: Recorded) -> dict[str, np.ndarray]:
     """A recorded run as named arrays."""
     columns = {
-        f"{name}/{column}": np.asarray(values, dtype=str if values.dtype == object else None)
+        f"{name}/{column}": np.asarray(values, dtype=None if pd.api.types.is_numeric_dtype(values) else str)
         for name, table in recorded.tables.items()
         for column, values in table.items()
     }
