@@ -658,3 +658,28 @@ def test_module_works_without_pooch_for_the_embedded_problems():
     without = "import sys; sys.modules.update(pooch=None, requests=None)"
     code = f"{without}; from collective_variables import datasets; datasets.load('fuel')"
     subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, check=True)
+
+
+def test_words_are_their_letters_and_syllables():
+    with (ROOT / "data" / "words.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    dataset = datasets.load("words")
+    for of, index, targets in zip(dataset.inputs[:300], dataset.index, dataset.targets):
+        word = rows[index]["word"]
+        assert of.tolist() == [float("abcdefghijklmnopqrstuvwxyz".index(letter) + 1) for letter in word] + [0.0] * (12 - len(word))
+        assert targets.tolist() == [float(n == int(rows[index]["n_syllables"])) for n in (1, 2, 3, 4)]
+
+
+def test_molecules_are_graphs_of_inverse_distances_along_their_bonds():
+    with np.load(ROOT / "data" / "molecules.npz", allow_pickle=False) as file:
+        numbers, positions, bonds, enthalpy = (file[name] for name in ("numbers", "positions", "bonds", "enthalpy"))
+    elements = sorted({int(z) for z in numbers.ravel() if z})
+    dataset = datasets.load("molecules")
+    mean, deviation = (of([float(enthalpy[i]) for i in dataset.index]) for of in (statistics.fmean, statistics.pstdev))
+    for graph, index, target in zip(dataset.inputs, dataset.index, dataset.targets):
+        assert float(target[0]) == pytest.approx((enthalpy[index] - mean) / deviation, rel=1e-5, abs=1e-6)
+        for i in range(14):
+            assert graph[i, :14].tolist() == [float(z == numbers[index, i]) for z in elements]
+            for j in range(14):
+                distance = sum((a - b) ** 2 for a, b in zip(positions[index, i], positions[index, j])) ** 0.5
+                assert float(graph[i, 14 + j]) == pytest.approx(1 / distance if bonds[index, i, j] else 0.0, rel=1e-5)

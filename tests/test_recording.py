@@ -109,7 +109,6 @@ def test_every_observable_is_that_of_an_explicit_jacobian(loss):
             expected = plain_row(of_params, networks_in_turn[0], points, loss)
             assert_close(row[list(expected)].to_numpy(float), np.array(list(expected.values())), operations=1e6)
     first = table[table["epoch"] == 0]
-    assert_close(first[["drift", "rotation"]].to_numpy(), np.zeros((2, 2)), operations=1e40)
     assert (first["drift"] == 0).all() and (first["rotation"] < 1e-7).all()
 
 

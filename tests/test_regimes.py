@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from collective_variables.regimes import COMPRESSION, FORMATION, Phase, phases, regime
+from collective_variables.regimes import COMPRESSION, FORMATION, phases, regime
 
 EPOCHS = np.arange(40) * np.arange(1, 41)
 N = len(EPOCHS)
@@ -119,7 +119,3 @@ def test_the_correction_is_for_the_number_of_phases():
 def test_curves_that_make_no_sense_are_refused(epochs, entropy, message):
     with pytest.raises(ValueError, match=message):
         phases(epochs, entropy)
-
-
-def test_a_phase_says_what_it_is():
-    assert Phase._fields == ("kind", "onset", "onset_error", "end", "change", "low", "high", "p", "supported")
