@@ -60,7 +60,7 @@ def merged(values: dict, over: dict) -> dict:
 def compute(group: str, sections: Sections) -> Iterator[tuple[pd.DataFrame, dict[str, float]]]:
     """For each parametrisation its rows of CorrelationAnalysis's table of runs, and the seconds of each part until then.
 
-    Kernels of classes and of infinite width, which ComputeNTK has in tables of their own, are left out.
+    Kernels of classes and of infinite width, which ComputeNTK has in tables of their own, and records are left out.
     """
     seconds: dict[str, float] = {}
 
@@ -87,8 +87,10 @@ def compute(group: str, sections: Sections) -> Iterator[tuple[pd.DataFrame, dict
 
     pool, test = training.Points(dataset.inputs, dataset.targets), training.Points(dataset.test_inputs, dataset.test_targets)
     to_train = [training.runs(indices, n_points, seed=seed) for indices in chosen.values()]
-    schedule = training.Schedule(**sections["TrainModel"])
-    settings = measuring.Settings(**{of.name: sections["ComputeNTK"][of.name] for of in fields(measuring.Settings)})
+    schedule, settings = (
+        kind(**{of.name: sections[stage][of.name] for of in fields(kind)})
+        for kind, stage in ((training.Schedule, "TrainModel"), (measuring.Settings, "ComputeNTK"))
+    )
     to_measure = measuring.Pool(dataset.inputs, dataset.targets)
     for parametrisation, model in models.items():
         progress = f"{group}: {parametrisation} networks"

@@ -288,7 +288,8 @@ LIBRARY = {
     "SelectSubset-paper": SELECTION,
     "ComputeNTK": "capacity ensembles measuring members memory networks neural_tangents ntk observables planning "
     "products program spectrum stochastic structured subsampling tiles",
-    "TrainModel": "ensembles networks training",
+    "TrainModel": "ensembles keeping members memory networks neural_tangents ntk observables planning products program "
+    "recorded_training recording spectrum stochastic structured subsampling tiles training",
     "CorrelationAnalysis": "figures statistics weighted",
     "Report": "claims disentangling figures learning_curves paper report statistics weighted",
 }
