@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 ENVIRONMENT := .venv/installed
 
-.PHONY: help setup repro all report paper reproduce test bench bench-rnd bench-ntk bench-selection bench-training scaling field form pictures requirements
+.PHONY: help setup repro all report paper reproduce test bench bench-rnd bench-ntk bench-selection bench-training bench-dynamics dynamics paper-dynamics scaling field form pictures requirements
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -25,12 +25,18 @@ repro: $(ENVIRONMENT)  ## run the stages of the problems whose data is embedded 
 all: $(ENVIRONMENT)  ## run every stage; downloads Concrete and Gait
 	dvc repro
 
-report: $(ENVIRONMENT)  ## run every stage and write the page that says which claims hold
-	dvc repro all_Report
-	@echo "The report: nodes/all/Report/report.html"
+dynamics: $(ENVIRONMENT)  ## run the studies of learning dynamics (the second paper), a graph of their own
+	dvc repro dynamics/dvc.yaml:dynamics_Findings
+
+report: $(ENVIRONMENT)  ## run every stage of both graphs and write the page that says what holds
+	dvc repro dynamics/dvc.yaml:dynamics_Report
+	@echo "The report: nodes/dynamics/Report/report.html"
 
 paper: $(ENVIRONMENT)  ## run the graph at the paper's scale (hours), or some groups: make paper GROUPS='fuel-dense mnist-dense'
 	dvc exp run $$(python settings.py params-paper.yaml) $(addsuffix _CorrelationAnalysis,$(GROUPS))
+
+paper-dynamics: $(ENVIRONMENT)  ## run the studies of learning dynamics at the paper's scale, or some: GROUPS='dynamics-mnist'
+	dvc exp run $$(python settings.py params-paper.yaml) $(or $(GROUPS:%=dynamics/dvc.yaml:%_ScalingStudy),dynamics/dvc.yaml:dynamics_Findings)
 
 reproduce: $(ENVIRONMENT)  ## run the graph in a clean clone and hold its numbers against reference/ (or GROUPS='fuel concrete')
 	python benchmarks/reproduce.py $(GROUPS)
@@ -52,6 +58,9 @@ bench-selection: $(ENVIRONMENT)  ## time RND, exact beside a plain loop, and sca
 
 bench-training: $(ENVIRONMENT)  ## time the networks of Experiment 1 at the paper's numbers of runs (an hour)
 	python benchmarks/bench_training.py
+
+bench-dynamics: $(ENVIRONMENT)  ## time recordings through a training, and the groups of learning dynamics (an hour)
+	python benchmarks/bench_dynamics.py
 
 scaling: $(ENVIRONMENT)  ## compare exact, scaled and random selection: quality and time against the number of points (half an hour)
 	python benchmarks/scaling.py

@@ -1,5 +1,8 @@
 """The graph: reads params.yaml, wires one group of stages per problem, writes dvc.yaml, zntrack.json and plots/dvc.yaml.
 
+Studies of learning dynamics and the page that shows both papers are a graph of their own, dynamics/dvc.yaml, so that
+`dvc repro` runs the experiments of the first paper alone.
+
 Run `python main.py` after a stage's fields or the groups in params.yaml have changed. Changing a value needs no run.
 """
 
@@ -11,6 +14,7 @@ import zntrack
 from nodes.compute_ntk import ComputeNTK
 from nodes.correlation_analysis import CorrelationAnalysis
 from nodes.ensemble import Ensemble
+from nodes.findings import Findings
 from nodes.load_dataset import LoadDataset
 from nodes.network import Network
 from nodes.random_subset import RandomSubset
@@ -18,14 +22,19 @@ from nodes.report import Report
 from nodes.rnd_select import RNDSelect
 from nodes.scaling_study import ScalingStudy
 from nodes.select_subset import SelectSubset
+from nodes.train_agent import TrainAgent
+from nodes.train_autoencoder import TrainAutoencoder
 from nodes.train_model import TrainModel
 
-PARAMS, GRAPH = Path("params.yaml"), Path("dvc.yaml")
+PARAMS, GRAPH, DYNAMICS = Path("params.yaml"), Path("dvc.yaml"), Path("dynamics/dvc.yaml")
 FIGURES, PLOTS = Path("plots/figures.yaml"), Path("plots/dvc.yaml")
 REQUIRED = (LoadDataset, Network, Ensemble)
 OPTIONAL = (RNDSelect, ComputeNTK, TrainModel, CorrelationAnalysis)
-OF_STUDY = (LoadDataset, Ensemble, ScalingStudy)
-OF_ALL, REPORT = "all", "all_Report"
+OF_DATA = (LoadDataset, Ensemble)
+# Stages that record kernels through a training, and what else a group has that has one of them.
+RECORDED = {ScalingStudy: OF_DATA, TrainAutoencoder: OF_DATA, TrainAgent: ()}
+OF_ALL, OF_DYNAMICS = "all", "dynamics"
+REPORT, FULL_REPORT, FINDINGS = "all_Report", "dynamics_Report", "dynamics_Findings"
 Sections = dict[str, dict]
 
 
@@ -34,20 +43,24 @@ def read_groups(params: Sections) -> dict[str, Sections]:
     groups: dict[str, Sections] = {}
     for name, values in params.items():
         group, _, stage = name.rpartition("_")
-        known = [node.__name__ for node in (*REQUIRED, *OPTIONAL, ScalingStudy)]
-        if group in ("", OF_ALL) or not (stage in known or is_selection(stage)):
+        known = [node.__name__ for node in (*REQUIRED, *OPTIONAL, *RECORDED)]
+        if group in ("", OF_ALL, OF_DYNAMICS) or not (stage in known or is_selection(stage)):
             listed = ", ".join([*known, "SelectSubset", "SelectSubset-NAME"])
             raise SystemExit(
-                f"A section of params.yaml must be {REPORT} or <group>_<Stage>, Stage one of {listed}: received {name}."
+                f"A section of params.yaml must be {REPORT}, {FULL_REPORT}, {FINDINGS} or <group>_<Stage>, Stage one of "
+                f"{listed}: received {name}."
             )
         groups.setdefault(group, {})[stage] = values or {}
     for group, sections in groups.items():
-        for node in OF_STUDY if is_study(sections) else REQUIRED:
+        recorded = recorded_in(sections)
+        required = (recorded, *RECORDED[recorded]) if recorded else REQUIRED
+        for node in required:
             if node.__name__ not in sections:
                 raise SystemExit(f"params.yaml must have a section {group}_{node.__name__}.")
-        if is_study(sections):
-            if others := sorted(set(sections) - {node.__name__ for node in OF_STUDY}):
-                raise SystemExit(f"{group} is a scaling study, with stages of its own: received {group}_{others[0]}.")
+        if recorded:
+            if others := sorted(set(sections) - {node.__name__ for node in required}):
+                listed = ", ".join(node.__name__ for node in required)
+                raise SystemExit(f"A group with {recorded.__name__} has {listed} alone: received {group}_{others[0]}.")
             continue
         selections = [stage for stage in sections if stage == "RNDSelect" or is_selection(stage)]
         if selections and not compares_methods(sections):
@@ -60,9 +73,9 @@ def is_selection(stage: str) -> bool:
     return stage == "SelectSubset" or stage.startswith("SelectSubset-")
 
 
-def is_study(sections: Sections) -> bool:
-    """Whether a group follows networks of many shapes through their training, in place of an experiment of P1."""
-    return "ScalingStudy" in sections
+def recorded_in(sections: Sections) -> type[zntrack.Node] | None:
+    """The stage in which a group records kernels through a training, in place of an experiment of P1; None without one."""
+    return next((node for node in RECORDED if node.__name__ in sections), None)
 
 
 def compares_methods(sections: Sections) -> bool:
@@ -98,26 +111,28 @@ def add_group(sections: Sections) -> dict[str, list]:
     }
 
 
-def add_study(sections: Sections) -> None:
-    """Wire the stages of one scaling study."""
-    values = {node: sections[node.__name__] for node in OF_STUDY}
-    data = LoadDataset(**values[LoadDataset])
-    ensemble = Ensemble(**values[Ensemble])
+def add_recorded(sections: Sections) -> zntrack.Node:
+    """Wire the stages of one group of learning dynamics; the one that records."""
+    node = recorded_in(sections)
+    if not RECORDED[node]:
+        return node(**sections[node.__name__])
+    data = LoadDataset(**sections["LoadDataset"])
+    ensemble = Ensemble(**sections["Ensemble"])
     subset = RandomSubset(data=data, members_path=ensemble.members_path)
-    ScalingStudy(data=data, subset=subset, members_path=ensemble.members_path, **values[ScalingStudy])
+    return node(data=data, subset=subset, members_path=ensemble.members_path, **sections[node.__name__])
 
 
-def add_report(values: dict, of_groups: list[dict[str, list]]) -> None:
-    """Wire the stage that reads the runs of all groups."""
-    inputs = {name: [item for of in of_groups for item in of[name]] for name in of_groups[0]}
-    Report(**inputs, **values)
+def add_report(values: dict, of_groups: list[dict[str, list]], findings: list[Findings]) -> None:
+    """Wire a stage that reads the runs of all groups, and what is found of learning dynamics."""
+    inputs = {name: [item for of in of_groups for item in of.get(name, [])] for name in of_groups[0]}
+    Report(**inputs, findings=findings, **values)
 
 
 def plots(groups: dict[str, Sections], figures: dict[int, dict[str, dict]]) -> dict:
     """The content of plots/dvc.yaml: every figure of an experiment with the table of each of its groups as a source."""
     entries = []
     for experiment, of_experiment in figures.items():
-        of_paper = {group: sections for group, sections in groups.items() if not is_study(sections)}
+        of_paper = {group: sections for group, sections in groups.items() if not recorded_in(sections)}
         members = [group for group, sections in of_paper.items() if compares_methods(sections) == (experiment == 2)]
         for title, figure in of_experiment.items():
             stage, table, y = figure["stage"], figure["table"], figure["y"]
@@ -127,30 +142,43 @@ def plots(groups: dict[str, Sections], figures: dict[int, dict[str, dict]]) -> d
     return {"plots": entries}
 
 
-def without_lockfiles(graph: dict) -> dict:
-    """The content of dvc.yaml with stages that don't copy their part of dvc.lock into their metrics.
+def write_graphs(graph: dict, of_dynamics: set[str]) -> None:
+    """Write dvc.yaml and, of the stages of these groups, dynamics/dvc.yaml, whose paths are from here too.
 
-    ZnTrack's copy is a process more a stage and fills the tables of `dvc exp show`; `dvc status` knows the same.
+    No stage copies its part of dvc.lock into its metrics: ZnTrack's copy is a process more a stage and fills the tables of
+    `dvc exp show`; `dvc status` knows the same.
     """
     stages = {name: stage | {"cmd": f"{stage['cmd']} --no-save-lockfile"} for name, stage in graph["stages"].items()}
-    return graph | {"stages": stages}
+    second = {name: stage | {"wdir": ".."} for name, stage in stages.items() if name.rpartition("_")[0] in of_dynamics}
+    first = {name: stage for name, stage in stages.items() if name not in second}
+    DYNAMICS.parent.mkdir(exist_ok=True)
+    for path, of_path in ((GRAPH, first), (DYNAMICS, second)):
+        path.unlink(missing_ok=True)
+        if of_path:
+            path.write_text(yaml.safe_dump(graph | {"stages": of_path}))
 
 
 def main() -> None:
     params = yaml.safe_load(PARAMS.read_text())
-    of_report = params.pop(REPORT, None) or {}
-    groups, of_groups = read_groups(params), []
+    of_report, of_full_report, of_findings = (params.pop(name, None) or {} for name in (REPORT, FULL_REPORT, FINDINGS))
+    groups, of_groups, recorded = read_groups(params), [], []
     project = zntrack.Project()
     for group, sections in groups.items():
         with project.group(group):
-            if is_study(sections):
-                add_study(sections)
+            if recorded_in(sections):
+                recorded.append(add_recorded(sections))
             else:
                 of_groups.append(add_group(sections))
     with project.group(OF_ALL):
-        add_report(of_report, of_groups)
+        add_report(of_report, of_groups, [])
+    if recorded:
+        times = [node.nwd / "node-meta.json" for node in recorded]
+        with project.group(OF_DYNAMICS):
+            findings = Findings(recorded=recorded, **of_findings)
+            add_report(of_full_report, [*of_groups, {"time_paths": times}], [findings])
     project.build()
-    GRAPH.write_text(yaml.safe_dump(without_lockfiles(yaml.safe_load(GRAPH.read_text()))))
+    of_dynamics = {group for group, sections in groups.items() if recorded_in(sections)}
+    write_graphs(yaml.safe_load(GRAPH.read_text()), {OF_DYNAMICS, *of_dynamics})
     written = yaml.safe_dump(plots(groups, yaml.safe_load(FIGURES.read_text())), sort_keys=False, width=120)
     PLOTS.write_text(f"# Written by main.py from plots/figures.yaml and the groups of params.yaml.\n{written}")
 

@@ -101,17 +101,17 @@ def networks_of(about: About) -> dict[str, tuple[str, list[str]]]:
     return {group: (of["params"]["LoadDataset"]["problem"], of["params"]["Network"]["layers"]) for group, of in about.items()}
 
 
-def section(runs: pd.DataFrame, about: About, evidence: pd.DataFrame) -> str:
-    """The README's part."""
-    first = runs[~statistics.compares_methods(runs)]
-    parts = [against_table_2(first, networks_of(about)), against_random(analyses(runs)), judged(evidence), machines(about)]
+def section(first: pd.DataFrame, second: dict[str, Analysis], about: About, evidence: pd.DataFrame) -> str:
+    """The README's part, of the runs of Experiment 1 and the groups of Experiment 2."""
+    parts = [against_table_2(first, networks_of(about)), against_random(second), judged(evidence), machines(about)]
     return "\n\n".join(filter(None, parts))
 
 
 def main() -> None:
     runs, about = kept()
     first = runs[~statistics.compares_methods(runs)]
-    means = [of.summary for of in analyses(runs).values()]
+    second = analyses(runs)
+    means = [of.summary for of in second.values()]
     for name, (template, *_) in PICTURES.items():
         if template != "comparison":
             draw(first, name)
@@ -120,7 +120,7 @@ def main() -> None:
     layers = {group: layers for group, (_, layers) in networks_of(about).items()}
     convolutional = [group for group, of in layers.items() if any(layer.startswith("conv") for layer in of)]
     claims.evidence(runs, convolutional=convolutional).to_csv(KEPT / "evidence.csv", index=False, float_format="%.6g")
-    text = section(runs, about, pd.read_csv(KEPT / "evidence.csv"))
+    text = section(first, second, about, pd.read_csv(KEPT / "evidence.csv"))
     into_readme("scale", text)
     print(text)
 

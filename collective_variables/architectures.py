@@ -23,19 +23,21 @@ class ResNet(nn.Module):
     width: int = 16
     n_stages: int = 2
     n_blocks: int = 1
+    activation: str = "relu"
 
     @nn.compact
     def __call__(self, x: Float[Array, "n_points h w c"]) -> Float[Array, "n_points n_outputs"]:
+        activation = networks.ACTIVATIONS[self.activation]
         x = _conv(self.width)(x)
         for stage in range(self.n_stages):
             for block in range(self.n_blocks):
                 channels, stride = self.width * 2**stage, 2 if stage > 0 and block == 0 else 1
-                y = nn.relu(_group_norm(x)(x))
+                y = activation(_group_norm(x)(x))
                 if y.shape[-1] != channels or stride != 1:
                     x = _conv(channels, stride, window=1)(y)
                 y = _conv(channels, stride)(y)
-                x = x + _conv(channels)(nn.relu(_group_norm(y)(y)))
-        x = nn.relu(_group_norm(x)(x)).mean(axis=(1, 2))
+                x = x + _conv(channels)(activation(_group_norm(y)(y)))
+        x = activation(_group_norm(x)(x)).mean(axis=(1, 2))
         return nn.Dense(self.n_outputs)(x)
 
 
@@ -60,6 +62,7 @@ class Transformer(nn.Module):
     width: int = 32
     n_layers: int = 2
     n_heads: int = 4
+    activation: str = "gelu"
 
     @nn.compact
     def __call__(self, x: Float[Array, "n_points length"]) -> Float[Array, "n_points n_outputs"]:
@@ -71,7 +74,7 @@ class Transformer(nn.Module):
         for _ in range(self.n_layers):
             normalised = nn.LayerNorm()(y)
             y = y + nn.MultiHeadDotProductAttention(self.n_heads)(normalised, mask=mask)
-            hidden = nn.gelu(nn.Dense(4 * self.width)(nn.LayerNorm()(y)))
+            hidden = networks.ACTIVATIONS[self.activation](nn.Dense(4 * self.width)(nn.LayerNorm()(y)))
             y = y + nn.Dense(self.width)(hidden)
         return nn.Dense(self.n_outputs)(_mean_over(nn.LayerNorm()(y), is_token))
 
@@ -87,18 +90,20 @@ class GraphNetwork(nn.Module):
     n_outputs: int
     width: int = 32
     n_steps: int = 5
+    activation: str = "relu"
 
     @nn.compact
     def __call__(self, x: Float[Array, "n_points n_nodes n_columns"]) -> Float[Array, "n_points n_outputs"]:
         n_nodes = x.shape[1]
         features, adjacency = x[..., :-n_nodes], x[..., -n_nodes:]
         is_node = (features != 0).any(axis=-1)
+        activation = networks.ACTIVATIONS[self.activation]
         state = nn.Dense(self.width)(features)
         for _ in range(self.n_steps):
             messages = jnp.einsum("pij,pjk->pik", adjacency, state)
-            y = nn.relu(nn.Dense(self.width)(jnp.concatenate([state, messages], axis=-1)))
+            y = activation(nn.Dense(self.width)(jnp.concatenate([state, messages], axis=-1)))
             state = state + nn.Dense(self.width)(y)
-        y = nn.relu(nn.Dense(self.width)(nn.LayerNorm()(state)))
+        y = activation(nn.Dense(self.width)(nn.LayerNorm()(state)))
         return nn.Dense(self.n_outputs)(jnp.sum(y * is_node[..., None], axis=1))
 
 
@@ -110,13 +115,16 @@ def _mean_over(x: Float[Array, "n_points n k"], chosen: Bool[Array, "n_points n"
 ARCHITECTURES = {"resnet": ResNet, "transformer": Transformer, "graph-network": GraphNetwork}
 
 
-def build(name: str, **options: int) -> nn.Module:
-    """The module of `ARCHITECTURES` with positive integers as its options; TypeError or ValueError for anything else."""
+def build(name: str, **options: int | str) -> nn.Module:
+    """The module of `ARCHITECTURES` with an activation and positive integers as its options; other ones raise."""
     module = ARCHITECTURES[checks.choice("architecture", name, ARCHITECTURES)]
     known = {field.name: field.default for field in dataclasses.fields(module) if field.name not in ("parent", "name")}
     for option, value in options.items():
         checks.choice(f"options of {name}", option, known)
-        checks.integer(option, value, minimum=1)
+        if option == "activation":
+            checks.choice(option, value, networks.ACTIVATIONS)
+        else:
+            checks.integer(option, value, minimum=1)
     if missing := [option for option, default in known.items() if default is dataclasses.MISSING and option not in options]:
         raise ValueError(f"{name} needs {', '.join(missing)}: received {', '.join(options) or 'no option'}.")
     built = module(**options)

@@ -27,9 +27,9 @@ SELECTION = (
 
 
 class Claim(NamedTuple):
-    """What P1 says, what of our runs answers it, and which values of that would.
+    """What a paper says, what of our runs answers it, and which values of that would.
 
-    words: P1's. effect: what is estimated for each row of evidence.
+    words: the paper's. effect: what is estimated for each row of evidence.
     An interval that does not meet `needs` speaks against the claim, another inside `supports` for it; any other leaves it
     undecided.
     any_of: columns of the evidence of which one supported row in each group is enough.
@@ -42,10 +42,12 @@ class Claim(NamedTuple):
     any_of: tuple[str, ...] = ()
 
 
+Claims = dict[str, Claim]
+
 _BELOW, _ABOVE = (-np.inf, 0.0), (0.0, np.inf)
 _LESS, _MORE = (-np.inf, -NEGLIGIBLE), (NEGLIGIBLE, np.inf)
 _FLAT = (-CLEAR, CLEAR)
-CLAIMS = {
+CLAIMS: Claims = {
     "C1": Claim(
         "A larger starting NTK trace yields models with better generalization capacity, as demonstrated by their lower test "
         "loss … across different data-sets, architectures, and initializations.",
@@ -253,8 +255,8 @@ def _of_selection(
     return table.assign(claim=claim, effect=table["relative_difference"], n=table["n_pairs"], **relative)
 
 
-def judged(evidence: pd.DataFrame) -> pd.DataFrame:
-    """One row for each claim: claim, words, effect, verdict, and why in one sentence; NaN without any run.
+def judged(evidence: pd.DataFrame, claims: Claims = CLAIMS) -> pd.DataFrame:
+    """One row for each of `claims`: claim, words, effect, verdict, and why in one sentence; NaN without any run.
 
     smallest and largest are the ends of the effects of all rows of evidence, lower and upper those of their intervals.
 
@@ -262,7 +264,7 @@ def judged(evidence: pd.DataFrame) -> pd.DataFrame:
     it to be negligible, undecided otherwise or without any run.
     """
     rows = []
-    for name, claim in CLAIMS.items():
+    for name, claim in claims.items():
         of = evidence[evidence["claim"] == name]
         several = not claim.any_of and of.groupby(["group", "parametrisation"])["variable"].nunique().max() > 1
         cases = [_of_case(case, several) for _, case in of.groupby(_case_columns(claim), sort=False)]
@@ -277,10 +279,10 @@ def judged(evidence: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["claim", "words", "effect", *ENDS, "verdict", "why"])
 
 
-def record(evidence: pd.DataFrame) -> list[dict]:
+def record(evidence: pd.DataFrame, claims: Claims = CLAIMS) -> list[dict]:
     """The rows of `judged`, each with its rows of `evidence` under that name, as values for JSON: None where there is none."""
     found = []
-    for of in judged(evidence).to_dict("records"):
+    for of in judged(evidence, claims).to_dict("records"):
         rows = evidence[evidence["claim"] == of["claim"]].drop(columns="claim").astype(object)
         of = {name: None if pd.isna(value) else value for name, value in of.items()}
         found.append(of | {"evidence": rows.where(rows.notna(), None).to_dict("records")})
@@ -319,6 +321,11 @@ def _verdict(row: NamedTuple, level: float) -> str:
         if row.p_value_holm <= level:
             return SUPPORTED
         return NOT_SUPPORTED if contrary or _apart(row, claim.needs) else UNDECIDED
+    return of_interval(row, claim, level)
+
+
+def of_interval(row: NamedTuple, claim: Claim, level: float) -> str:
+    """The verdict on a row of evidence by its effect's interval, lower to upper, and p_value_holm at a level."""
     # Many runs find an effect that is too small to matter: that comes first. A NaN compares false, so that what could not
     # be estimated is undecided.
     if _apart(row, claim.needs):

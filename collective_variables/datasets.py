@@ -1,9 +1,9 @@
 """The four problems of P1 (Tovey et al. 2023, Table 1), all of MNIST, words and molecules: read, checked, split and scaled.
 
-Fuel, 10000 images of MNIST, words and molecules are embedded in `data/`; every file is checked by SHA-256. Concrete and Gait (from UCI) and the 60000 images of MNIST are
-fetched into a cache outside the repository, or taken from the folder or base URL that the environment variable
-COLLECTIVE_VARIABLES_DATA names (empty is unset); then nothing else is tried. `data/README.md` gives origin, licence
-and columns.
+Fuel, 10000 images of MNIST, words and molecules are embedded in `data/`; every file is checked by SHA-256. Concrete and
+Gait (from UCI) and the 60000 images of MNIST are fetched into a cache outside the repository, or taken from the folder or
+base URL that the environment variable COLLECTIVE_VARIABLES_DATA names (empty is unset); then nothing else is tried.
+`data/README.md` gives origin, licence and columns.
 """
 
 import gzip

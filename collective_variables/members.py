@@ -46,6 +46,14 @@ COLUMNS = {
 }
 
 
+def check_subsample(subsample: dict[str, int], /, *, smallest: int) -> None:
+    """Raise TypeError or ValueError unless it has n_samples of at least 2 and sample_size of at least `smallest`."""
+    if not isinstance(subsample, dict) or set(subsample) != {"n_samples", "sample_size"}:
+        raise ValueError(f"subsample must have n_samples and sample_size: received {subsample!r}.")
+    checks.integer("subsample.n_samples", subsample["n_samples"], minimum=2)
+    checks.integer("subsample.sample_size", subsample["sample_size"], minimum=smallest)
+
+
 @dataclass(frozen=True)
 class Settings:
     """How kernels and their spectra are computed, and which of them beyond the whole one.
@@ -82,10 +90,7 @@ class Settings:
         checks.integer("n_probes", self.n_probes, minimum=stochastic.MIN_PROBES)
         checks.integer("n_steps", self.n_steps, minimum=1)
         if self.subsample is not None:
-            if not isinstance(self.subsample, dict) or set(self.subsample) != {"n_samples", "sample_size"}:
-                raise ValueError(f"subsample must have n_samples and sample_size: received {self.subsample!r}.")
-            checks.integer("subsample.n_samples", self.subsample["n_samples"], minimum=2)
-            checks.integer("subsample.sample_size", self.subsample["sample_size"], minimum=1)
+            check_subsample(self.subsample, smallest=1)
         if self.accuracy is not None:
             checks.number("accuracy", self.accuracy, above=0.0)
         if self.spectrum == "stochastic":

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from threadpoolctl import ThreadpoolController
 
 from collective_variables import ensembles, keeping, networks, recording, training
@@ -18,7 +18,19 @@ from collective_variables import ensembles, keeping, networks, recording, traini
 Tables = dict[str, pd.DataFrame]
 TABLES = ("recording", *recording.TABLES)
 
-SAMPLES = 2**32 - 1  # folded into a run's key for its samples; the batches of epoch e have e there
+SAMPLES, NOISE = 2**32 - 1, 2**32 - 2  # folded into a run's key for these; the batches of epoch e have e there
+
+
+class Changes(NamedTuple):
+    """What is done to a training to see it fail (Tovey et al. 2024 show no failure).
+
+    weight_scale: all initial parameters times this. label_noise: from the epoch `noise_from` on, the targets of this
+    fraction of a run's train points are exchanged among these points; its train loss is that of the targets in force.
+    """
+
+    weight_scale: float = 1.0
+    label_noise: float = 0.0
+    noise_from: int = 0
 
 
 class Recorded(NamedTuple):
@@ -41,12 +53,13 @@ def train_ensemble(
     *,
     schedule: training.Schedule,
     settings: recording.Settings | None,
+    changes: Changes = Changes(),
     progress: str = "",
     store: keeping.Store | None = None,
 ) -> list[Recorded]:
     """Train as `training.train_ensemble` does, and record every run on its own train points and on the test points.
 
-    settings: None records nothing, and the tables are empty. store: as there.
+    settings: None records nothing, makes no changes, and the tables are empty. store: as there.
     """
     if settings is None:
         options = {"schedule": schedule, "progress": progress, "store": store}
@@ -54,8 +67,10 @@ def train_ensemble(
         return [Recorded(of, _with_empty({})) for of in curves]
     training.check(network, pool, test, ensembles_of_runs, schedule)
     epochs = recording.epochs_of(settings.epochs, schedule.n_epochs, evaluate_every=schedule.evaluate_every)
-    one = _Runner(network, schedule, settings, *jax.tree.map(jnp.asarray, (pool, test)), epochs)
-    fingerprint = "" if store is None else keeping.fingerprint(network, schedule, settings, *pool, *test)
+    if changes.label_noise:
+        epochs = np.union1d(epochs, recording.epochs_of([changes.noise_from], schedule.n_epochs, evaluate_every=schedule.evaluate_every))
+    one = _Runner(network, schedule, settings, changes, *jax.tree.map(jnp.asarray, (pool, test)), epochs)
+    fingerprint = "" if store is None else keeping.fingerprint(network, schedule, settings, changes, *pool, *test)
     places = [(number, run) for number, of in enumerate(ensembles_of_runs) for run in range(len(of.n_points))]
     with ensembles.Progress(progress, len(places) * len(epochs), "epochs recorded") as bar:
 
@@ -100,14 +115,16 @@ class _Runner:
         network: networks.Network,
         schedule: training.Schedule,
         settings: recording.Settings,
+        changes: Changes,
         pool: training.Points,
         test: training.Points,
         epochs: Int[np.ndarray, " n_recorded"],
     ):
-        self._pool, self._test, self._epochs, self._schedule, self._settings = pool, test, epochs, schedule, settings
+        self._pool, self._test, self._epochs = pool, test, epochs
+        self._schedule, self._settings, self._changes = schedule, settings, changes
         self._recorder = recording.Recorder(network.apply, settings, loss=schedule.loss)
         # Apart from the training, which is compiled for every padded size: random numbers compile slowly.
-        self._start = ensembles.over_members(partial(_start, network, schedule))
+        self._start = ensembles.over_members(partial(_start, network, schedule, changes.weight_scale))
         self._advance = ensembles.over_members(partial(_advance, network, schedule))
 
     def recorded(self, run: training.Runs, bar: ensembles.Progress) -> Recorded:
@@ -126,13 +143,26 @@ class _Runner:
         run = jax.tree.map(lambda leaf: leaf[None], run)
         stops = self._epochs // self._schedule.evaluate_every
         recording_of_run.record(0, _params(at))
+        noisy = self._pool._replace(targets=self._noisy_targets(run, n))
+        noise_from = self._changes.noise_from // self._schedule.evaluate_every
         for first, last in itertools.pairwise(stops):
-            at = self._advance((self._pool, self._test, first, last), *at, run)
+            pool = noisy if first >= noise_from else self._pool
+            at = self._advance((pool, self._test, first, last), *at, run)
             recording_of_run.record(last * self._schedule.evaluate_every, _params(at))
             bar.advance()
         bar.advance()
         curves = jax.tree.map(lambda curve: np.asarray(curve)[0], at[1])
         return Recorded(curves, recording_of_run.tables | {"recording": self._with_losses(recording_of_run.tables, curves)})
+
+    def _noisy_targets(self, run: training.Runs, n: int) -> Float[Array, "n_pool n_outputs"]:
+        """The targets of the pool, some of a run's own exchanged; at least two, where any are."""
+        fraction = self._changes.label_noise
+        if not fraction:
+            return self._pool.targets
+        key = jax.random.fold_in(run.batch_keys[0], NOISE)
+        chosen = run.indices[0, :n][jax.random.permutation(key, n)[: max(2, round(fraction * n))]]
+        # Each gets the next one's, so that none keeps its own.
+        return self._pool.targets.at[chosen].set(self._pool.targets[jnp.roll(chosen, 1)])
 
     def _with_losses(self, tables: Tables, curves: training.Curves) -> pd.DataFrame:
         table = tables["recording"]
@@ -143,9 +173,10 @@ class _Runner:
 
 
 def _start(
-    network: nn.Module, schedule: training.Schedule, inputs: Array, key: PRNGKeyArray
+    network: nn.Module, schedule: training.Schedule, weight_scale: float, inputs: Array, key: PRNGKeyArray
 ) -> tuple[training.State, training.Curves]:
-    state = training.start(schedule, networks.initialise(network, key, inputs))
+    params = jax.tree.map(lambda leaf: leaf * weight_scale, networks.initialise(network, key, inputs))
+    state = training.start(schedule, params)
     return state, training.Curves(*jnp.zeros((3, len(schedule.epochs)), inputs.dtype))
 
 

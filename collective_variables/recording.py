@@ -20,7 +20,6 @@ from collective_variables.structured import ApplyFunction
 Row = dict[str, float]
 Rule = dict[str, int] | Sequence[int]
 
-OUTPUTS = ("mean", "sum")  # that give one kernel with a row per point
 LABELS = ("points", "epoch")  # the first columns of every table, behind those of the run
 
 
@@ -46,17 +45,14 @@ class Settings:
     n_modes: int = 10
 
     def __post_init__(self) -> None:
-        checks.choice("outputs", self.outputs, OUTPUTS)
+        checks.choice("outputs", self.outputs, members.ONE_KERNEL)
         for name in checks.unique("observables", self.observables) if len(self.observables) else ():
             checks.choice("observables", name, (*OBSERVABLES, *TABLES))
         for name in ("n_train", "n_test"):
             if getattr(self, name) is not None:
                 checks.integer(name, getattr(self, name), minimum=2)
         if self.subsample is not None:
-            if not isinstance(self.subsample, dict) or set(self.subsample) != {"n_samples", "sample_size"}:
-                raise ValueError(f"subsample must have n_samples and sample_size: received {self.subsample!r}.")
-            checks.integer("subsample.n_samples", self.subsample["n_samples"], minimum=2)
-            checks.integer("subsample.sample_size", self.subsample["sample_size"], minimum=2)
+            members.check_subsample(self.subsample, smallest=2)
             if tables := set(self.observables) & set(TABLES):
                 raise ValueError(f"observables of all points can't be had of samples: received {', '.join(sorted(tables))}.")
         checks.integer("n_modes", self.n_modes, minimum=1)
@@ -364,9 +360,7 @@ class Recording:
         return row
 
     def _values(self, moment: Moment) -> list[float]:
-        used = [moment.kernel, *moment.others.values()]
-        return [
-            value
-            for of in self._recorder.observables
-            for value in (of.of(moment) if all(np.isfinite(one).all() for one in used) else [math.nan] * len(of.columns))
-        ]
+        observed = self._recorder.observables
+        if all(np.isfinite(kernel).all() for kernel in (moment.kernel, *moment.others.values())):
+            return [value for of in observed for value in of.of(moment)]
+        return [math.nan for of in observed for _ in of.columns]

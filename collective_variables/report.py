@@ -38,12 +38,21 @@ class Table(NamedTuple):
     frame: pd.DataFrame
 
 
+class Part(NamedTuple):
+    """A table of claims, its place in the page, and the evidence of them, as `claims.evidence` gives it."""
+
+    name: str
+    title: str
+    claims: claims.Claims
+    evidence: pd.DataFrame
+
+
 class Content(NamedTuple):
     """All that the page shows; settings by section, about: versions and device in one sentence."""
 
     title: str
     introduction: Sequence[str]
-    evidence: pd.DataFrame
+    parts: Sequence[Part]
     pictures: Sequence[Picture]
     tables: Sequence[Table]
     settings: dict[str, dict[str, Any]]
@@ -51,20 +60,14 @@ class Content(NamedTuple):
 
 
 def html(content: Content) -> str:
-    """The page with all that it needs in it: it opens from a disk without a network.
-
-    `content.evidence` is the table of `claims.evidence`.
-    """
+    """The page with all that it needs in it: it opens from a disk without a network."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    rows = content.evidence.groupby("claim")
     return environment.get_template("report.html").render(
         title=content.title,
         introduction=content.introduction,
         rule=RULE,
-        claims=[of | {"found": effects(of)} for of in claims.judged(content.evidence).to_dict("records")],
-        evidence={name: [_cells(row) for row in part.itertuples()] for name, part in rows}
-        | {name: [] for name in claims.CLAIMS if name not in rows.groups},
+        parts=[_judged(part) for part in content.parts],
         evidence_header=EVIDENCE,
         pictures=[_drawn(picture) for picture in content.pictures],
         tables=[_written(table) for table in content.tables],
@@ -72,6 +75,17 @@ def html(content: Content) -> str:
         about=content.about,
         plotly=plotly.offline.get_plotlyjs(),
     )
+
+
+def _judged(part: Part) -> dict[str, Any]:
+    """A part with the verdict on each claim and the rows of its evidence."""
+    rows = dict(list(part.evidence.groupby("claim")))
+    judged = claims.judged(part.evidence, part.claims).to_dict("records")
+    found = [
+        claim | {"found": effects(claim), "rows": [_cells(row) for row in rows.get(claim["claim"], part.evidence[:0]).itertuples()]}
+        for claim in judged
+    ]
+    return {"name": part.name, "title": part.title, "claims": found}
 
 
 def effects(claim: dict[str, Any]) -> str:

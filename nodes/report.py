@@ -13,6 +13,7 @@ import zntrack
 from collective_variables import claims, paper, report
 from nodes import files, sources
 from nodes.correlation_analysis import CorrelationAnalysis
+from nodes.findings import Findings
 from nodes.load_dataset import LoadDataset
 
 DECISIONS = "nodes/decisions.yaml"
@@ -30,6 +31,7 @@ INTRODUCTION = (
 class Report(zntrack.Node):
     """Hold the claims of P1 against the runs of all groups (`collective_variables.claims`) and write the page.
 
+    findings: what is known of learning dynamics, which the page then has as well; one stage or none.
     algorithm: the method that stands for RND as P1 describes it.
     n_resamples: of bootstraps. n_permutations: permutations of runs, and flips of members' signs.
     confidence: of all intervals, and 1 - level of the tests. degree: of the polynomial that takes the subset size out.
@@ -38,6 +40,7 @@ class Report(zntrack.Node):
 
     analyses: list[CorrelationAnalysis] = zntrack.deps()
     data: list[LoadDataset] = zntrack.deps()
+    findings: list[Findings] = zntrack.deps()
     architecture_paths: list[Path] = zntrack.deps_path()
     time_paths: list[Path] = zntrack.deps_path()
     params_path: Path = zntrack.deps_path(Path("params.yaml"))
@@ -66,9 +69,14 @@ class Report(zntrack.Node):
         content = report.Content(
             title=TITLE,
             introduction=INTRODUCTION,
-            evidence=evidence,
-            pictures=paper.pictures(runs, summary, correlations),
-            tables=[*paper.tables(runs, problems, **options), _decisions(params), self._times()],
+            parts=[report.Part("claims", "Claims", claims.CLAIMS, evidence), *(of.part for of in self.findings)],
+            pictures=[*paper.pictures(runs, summary, correlations), *self._of_findings("pictures")],
+            tables=[
+                *paper.tables(runs, problems, **options),
+                *self._of_findings("tables"),
+                _decisions(params),
+                self._times(),
+            ],
             settings=params,
             about=_about(),
         )
@@ -80,6 +88,9 @@ class Report(zntrack.Node):
 
     def _joined(self, name: str) -> pd.DataFrame:
         return pd.concat([getattr(analysis, name) for analysis in self.analyses], ignore_index=True)
+
+    def _of_findings(self, name: str) -> list[report.Picture | report.Table]:
+        return [item for of in self.findings for item in getattr(of, name)]
 
     def _problems(self) -> dict[str, paper.Problem]:
         layers = {path.parts[-3]: files.read_values(path)["layers"] for path in self.architecture_paths}

@@ -1,4 +1,4 @@
-"""ScalingStudy: entropy, trace and loss through training, over activation, width and depth."""
+"""ScalingStudy: entropy, trace and loss through training, over the network's size, its data and how it is trained."""
 
 import itertools
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import zntrack
 
-from collective_variables import recording, regimes, scaling, training
+from collective_variables import recorded_training, recording, scaling, training
 from nodes import files, sources
 from nodes.load_dataset import LoadDataset
 from nodes.random_subset import RandomSubset
@@ -15,11 +15,12 @@ from nodes.random_subset import RandomSubset
 class ScalingStudy(zntrack.Node):
     """Train every network of every study for each member, and record its kernels (`collective_variables.recording`).
 
-    studies: by name {activation, width, depth}, each a value or a list; all combinations of a study are trained.
-    kind: "dense", or "conv" for 3x3 convolutions; width is that of each of the `depth` hidden layers.
-    loss, optimiser, learning_rate, n_epochs, batch_size, evaluate_every: as in TrainModel.
+    studies: by name the axes of `collective_variables.scaling.Case`, each a value or a list: activation, width and depth,
+        and, if wanted, n_points, batch_size, weight_scale and label_noise. All combinations of a study are trained.
+    kind: "dense", "conv", "resnet", "transformer" or "graph-network".
+    loss, optimiser, learning_rate, n_epochs, evaluate_every: as in TrainModel. batch_size: of studies that have none.
+    noise_from: the epoch from which on the labels are noisy where a study says so.
     record: fields of `recording.Settings`: epochs, n_train, n_test, subsample, observables, outputs, n_modes.
-    resolution: changes of the entropy in nats that are smaller are no phase (`collective_variables.regimes`).
     Members train on all points of their random subsets.
     """
 
@@ -35,33 +36,41 @@ class ScalingStudy(zntrack.Node):
     n_epochs: int = zntrack.params(100)
     batch_size: int | None = zntrack.params(128)
     evaluate_every: int = zntrack.params(1)
+    noise_from: int = zntrack.params(0)
     record: dict = zntrack.params(default_factory=lambda: {"epochs": {"log_spaced": 20}})
-    resolution: float = zntrack.params(0.05)
 
     code: tuple = zntrack.deps_path(sources.of(__file__))
     recording_path: Path = zntrack.outs_path(zntrack.nwd / "recording.csv")
-    regimes_path: Path = zntrack.outs_path(zntrack.nwd / "regimes.csv")
+    classes_path: Path = zntrack.outs_path(zntrack.nwd / "classes.csv")
+    modes_path: Path = zntrack.outs_path(zntrack.nwd / "modes.csv")
     metrics: dict = zntrack.metrics()
 
     def run(self) -> None:
-        studies = scaling.shapes(self.studies)
-        names = ("loss", "optimiser", "learning_rate", "n_epochs", "batch_size", "evaluate_every")
+        names = ("loss", "optimiser", "learning_rate", "n_epochs", "evaluate_every")
         options = {
             "schedule": training.Schedule(**{name: getattr(self, name) for name in names}),
             "settings": recording.Settings(**self.record),
             "seed": files.read_values(self.members_path)["seed"],
+            "task": self.data.dataset.task,
+            "noise_from": self.noise_from,
             "progress": self.name,
         }
-        dataset, indices = self.data.dataset, self.subset.subset.points.indices
+        dataset = self.data.dataset
         pool = training.Points(dataset.inputs, dataset.targets)
         test = training.Points(dataset.test_inputs, dataset.test_targets)
-        every = list(dict.fromkeys(itertools.chain(*studies.values())))
+        every = list(dict.fromkeys(itertools.chain(*self.cases.values())))
         with files.kept(self.nwd / "unfinished", self.code) as store:
+            indices = self.subset.subset.points.indices
             found = scaling.train(every, self.kind, pool, test, indices, **options, store=store)
-            files.write_table(self.recording_path, found.recording)
-            phases = regimes.of_recording(found.recording, scaling.AXES, resolution=self.resolution)
-            files.write_table(self.regimes_path, phases)
+            for name in recorded_training.TABLES:
+                files.write_table(getattr(self, f"{name}_path"), found.tables[name])
             self.metrics = {"diverged": found.n_diverged, "networks": len(every)}
+
+    @property
+    def cases(self) -> dict[str, list[scaling.Case]]:
+        """The cases of each study."""
+        n_points = self.subset.subset.points.indices.shape[1]
+        return scaling.cases(self.studies, n_points=n_points, batch_size=self.batch_size)
 
     @property
     def recording(self) -> pd.DataFrame:
@@ -69,6 +78,11 @@ class ScalingStudy(zntrack.Node):
         return files.read_table(self, self.recording_path)
 
     @property
-    def regimes(self) -> pd.DataFrame:
-        """A row for each phase of the entropy of each network and kind of points."""
-        return files.read_table(self, self.regimes_path)
+    def classes(self) -> pd.DataFrame:
+        """Of each such row the kernels of single classes and of unions of two; none without the observable "classes"."""
+        return files.read_table(self, self.classes_path)
+
+    @property
+    def modes(self) -> pd.DataFrame:
+        """Of each such row the leading modes of the first epoch's kernel; none without the observable "modes"."""
+        return files.read_table(self, self.modes_path)

@@ -27,7 +27,12 @@ TINY = {
     "TrainModel": {"n_epochs": 4, "evaluate_every": 2},
     "CorrelationAnalysis": {"n_resamples": 20},
     "Report": {"n_resamples": 20, "n_permutations": 50},
+    "Findings": {},
+    "ScalingStudy": {"n_epochs": 2, "batch_size": 4},
 }
+# Of each axis of a study the first two values, small ones.
+TINY_AXES = {"width": (4, 8), "depth": (1, 2), "n_points": (4, 8), "batch_size": (2, 4)}
+TINY_RECORD = {"epochs": [1], "n_test": 6}
 TINY_CONVOLUTION = ["conv 2 3x3 stride 3", "avgpool 2x2", "dense 10"]
 TINY_RANGE = {"Ensemble": {"n_members": 9, "n_points": {"low": 4, "high": 9, "distribution": "uniform"}}}
 # What no group switches on by itself. Of the two sizes the smaller is formed from its products, the larger estimated.
@@ -111,10 +116,11 @@ class Project:
 
         Of the further methods of selection, which all go through one stage, the paper's stays.
         """
+        has_studies = any(f"{group}_ScalingStudy" in self.params() for group in groups)
         params = {
             name: values
             for name, values in self.params().items()
-            if name.split("_")[0] in (*groups, "all") and name.split("_")[1] in TINY
+            if name.split("_")[0] in (*groups, *("all", "dynamics")[: 1 + has_studies]) and name.split("_")[1] in TINY
         }
         for name, values in params.items():
             group, stage = name.split("_")
@@ -126,12 +132,18 @@ class Project:
                 tiny = {"layers": [layer.format(n_outputs=n_outputs) for layer in tiny["layers"]]}
                 if values["layers"][0].startswith("conv"):
                     tiny = {"layers": TINY_CONVOLUTION}
-            if stage == "LoadDataset" and values["problem"] == "mnist":
+            if stage == "LoadDataset" and values["problem"] in ("mnist", "words", "molecules"):
                 tiny = {"n_available": 60, "n_test": 20}
+            if stage == "Ensemble" and f"{group}_ScalingStudy" in params:
+                tiny = {"n_members": 3, "n_points": [8]}
+            if stage == "ScalingStudy":
+                studies = {name: smaller(study) for name, study in values["studies"].items()}
+                tiny = tiny | {"studies": studies, "record": values["record"] | TINY_RECORD}
             values.update(tiny | TINY_OF_GROUP.get(name, {}))
         self.write_params(params)
         self.run("python", "main.py")
-        (self.folder / "dvc.lock").unlink()
+        for lock in ("dvc.lock", "dynamics/dvc.lock"):
+            (self.folder / lock).unlink(missing_ok=True)
 
     def stale(self) -> set[str]:
         """The stages that `dvc status` says have changed themselves: code, parameters or files that they read."""
@@ -139,6 +151,14 @@ class Project:
         with patch.object(_yaml, "parse_yaml", parse_once), patch.object(strictyaml, "parse_yaml", parse_once):
             with Repo(self.folder) as repo:
                 return {name.split(":")[-1] for name in repo.status()}
+
+
+def smaller(study: dict) -> dict:
+    """A study with as many values of each axis as it has, two at most, and small networks."""
+    return {
+        axis: list(TINY_AXES.get(axis, value)[:2]) if isinstance(value, list) else TINY_AXES.get(axis, (value,))[-1]
+        for axis, value in study.items()
+    }
 
 
 parsed = cache(_yaml.parse_yaml)

@@ -275,7 +275,7 @@ def test_a_parameter_of_one_group_touches_no_other_group(copy):
 
 
 SELECTION = (
-    "coverage distances ensembles kernel_selection linearised memory methods networks neural_tangents ntk pictures "
+    "coverage distances ensembles keeping kernel_selection linearised memory methods networks neural_tangents ntk pictures "
     "pivoting planning products program rnd selection stratified structured tiles"
 )
 # What a stage runs: modules of the library, and other stages whose loaders it calls.

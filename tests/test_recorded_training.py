@@ -147,3 +147,48 @@ def test_a_regression_has_no_accuracy():
     table = recorded(Schedule(n_epochs=2), Settings(epochs=[0])).tables["recording"]
     of_test = recorded_training.by_member(table, N_POINTS, "regression").query("points == 'test'")
     assert of_test["accuracy"].isna().all() and len(of_test)
+
+
+def test_all_initial_parameters_are_scaled():
+    found = recorded(Schedule(n_epochs=2), Settings(epochs=[0]), changes=recorded_training.Changes(weight_scale=2.0))
+    at_start = found.tables["recording"].query("epoch == 0 and points == 'train'")
+    for row in at_start.itertuples():
+        params = networks.initialise(NETWORK, RUNS.initialisation_keys[row.run], POOL.inputs)
+        doubled = jax.tree.map(lambda leaf: 2 * leaf, params)
+        points = POOL.inputs[RUNS.indices[row.run][: RUNS.n_points[row.run]]]
+        assert_close(row.trace, np.array(ntk.trace(NETWORK.apply, doubled, points)), operations=1000)
+
+
+@pytest.mark.parametrize("schedule", [Schedule(n_epochs=6), Schedule(n_epochs=6, evaluate_every=2)], ids=str)
+def test_labels_are_exchanged_from_an_epoch_on(schedule):
+    changes = recorded_training.Changes(label_noise=0.5, noise_from=2)
+    plain, noisy = recorded(schedule), recorded(schedule, changes=changes)
+    before, at = schedule.epochs < 2, schedule.epochs == 2
+    assert_close(noisy.curves.train_loss[:, before], plain.curves.train_loss[:, before], **STEPS)
+    # The train loss of the same network in epoch 2 is that of the new targets; the network differs afterwards.
+    assert (np.abs(noisy.curves.train_loss[:, at] / plain.curves.train_loss[:, at] - 1) > 1e-3).all()
+    assert_close(noisy.curves.test_loss[:, at], plain.curves.test_loss[:, at], **STEPS)
+    assert 2 in noisy.tables["recording"]["epoch"].to_numpy()  # where the training was stopped for it
+    assert (np.abs(noisy.curves.test_loss[:, -1] / plain.curves.test_loss[:, -1] - 1) > 1e-3).all()
+
+
+@pytest.mark.parametrize(("fraction", "n_changed"), [(0.5, {6: 3, 20: 10}), (1.0, {6: 6, 20: 20}), (0.01, {6: 2, 20: 2})])
+def test_as_many_labels_are_exchanged_as_asked_for_and_none_is_lost(fraction, n_changed, monkeypatch):
+    seen = {}
+    pool = POOL._replace(targets=np.arange(90.0).reshape(30, 3))
+    noisy = recorded_training._Runner._noisy_targets
+    monkeypatch.setattr(
+        recorded_training._Runner,
+        "_noisy_targets",
+        lambda self, run, n: seen.setdefault((n, tuple(run.indices[0, :n].tolist())), noisy(self, run, n)),
+    )
+    recorded_training.train_ensemble(
+        NETWORK, pool, TEST, [RUNS], schedule=Schedule(n_epochs=2), settings=Settings(epochs=[0]),
+        changes=recorded_training.Changes(label_noise=fraction),
+    )
+    assert {n for n, _ in seen} == {6, 20}
+    for (n, rows), targets in seen.items():
+        targets, rows = np.asarray(targets), list(rows)
+        changed = (targets != pool.targets).any(axis=1)
+        assert changed.sum() == n_changed[n] and set(np.flatnonzero(changed)) <= set(rows)
+        assert sorted(map(tuple, targets[rows])) == sorted(map(tuple, pool.targets[rows]))

@@ -30,7 +30,7 @@ AWKWARD = "a < b & </script><script>alert(1)</script>"
 CONTENT = report.Content(
     title="Does it hold?",
     introduction=["First.", AWKWARD],
-    evidence=EVIDENCE,
+    parts=[report.Part("claims", "Claims", claims.CLAIMS, EVIDENCE)],
     pictures=[
         report.Picture("lines", "Lines", AWKWARD, go.Figure(go.Scatter(x=[1, 2], y=[3, 4], name=AWKWARD))),
         report.Picture("points", "Points", "Points.", go.Figure(go.Scattergl(x=[1, 2], y=[3, 4], mode="markers"))),

@@ -1,0 +1,75 @@
+"""Findings: what the recordings of all groups say of learning dynamics."""
+
+from pathlib import Path
+
+import pandas as pd
+import plotly.io
+import zntrack
+
+from collective_variables import claims, dynamics, paper_dynamics, report
+from nodes import files, sources
+from nodes.scaling_study import ScalingStudy
+from nodes.train_agent import TrainAgent
+from nodes.train_autoencoder import TrainAutoencoder
+
+Recorded = ScalingStudy | TrainAutoencoder | TrainAgent
+KINDS = {TrainAutoencoder: "autoencoder", TrainAgent: "agent"}
+
+
+class Findings(zntrack.Node):
+    """Hold the findings of P2 (`collective_variables.dynamics`) against the recordings of all its groups.
+
+    resolution: changes of the entropy in nats that are smaller are no phase (`collective_variables.regimes`).
+    confidence: of all intervals, and 1 - level of the tests.
+    """
+
+    recorded: list[Recorded] = zntrack.deps()
+
+    resolution: float = zntrack.params(dynamics.RESOLUTION)
+    confidence: float = zntrack.params(0.95)
+
+    code: tuple = zntrack.deps_path(sources.of(__file__))
+    evidence_path: Path = zntrack.outs_path(zntrack.nwd / "evidence.csv")
+    findings_path: Path = zntrack.outs_path(zntrack.nwd / "findings.json")
+    networks_path: Path = zntrack.outs_path(zntrack.nwd / "networks.csv")
+    phases_path: Path = zntrack.outs_path(zntrack.nwd / "phases.csv")
+    laws_path: Path = zntrack.outs_path(zntrack.nwd / "laws.csv")
+    pictures_path: Path = zntrack.outs_path(zntrack.nwd / "pictures.json")
+    verdicts: dict = zntrack.metrics()
+
+    def run(self) -> None:
+        groups = {node.nwd.parent.name: _group(node) for node in self.recorded}
+        evidence = dynamics.evidence(groups, confidence=self.confidence)
+        files.write_table(self.evidence_path, evidence)
+        files.write_values(self.findings_path, claims.record(evidence, dynamics.FINDINGS))
+        for table in paper_dynamics.tables(groups, resolution=self.resolution, confidence=self.confidence):
+            files.write_table(getattr(self, f"{table.name}_path"), table.frame)
+        drawn = [picture._asdict() | {"figure": picture.figure.to_json()} for picture in paper_dynamics.pictures(groups)]
+        files.write_values(self.pictures_path, drawn)
+        self.verdicts = claims.judged(evidence, dynamics.FINDINGS).set_index("claim")["verdict"].to_dict()
+
+    @property
+    def part(self) -> report.Part:
+        """The findings with their evidence."""
+        evidence = files.read_table(self, self.evidence_path)
+        return report.Part("findings", "Findings on learning dynamics", dynamics.FINDINGS, evidence)
+
+    @property
+    def tables(self) -> list[report.Table]:
+        """Networks, phases of their entropy, and power laws."""
+        return [
+            report.Table(name, *words, files.read_table(self, getattr(self, f"{name}_path")))
+            for name, words in paper_dynamics.TABLES.items()
+        ]
+
+    @property
+    def pictures(self) -> list[report.Picture]:
+        """The figures with their captions."""
+        drawn = files.read_values(self.pictures_path)
+        return [report.Picture(**of | {"figure": plotly.io.from_json(of["figure"])}) for of in drawn]
+
+
+def _group(node: Recorded) -> dynamics.Group:
+    if isinstance(node, ScalingStudy):
+        return dynamics.Group(node.recording, node.cases, node.modes, node.kind)
+    return dynamics.Group(node.recording, {}, pd.DataFrame(), KINDS[type(node)])

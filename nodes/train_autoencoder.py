@@ -1,0 +1,56 @@
+"""TrainAutoencoder: a variational autoencoder for each member, with the kernel of its encoder through the training."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pandas as pd
+import zntrack
+
+from collective_variables import autoencoder, recording
+from nodes import files, sources
+from nodes.load_dataset import LoadDataset
+from nodes.random_subset import RandomSubset
+
+
+class TrainAutoencoder(zntrack.Node):
+    """Train an autoencoder on the images of each random subset (`collective_variables.autoencoder`).
+
+    n_latents, width, beta: of the autoencoder and its loss. optimiser, learning_rate, n_epochs, batch_size,
+        evaluate_every: as in TrainModel.
+    record: fields of `recording.Settings`, with observables that need no targets.
+    """
+
+    data: LoadDataset = zntrack.deps()
+    subset: RandomSubset = zntrack.deps()
+    members_path: Path = zntrack.deps_path()
+
+    n_latents: int = zntrack.params(20)
+    width: int = zntrack.params(500)
+    beta: float = zntrack.params(1.0)
+    optimiser: str = zntrack.params("adam")
+    learning_rate: float = zntrack.params(0.001)
+    n_epochs: int = zntrack.params(100)
+    batch_size: int | None = zntrack.params(128)
+    evaluate_every: int = zntrack.params(1)
+    record: dict = zntrack.params(default_factory=lambda: {"epochs": {"log_spaced": 20}, "observables": ["drift"]})
+
+    code: tuple = zntrack.deps_path(sources.of(__file__))
+    recording_path: Path = zntrack.outs_path(zntrack.nwd / "recording.csv")
+
+    def run(self) -> None:
+        dataset = self.data.dataset
+        options = {
+            "schedule": autoencoder.Schedule(**{of.name: getattr(self, of.name) for of in fields(autoencoder.Schedule)}),
+            "settings": recording.Settings(**self.record),
+            "seed": files.read_values(self.members_path)["seed"],
+            "progress": self.name,
+        }
+        with files.kept(self.nwd / "unfinished", self.code) as store:
+            data = dataset.inputs, dataset.test_inputs, self.subset.subset.points.indices
+            found = autoencoder.train_ensemble(*data, **options, store=store)["recording"]
+            files.write_table(self.recording_path, found.rename(columns={"run": "member"}))
+
+    @property
+    def recording(self) -> pd.DataFrame:
+        """A row for each member, kind of points and recorded epoch."""
+        return files.read_table(self, self.recording_path)

@@ -1,0 +1,114 @@
+"""The graph of learning dynamics as a person uses it: real `dvc` commands on a copy of the project at tiny parameters."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+import zntrack
+from pages import Elements, in_browser
+from project import Project, stages_run
+
+from collective_variables import dynamics, scaling
+
+STUDIES = ("dynamics-fuel", "dynamics-graph")
+STAGES = ("LoadDataset", "Ensemble", "RandomSubset", "ScalingStudy")
+OF_STUDIES = {f"{group}_{stage}" for group in STUDIES for stage in STAGES}
+OF_BOTH = {"dynamics_Findings", "dynamics_Report"}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """Two studies and a group of the first paper at tiny parameters, reproduced once and committed."""
+    project = Project.copy_to(tmp_path_factory.mktemp("project"))
+    project.shrink(("fuel-dense", *STUDIES))
+    output = project.run("dvc", "repro", "dynamics/dvc.yaml:dynamics_Findings")
+    assert names(output) == OF_STUDIES | {"dynamics_Findings"}
+    output = project.run("dvc", "repro", "dynamics/dvc.yaml")
+    assert {name.partition("_")[0] for name in names(output)} == {"fuel-dense", "dynamics"}
+    project.commit()
+    return project
+
+
+@pytest.fixture
+def inside(project, monkeypatch):
+    """Run inside the project, as ZnTrack's loaders expect."""
+    monkeypatch.chdir(project.folder)
+
+
+def names(output):
+    """The stages that ran, without the file that they are in."""
+    return {name.split(":")[-1] for name in stages_run(output)}
+
+
+def load(group, stage):
+    return zntrack.from_rev(f"{group}_{stage}")
+
+
+def test_the_first_papers_graph_has_no_stage_of_the_second(project):
+    graph = yaml.safe_load((project.folder / "dvc.yaml").read_text())["stages"]
+    assert {name.partition("_")[0] for name in graph} == {"fuel-dense", "all"}
+    assert names(project.run("dvc", "repro")) == {"all_Report"}  # which the graph of the second does not need
+    assert names(project.run("dvc", "repro", "dynamics/dvc.yaml")) == set()
+
+
+@pytest.mark.parametrize("group", STUDIES)
+def test_every_network_of_every_study_is_recorded(inside, group):
+    node = load(group, "ScalingStudy")
+    recording, cases = node.recording, node.cases
+    every = {case for of_study in cases.values() for case in of_study}
+    assert set(map(tuple, recording[list(scaling.AXES)].drop_duplicates().to_numpy(object))) == {
+        tuple(getattr(case, axis) for axis in scaling.AXES) for case in every
+    }
+    assert len(recording) == len(every) * 3 * 2 * 3  # members, kinds of points, epochs
+    assert node.metrics == {"diverged": 0, "networks": len(every)}
+    assert (len(node.modes) > 0) == (group == "dynamics-fuel")
+    assert np.isfinite(recording[["loss", "entropy", "trace"]]).all(axis=None) and recording["accuracy"].isna().all()
+    for study, of_study in cases.items():
+        assert len(scaling.of_study(recording, of_study)) == len(of_study) * 18, study
+
+
+def test_findings_are_of_all_studies(inside):
+    node = load("dynamics", "Findings")
+    written = json.loads(node.findings_path.read_text())
+    assert [of["claim"] for of in written] == list(dynamics.FINDINGS)
+    assert node.verdicts == {of["claim"]: of["verdict"] for of in written}
+    evidence = node.part.evidence
+    assert set(evidence["group"]) == set(STUDIES) and len(evidence) == sum(len(of["evidence"]) for of in written)
+    # As in the tables themselves.
+    table = load("dynamics-graph", "ScalingStudy").recording.query("points == 'train'")
+    curves = table.pivot(index="member", columns="epoch", values="entropy")
+    of_graph = evidence.query("claim == 'F2' and group == 'dynamics-graph'")
+    assert of_graph["effect"].tolist() == pytest.approx([(curves[2] - curves[0]).mean()])
+    assert {table.name for table in node.tables} == {"networks", "phases", "laws"}
+    assert {picture.name for picture in node.pictures} >= {"evolution-dynamics-fuel", "evolution-dynamics-graph", "joint"}
+
+
+def test_the_report_has_both_papers_and_a_browser_draws_it(inside, tmp_path):
+    node = load("dynamics", "Report")
+    document, messages = in_browser(node.page_path.read_text(), tmp_path)
+    page = Elements(document)
+    assert messages == []
+    assert {"C1", "C11", "F1", "F6"} <= set(page.attributes("id", "tr"))
+    assert {"claims", "findings", "joint", "networks", "phases"} <= set(page.attributes("id", "section"))
+    plots = [of for of in page.attributes("class", "div") if "js-plotly-plot" in of]
+    assert len(plots) == len(page.attributes("data-figure"))
+    assert "ScalingStudy" in page.texts
+
+
+def test_a_changed_value_makes_its_study_stale_and_what_reads_it(project):
+    setting = "dynamics-graph_ScalingStudy.learning_rate=0.01"
+    output = project.run("dvc", "exp", "run", "--set-param", setting, "dynamics/dvc.yaml:dynamics_Findings")
+    assert names(output) == {"dynamics-graph_ScalingStudy", "dynamics_Findings"}
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "message"),
+    [
+        ("dynamics-fuel_ComputeNTK", {}, "A group with ScalingStudy has ScalingStudy, LoadDataset, Ensemble alone: received dynamics-fuel_ComputeNTK"),
+        ("dynamics_Network", {}, "must be all_Report, dynamics_Report, dynamics_Findings or <group>_<Stage>"),
+    ],
+)
+def test_sections_that_no_stage_reads_are_refused(copy, section, change, message):
+    copy.write_params(copy.params() | {section: change})
+    assert message in copy.run("python", "main.py", fails=True)
