@@ -48,7 +48,7 @@ class TrainAgent(zntrack.Node):
         with files.kept(self.nwd / "unfinished", self.code) as store:
             found = agents.train_ensemble(ppo, self.n_members, **options, store=store)
             files.write_table(self.recording_path, found.tables["recording"].rename(columns={"run": "member"}))
-            files.write_table(self.returns_path, agents.returns(found.curves))
+            files.write_table(self.returns_path, agents.table(found.curves))
 
     @property
     def recording(self) -> pd.DataFrame:
