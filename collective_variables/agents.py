@@ -12,7 +12,6 @@ import numpy as np
 import optax
 import pandas as pd
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
-from threadpoolctl import ThreadpoolController
 
 from collective_variables import checks, ensembles, keeping, networks, recorded_training, recording
 
@@ -328,15 +327,9 @@ def train_ensemble(
             name = "" if store is None else f"{fingerprint}-{keeping.fingerprint(*of_run)}"
             if store is not None and name in store:
                 bar.advance(len(epochs))
-                return _unpacked(store[name])
-            found = one.recorded(*of_run, bar)
-            if store is not None:
-                store[name] = recorded_training._packed(found)
-            return found
+            return recorded_training.once(store, name, lambda: one.recorded(*of_run, bar), Curves)
 
-        # One thread of LAPACK in each of ours: more get in each other's way.
-        with ThreadpoolController().limit(limits=1, user_api="blas"):
-            return recorded_training._joined(ensembles.run_in_threads(run, list(zip(*keys))))
+        return recorded_training.joined(recorded_training.in_threads(run, list(zip(*keys))))
 
 
 class _Runner:
@@ -402,9 +395,3 @@ def _with_curves(table: pd.DataFrame, name: str, curves: Curves) -> pd.DataFrame
     table.insert(place + 1, "loss", getattr(curves, name)[at])
     table.insert(0, "network", name)
     return table
-
-
-def _unpacked(arrays: dict[str, np.ndarray]) -> recorded_training.Recorded:
-    columns = {name.partition("/")[2]: values for name, values in arrays.items() if "/" in name}
-    curves = Curves(*(arrays[name] for name in Curves._fields))
-    return recorded_training.Recorded(curves, {"recording": pd.DataFrame(columns)})

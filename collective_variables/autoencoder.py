@@ -11,7 +11,6 @@ import numpy as np
 import optax
 import pandas as pd
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
-from threadpoolctl import ThreadpoolController
 
 from collective_variables import checks, ensembles, keeping, networks, recorded_training, recording, training
 
@@ -156,9 +155,7 @@ def train_ensemble(
                 store[name] = {column: np.array(values) for column, values in found.to_dict("list").items()}
             return found
 
-        # One thread of LAPACK in each of ours: more get in each other's way.
-        with ThreadpoolController().limit(limits=1, user_api="blas"):
-            tables = ensembles.run_in_threads(run, range(len(indices)))
+        tables = recorded_training.in_threads(run, range(len(indices)))
     joined = pd.concat(dict(enumerate(tables)), names=["run"])
     return {"recording": joined.reset_index("run").reset_index(drop=True)}
 

@@ -1,9 +1,9 @@
 """Training of an ensemble as in `training`, with a record of its networks at chosen epochs."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import flax.linen as nn
 import jax
@@ -15,6 +15,8 @@ from threadpoolctl import ThreadpoolController
 
 from collective_variables import ensembles, keeping, networks, recording, training
 
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 Tables = dict[str, pd.DataFrame]
 TABLES = ("recording", *recording.TABLES)
 
@@ -34,13 +36,13 @@ class Changes(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """Curves as `training.train_ensemble` gives them, and the tables of `recording.Recording` with the number of the run.
+    """Curves, those of `training.train_ensemble` here, and the tables of `recording.Recording` with the number of the run.
 
     tables: all of `TABLES`, without rows where nothing was asked for; "recording" has loss and accuracy (of test points;
     NaN elsewhere) at its epochs, too.
     """
 
-    curves: training.Curves
+    curves: NamedTuple
     tables: Tables
 
 
@@ -79,19 +81,30 @@ def train_ensemble(
             name = "" if store is None else f"{fingerprint}-{keeping.fingerprint(*of_run)}"
             if store is not None and name in store:
                 bar.advance(len(epochs))
-                return _unpacked(store[name])
-            found = one.recorded(of_run, bar)
-            if store is not None:
-                store[name] = _packed(found)
-            return found
+            return once(store, name, lambda: one.recorded(of_run, bar), training.Curves)
 
-        # One thread of LAPACK in each of ours: more get in each other's way.
-        with ThreadpoolController().limit(limits=1, user_api="blas"):
-            done = ensembles.run_in_threads(run, places)
+        done = in_threads(run, places)
     return [
-        _joined([found for place, found in zip(places, done) if place[0] == number])
+        joined([found for place, found in zip(places, done) if place[0] == number])
         for number in range(len(ensembles_of_runs))
     ]
+
+
+def once(
+    store: keeping.Store | None, name: str, record: Callable[[], Recorded], curves: type[NamedTuple], /
+) -> Recorded:
+    """What `store` keeps under a name, with curves of this kind, or else what is recorded now, and kept there."""
+    if store is None:
+        return record()
+    if name not in store:
+        store[name] = _packed(record())
+    return _unpacked(store[name], curves)
+
+
+def in_threads(run: Callable[[Task], Result], tasks: Sequence[Task], /) -> list[Result]:
+    """Run tasks that compute spectra on all cores, with one thread of LAPACK in each: more get in each other's way."""
+    with ThreadpoolController().limit(limits=1, user_api="blas"):
+        return ensembles.run_in_threads(run, tasks)
 
 
 def by_member(table: pd.DataFrame, n_points: Int[np.ndarray, "n_members n_sizes"], task: str, /) -> pd.DataFrame:
@@ -137,13 +150,14 @@ class _Runner:
         }
         widths = {"train": ensembles.bucket(len(recorded), n_selected)}
         key = jax.random.fold_in(run.batch_keys, SAMPLES)
+        noisy = noisy_targets(self._pool.targets, run, self._changes.label_noise)
         recording_of_run = self._recorder.recording(points, key=key, widths=widths)
         run = run._replace(indices=run.indices[: ensembles.bucket(n, n_selected)])
         at = self._start(self._pool.inputs, run.initialisation_keys[None])
         run = jax.tree.map(lambda leaf: leaf[None], run)
         stops = self._epochs // self._schedule.evaluate_every
         recording_of_run.record(0, _params(at))
-        noisy = self._pool._replace(targets=self._noisy_targets(run, n))
+        noisy = self._pool._replace(targets=noisy)
         noise_from = self._changes.noise_from // self._schedule.evaluate_every
         for first, last in itertools.pairwise(stops):
             pool = noisy if first >= noise_from else self._pool
@@ -154,22 +168,25 @@ class _Runner:
         curves = jax.tree.map(lambda curve: np.asarray(curve)[0], at[1])
         return Recorded(curves, recording_of_run.tables | {"recording": self._with_losses(recording_of_run.tables, curves)})
 
-    def _noisy_targets(self, run: training.Runs, n: int) -> Float[Array, "n_pool n_outputs"]:
-        """The targets of the pool, some of a run's own exchanged; at least two, where any are."""
-        fraction = self._changes.label_noise
-        if not fraction:
-            return self._pool.targets
-        key = jax.random.fold_in(run.batch_keys[0], NOISE)
-        chosen = run.indices[0, :n][jax.random.permutation(key, n)[: max(2, round(fraction * n))]]
-        # Each gets the next one's, so that none keeps its own.
-        return self._pool.targets.at[chosen].set(self._pool.targets[jnp.roll(chosen, 1)])
-
     def _with_losses(self, tables: Tables, curves: training.Curves) -> pd.DataFrame:
         table = tables["recording"]
         at, is_test = table["epoch"].to_numpy() // self._schedule.evaluate_every, table["points"].to_numpy() == "test"
         table.insert(len(recording.LABELS), "loss", np.where(is_test, curves.test_loss[at], curves.train_loss[at]))
         table.insert(len(recording.LABELS) + 1, "accuracy", np.where(is_test, curves.test_accuracy[at], np.nan))
         return table
+
+
+def noisy_targets(
+    targets: Float[Array, "n_pool n_outputs"], run: training.Runs, fraction: float, /
+) -> Float[Array, "n_pool n_outputs"]:
+    """The targets of the pool, those of a fraction of a run's own points exchanged; of at least two, unless it is 0."""
+    if not fraction:
+        return targets
+    n = int(run.n_points)
+    order = np.asarray(jax.random.permutation(jax.random.fold_in(run.batch_keys, NOISE), n))
+    chosen = run.indices[order[: max(2, round(fraction * n))]]
+    # Each gets the next one's, so that no point keeps its own.
+    return targets.at[chosen].set(targets[np.roll(chosen, 1)])
 
 
 def _start(
@@ -209,17 +226,17 @@ def _packed(recorded: Recorded) -> dict[str, np.ndarray]:
     return recorded.curves._asdict() | columns
 
 
-def _unpacked(arrays: dict[str, np.ndarray]) -> Recorded:
+def _unpacked(arrays: dict[str, np.ndarray], curves: type[NamedTuple]) -> Recorded:
     tables: dict[str, dict[str, np.ndarray]] = {}
     for name, values in arrays.items():
         if "/" in name:
             table, column = name.split("/")
             tables.setdefault(table, {})[column] = values
-    curves = training.Curves(*(arrays[name] for name in training.Curves._fields))
-    return Recorded(curves, {name: pd.DataFrame(columns) for name, columns in tables.items()})
+    of_run = curves(*(arrays[name] for name in curves._fields))
+    return Recorded(of_run, {name: pd.DataFrame(columns) for name, columns in tables.items()})
 
 
-def _joined(runs: list[Recorded]) -> Recorded:
+def joined(runs: list[Recorded]) -> Recorded:
     """The recorded runs of one ensemble, numbered."""
     curves = jax.tree.map(lambda *of: np.stack(of), *(run.curves for run in runs))
     tables = {}

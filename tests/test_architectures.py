@@ -1,5 +1,7 @@
 """Kernels of the architectures against float64 Jacobians, that each treats every point by itself, and what padding is worth."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("quick_float64")
 
 
 def params_of(module, inputs):
-    drawn = module.init(jax.random.key(0), jnp.asarray(inputs[:1]))
+    drawn = jax.jit(module.init)(jax.random.key(0), jnp.asarray(inputs[:1]))
     # Biases and norms too.
     return jax.tree.map(lambda leaf: leaf.astype(float) + 0.2 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), drawn)
 
@@ -41,21 +43,23 @@ def params_of(module, inputs):
 def test_the_kernel_is_that_of_an_explicit_jacobian(name):
     module, inputs = CASES[name]
     params = params_of(module, inputs)
-    leaves = jax.tree.leaves(jax.jacrev(lambda p: module.apply(p, inputs))(params))
+    leaves = jax.tree.leaves(jax.jit(jax.jacrev(lambda p: module.apply(p, inputs)))(params))
     jacobian = np.concatenate([np.asarray(leaf).reshape(*leaf.shape[:2], -1) for leaf in leaves], axis=-1)
     for outputs, expected in {
         "mean": np.einsum("icp,jcp->ij", jacobian, jacobian) / jacobian.shape[1],
         "per-output": np.einsum("icp,jcp->cij", jacobian, jacobian),
     }.items():
-        assert_close(ntk.empirical_ntk(module.apply, params, inputs, outputs=outputs), expected, operations=1e4)
+        kernel = jax.jit(partial(ntk.empirical_ntk, module.apply, outputs=outputs))(params, inputs)
+        assert_close(kernel, expected, operations=1e4)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_point_is_treated_by_itself(name):
     module, inputs = CASES[name]
     params = params_of(module, inputs)
-    together = np.asarray(module.apply(params, inputs))
-    alone = np.concatenate([np.asarray(module.apply(params, inputs[i : i + 1])) for i in range(len(inputs))])
+    together = np.asarray(jax.jit(module.apply)(params, inputs))
+    of_one = jax.jit(module.apply)
+    alone = np.concatenate([np.asarray(of_one(params, inputs[i : i + 1])) for i in range(len(inputs))])
     assert_close(together, alone, operations=1e3)
 
 
@@ -78,10 +82,10 @@ def test_the_order_of_nodes_and_absent_nodes_change_nothing():
     order = np.array([2, 0, 1])
     features, weights = inputs[..., :2], inputs[..., 2:]
     shuffled = np.concatenate([features[:, order], weights[:, order][:, :, order]], axis=-1)
-    expected = np.asarray(module.apply(params, inputs))
-    assert_close(np.asarray(module.apply(params, shuffled)), expected, operations=1e3)
+    expected = np.asarray(jax.jit(module.apply)(params, inputs))
+    assert_close(np.asarray(jax.jit(module.apply)(params, shuffled)), expected, operations=1e3)
     smaller = np.concatenate([features[2:, :2], weights[2:, :2, :2]], axis=-1)
-    assert_close(np.asarray(module.apply(params, smaller)), expected[2:], operations=1e3)
+    assert_close(np.asarray(jax.jit(module.apply)(params, smaller)), expected[2:], operations=1e3)
 
 
 def test_messages_go_as_far_as_there_are_steps():
@@ -126,7 +130,8 @@ def test_they_learn_their_problems(problem, architecture, options):
     ("name", "options", "error", "message"),
     [
         ("perceptron", {}, ValueError, "architecture must be one of graph-network, resnet, transformer"),
-        ("resnet", {"n_outputs": 3, "depth": 4}, ValueError, "options of resnet must be one of n_blocks, n_outputs, n_stages, width"),
+        ("resnet", {"n_outputs": 3, "depth": 4}, ValueError, "options of resnet must be one of activation, n_blocks, n_outputs"),
+        ("resnet", {"n_outputs": 3, "activation": "step"}, ValueError, "activation must be one of elu"),
         ("resnet", {"n_outputs": 0}, ValueError, "n_outputs must be at least 1: received 0"),
         ("graph-network", {"n_outputs": 2, "width": 2.5}, TypeError, "width must be an integer: received 2.5"),
         (

@@ -22,14 +22,17 @@ pytestmark = pytest.mark.usefixtures("quick_float64")
 
 
 def params(seed, scale=1.0):
-    drawn = NETWORK.init(jax.random.key(seed), jnp.ones((1, 4)))
+    drawn = jax.jit(NETWORK.init)(jax.random.key(seed), jnp.ones((1, 4)))
     # Biases too.
     return jax.tree.map(lambda leaf: scale * leaf.astype(float) + 0.3 * np.cos(np.arange(leaf.size)).reshape(leaf.shape), drawn)
 
 
+jacobian_of = jax.jit(lambda of_params, inputs: jax.jacrev(lambda p: NETWORK.apply(p, inputs))(of_params))
+
+
 def jacobian(of_params, inputs):
     """(n, C, P) by one reverse pass for each entry."""
-    leaves = jax.tree.leaves(jax.jacrev(lambda p: NETWORK.apply(p, inputs))(of_params))
+    leaves = jax.tree.leaves(jacobian_of(of_params, inputs))
     return np.concatenate([np.asarray(leaf).reshape(*leaf.shape[:2], -1) for leaf in leaves], axis=-1)
 
 

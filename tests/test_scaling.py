@@ -60,7 +60,7 @@ def test_networks_are_those_of_the_case():
 @pytest.mark.usefixtures("quick_float64")
 def test_the_table_has_the_recording_of_every_network():
     chosen = [case(), case("tanh", 5, 2, n_points=6)]
-    schedule, settings = training.Schedule(n_epochs=2), recording.Settings(epochs=[0], observables=["drift", "modes"])
+    schedule, settings = training.Schedule(n_epochs=2), recording.Settings(epochs=[0], observables=["modes"])
     options = {"schedule": schedule, "settings": settings, "seed": 1}
     found = scaling.train(chosen, "dense", POOL, TEST, INDICES, task="classification", **options)
     assert found.n_diverged == 0 and len(found.tables["classes"]) == 0
