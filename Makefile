@@ -22,7 +22,7 @@ $(ENVIRONMENT): requirements.txt
 repro: $(ENVIRONMENT)  ## run the stages of the problems whose data is embedded (Fuel and MNIST, both experiments)
 	dvc repro --glob 'fuel*' 'mnist*'
 
-all: $(ENVIRONMENT)  ## run every stage; downloads Concrete and Gait
+all: $(ENVIRONMENT)  ## run every stage of the first paper; downloads Concrete and Gait
 	dvc repro
 
 dynamics: $(ENVIRONMENT)  ## run the studies of learning dynamics (the second paper), a graph of their own
@@ -32,7 +32,7 @@ report: $(ENVIRONMENT)  ## run every stage of both graphs and write the page tha
 	dvc repro dynamics/dvc.yaml:dynamics_Report
 	@echo "The report: nodes/dynamics/Report/report.html"
 
-paper: $(ENVIRONMENT)  ## run the graph at the paper's scale (hours), or some groups: make paper GROUPS='fuel-dense mnist-dense'
+paper: $(ENVIRONMENT)  ## run the first paper's graph at the paper's scale (hours), or some groups: make paper GROUPS='fuel-dense mnist-dense'
 	dvc exp run $$(python settings.py params-paper.yaml) $(addsuffix _CorrelationAnalysis,$(GROUPS))
 
 paper-dynamics: $(ENVIRONMENT)  ## run the studies of learning dynamics at the paper's scale, or some: GROUPS='dynamics-mnist'

@@ -121,14 +121,14 @@ def limits(kernels: dict) -> str:
     return table(header, rows)
 
 
-def claims() -> str:
-    """The table of the report, without its sentences."""
-    judged = json.loads((ROOT / zntrack.from_rev("all_Report").claims_path).read_text())
+def claims(path: Path, words: str) -> str:
+    """A table of the report, without its sentences."""
+    judged = json.loads((ROOT / path).read_text())
     rows = []
     for of in judged:
         verdict = of["verdict"] if of["verdict"] == "undecided" else f"**{of['verdict']}**"
         rows.append([of["claim"], of["words"], f"{of['effect']}: {report.effects(of)}", verdict])
-    return table(["", "the paper's words", "our effects [and ends of their intervals]", "verdict"], rows)
+    return table(["", words, "our effects [and ends of their intervals]", "verdict"], rows)
 
 
 def decisions() -> str:
@@ -144,7 +144,8 @@ def sections(parts: dict[str, str]) -> str:
 def main() -> None:
     with (ROOT / "params.yaml").open() as file:
         params = yaml.safe_load(file)
-    ensembles = {name.removesuffix("_Ensemble"): of for name, of in params.items() if name.endswith("_Ensemble")}
+    groups = [name.removesuffix("_CorrelationAnalysis") for name in params if name.endswith("_CorrelationAnalysis")]
+    ensembles = {group: params[f"{group}_Ensemble"] for group in groups}
     analyses = {group: zntrack.from_rev(f"{group}_CorrelationAnalysis") for group in ensembles}
     kernels = {group: zntrack.from_rev(f"{group}_ComputeNTK") for group in ensembles}
     ranged = {group for group, values in ensembles.items() if isinstance(values["n_points"], dict)}
@@ -161,7 +162,8 @@ def main() -> None:
         "Experiment 1 beside the paper's Table 2": against_table_2(runs, networks),
         "Kernels of these networks beside those of infinite width, before training": limits(kernels),
     }
-    into_readme("claims", claims())
+    into_readme("claims", claims(zntrack.from_rev("all_Report").claims_path, "the paper's words"))
+    into_readme("findings", claims(zntrack.from_rev("dynamics_Findings").findings_path, "the second paper says"))
     into_readme("results", sections(short))
     into_readme("decisions", decisions())
     text = sections(short | {"Experiment 2, every size": selection(second)})

@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--here", action="store_true")
     given = parser.parse_args()
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    known = [name.removesuffix("_Ensemble") for name in params if name.endswith("_Ensemble")]
+    known = [name.removesuffix("_CorrelationAnalysis") for name in params if name.endswith("_CorrelationAnalysis")]
     if unknown := set(given.groups) - set(known):
         parser.error(f"GROUP must be one of {', '.join(known)}: received {', '.join(sorted(unknown))}.")
     groups, everything = given.groups or known, not given.groups

@@ -70,7 +70,7 @@ def test_the_committed_reference_is_of_the_committed_groups_and_complete():
     groups = {path.name for path in ROOT.glob("reference/*.csv")}
     assert {"summary.csv", "correlations.csv", "evidence.csv"} <= groups
     params = reproduce.yaml.safe_load((ROOT / "params.yaml").read_text())
-    known = [name.removesuffix("_Ensemble") for name in params if name.endswith("_Ensemble")]
+    known = [name.removesuffix("_CorrelationAnalysis") for name in params if name.endswith("_CorrelationAnalysis")]
     table = reproduce.numbers(ROOT / "reference", known, with_claims=True)
     assert not table.duplicated(["table", "of", "quantity"]).any()
     for name in ("summary", "correlations", "claims"):
