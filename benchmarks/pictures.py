@@ -19,6 +19,7 @@ from tables import PARAMETRISATIONS, against_table_2, into_readme, table, verdic
 from tables import verdicts as counted
 
 from collective_variables import report
+from nodes.findings import Findings
 
 PICTURES = {
     "figure-2": "Figures 2 and 6: trace against entropy, by minimum test loss",
@@ -163,7 +164,7 @@ def main() -> None:
         "Kernels of these networks beside those of infinite width, before training": limits(kernels),
     }
     into_readme("claims", claims(zntrack.from_rev("all_Report").claims_path, "the paper's words"))
-    into_readme("findings", claims(zntrack.from_rev("dynamics_Findings").findings_path, "the second paper says"))
+    into_readme("findings", claims(Findings.from_rev("dynamics_Findings").findings_path, "the second paper says"))
     into_readme("results", sections(short))
     into_readme("decisions", decisions())
     text = sections(short | {"Experiment 2, every size": selection(second)})

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from collective_variables import claims, regimes, scaling, statistics
 from collective_variables.claims import Claim
@@ -202,12 +201,7 @@ def _rank_correlation(x: pd.Series, y: pd.Series) -> float:
 
 def _row(claim: str, group: str, network: str, variable: str, values: pd.Series, confidence: float) -> dict[str, object]:
     values = values.dropna().to_numpy()
-    test = stats.ttest_1samp(values, 0.0) if values.std() > 0 else None
-    mean = float(values.mean())
-    low, high = test.confidence_interval(confidence) if test else (mean, mean)
-    p_value = float(test.pvalue) if test else float(mean == 0)
-    cells = (claim, group, network, variable, mean, float(low), float(high), p_value, len(values))
-    return dict(zip(claims.ROW, cells))
+    return dict(zip(claims.ROW, (claim, group, network, variable, *regimes.t_test(values, confidence), len(values))))
 
 
 def summary(groups: Mapping[str, Group], *, resolution: float = RESOLUTION, confidence: float = 0.95) -> pd.DataFrame:

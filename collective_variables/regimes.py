@@ -73,7 +73,7 @@ def phases(
     found = [_measured(epochs, entropy, others, swings, place) for place in range(len(swings))]
     if not found:
         return []
-    tests = [_t_test(changes, confidence) for changes, _ in found]
+    tests = [t_test(changes, confidence) for changes, _ in found]
     corrected = statistics.holm(np.array([p for *_, p in tests]))
     return [
         _phase(epochs, entropy.mean(axis=0), swing, test, float(p), onsets, resolution, confidence)
@@ -164,8 +164,8 @@ def _onset(curve: Float[np.ndarray, " n_epochs"], swing: Swing) -> int:
     return start + max(0, int(np.argmax(done > BEGUN)) - 1)
 
 
-def _t_test(changes: Float[np.ndarray, " n_members"], confidence: float) -> tuple[float, float, float, float]:
-    """Mean, both ends of its interval, and p of the two-sided t-test against 0."""
+def t_test(changes: Float[np.ndarray, " n_members"], confidence: float) -> tuple[float, float, float, float]:
+    """Mean, both ends of its interval, and p of the two-sided t-test against 0; p is 0 or 1 where all are the same."""
     n, mean = len(changes), float(changes.mean())
     error = float(changes.std(ddof=1)) / math.sqrt(n)
     if error == 0.0:
