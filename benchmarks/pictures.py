@@ -2,7 +2,8 @@
 
 Pictures go to reference/*.png, all tables to reference/results.md and, the long one left out, between the two
 comments `results` of README.md; the claims of the report and the decisions of nodes/decisions.yaml to their own. The tables
-that benchmarks/reproduce.py compares with go to reference/*.csv.
+that benchmarks/reproduce.py compares with go to reference/*.csv, those on learning dynamics to reference/dynamics/*.csv
+(run `make dynamics` as well).
 """
 
 import json
@@ -164,7 +165,11 @@ def main() -> None:
         "Kernels of these networks beside those of infinite width, before training": limits(kernels),
     }
     into_readme("claims", claims(zntrack.from_rev("all_Report").claims_path, "the paper's words"))
-    into_readme("findings", claims(Findings.from_rev("dynamics_Findings").findings_path, "the second paper says"))
+    findings = Findings.from_rev("dynamics_Findings")
+    into_readme("findings", claims(findings.findings_path, "the second paper says"))
+    (REFERENCE / "dynamics").mkdir(exist_ok=True)
+    for path in (findings.evidence_path, findings.networks_path, findings.phases_path, findings.laws_path):
+        pd.read_csv(ROOT / path).to_csv(REFERENCE / "dynamics" / path.name, index=False, float_format="%.6g")
     into_readme("results", sections(short))
     into_readme("decisions", decisions())
     text = sections(short | {"Experiment 2, every size": selection(second)})
