@@ -23,7 +23,7 @@ LABELS = {
 }
 DASHES = {"train": "solid", "observations": "solid", "test": "dot"}
 BAND = 0.15  # opacity of one standard deviation
-PANEL, GAP = (330, 250), (70, 90)  # width and height of a panel and between two, in pixels
+PANEL, GAP = (310, 230), (70, 90)  # width and height of a panel and between two, in pixels
 MARGIN = {"l": 70, "r": 20, "t": 60, "b": 60}
 Lines = Mapping[str, pd.DataFrame]
 
@@ -31,7 +31,7 @@ Lines = Mapping[str, pd.DataFrame]
 def evolution(rows: Mapping[str, Lines], /) -> go.Figure:
     """Loss, entropy and trace against the epoch, mean and one standard deviation over members (P2's 3x3 figure).
 
-    rows: for each row of panels the recordings of its lines, by their names. Train points are solid, test points dotted;
+    rows: for each row of panels the recordings of its lines, by their names ("" for an only one). Train points are solid, test points dotted;
     axes of epoch and loss are logarithmic, so that the epochs are shown as epoch + 1.
     """
     figure = _grid(len(rows), QUANTITIES)
@@ -41,7 +41,8 @@ def evolution(rows: Mapping[str, Lines], /) -> go.Figure:
                 style = {"dash": DASHES[points], "color": PALETTE[number % len(PALETTE)]}
                 for column, quantity in enumerate(QUANTITIES, start=1):
                     traces = _mean_and_band(of_points, quantity, style)
-                    traces[0].update(name=f"{words}, {points}", legend=_legend(row), showlegend=column == 1)
+                    name_of_line = ", ".join(filter(None, (words, points)))
+                    traces[0].update(name=name_of_line, legend=_legend(row), showlegend=column == 1)
                     figure.add_traces(traces, rows=row, cols=column)
         for column, quantity in enumerate(QUANTITIES, start=1):
             figure.update_yaxes(title_text=LABELS[quantity], title_standoff=4, row=row, col=column)
@@ -137,14 +138,14 @@ def maps(table: pd.DataFrame, epochs: Sequence[int], /, *, points: str = "train"
             figure.add_annotation(text=words, showarrow=False, xref="paper", yref="paper", xanchor="center", **place)
     figure.update_xaxes(type="category").update_yaxes(type="category")
     figure.update_xaxes(title_text="Width", row=len(epochs)).update_yaxes(title_text="Depth", col=1)
-    return figure.update_layout(margin={"r": 70})
+    return figure.update_layout(margin={"l": 60, "r": 45}, width=figure.layout.width + 15)
 
 
 def _heatmap(values: pd.DataFrame, name: str, panel: object) -> go.Heatmap:
     shown = values if name == "entropy" else np.log10(values.where(values > 0))
     finite = shown.to_numpy()[np.isfinite(shown.to_numpy())]
     marks = np.linspace(finite.min(), finite.max(), 4) if finite.size else np.array([])
-    words = [f"{mark if name == 'entropy' else 10**mark:.3g}" for mark in marks]
+    words = [_short(mark if name == "entropy" else 10**mark) for mark in marks]
     bar = {"tickvals": marks, "ticktext": words, "thickness": 8, "x": panel.xaxis.domain[1] + 0.005}
     bar |= {"len": panel.yaxis.domain[1] - panel.yaxis.domain[0], "y": np.mean(panel.yaxis.domain)}
     return go.Heatmap(
@@ -156,3 +157,11 @@ def _heatmap(values: pd.DataFrame, name: str, panel: object) -> go.Heatmap:
         colorscale="Viridis",
         colorbar=bar,
     )
+
+
+def _short(value: float) -> str:
+    """Three digits with k, M or G, for the narrow place beside a bar of colours."""
+    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{value / factor:.3g}{letter}"
+    return f"{value:.3g}"

@@ -60,6 +60,11 @@ def test_the_evolution_has_a_row_for_each_study_and_mean_and_deviation_in_each_p
     assert len(entries) == len(set(entries)) == 6 and {legend for legend, _ in entries} == {"legend", "legend2"}
 
 
+def test_the_only_line_of_a_row_is_named_by_its_points():
+    figure = dynamics_figures.evolution({"resnet": {"": both(10.0)}})
+    assert [trace.name for trace in figure.data if trace.showlegend] == ["train", "test"]
+
+
 def test_a_band_never_leaves_a_logarithmic_axis():
     table = recorded(1.0)  # the first member's loss is 0 at first
     _, areas = traces(dynamics_figures.evolution({"width": {"width 10": table}}), "x")
@@ -88,6 +93,9 @@ def test_maps_have_a_cell_for_each_network_and_none_for_one_that_diverged():
     np.testing.assert_allclose(entropy.z, [[19, 39], [29, np.nan]])
     np.testing.assert_allclose(trace.z, np.log10([[190, 390], [290, np.nan]]))
     np.testing.assert_allclose(loss.z, np.log10([[0.24, 0.44], [0.34, np.nan]]))
+    assert trace.colorbar.ticktext[0] == "190" and trace.colorbar.ticktext[-1] == "390"
+    large = dynamics_figures.maps(broken.assign(trace=2e6 * broken["trace"]), (0, 9)).data[4]
+    assert large.colorbar.ticktext[-1] == "780M"
     assert [note.text for note in figure.layout.annotations][:3] == ["Entropy S, epoch 0", "Trace Tr, epoch 0", "Test loss, epoch 0"]
 
 
