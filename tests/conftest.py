@@ -48,5 +48,6 @@ def copy(project, tmp_path):
 
 
 def pytest_collection_modifyitems(items):
-    """The two long files start first, each on a worker of its own."""
-    items.sort(key=lambda item: item.path.name not in ("test_pipeline.py", "test_experiments.py"))
+    """The long files start first, each on a worker of its own."""
+    long = ("test_pipeline.py", "test_experiments.py", "test_dynamics_pipeline.py")
+    items.sort(key=lambda item: item.path.name not in long)
