@@ -2,7 +2,7 @@
 
     python benchmarks/bench.py [repro] [test]
 
-repro: `dvc repro` of the whole graph in a fresh clone: 600 s, one run.
+repro: `dvc repro`, the whole graph of the first paper, in a fresh clone: 600 s, one run.
 test: all tests in a fresh clone: 600 s, one run.
 """
 

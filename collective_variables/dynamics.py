@@ -16,11 +16,10 @@ from collective_variables import claims, regimes, scaling, statistics
 from collective_variables.claims import Claim
 from collective_variables.scaling import Case
 
-RESOLUTION = 0.05  # nats of entropy, below which a change is none in practice
 SIZES = ("width", "depth")  # axes along which networks grow
 DATA_POINTS = ("train", "observations")  # of the recorded kinds those that a network learns from
 _FALLS, _GROWS = (-np.inf, 0.0), (0.0, np.inf)
-_FALLS_CLEARLY, _GROWS_CLEARLY = (-np.inf, -RESOLUTION), (RESOLUTION, np.inf)
+_FALLS_CLEARLY, _GROWS_CLEARLY = (-np.inf, -regimes.RESOLUTION), (regimes.RESOLUTION, np.inf)
 FINDINGS: claims.Claims = {
     "F1": Claim(
         "Small networks compress information: the entropy of their kernel falls during training.",
@@ -204,7 +203,7 @@ def _row(claim: str, group: str, network: str, variable: str, values: pd.Series,
     return dict(zip(claims.ROW, (claim, group, network, variable, *regimes.t_test(values, confidence), len(values))))
 
 
-def summary(groups: Mapping[str, Group], *, resolution: float = RESOLUTION, confidence: float = 0.95) -> pd.DataFrame:
+def summary(groups: Mapping[str, Group], *, resolution: float = regimes.RESOLUTION, confidence: float = 0.95) -> pd.DataFrame:
     """One row for each network and kind of points: means over members at the first and the last epoch, and the regime.
 
     Columns: group, network, points, n_members, entropy_first, entropy_last, trace_first, trace_last, loss_first,
@@ -231,7 +230,7 @@ def _regime(table: pd.DataFrame, resolution: float, confidence: float) -> str:
     return regimes.regime(regimes.phases(curves.columns.to_numpy(), curves.to_numpy(), **options))
 
 
-def phases(groups: Mapping[str, Group], *, resolution: float = RESOLUTION, confidence: float = 0.95) -> pd.DataFrame:
+def phases(groups: Mapping[str, Group], *, resolution: float = regimes.RESOLUTION, confidence: float = 0.95) -> pd.DataFrame:
     """One row for each phase of the entropy of each network and kind of points, with the fields of `regimes.Phase`."""
     parts = []
     for name, group in groups.items():

@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 
-import pandas as pd
-
 from collective_variables import dynamics, dynamics_figures, scaling
 from collective_variables.dynamics import Group
 from collective_variables.report import Picture, Table
@@ -44,12 +42,12 @@ def pictures(groups: Mapping[str, Group], /) -> list[Picture]:
     """Evolution of each group of studies, a map of each study over width and depth, and all other architectures together."""
     drawn = []
     for name, group in groups.items():
-        rows = {study: _lines(scaling.of_study(group.recording, cases)) for study, cases in group.studies.items()}
+        recorded = {study: scaling.of_study(group.recording, cases) for study, cases in group.studies.items()}
+        rows = {study: dict(dynamics.networks(table)) for study, table in recorded.items()}
         few = {study: lines for study, lines in rows.items() if len(lines) <= MOST_LINES}
         if few:
             drawn.append(Picture(f"evolution-{name}", f"Evolution: {name}", OF_EVOLUTION, dynamics_figures.evolution(few)))
-        for study, cases in group.studies.items():
-            table = scaling.of_study(group.recording, cases)
+        for study, table in recorded.items():
             if min(table["width"].nunique(), table["depth"].nunique()) > 1:
                 figure = dynamics_figures.maps(table, (table["epoch"].min(), table["epoch"].max()))
                 drawn.append(Picture(f"map-{name}-{study}", f"Width and depth: {name}, {study}", OF_MAPS, figure))
@@ -62,10 +60,6 @@ def pictures(groups: Mapping[str, Group], /) -> list[Picture]:
     if others:
         drawn.append(Picture("joint", "Architectures together", OF_JOINT, dynamics_figures.joint(others)))
     return drawn
-
-
-def _lines(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    return dict(dynamics.networks(table))
 
 
 def tables(groups: Mapping[str, Group], /, *, resolution: float, confidence: float) -> list[Table]:

@@ -25,6 +25,7 @@ from jaxtyping import Float, Int
 from collective_variables import checks, statistics
 
 COMPRESSION, FORMATION = "information compression", "structure formation"
+RESOLUTION = 0.05  # nats of entropy, below which a change is none in practice
 MIN_MEMBERS = 3  # with which a leave-one-out mean is one
 BEGUN = 0.1  # of its change, by which a phase has begun
 
@@ -51,7 +52,7 @@ def phases(
     entropy: Float[np.ndarray, "n_members n_epochs"],
     /,
     *,
-    resolution: float = 0.05,
+    resolution: float = RESOLUTION,
     confidence: float = 0.95,
 ) -> list[Phase]:
     """The phases of the curves, in their order in time; none where no change is as large as `resolution` (nats).
@@ -81,7 +82,7 @@ def phases(
     ]
 
 
-def of_recording(table: pd.DataFrame, by: Sequence[str], /, *, resolution: float = 0.05, confidence: float = 0.95) -> pd.DataFrame:
+def of_recording(table: pd.DataFrame, by: Sequence[str], /, *, resolution: float = RESOLUTION, confidence: float = 0.95) -> pd.DataFrame:
     """The phases of each kind of points of each network of a recording, which `by` tell apart.
 
     `table` has the columns `by`, member, points, epoch and entropy. A row per phase, with the columns `by`, points, the

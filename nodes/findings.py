@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.io
 import zntrack
 
-from collective_variables import claims, dynamics, paper_dynamics, report
+from collective_variables import claims, dynamics, paper_dynamics, regimes, report
 from nodes import files, sources
 from nodes.scaling_study import ScalingStudy
 from nodes.train_agent import TrainAgent
@@ -25,7 +25,7 @@ class Findings(zntrack.Node):
 
     recorded: list[Recorded] = zntrack.deps()
 
-    resolution: float = zntrack.params(dynamics.RESOLUTION)
+    resolution: float = zntrack.params(regimes.RESOLUTION)
     confidence: float = zntrack.params(0.95)
 
     code: tuple = zntrack.deps_path(sources.of(__file__))

@@ -347,3 +347,9 @@ def test_gymnax_is_imported_where_it_is_used_alone():
     modules = pathlib.Path(agents.__file__).parent.glob("*.py")
     imports = {path.stem: re.findall(r"^( *)(?:import|from) gymnax", path.read_text(), re.MULTILINE) for path in modules}
     assert {name: found for name, found in imports.items() if found} == {"agents": ["    "]}
+
+
+def test_the_table_of_curves_has_a_row_for_each_member_and_update():
+    curves = agents.Curves(*(np.arange(6.0).reshape(2, 3) + 10 * place for place in range(3)))
+    rows = agents.table(curves)[["member", "update", "reward", "actor", "critic"]].to_numpy().tolist()
+    assert rows == [[m, u, 3.0 * m + u, 10 + 3.0 * m + u, 20 + 3.0 * m + u] for m in range(2) for u in range(3)]
