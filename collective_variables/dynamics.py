@@ -203,13 +203,14 @@ def _row(claim: str, group: str, network: str, variable: str, values: pd.Series,
     return dict(zip(claims.ROW, (claim, group, network, variable, *regimes.t_test(values, confidence), len(values))))
 
 
-def summary(groups: Mapping[str, Group], *, resolution: float = regimes.RESOLUTION, confidence: float = 0.95) -> pd.DataFrame:
+def summary(groups: Mapping[str, Group], of_phases: pd.DataFrame, /) -> pd.DataFrame:
     """One row for each network and kind of points: means over members at the first and the last epoch, and the regime.
 
     Columns: group, network, points, n_members, entropy_first, entropy_last, trace_first, trace_last, loss_first,
-    loss_last, and regime, the supported phases of `regimes.phases` in their order. Of an agent the loss is its network's.
+    loss_last, and regime, the supported ones of `of_phases`, the table of `phases`, in their order. Of an agent the loss
+    is its network's.
     """
-    rows = []
+    rows, found = [], dict(list(of_phases.groupby(["group", "network", "points"])))
     for name, group in groups.items():
         for of, table in networks(group.recording):
             for points, part in table.groupby("points", sort=False):
@@ -218,16 +219,10 @@ def summary(groups: Mapping[str, Group], *, resolution: float = regimes.RESOLUTI
                 row = {"group": name, "network": of or group.kind, "points": points, "n_members": part["member"].nunique()}
                 for variable in means:
                     row |= {f"{variable}_{end}": means[variable].iloc[place] for end, place in (("first", 0), ("last", -1))}
-                rows.append(row | {"regime": _regime(part, resolution, confidence)})
+                its_phases = found.get((name, row["network"], points), of_phases[:0])
+                too_few = len(_curves(part, "entropy")) < regimes.MIN_MEMBERS
+                rows.append(row | {"regime": "too few members" if too_few else regimes.regime(list(its_phases.itertuples()))})
     return pd.DataFrame(rows)
-
-
-def _regime(table: pd.DataFrame, resolution: float, confidence: float) -> str:
-    curves = _curves(table, "entropy")
-    if len(curves) < regimes.MIN_MEMBERS:
-        return "too few members"
-    options = {"resolution": resolution, "confidence": confidence}
-    return regimes.regime(regimes.phases(curves.columns.to_numpy(), curves.to_numpy(), **options))
 
 
 def phases(groups: Mapping[str, Group], *, resolution: float = regimes.RESOLUTION, confidence: float = 0.95) -> pd.DataFrame:

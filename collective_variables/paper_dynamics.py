@@ -64,10 +64,10 @@ def pictures(groups: Mapping[str, Group], /) -> list[Picture]:
 
 def tables(groups: Mapping[str, Group], /, *, resolution: float, confidence: float) -> list[Table]:
     """Every network, every phase of its entropy, and the power laws in the width."""
-    options = {"resolution": resolution, "confidence": confidence}
+    phases = dynamics.phases(groups, resolution=resolution, confidence=confidence)
     frames = {
-        "networks": dynamics.summary(groups, **options),
-        "phases": dynamics.phases(groups, **options),
+        "networks": dynamics.summary(groups, phases),
+        "phases": phases,
         "laws": dynamics.power_laws(groups),
     }
     return [Table(name, *TABLES[name], frame) for name, frame in frames.items()]

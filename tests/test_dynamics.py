@@ -142,8 +142,12 @@ def test_modes_are_compared_at_the_first_epoch_behind_the_initial_one():
     assert found.loc[("F6", "fuel", "dense"), ["effect", "n"]].tolist() == pytest.approx([1.0, 3])
 
 
+def summary(**groups):
+    return dynamics.summary(groups, dynamics.phases(groups))
+
+
 def test_the_summary_has_both_ends_and_the_regime():
-    found = dynamics.summary({"fuel": GROUP, "agent": agents()}).set_index(["group", "network", "points"])
+    found = summary(fuel=GROUP, agent=agents()).set_index(["group", "network", "points"])
     small = found.loc[("fuel", "width 10", "train")]
     assert small[["entropy_first", "trace_first", "loss_first"]].tolist() == [2.0, 3.0, 1.0]
     assert small[["entropy_last", "trace_last", "loss_last"]].tolist() == pytest.approx([1.5, 3 * np.e, 0.1])
@@ -152,7 +156,7 @@ def test_the_summary_has_both_ends_and_the_regime():
     assert found.loc[("fuel", "width 100", "test"), "regime"] == "information compression"
     assert found.loc[("agent", "critic", "observations"), "regime"] == "information compression"
     few = GROUP._replace(recording=RECORDING[RECORDING["member"] < 2])
-    assert set(dynamics.summary({"fuel": few})["regime"]) == {"too few members"}
+    assert set(summary(fuel=few)["regime"]) == {"too few members"}
 
 
 def test_phases_are_those_of_each_network_under_its_name():
