@@ -300,7 +300,7 @@ LOADERS = {
     "ComputeNTK": "load_dataset network random_subset rnd_select select_subset",
     "TrainModel": "load_dataset network random_subset rnd_select select_subset",
     "CorrelationAnalysis": "compute_ntk train_model",
-    "Report": "correlation_analysis load_dataset",
+    "Report": "correlation_analysis findings load_dataset",
 }
 DATA = {"LoadDataset": ["data/auto-mpg.csv"], "Report": ["collective_variables/report.html", "nodes/decisions.yaml"]}
 
