@@ -2,8 +2,8 @@
 
 Pictures go to reference/*.png, all tables to reference/results.md and, the long one left out, between the two
 comments `results` of README.md; the claims of the report and the decisions of nodes/decisions.yaml to their own. The tables
-that benchmarks/reproduce.py compares with go to reference/*.csv, those on learning dynamics to reference/dynamics/*.csv
-(run `make dynamics` as well).
+that benchmarks/reproduce.py compares with go to reference/*.csv, those on learning dynamics and their picture to
+reference/dynamics (run `make dynamics` as well).
 """
 
 import json
@@ -19,8 +19,9 @@ from reproduce import REFERENCE, ROOT
 from tables import PARAMETRISATIONS, against_table_2, into_readme, table, verdict
 from tables import verdicts as counted
 
-from collective_variables import report
+from collective_variables import dynamics, dynamics_figures, report, scaling
 from nodes.findings import Findings
+from nodes.scaling_study import ScalingStudy
 
 PICTURES = {
     "figure-2": "Figures 2 and 6: trace against entropy, by minimum test loss",
@@ -35,6 +36,7 @@ PICTURES = {
     "rnd-chosen": "RND: the points chosen first, with their order",
 }
 MEASURED = ("min_test_loss", "final_test_loss", "entropy", "trace")
+EVOLUTION = "dynamics-mnist"  # the group that is drawn over the epochs
 PAIRS = ((("entropy", "limit_entropy"), 2), (("trace", "limit_trace"), 1))
 
 
@@ -48,6 +50,37 @@ def draw(title: str, path: Path) -> None:
     command = ["dvc", "plots", "show", "--show-vega", f"plots/dvc.yaml::{title}"]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     render(json.loads(shown.splitlines()[-1]), path)
+
+
+def evolution(group: str) -> dict:
+    """The studies of a group over the epochs, a row of panels each: means over members, and one standard deviation."""
+    node, rows = ScalingStudy.from_rev(f"{group}_ScalingStudy"), []
+    for study, cases in node.cases.items():
+        networks = dynamics.networks(scaling.of_study(node.recording, cases))
+        table = pd.concat([of.assign(network=words) for words, of in networks], ignore_index=True)
+        rows.append({"title": study, "hconcat": [panel(table, quantity) for quantity in dynamics_figures.QUANTITIES]})
+    return {"vconcat": rows, "resolve": {"scale": {"color": "independent"}}}
+
+
+def panel(table: pd.DataFrame, quantity: str) -> dict:
+    """One quantity against the epoch, which is shown + 1 on a logarithmic axis."""
+    found = table.groupby(["network", "points", "epoch"])[quantity].agg(["mean", "std"]).reset_index()
+    found["epoch"] += 1
+    # As low as a logarithmic axis can show.
+    low = found["mean"] - found["std"]
+    found["low"] = low.clip(lower=found["mean"] / 10) if quantity == "loss" else low
+    found["high"] = found["mean"] + found["std"]
+    scale = {"type": "log"} if quantity == "loss" else {"zero": False}
+    y = {"field": "mean", "type": "quantitative", "scale": scale, "title": quantity}
+    band = {"mark": {"type": "area", "opacity": 0.2}, "encoding": {"y": y | {"field": "low"}, "y2": {"field": "high"}}}
+    line = {"mark": "line", "encoding": {"y": y}}
+    shared = {
+        "x": {"field": "epoch", "type": "quantitative", "scale": {"type": "log"}, "title": "epoch + 1"},
+        "color": {"field": "network", "type": "nominal", "sort": None, "title": None},
+        "strokeDash": {"field": "points", "type": "nominal", "sort": ["train", "test"], "title": None},
+    }
+    values = json.loads(found.to_json(orient="records"))
+    return {"width": 220, "height": 140, "data": {"values": values}, "encoding": shared, "layer": [band, line]}
 
 
 def selection(analyses: dict) -> str:
@@ -177,6 +210,7 @@ def main() -> None:
     reproduce.collect(ROOT, ensembles, True, REFERENCE)
     for name, title in PICTURES.items():
         draw(title, REFERENCE / f"{name}.png")
+    render(evolution(EVOLUTION), REFERENCE / "dynamics" / "evolution.png")
     print(text)
 
 

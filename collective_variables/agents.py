@@ -18,6 +18,7 @@ from collective_variables import checks, ensembles, keeping, networks, recorded_
 NETWORKS = ("actor", "critic")
 POINTS = "observations"  # the kind of points that kernels are of
 N_OBSERVATIONS = 100  # unless a setting says how many
+N_AVERAGED = 10  # updates of the running average of the reward (Tovey et al. 2024)
 
 
 def _gymnax() -> ModuleType:
@@ -313,8 +314,9 @@ def train_ensemble(
     that need none can be had. Updates are the epochs of `settings.epochs`; n_test has no use.
 
     The table "recording" has the number of the run, network ("actor" or "critic"), points ("observations"), epoch (updates
-    done), reward (`Curves.returns`), the network's own loss and the columns of `recording.Recorder`. An agent that diverges
-    ends with NaN in losses and kernels and stops no other. store: as in `training.train_ensemble`.
+    done), reward (`Curves.returns`), mean_reward (its mean over the last ten updates), the network's own loss and the
+    columns of `recording.Recorder`. An agent that diverges ends with NaN in losses and kernels and stops no other. store:
+    as in `training.train_ensemble`.
     """
     checks.integer("n_members", n_members, minimum=1)
     epochs = recording.epochs_of(settings.epochs, ppo.n_updates)
@@ -391,7 +393,9 @@ def _advance(
 
 def _with_curves(table: pd.DataFrame, name: str, curves: Curves) -> pd.DataFrame:
     at, place = table["epoch"].to_numpy(), len(recording.LABELS)
+    average = pd.Series(curves.returns).rolling(N_AVERAGED, min_periods=1).mean().to_numpy()
     table.insert(place, "reward", curves.returns[at])
-    table.insert(place + 1, "loss", getattr(curves, name)[at])
+    table.insert(place + 1, "mean_reward", average[at])
+    table.insert(place + 2, "loss", getattr(curves, name)[at])
     table.insert(0, "network", name)
     return table

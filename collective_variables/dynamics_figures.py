@@ -17,7 +17,7 @@ LABELS = {
     "loss": "Loss",
     "entropy": "Entropy S",
     "trace": "Trace Tr",
-    "reward": "Reward",
+    "mean_reward": "Reward, mean of 10 updates",
     "epoch": "Epoch + 1",
     "update": "Update + 1",
 }
@@ -31,8 +31,8 @@ Lines = Mapping[str, pd.DataFrame]
 def evolution(rows: Mapping[str, Lines], /) -> go.Figure:
     """Loss, entropy and trace against the epoch, mean and one standard deviation over members (P2's 3x3 figure).
 
-    rows: for each row of panels the recordings of its lines, by their names ("" for an only one). Train points are solid, test points dotted;
-    axes of epoch and loss are logarithmic, so that the epochs are shown as epoch + 1.
+    rows: for each row of panels the recordings of its lines, by their names ("" for an only one). Train points are solid,
+    test points dotted; axes of epoch and loss are logarithmic, so that the epochs are shown as epoch + 1.
     """
     figure = _grid(len(rows), QUANTITIES)
     for row, (name, lines) in enumerate(rows.items(), start=1):
@@ -57,12 +57,12 @@ def evolution(rows: Mapping[str, Lines], /) -> go.Figure:
 def joint(tables: Lines, /) -> go.Figure:
     """Entropy, trace and loss or reward of networks of different architecture, a column each (P2's joint figure).
 
-    Recordings by name; those with a column `reward` are shown with it in the place of the loss. Means and one standard
-    deviation over members; train points (or an agent's observations) are solid, test points dotted.
+    Recordings by name; those with a column `mean_reward` are shown with it in the place of the loss. Means and one
+    standard deviation over members; train points (or an agent's observations) are solid, test points dotted.
     """
     figure = _grid(3, tuple(tables), titles=tuple(tables))
     for column, (name, table) in enumerate(tables.items(), start=1):
-        quantities = ("entropy", "trace", "reward" if "reward" in table else "loss")
+        quantities = ("entropy", "trace", "mean_reward" if "mean_reward" in table else "loss")
         for row, quantity in enumerate(quantities, start=1):
             for points, of_points in table.groupby("points", sort=False):
                 style = {"dash": DASHES[points], "color": PALETTE[row - 1]}
@@ -70,7 +70,7 @@ def joint(tables: Lines, /) -> go.Figure:
             figure.update_yaxes(title_text=LABELS[quantity], title_standoff=4, row=row, col=column)
         if quantities[-1] == "loss":
             figure.update_yaxes(LOGARITHMIC, row=3, col=column)
-        figure.update_xaxes(title_text=LABELS["update" if "reward" in table else "epoch"], row=3, col=column)
+        figure.update_xaxes(title_text=LABELS["update" if "mean_reward" in table else "epoch"], row=3, col=column)
     return figure.update_xaxes(type="log").update_layout(showlegend=False)
 
 

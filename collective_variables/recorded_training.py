@@ -68,9 +68,9 @@ def train_ensemble(
         curves = training.train_ensemble(network, pool, test, ensembles_of_runs, **options)
         return [Recorded(of, _with_empty({})) for of in curves]
     training.check(network, pool, test, ensembles_of_runs, schedule)
-    epochs = recording.epochs_of(settings.epochs, schedule.n_epochs, evaluate_every=schedule.evaluate_every)
-    if changes.label_noise:
-        epochs = np.union1d(epochs, recording.epochs_of([changes.noise_from], schedule.n_epochs, evaluate_every=schedule.evaluate_every))
+    rules = [settings.epochs, *([[changes.noise_from]] if changes.label_noise else [])]
+    recorded = [recording.epochs_of(rule, schedule.n_epochs, evaluate_every=schedule.evaluate_every) for rule in rules]
+    epochs = np.unique(np.concatenate(recorded))
     one = _Runner(network, schedule, settings, changes, *jax.tree.map(jnp.asarray, (pool, test)), epochs)
     fingerprint = "" if store is None else keeping.fingerprint(network, schedule, settings, changes, *pool, *test)
     places = [(number, run) for number, of in enumerate(ensembles_of_runs) for run in range(len(of.n_points))]

@@ -327,13 +327,12 @@ class Recording:
 
     def record(self, epoch: int, params: PyTree[Array]) -> None:
         """Add the rows of one epoch; the first call is that of the initial network."""
-        for kind, points in self._points.items():
+        moments = [self._moments(kind, points, params) for kind, points in self._points.items()]
+        # Spectra take most of the time, and one of them alone keeps no two cores busy.
+        for kind, rows in zip(self._points, ensembles.run_in_threads(self._rows_of, moments)):
             labels = {"points": kind, "epoch": int(epoch)}
-            moments = self._moments(kind, points, params)
-            self._found["recording"].append(labels | self._row(moments))
-            for name, table in self._recorder.tables.items():
-                if np.isfinite(moments[0].kernel).all():
-                    self._found[name] += [labels | row for row in table.of(moments[0], self._recorder.settings)]
+            for name, of_table in rows.items():
+                self._found[name] += [labels | row for row in of_table]
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -348,6 +347,14 @@ class Recording:
             Moment(kernel, first, None if points.targets is None else points.targets[chosen], gradient, others)
             for (kernel, gradient, others), first, chosen in zip(found, initial, rows)
         ]
+
+    def _rows_of(self, moments: list[Moment]) -> dict[str, list[Row]]:
+        """Of each table the rows of one kind of points, without their labels."""
+        rows = {"recording": [self._row(moments)]}
+        if np.isfinite(moments[0].kernel).all():
+            of_kernel = self._recorder.tables.items()
+            rows |= {name: table.of(moments[0], self._recorder.settings) for name, table in of_kernel}
+        return rows
 
     def _row(self, moments: list[Moment]) -> Row:
         """Means over samples, and standard deviations where there are several; NaN where a kernel is not finite."""

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
-from scipy import special, stats
+from scipy import special
 
 from collective_variables import checks, spectrum
 
@@ -58,7 +58,7 @@ class Estimate:
         confidence = checks.number("confidence", confidence, above=0.0)
         if confidence >= 1:
             raise ValueError(f"confidence must be less than 1: received {confidence}.")
-        quantile = stats.t.isf((1 - confidence) / 2, self.degrees_of_freedom) if self.degrees_of_freedom else 0.0
+        quantile = special.stdtrit(self.degrees_of_freedom, (1 + confidence) / 2) if self.degrees_of_freedom else 0.0
         margin = float(quantile * self.entropy_standard_error + self.entropy_quadrature_error)
         return self.entropy - margin, self.entropy + margin
 

@@ -1,4 +1,4 @@
-"""The trace of the kernel as a step size: an optax transformation that scales updates by the inverse of the trace.
+"""The trace of the kernel in training, as optax transformations: the step size divided by it, or a penalty on it.
 
 A step of gradient descent moves the outputs along an eigenmode of the kernel by the learning rate times its eigenvalue
 (Tovey et al. 2023, eq. 6), so all of them together by the learning rate times the trace. Dividing by the trace keeps
@@ -19,7 +19,7 @@ TraceOf = Callable[[PyTree[Array]], Float[Array, ""]]
 
 
 class TraceState(NamedTuple):
-    """Steps done, the trace that `constant` stands for, and the factor in force."""
+    """Steps done, the trace at which the factor is 1 (0 before the first step, if it is taken from there), and the factor in force."""
 
     count: Int[Array, ""]
     constant: Float[Array, ""]
@@ -31,9 +31,9 @@ def scale_by_trace(
 ) -> optax.GradientTransformation:
     """Scale updates by constant/(Tr + epsilon), with the trace anew every `every` steps; chain it behind an optimiser.
 
-    trace_of(params) -> Tr, for instance `ntk.trace` on some points. constant: None takes the trace of the initial
-    parameters, so that the optimiser's own learning rate is the one at the start. The optimiser's state, momentum
-    included, goes on as it is when the trace is renewed. `update` needs params.
+    trace_of(params) -> Tr, for instance `ntk.trace` on some points; `init` does not call it. constant: None takes the
+    trace at the first update, so that the optimiser's own learning rate is the one at the start. The optimiser's state,
+    momentum included, goes on as it is when the trace is renewed. `update` needs params.
 
     Raises TypeError or ValueError for a constant or epsilon that is not positive, or `every` below 1.
     """
@@ -43,17 +43,39 @@ def scale_by_trace(
         checks.number("constant", constant, above=0.0)
 
     def init(params: PyTree[Array]) -> TraceState:
-        trace = jnp.asarray(trace_of(params))
-        target = trace if constant is None else jnp.full_like(trace, constant)
-        return TraceState(jnp.zeros((), jnp.int32), target, target / (trace + epsilon))
+        dtype = jnp.result_type(*jax.tree.leaves(params))
+        return TraceState(jnp.zeros((), jnp.int32), jnp.asarray(constant or 0.0, dtype), jnp.ones((), dtype))
 
     def update(updates: PyTree[Array], state: TraceState, params: PyTree[Array] | None = None) -> tuple:
-        if params is None:
-            raise ValueError("params must be given to scale by their trace: received None.")
-        factor = jax.lax.cond(
-            state.count % every == 0, lambda: state.constant / (trace_of(params) + epsilon), lambda: state.factor
-        )
+        _check_given(params)
+
+        def renewed() -> tuple[Array, Array]:
+            trace = trace_of(params).astype(state.factor.dtype)
+            of_first = jnp.where(state.count == 0, trace, state.constant) if constant is None else state.constant
+            return of_first, of_first / (trace + epsilon)
+
+        of_first, factor = jax.lax.cond(state.count % every == 0, renewed, lambda: (state.constant, state.factor))
         scaled = jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), updates)
-        return scaled, TraceState(state.count + 1, state.constant, factor)
+        return scaled, TraceState(state.count + 1, of_first, factor)
 
     return optax.GradientTransformation(init, update)
+
+
+def add_trace_gradient(trace_of: TraceOf, strength: float, /) -> optax.GradientTransformation:
+    """Add strength · ∂Tr/∂params to gradients, as those of the loss + strength · Tr; chain it before an optimiser.
+
+    trace_of(params) -> Tr as in `scale_by_trace`. strength: positive to keep the trace small, negative to make it grow.
+    `update` needs params. Raises TypeError or ValueError for a strength that is no finite number.
+    """
+    checks.number("strength", strength)
+
+    def update(updates: PyTree[Array], state: optax.EmptyState, params: PyTree[Array] | None = None) -> tuple:
+        _check_given(params)
+        return jax.tree.map(lambda leaf, of: leaf + strength * of, updates, jax.grad(trace_of)(params)), state
+
+    return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+
+
+def _check_given(params: PyTree[Array] | None) -> None:
+    if params is None:
+        raise ValueError("params must be given, of which the trace is: received None.")

@@ -13,7 +13,7 @@ import optax
 import pandas as pd
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from collective_variables import checks, ensembles, keeping, networks
+from collective_variables import checks, ensembles, keeping, networks, ntk, trace_scaling
 
 
 def mean_squared_error(outputs: Float[Array, "n_points n_outputs"], targets: Float[Array, "n_points n_outputs"]) -> Array:
@@ -41,6 +41,8 @@ class Schedule:
     optimiser: name of any optimiser of optax that takes a learning rate, such as "adam", "sgd" or "adamw".
     n_epochs: passes over the subset. batch_size: points a step, None for all of them (full batch).
     evaluate_every: epochs between two evaluations of the losses; must divide n_epochs.
+    trace_every: steps after which the learning rate is set anew, in inverse proportion to the trace of the kernel of all
+    points of the subset (`trace_scaling.scale_by_trace`); None leaves it to the optimiser.
     """
 
     loss: str = "mse"
@@ -49,6 +51,7 @@ class Schedule:
     n_epochs: int = 500
     batch_size: int | None = None
     evaluate_every: int = 1
+    trace_every: int | None = None
 
     def __post_init__(self) -> None:
         checks.choice("loss", self.loss, LOSSES)
@@ -57,6 +60,8 @@ class Schedule:
         checks.integer("evaluate_every", self.evaluate_every, minimum=1)
         if self.batch_size is not None:
             checks.integer("batch_size", self.batch_size, minimum=1)
+        if self.trace_every is not None:
+            checks.integer("trace_every", self.trace_every, minimum=1)
         if self.n_epochs % self.evaluate_every:
             raise ValueError(f"evaluate_every must divide n_epochs: received {self.evaluate_every} and {self.n_epochs}.")
         self.transformation()
@@ -66,8 +71,11 @@ class Schedule:
         """The epochs after which the losses are evaluated; 0 is before training."""
         return np.arange(0, self.n_epochs + 1, self.evaluate_every)
 
-    def transformation(self) -> optax.GradientTransformation:
-        """The optimiser; raises ValueError if optax has none of that name that needs a learning rate and gradients alone."""
+    def transformation(self, trace_of: trace_scaling.TraceOf | None = None) -> optax.GradientTransformation:
+        """The optimiser; raises ValueError if optax has none of that name that needs a learning rate and gradients alone.
+
+        trace_of(params): the trace of the kernel, for updates with `trace_every`; where a state begins there is no need of it.
+        """
         factory = getattr(optax, self.optimiser, None) if isinstance(self.optimiser, str) else None
         try:
             made = factory(learning_rate=self.learning_rate)
@@ -79,7 +87,9 @@ class Schedule:
                 "optimiser must be one of optax's that need a learning rate and gradients alone, such as 'adam': "
                 f"received {self.optimiser!r}."
             ) from error
-        return made
+        if self.trace_every is None:
+            return made
+        return optax.chain(made, trace_scaling.scale_by_trace(trace_of, every=self.trace_every))
 
 
 class Curves(NamedTuple):
@@ -181,11 +191,18 @@ def _course(
     batch_size = min(schedule.batch_size or size, size)
     if schedule.batch_size is not None and key is None:
         raise ValueError("key must be given for mini-batches: received None.")
-    optimiser, loss = schedule.transformation(), LOSSES[schedule.loss]
+    loss, is_point = LOSSES[schedule.loss], jnp.arange(size) < n_points
 
     # 0 times infinity is not 0, so the first point stands in for the padding, which may hold anything.
-    stand_in = jnp.where(jnp.arange(size) < n_points, jnp.arange(size), 0)
+    stand_in = jnp.where(is_point, jnp.arange(size), 0)
     subset = jax.tree.map(lambda leaf: leaf[stand_in], subset)
+
+    def trace_of(params: PyTree[Array]) -> Float[Array, ""]:
+        """Tr of the kernel of the subset; outputs of the padding are 0, whatever the parameters."""
+        apply = lambda params, points: jnp.where(points[1][:, None], network.apply(params, points[0]), 0.0)  # noqa: E731
+        return ntk.trace(apply, params, (subset.inputs, is_point))
+
+    optimiser = schedule.transformation(trace_of)
 
     def step(state: State, points: Points, n_valid: Int[Array, ""] | int) -> tuple[State, Float[Array, ""]]:
         value, gradient = networks.mean_loss_and_gradient(network, loss, state.params, *points, n_valid)

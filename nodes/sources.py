@@ -1,10 +1,13 @@
 """The project's own files that a stage runs, so that an edit of one of them makes the stage stale."""
 
-import ast
+import re
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+# Ten times as fast as Python's own parser, which every start of a stage would wait for. What looks like an import and is
+# none, in a text, counts for nothing unless there is a file of that name.
+IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import[ \t]+(\([^)]*\)|.*)|import[ \t]+(.*))", re.MULTILINE)
 
 
 def of(file: str, *others: str) -> tuple[str, ...]:
@@ -28,10 +31,8 @@ def of(file: str, *others: str) -> tuple[str, ...]:
 def _imports(file: str) -> frozenset[str]:
     """The files of this project that `file` imports itself."""
     modules = set()
-    for node in ast.walk(ast.parse((ROOT / file).read_text())):
-        if isinstance(node, ast.Import):
-            modules |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    for module, names, alone in IMPORT.findall((ROOT / file).read_text()):
+        modules |= set(re.findall(r"[\w.]+", alone))
+        modules |= {module, *(f"{module}.{name}" for name in re.findall(r"\w+", names))}
     paths = {module.replace(".", "/") + ".py" for module in modules if module}
     return frozenset(path for path in paths if (ROOT / path).is_file())

@@ -19,6 +19,7 @@ class TrainModel(zntrack.Node):
 
     loss: "mse" or "cross-entropy". optimiser: name of an optimiser of optax. learning_rate, n_epochs: of it.
     batch_size: points a step, null for all of them. evaluate_every: epochs between two evaluations of the losses.
+    trace_every: steps after which the rate is scaled anew by the inverse of the kernel's trace; null for never.
     record: fields of `collective_variables.recording.Settings` (epochs, n_train, n_test, subsample, observables, outputs,
         n_modes), to follow the kernels of every network through its training; null for none.
     A network whose loss diverges is kept and marked; no statistic uses it.
@@ -36,6 +37,7 @@ class TrainModel(zntrack.Node):
     n_epochs: int = zntrack.params(500)
     batch_size: int | None = zntrack.params(None)
     evaluate_every: int = zntrack.params(1)
+    trace_every: int | None = zntrack.params(None)
     record: dict | None = zntrack.params(None)
 
     code: tuple = zntrack.deps_path(sources.of(__file__))
@@ -47,7 +49,7 @@ class TrainModel(zntrack.Node):
     diverged: dict = zntrack.metrics()
 
     def run(self) -> None:
-        names = ("loss", "optimiser", "learning_rate", "n_epochs", "batch_size", "evaluate_every")
+        names = ("loss", "optimiser", "learning_rate", "n_epochs", "batch_size", "evaluate_every", "trace_every")
         schedule = training.Schedule(**{name: getattr(self, name) for name in names})
         dataset, budget = self.data.dataset, files.read_values(self.members_path)
         pool = training.Points(dataset.inputs, dataset.targets)

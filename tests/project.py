@@ -15,8 +15,17 @@ from dvc.repo import Repo
 from dvc.utils import strictyaml
 from dvc.utils.serialize import _yaml
 
+import warm
+
 ROOT = Path(__file__).resolve().parents[1]
-COMPILED = ROOT / ".pytest_cache" / "compiled"
+COMPILED = ROOT / ".pytest_cache" / "compiled" / os.environ.get("PYTEST_XDIST_WORKER", "alone")
+# What a stage compiles is kept for the next like it.
+JAX = {
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    "JAX_COMPILATION_CACHE_DIR": str(COMPILED),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
+}
 TINY = {
     "LoadDataset": {},
     "Network": {"layers": ["dense 8", "dense {n_outputs}"]},
@@ -59,16 +68,10 @@ def mirror() -> str | None:
 
 
 def environment() -> dict[str, str]:
-    """This process's, with the programs of its own Python first; what a stage compiles is kept for the next like it."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    compiled = {
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "JAX_COMPILATION_CACHE_DIR": str(COMPILED / os.environ.get("PYTEST_XDIST_WORKER", "alone")),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
-    }
-    data = {"COLLECTIVE_VARIABLES_DATA": mirror() or ""}
-    return os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1"} | compiled | data
+    """This process's, with the programs of its own Python first, which start in a moment."""
+    programs = [str(warm.folder(tuple(JAX.items()))), str(Path(sys.executable).parent)]
+    path = os.pathsep.join([*programs, os.environ["PATH"]])
+    return os.environ | JAX | {"PATH": path, "DVC_NO_ANALYTICS": "1", "COLLECTIVE_VARIABLES_DATA": mirror() or ""}
 
 
 class Project:

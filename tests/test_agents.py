@@ -224,7 +224,7 @@ def test_an_episode_that_meets_its_time_limit_is_cut_but_not_over():
 def test_rows_are_of_both_networks_on_the_same_observations():
     found, seen, _ = trained()
     table = found.tables["recording"]
-    assert list(table.columns[:6]) == ["run", "network", "points", "epoch", "reward", "loss"]
+    assert list(table.columns[:7]) == ["run", "network", "points", "epoch", "reward", "mean_reward", "loss"]
     assert sorted(set(table["epoch"])) == [0, 3, 20] and set(table["points"]) == {"observations"} and len(table) == 12
     jacobian_of = jax.jit(jax.jacrev(functools.partial(forward, jnp)))
     for run in range(2):
@@ -236,6 +236,10 @@ def test_rows_are_of_both_networks_on_the_same_observations():
             assert np.isnan(rows["loss"].iloc[0]) and len(rows) == 3
             for column, curve in (("reward", found.curves.returns), ("loss", getattr(found.curves, name))):
                 np.testing.assert_array_equal(rows[column], curve[run, [0, 3, 20]])
+            last = [found.curves.returns[run, max(0, epoch - 9) : epoch + 1] for epoch in (0, 3, 20)]
+            finite = [[value for value in of if np.isfinite(value)] for of in last]
+            expected = [sum(of) / len(of) if of else np.nan for of in finite]
+            assert rows["mean_reward"].tolist() == pytest.approx(expected, nan_ok=True)
             assert rows["reward"].iloc[0] == pytest.approx(float(agents.mean_return(steps)), nan_ok=True)
             (records,) = [of for of in seen if begins_with(of, untrained.params[name])]
             first = None

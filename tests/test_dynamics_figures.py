@@ -72,10 +72,10 @@ def test_a_band_never_leaves_a_logarithmic_axis():
 
 
 def test_the_joint_figure_has_a_column_for_each_network_and_the_reward_of_agents():
-    agent = recorded(30.0, "observations").assign(reward=lambda of: 100 * of["epoch"]).assign(loss=np.nan)
+    agent = recorded(30.0, "observations").assign(mean_reward=lambda of: 100 * of["epoch"]).assign(loss=np.nan)
     figure = dynamics_figures.joint({"resnet": both(10.0), "actor": agent})
     titles = [[figure.get_subplot(row, column).yaxis.title.text for row in (1, 2, 3)] for column in (1, 2)]
-    assert titles == [["Entropy S", "Trace Tr", "Loss"], ["Entropy S", "Trace Tr", "Reward"]]
+    assert titles == [["Entropy S", "Trace Tr", "Loss"], ["Entropy S", "Trace Tr", "Reward, mean of 10 updates"]]
     (reward,), _ = traces(figure, "x6")
     np.testing.assert_allclose(reward.y, [0, 100, 900])
     assert figure.get_subplot(3, 1).yaxis.type == "log" and figure.get_subplot(3, 2).yaxis.type is None

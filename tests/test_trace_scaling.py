@@ -8,7 +8,7 @@ import pytest
 from helpers import assert_close
 
 from collective_variables import networks, ntk
-from collective_variables.trace_scaling import scale_by_trace
+from collective_variables.trace_scaling import add_trace_gradient, scale_by_trace
 
 NETWORK = networks.build(["dense 5", "dense 2"], activation="tanh")
 INPUTS = np.random.default_rng(0).normal(size=(6, 3))
@@ -72,6 +72,21 @@ def test_the_optimisers_own_state_goes_on():
         assert_close(np.asarray(leaf, float), np.asarray(expected, float))
 
 
+@pytest.mark.parametrize("strength", [0.1, -0.05])
+def test_the_gradient_is_that_of_the_loss_with_a_penalty_on_the_trace(strength):
+    params = initial()
+    optimiser = optax.chain(add_trace_gradient(trace_of, strength), optax.sgd(0.01))
+    updates, _ = optimiser.update(gradient(params), optimiser.init(params), params)
+
+    def penalty(params):
+        leaves = jax.tree.leaves(jax.jacrev(lambda p: NETWORK.apply(p, INPUTS))(params))
+        return strength * sum((leaf**2).sum() for leaf in leaves) / 2
+
+    expected = jax.tree.map(lambda one, other: -0.01 * (one + other), gradient(params), jax.jit(jax.grad(penalty))(params))
+    for leaf, of in zip(jax.tree.leaves(updates), jax.tree.leaves(expected)):
+        assert_close(leaf, of, operations=1000)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -85,7 +100,12 @@ def test_options_that_make_no_sense_are_refused(options, error, message):
         scale_by_trace(trace_of, **options)
 
 
-def test_parameters_are_needed():
-    transformation = scale_by_trace(trace_of)
+def test_a_penalty_without_a_strength_is_refused():
+    with pytest.raises(ValueError, match="strength must be finite: received nan"):
+        add_trace_gradient(trace_of, float("nan"))
+
+
+@pytest.mark.parametrize("transformation", [scale_by_trace(trace_of), add_trace_gradient(trace_of, 1.0)])
+def test_parameters_are_needed(transformation):
     with pytest.raises(ValueError, match="params must be given"):
         transformation.update(initial(), transformation.init(initial()))

@@ -38,12 +38,19 @@ def plain_step(schedule):
     optimiser = getattr(optax, schedule.optimiser)(schedule.learning_rate)
 
     @jax.jit
-    def step(params, state, inputs, targets):
+    def step(params, state, inputs, targets, factor):
         gradient = jax.grad(lambda p: loss(NETWORK.apply(p, inputs), targets))(params)
         updates, state = optimiser.update(gradient, state, params)
-        return optax.apply_updates(params, updates), state
+        return optax.apply_updates(params, jax.tree.map(lambda leaf: factor * leaf, updates)), state
 
     return loss, optimiser, step
+
+
+@jax.jit
+def plain_trace(params, inputs):
+    """Of the kernel, a mean over three outputs."""
+    leaves = jax.tree.leaves(jax.jacrev(lambda p: NETWORK.apply(p, inputs))(params))
+    return sum((leaf**2).sum() for leaf in leaves) / 3
 
 
 def order_of_epoch(key, epoch, n_points):
@@ -54,7 +61,7 @@ def order_of_epoch(key, epoch, n_points):
 def plain_loop(params, subset, schedule, key):
     """Curves of training on exactly `subset`: loops over epochs and lists of rows, without padding."""
     loss, optimiser, step = plain_step(schedule)
-    state, curves = optimiser.init(params), []
+    state, curves, traces, factor, n_steps = optimiser.init(params), [], [], 1.0, 0
     for epoch in range(schedule.n_epochs + 1):
         if epoch % schedule.evaluate_every == 0:
             outputs, test = (np.asarray(NETWORK.apply(params, points.inputs)) for points in (subset, TEST))
@@ -64,7 +71,11 @@ def plain_loop(params, subset, schedule, key):
         rows = order_of_epoch(key, epoch, n_points) if schedule.batch_size else list(range(n_points))
         while rows:
             batch, rows = np.array(rows[: schedule.batch_size]), rows[schedule.batch_size or n_points :]
-            params, state = step(params, state, subset.inputs[batch], subset.targets[batch])
+            if schedule.trace_every and n_steps % schedule.trace_every == 0:
+                traces.append(plain_trace(params, subset.inputs))
+                factor = traces[0] / (traces[-1] + 1e-8)
+            params, state = step(params, state, subset.inputs[batch], subset.targets[batch], factor)
+            n_steps += 1
     return Curves(*np.array(curves, float).T)
 
 
@@ -90,8 +101,9 @@ def assert_curves_close(actual, expected):
         (Schedule("mse", "adam", 0.02, n_epochs=6, evaluate_every=3), 10, 10),
         (Schedule("cross-entropy", "sgd", 0.3, n_epochs=4, batch_size=4), 10, 10),  # the last batch has 2 points
         (Schedule("mse", "adamw", 0.02, n_epochs=6, batch_size=4, evaluate_every=2), 10, 13),
+        (Schedule("mse", "sgd", 0.3, n_epochs=4, batch_size=4, trace_every=2), 10, 13),
     ],
-    ids=["full batch", "mini-batches", "mini-batches with padding"],
+    ids=["full batch", "mini-batches", "mini-batches with padding", "rate by the trace"],
 )
 def test_training_is_a_plain_loop_over_exactly_the_points_of_the_subset(schedule, n_points, size):
     curves = training.train(NETWORK, initial(), first(size), TEST, schedule=schedule, key=KEY, n_points=n_points)
@@ -286,6 +298,7 @@ def test_epochs_run_from_0_to_the_last():
     [
         ("loss", "hinge", ValueError, "loss must be one of cross-entropy, mse: received 'hinge'."),
         ("evaluate_every", 7, ValueError, "evaluate_every must divide n_epochs: received 7 and 500."),
+        ("trace_every", 0, ValueError, "trace_every must be at least 1: received 0."),
         ("learning_rate", -0.1, ValueError, "learning_rate must be greater than 0.0: received -0.1."),
         ("learning_rate", "1e-3", TypeError, "learning_rate must be a number: received '1e-3'. YAML reads 1e-3 as te"),
         ("learning_rate", True, TypeError, "learning_rate must be a number: received True."),

@@ -1,0 +1,148 @@
+"""Programs of this Python that start in a moment: a process that has imported what they need forks for each call.
+
+Importing dvc, zntrack and jax takes seconds, and tests of the graph do so hundreds of times. `folder()` has `dvc`, `zntrack`
+and `python` of the same Python, for the front of PATH; whatever else is called runs as ever. Each call has a process of its
+own, with its own folder, environment, input and output, in which none of this project's modules has been imported.
+"""
+
+import atexit
+import functools
+import gc
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+PACKAGES = (
+    *("jax", "flax.linen", "optax", "jaxtyping", "pandas", "plotly.graph_objects", "jinja2", "threadpoolctl"),
+    *("scipy.io", "scipy.optimize", "scipy.spatial.distance", "scipy.stats", "zntrack.cli", "dvc.cli", "dvc.repo"),
+)
+PROGRAMS = ("dvc", "zntrack")
+
+
+@functools.cache
+def folder(settings: tuple[tuple[str, str], ...]) -> Path:
+    """Start the server, once, with these variables of the environment, which jax reads as it is imported.
+
+    It ends with this process.
+    """
+    made = Path(tempfile.mkdtemp(prefix="warm-"))
+    (made / "bin").mkdir()
+    address = made / "socket"
+    for program in (*PROGRAMS, "python"):
+        path = made / "bin" / program
+        path.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {__file__} call {address} {program} "$@"\n')
+        path.chmod(0o755)
+    command = [sys.executable, __file__, "serve", str(address)]
+    server = subprocess.Popen(command, env=os.environ | dict(settings), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    server.stdout.read(1)  # which comes when it listens
+
+    def stop() -> None:
+        server.communicate()
+        shutil.rmtree(made)
+
+    atexit.register(stop)
+    return made / "bin"
+
+
+def call(address: str, program: str, arguments: list[str]) -> int:
+    """What a program of `folder()` does: hand over to the server and end as the process there does."""
+    if program == "python" and not (arguments and arguments[0].endswith(".py")):
+        os.execv(sys.executable, [sys.executable, *arguments])
+    request = {"arguments": [program, *arguments], "folder": os.getcwd(), "environment": dict(os.environ)}
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(address)
+        socket.send_fds(connection, [b"0"], [0, 1, 2])
+        connection.sendall(json.dumps(request).encode())
+        connection.shutdown(socket.SHUT_WR)
+        status = connection.recv(16)
+    return int(status or b"1")
+
+
+def serve(address: str) -> None:
+    """Fork for each call until the input ends."""
+    import importlib
+    import select
+
+    for package in PACKAGES:
+        importlib.import_module(package)
+    gc.freeze()  # so that no process copies what it does not change
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(address)
+        listening.listen(64)
+        os.write(1, b"\n")
+        while listening in select.select([listening, 0], [], [])[0]:
+            connection, _ = listening.accept()
+            if os.fork() == 0:
+                listening.close()
+                return answer(connection)
+            connection.close()
+
+
+def answer(connection: socket.socket) -> None:
+    """Run one call in a process of its own, which is this one's child, and say how it ended."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _, files, _, _ = socket.recv_fds(connection, 1, 3)
+    text = b"".join(iter(lambda: connection.recv(2**16), b""))
+    child = os.fork()
+    if child == 0:
+        connection.close()
+        end(lambda: run(json.loads(text), files))
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    connection.sendall(str(status if status >= 0 else 128 - status).encode())
+    os._exit(0)
+
+
+def end(program: Callable[[], object]) -> None:
+    """End this process as an interpreter ends with its program, but without clearing up all that it has imported."""
+    try:
+        result = program()
+    except SystemExit as exit:
+        result = exit.code
+    except BaseException:
+        traceback.print_exc()
+        result = 1
+    if isinstance(result, str):
+        print(result, file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(result if isinstance(result, int) else int(result is not None))
+
+
+def run(request: dict, files: list[int]) -> object:
+    """Become the program that was called; what it ends with."""
+    import importlib.metadata
+    import runpy
+
+    for place, file in enumerate(files):
+        os.dup2(file, place)
+        os.close(file)
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    program, *arguments = request["arguments"]
+    if program == "python":
+        sys.argv = arguments
+        sys.path[0] = str(Path(arguments[0]).resolve().parent)
+        runpy.run_path(arguments[0], run_name="__main__")
+        return None
+    sys.argv = [program, *arguments]
+    sys.path[0] = str(Path(sys.executable).parent)
+    (entry,) = importlib.metadata.entry_points(group="console_scripts", name=program)
+    return entry.load()()
+
+
+if __name__ == "__main__":
+    role, address, *rest = sys.argv[1:]
+    if role == "serve":
+        serve(address)
+    else:
+        sys.exit(call(address, rest[0], rest[1:]))
