@@ -38,6 +38,8 @@ TINY = {
     "Report": {"n_resamples": 20, "n_permutations": 50},
     "Findings": {},
     "ScalingStudy": {"n_epochs": 2, "batch_size": 4},
+    "TrainAutoencoder": {"n_latents": 2, "width": 4, "n_epochs": 2, "batch_size": 4},
+    "TrainAgent": {"n_members": 3, "n_updates": 2, "n_environments": 2, "n_steps": 16, "n_minibatches": 2, "width": 4},
 }
 # Of each axis of a study the first two values, small ones.
 TINY_AXES = {"width": (4, 8), "depth": (1, 2), "n_points": (4, 8), "batch_size": (2, 4)}
@@ -119,7 +121,7 @@ class Project:
 
         Of the further methods of selection, which all go through one stage, the paper's stays.
         """
-        has_studies = any(f"{group}_ScalingStudy" in self.params() for group in groups)
+        has_studies = any(group.startswith("dynamics-") for group in groups)
         params = {
             name: values
             for name, values in self.params().items()
@@ -137,11 +139,13 @@ class Project:
                     tiny = {"layers": TINY_CONVOLUTION}
             if stage == "LoadDataset" and values["problem"] in ("mnist", "words", "molecules"):
                 tiny = {"n_available": 60, "n_test": 20}
-            if stage == "Ensemble" and f"{group}_ScalingStudy" in params:
+            if stage == "Ensemble" and group.startswith("dynamics-"):
                 tiny = {"n_members": 3, "n_points": [8]}
             if stage == "ScalingStudy":
                 studies = {name: smaller(study) for name, study in values["studies"].items()}
                 tiny = tiny | {"studies": studies, "record": values["record"] | TINY_RECORD}
+            if stage in ("TrainAutoencoder", "TrainAgent"):
+                tiny = tiny | {"record": values["record"] | {"epochs": [2], "n_train": 6, "n_test": 6}}
             values.update(tiny | TINY_OF_GROUP.get(name, {}))
         self.write_params(params)
         self.run("python", "main.py")

@@ -12,22 +12,30 @@ from collective_variables import dynamics, scaling
 from nodes.findings import Findings
 from nodes.report import Report
 from nodes.scaling_study import ScalingStudy
+from nodes.train_agent import TrainAgent
+from nodes.train_autoencoder import TrainAutoencoder
 
 STUDIES = ("dynamics-fuel", "dynamics-graph")
-STAGES = ("LoadDataset", "Ensemble", "RandomSubset", "ScalingStudy")
-OF_STUDIES = {f"{group}_{stage}" for group in STUDIES for stage in STAGES}
-OF_BOTH = {"dynamics_Findings", "dynamics_Report"}
+OF_DATA = ("LoadDataset", "Ensemble", "RandomSubset")
+RECORDED = {
+    **{f"{group}_ScalingStudy": ScalingStudy for group in STUDIES},
+    "dynamics-agent_TrainAgent": TrainAgent,
+    "dynamics-autoencoder_TrainAutoencoder": TrainAutoencoder,
+}
+STAGES = {*RECORDED, *(f"{group}_{stage}" for group in (*STUDIES, "dynamics-autoencoder") for stage in OF_DATA)}
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """Two studies and a group of the first paper at tiny parameters, reproduced once and committed."""
+    """Two studies, the autoencoder, the agent and a group of the first paper at tiny parameters, reproduced once and committed."""
     project = Project.copy_to(tmp_path_factory.mktemp("project"))
-    project.shrink(("fuel-dense", *STUDIES))
+    project.shrink(("fuel-dense", *(name.partition("_")[0] for name in RECORDED)))
     output = project.run("dvc", "repro", "dynamics/dvc.yaml:dynamics_Findings")
-    assert names(output) == OF_STUDIES | {"dynamics_Findings"}
+    assert names(output) == STAGES | {"dynamics_Findings"}
     output = project.run("dvc", "repro", "dynamics/dvc.yaml")
     assert {name.partition("_")[0] for name in names(output)} == {"fuel-dense", "dynamics"}
+    # What the graph of the second paper does not need.
+    assert names(project.run("dvc", "repro")) == {"all_Report"}
     project.commit()
     return project
 
@@ -45,14 +53,15 @@ def names(output):
 
 def load(group, stage):
     """By its class: `zntrack.from_rev` looks for its name in dvc.yaml alone."""
-    return {"ScalingStudy": ScalingStudy, "Findings": Findings, "Report": Report}[stage].from_rev(f"{group}_{stage}")
+    name = f"{group}_{stage}"
+    return (RECORDED | {"dynamics_Findings": Findings, "dynamics_Report": Report})[name].from_rev(name)
 
 
 def test_the_first_papers_graph_has_no_stage_of_the_second(project):
     graph = yaml.safe_load((project.folder / "dvc.yaml").read_text())["stages"]
     assert {name.partition("_")[0] for name in graph} == {"fuel-dense", "all"}
-    assert names(project.run("dvc", "repro")) == {"all_Report"}  # which the graph of the second does not need
-    assert names(project.run("dvc", "repro", "dynamics/dvc.yaml")) == set()
+    for file in ("dvc.yaml", "dynamics/dvc.yaml"):
+        assert names(project.run("dvc", "repro", file)) == set()
 
 
 @pytest.mark.parametrize("group", STUDIES)
@@ -71,13 +80,24 @@ def test_every_network_of_every_study_is_recorded(inside, group):
         assert len(scaling.of_study(recording, of_study)) == len(of_study) * 18, study
 
 
+def test_encoder_actor_and_critic_are_recorded(inside):
+    encoder = load("dynamics-autoencoder", "TrainAutoencoder").recording
+    assert len(encoder) == 3 * 2 * 2  # members, kinds of points, epochs
+    agent = load("dynamics-agent", "TrainAgent")
+    assert agent.recording.groupby("network").size().to_dict() == {"actor": 3 * 2, "critic": 3 * 2}
+    for recording in (encoder, agent.recording):
+        assert sorted(set(recording["epoch"])) == [0, 2] and sorted(set(recording["member"])) == [0, 1, 2]
+        assert np.isfinite(recording[["entropy", "trace", "drift"]]).all(axis=None)
+    assert len(agent.returns) == 3 * 3  # members, updates from 0 to 2
+
+
 def test_findings_are_of_all_studies(inside):
     node = load("dynamics", "Findings")
     written = json.loads(node.findings_path.read_text())
     assert [of["claim"] for of in written] == list(dynamics.FINDINGS)
     assert node.verdicts == {of["claim"]: of["verdict"] for of in written}
     evidence = node.part.evidence
-    assert set(evidence["group"]) == set(STUDIES) and len(evidence) == sum(len(of["evidence"]) for of in written)
+    assert set(evidence["group"]) == {name.partition("_")[0] for name in RECORDED} and len(evidence) == sum(len(of["evidence"]) for of in written)
     # As in the tables themselves.
     table = load("dynamics-graph", "ScalingStudy").recording.query("points == 'train'")
     curves = table.pivot(index="member", columns="epoch", values="entropy")
@@ -97,6 +117,30 @@ def test_the_report_has_both_papers_and_a_browser_draws_it(inside, tmp_path):
     plots = [of for of in page.attributes("class", "div") if "js-plotly-plot" in of]
     assert len(plots) == len(page.attributes("data-figure"))
     assert "ScalingStudy" in page.texts
+
+
+FINDINGS, REPORTS = {"dynamics_Findings"}, {"all_Report", "dynamics_Report"}
+STUDY = {f"{group}_ScalingStudy" for group in STUDIES}
+
+
+@pytest.mark.parametrize(
+    ("file", "stages"),
+    [
+        ("collective_variables/recording.py", {*RECORDED, "fuel-dense_TrainModel"} | FINDINGS),
+        ("collective_variables/scaling.py", STUDY | FINDINGS),
+        ("collective_variables/architectures.py", STUDY | FINDINGS),
+        ("collective_variables/autoencoder.py", {"dynamics-autoencoder_TrainAutoencoder"}),
+        ("collective_variables/agents.py", {"dynamics-agent_TrainAgent"}),
+        ("collective_variables/regimes.py", FINDINGS),
+        ("collective_variables/paper_dynamics.py", FINDINGS),
+        ("nodes/train_agent.py", {"dynamics-agent_TrainAgent"} | FINDINGS),
+        ("nodes/findings.py", FINDINGS | REPORTS),
+    ],
+)
+def test_changed_code_makes_the_stages_stale_that_run_it(copy, file, stages):
+    path = copy.folder / file
+    path.write_text(path.read_text() + "# changed\n")
+    assert copy.stale() == stages
 
 
 def test_a_changed_value_makes_its_study_stale_and_what_reads_it(project):

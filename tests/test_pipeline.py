@@ -289,7 +289,7 @@ LIBRARY = {
     "ComputeNTK": "capacity ensembles measuring members memory networks neural_tangents ntk observables planning "
     "products program spectrum stochastic structured subsampling tiles",
     "TrainModel": "ensembles keeping members memory networks neural_tangents ntk observables planning products program "
-    "recorded_training recording spectrum stochastic structured subsampling tiles training",
+    "recorded_training recording spectrum stochastic structured subsampling tiles trace_scaling training",
     "CorrelationAnalysis": "figures statistics weighted",
     "Report": "claims disentangling figures learning_curves paper report statistics weighted",
 }

@@ -20,10 +20,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-PACKAGES = (
-    *("jax", "flax.linen", "optax", "jaxtyping", "pandas", "plotly.graph_objects", "jinja2", "threadpoolctl"),
-    *("scipy.io", "scipy.optimize", "scipy.spatial.distance", "scipy.stats", "zntrack.cli", "dvc.cli", "dvc.repo"),
-)
+PACKAGES = """jax flax.linen optax jaxtyping scipy.io scipy.optimize scipy.spatial.distance scipy.stats threadpoolctl
+pandas plotly.graph_objects jinja2 zntrack.cli dvc.cli dvc.repo""".split()
 PROGRAMS = ("dvc", "zntrack")
 
 
