@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -324,20 +325,33 @@ class Recording:
             draws = jax.vmap(lambda of_sample: jax.random.permutation(of_sample, n))(keys)
             self._rows[kind] = np.asarray(draws)[:, : subsample["sample_size"]]
         self._found: dict[str, list[Row]] = {"recording": [], **{name: [] for name in recorder.tables}}
+        self._executor = ThreadPoolExecutor(len(self._points))
+        self._waiting: list[tuple[dict[str, str | int], Future]] = []
 
     def record(self, epoch: int, params: PyTree[Array]) -> None:
-        """Add the rows of one epoch; the first call is that of the initial network."""
-        moments = [self._moments(kind, points, params) for kind, points in self._points.items()]
-        # Spectra take most of the time, and one of them alone keeps no two cores busy.
-        for kind, rows in zip(self._points, ensembles.run_in_threads(self._rows_of, moments)):
+        """Add the rows of one epoch; the first call is that of the initial network.
+
+        What follows from the kernels is computed while the training goes on, until the next call or that of `tables`, which
+        raise what went wrong there.
+        """
+        moments = {kind: self._moments(kind, points, params) for kind, points in self._points.items()}
+        self._collect()
+        for kind, of_kind in moments.items():
             labels = {"points": kind, "epoch": int(epoch)}
-            for name, of_table in rows.items():
-                self._found[name] += [labels | row for row in of_table]
+            self._waiting.append((labels, self._executor.submit(self._rows_of, of_kind)))
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
         """ "recording", a row for each epoch and kind of points, and each of `TABLES` that was asked for."""
+        self._collect()
         return {name: pd.DataFrame(rows, columns=self._recorder.columns(name)) for name, rows in self._found.items()}
+
+    def _collect(self) -> None:
+        """Wait for the rows of the last epoch, so that no more than one is in memory as kernels."""
+        for labels, rows in self._waiting:
+            for name, of_table in rows.result().items():
+                self._found[name] += [labels | row for row in of_table]
+        self._waiting = []
 
     def _moments(self, kind: str, points: Points, params: PyTree[Array]) -> list[Moment]:
         rows = self._rows[kind]

@@ -55,8 +55,11 @@ def decompose(kernel: Float[Array, "n_points n_points"]) -> Spectrum:
 def _asymmetry(kernel: Float[np.ndarray, "n_points n_points"], block: int = 512) -> float:
     """The largest difference of an entry from its mirror, in double precision and in blocks of rows."""
     starts = range(0, len(kernel), block)
-    rows = ((kernel[i : i + block].astype(np.float64), kernel[:, i : i + block].astype(np.float64)) for i in starts)
-    return max(float(np.abs(of_rows - of_columns.T).max()) for of_rows, of_columns in rows)
+    pairs = ((kernel[i : i + block], kernel[:, i : i + block].T) for i in starts)
+    # Most kernels are symmetric to the last digit, which takes a tenth of the time to see.
+    unequal = (pair for pair in pairs if not np.array_equal(*pair))
+    differences = (np.abs(one.astype(np.float64) - other.astype(np.float64)).max() for one, other in unequal)
+    return max(map(float, differences), default=0.0)
 
 
 def eigenvalues(kernel: Float[Array, "n_points n_points"]) -> Float[np.ndarray, " n_points"]:
