@@ -47,7 +47,9 @@ def copy(project, tmp_path):
     return Project(tmp_path / "copy")
 
 
+LONGEST = ("test_pipeline.py", "test_experiments.py", "test_rnd.py", "test_dynamics_pipeline.py", "test_recorded_training.py")
+
+
 def pytest_collection_modifyitems(items):
-    """The long files start first, each on a worker of its own."""
-    long = ("test_pipeline.py", "test_experiments.py", "test_dynamics_pipeline.py")
-    items.sort(key=lambda item: item.path.name not in long)
+    """The long files start first, so that no worker ends with one while the others have nothing to do."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
