@@ -71,12 +71,14 @@ def panel(table: pd.DataFrame, quantity: str) -> dict:
     found["low"] = low.clip(lower=found["mean"] / 10) if quantity == "loss" else low
     found["high"] = found["mean"] + found["std"]
     scale = {"type": "log"} if quantity == "loss" else {"zero": False}
-    y = {"field": "mean", "type": "quantitative", "scale": scale, "title": quantity}
+    axis = {"tickCount": 4, "format": "~g" if quantity == "loss" else "~s"}
+    y = {"field": "mean", "type": "quantitative", "scale": scale, "title": quantity, "axis": axis}
     band = {"mark": {"type": "area", "opacity": 0.2}, "encoding": {"y": y | {"field": "low"}, "y2": {"field": "high"}}}
     line = {"mark": "line", "encoding": {"y": y}}
     shared = {
-        "x": {"field": "epoch", "type": "quantitative", "scale": {"type": "log"}, "title": "epoch + 1"},
-        "color": {"field": "network", "type": "nominal", "sort": None, "title": None},
+        "x": {"field": "epoch", "type": "quantitative", "scale": {"type": "log", "nice": False}, "title": "epoch + 1"},
+        "color": {"field": "network", "type": "nominal", "sort": None, "title": None, "legend": {"symbolOpacity": 1}},
+        "detail": {"field": "points"},
         "strokeDash": {"field": "points", "type": "nominal", "sort": ["train", "test"], "title": None},
     }
     values = json.loads(found.to_json(orient="records"))
