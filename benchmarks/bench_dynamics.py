@@ -66,7 +66,7 @@ def of_d1() -> None:
     chosen = selection.random(len(dataset.inputs), n_selected=n_points, n_members=n_members, key=key)
     cases = scaling.cases(study["studies"], n_points=n_points, batch_size=study["batch_size"])
     every = list(dict.fromkeys(itertools.chain(*cases.values())))
-    names = ("loss", "optimiser", "learning_rate", "n_epochs", "evaluate_every")
+    names = ("loss", "optimiser", "learning_rate", "n_epochs", "evaluate_every", "trace_every")
     options = {
         "schedule": training.Schedule(**{name: study[name] for name in names}),
         "settings": recording.Settings(**study["record"]),

@@ -64,12 +64,10 @@ def evolution(group: str) -> dict:
 
 def panel(table: pd.DataFrame, quantity: str) -> dict:
     """One quantity against the epoch, which is shown + 1 on a logarithmic axis."""
-    found = table.groupby(["network", "points", "epoch"])[quantity].agg(["mean", "std"]).reset_index()
+    lines = table.groupby(["network", "points"])
+    parts = {words: dynamics_figures.mean_and_band(line, quantity) for words, line in lines}
+    found = pd.concat(parts, names=["network", "points"]).reset_index()
     found["epoch"] += 1
-    # As low as a logarithmic axis can show.
-    low = found["mean"] - found["std"]
-    found["low"] = low.clip(lower=found["mean"] / 10) if quantity == "loss" else low
-    found["high"] = found["mean"] + found["std"]
     scale = {"type": "log"} if quantity == "loss" else {"zero": False}
     axis = {"tickCount": 4, "format": "~g" if quantity == "loss" else "~s"}
     y = {"field": "mean", "type": "quantitative", "scale": scale, "title": quantity, "axis": axis}

@@ -92,14 +92,21 @@ def _legend(row: int) -> str:
     return f"legend{row}" if row > 1 else "legend"
 
 
-def _mean_and_band(table: pd.DataFrame, quantity: str, style: dict[str, str]) -> list[go.Scatter]:
-    """The mean over members as a line, and one standard deviation to both sides as an area."""
+def mean_and_band(table: pd.DataFrame, quantity: str, /) -> pd.DataFrame:
+    """Of each epoch the mean over members, and low and high, one standard deviation to both sides of it."""
     groups = table.dropna(subset=quantity).groupby("epoch")[quantity]
     mean, deviation = groups.mean(), groups.std(ddof=1).fillna(0.0)
-    x = mean.index.to_numpy() + 1
     low, high = mean - deviation, mean + deviation
     if quantity == "loss":
         low = np.maximum(low, mean / 10)  # which a logarithmic axis can show
+    return pd.DataFrame({"mean": mean, "low": low, "high": high})
+
+
+def _mean_and_band(table: pd.DataFrame, quantity: str, style: dict[str, str]) -> list[go.Scatter]:
+    """The mean over members as a line, and one standard deviation to both sides as an area."""
+    found = mean_and_band(table, quantity)
+    mean, low, high = found["mean"], found["low"], found["high"]
+    x = mean.index.to_numpy() + 1
     hover = "epoch %{customdata}: %{y:.4g}"
     line = go.Scatter(x=x, y=mean, mode="lines", line=style, customdata=mean.index, hovertemplate=hover)
     area = go.Scatter(

@@ -97,7 +97,8 @@ def test_findings_are_of_all_studies(inside):
     assert [of["claim"] for of in written] == list(dynamics.FINDINGS)
     assert node.verdicts == {of["claim"]: of["verdict"] for of in written}
     evidence = node.part.evidence
-    assert set(evidence["group"]) == {name.partition("_")[0] for name in RECORDED} and len(evidence) == sum(len(of["evidence"]) for of in written)
+    assert set(evidence["group"]) == {name.partition("_")[0] for name in RECORDED}
+    assert len(evidence) == sum(len(of["evidence"]) for of in written)
     # As in the tables themselves.
     table = load("dynamics-graph", "ScalingStudy").recording.query("points == 'train'")
     curves = table.pivot(index="member", columns="epoch", values="entropy")

@@ -34,7 +34,7 @@ def recorded(schedule, settings=SETTINGS, **options):
 @pytest.mark.parametrize(
     "schedule",
     [
-        Schedule(n_epochs=6, evaluate_every=2),
+        Schedule(n_epochs=6, evaluate_every=2, trace_every=2),
         Schedule(n_epochs=6, batch_size=4, loss="cross-entropy"),
     ],
     ids=str,

@@ -111,6 +111,15 @@ def test_training_is_a_plain_loop_over_exactly_the_points_of_the_subset(schedule
     assert all(len(curve) == len(schedule.epochs) for curve in curves)
 
 
+def test_the_rate_by_the_trace_is_not_that_of_the_optimiser():
+    """So that the plain loop can tell one from the other."""
+    losses = [
+        training.train(NETWORK, initial(), first(10), TEST, schedule=schedule, key=KEY).train_loss
+        for schedule in (Schedule("mse", "sgd", 0.3, n_epochs=4, batch_size=4, trace_every=of) for of in (None, 2))
+    ]
+    assert abs(losses[0][-1] / losses[1][-1] - 1) > 1e-3
+
+
 @pytest.mark.parametrize("batch_size", [None, 2])
 def test_padding_changes_nothing_whatever_it_holds(batch_size):
     schedule = Schedule(n_epochs=2, batch_size=batch_size)

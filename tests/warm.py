@@ -22,7 +22,7 @@ from pathlib import Path
 
 PACKAGES = """jax flax.linen optax jaxtyping scipy.io scipy.optimize scipy.spatial.distance scipy.stats threadpoolctl
 pandas plotly.graph_objects jinja2 zntrack.cli dvc.cli dvc.repo""".split()
-PROGRAMS = ("dvc", "zntrack")
+PROGRAMS = ("dvc", "zntrack", "python")
 
 
 @functools.cache
@@ -34,7 +34,7 @@ def folder(settings: tuple[tuple[str, str], ...]) -> Path:
     made = Path(tempfile.mkdtemp(prefix="warm-"))
     (made / "bin").mkdir()
     address = made / "socket"
-    for program in (*PROGRAMS, "python"):
+    for program in PROGRAMS:
         path = made / "bin" / program
         path.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {__file__} call {address} {program} "$@"\n')
         path.chmod(0o755)
