@@ -3,12 +3,13 @@
     python benchmarks/at_scale.py GROUP ... [--into reference/paper] [--scale 1.0] [--commit ID]
 
 Each group's parameters are those of params.yaml with params-paper.yaml over them, and its runs are those of the stages
-(`make paper` runs these; tests compare the two). Kept are GROUP.csv.gz, the runs with six digits, and GROUP.json, what
-they were computed with. scale: a fraction of the members of each group, two at least. `benchmarks/scale_report.py` writes
-the README's part on them.
+(`make paper` and `make paper-dynamics` run these; tests compare the two). Kept are GROUP.csv.gz, with six digits the runs or,
+of a group of learning dynamics, the recording, and GROUP.json, what they were computed with. scale: a fraction of the members
+of each group, two at least. `benchmarks/scale_report.py` writes the README's parts on them.
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -21,7 +22,6 @@ from dataclasses import fields
 from importlib import metadata
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import yaml
 
@@ -30,7 +30,8 @@ sys.path.insert(0, str(ROOT))
 
 import jax  # noqa: E402
 
-from collective_variables import datasets, ensembles, measuring, methods, networks, training  # noqa: E402
+from collective_variables import datasets, ensembles, measuring, methods, networks, recording  # noqa: E402
+from collective_variables import scaling, selection, training  # noqa: E402
 
 KEPT = ROOT / "reference" / "paper"
 KEYS = ["parametrisation", "method", "member", "n_points"]
@@ -107,6 +108,37 @@ def compute(group: str, sections: Sections) -> Iterator[tuple[pd.DataFrame, dict
         yield pd.concat(parts, ignore_index=True), seconds
 
 
+def cases_of(sections: Sections) -> dict[str, list[scaling.Case]]:
+    """The networks of each study of a group of learning dynamics, whose members all have one subset size."""
+    study, (n_points,) = sections["ScalingStudy"], sections["Ensemble"]["n_points"]
+    return scaling.cases(study["studies"], n_points=n_points, batch_size=study["batch_size"])
+
+
+def record(group: str, sections: Sections) -> Iterator[tuple[pd.DataFrame, dict[str, float]]]:
+    """For each network its rows of ScalingStudy's recording, and the seconds of it and those before."""
+    study, ensemble = sections["ScalingStudy"], sections["Ensemble"]
+    of_data = dict(sections["LoadDataset"])
+    dataset = datasets.load(of_data.pop("problem"), **of_data)
+    (n_points,), n_members, seed = ensemble["n_points"], ensemble["n_members"], ensemble["seed"]
+    key = ensembles.key(seed, "subsets")
+    chosen = selection.random(len(dataset.inputs), n_selected=n_points, n_members=n_members, key=key)
+    pool, test = training.Points(dataset.inputs, dataset.targets), training.Points(dataset.test_inputs, dataset.test_targets)
+    options = {
+        "schedule": training.Schedule(**{of.name: study[of.name] for of in fields(training.Schedule) if of.name != "batch_size"}),
+        "settings": recording.Settings(**study["record"]),
+        "seed": seed,
+        "task": dataset.task,
+        "noise_from": study["noise_from"],
+        "progress": group,
+    }
+    seconds = 0.0
+    for case in dict.fromkeys(itertools.chain(*cases_of(sections).values())):
+        start = time.perf_counter()
+        trained = scaling.train([case], study["kind"], pool, test, chosen.indices, **options)
+        seconds += time.perf_counter() - start
+        yield trained.tables["recording"], {"training and kernels": seconds}
+
+
 def selections(sections: Sections) -> dict[str, tuple[str, dict]]:
     """The methods of a group and their options by the names that they have in the tables."""
     found = {"random": ("random", {})}
@@ -122,17 +154,23 @@ def selections(sections: Sections) -> dict[str, tuple[str, dict]]:
     return found
 
 
-def keep(group: str, scale: float, commit: str, into: Path) -> None:
-    """Run a group and write its two files, anew after each parametrisation: a machine may be lent for less than all."""
+def keep(group: str, *, scale: float = 1.0, commit: str | None = None, into: Path = KEPT) -> None:
+    """Run a group and write its two files, anew after each parametrisation or network: a machine may be lent for less than all.
+
+    commit: of the code, where it is not in a clone.
+    """
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    commit = commit or subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     sections = parameters(group)
     sections["Ensemble"]["n_members"] = max(2, round(scale * sections["Ensemble"]["n_members"]))
     into.mkdir(parents=True, exist_ok=True)
+    is_study = "ScalingStudy" in sections
     parts = []
-    for part, seconds in compute(group, sections):
-        parts.append(part)
-        runs = pd.concat(parts, ignore_index=True)
+    for part, seconds in (record if is_study else compute)(group, sections):
+        parts.append(part if is_study else part[COLUMNS])
+        rows = pd.concat(parts, ignore_index=True)
         compression = {"method": "gzip", "mtime": 0}
-        runs[COLUMNS].to_csv(into / f"{group}.csv.gz", index=False, float_format="%.6g", compression=compression)
+        rows.to_csv(into / f"{group}.csv.gz", index=False, float_format="%.6g", compression=compression)
         about = {
             "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, {platform.machine()}",
             "versions": {name: metadata.version(name) for name in PACKAGES},
@@ -142,8 +180,8 @@ def keep(group: str, scale: float, commit: str, into: Path) -> None:
         }
         (into / f"{group}.json").write_text(json.dumps(about, indent=1) + "\n")
         spent = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
-        smallest = np.min(runs["min_test_loss"])
-        print(f"{group}: {len(runs)} runs, {runs['diverged'].sum()} diverged, smallest test loss {smallest:.4g}; {spent}", flush=True)
+        what = "rows of networks" if is_study else "runs"
+        print(f"{group}: {len(rows)} {what}; {spent}", flush=True)
 
 
 def main() -> None:
@@ -153,10 +191,8 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--commit")
     given = parser.parse_args()
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    commit = given.commit or subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     for group in given.groups:
-        keep(group, given.scale, commit, given.into)
+        keep(group, scale=given.scale, commit=given.commit, into=given.into)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 recording: 50 log-spaced epochs of one dense network on 1000 images, train and test points: what the record adds to the same
     training without it: 20 s, three runs of each in turn, medians.
 d1: the studies of activation, width and depth on MNIST at the paper's setting (params-paper.yaml) with the library alone:
-    1800 s, one run.
+    1800 s, one run, which is kept in reference/paper as by `benchmarks/at_scale.py`.
 groups: each group of dynamics/dvc.yaml at its default scale, by `dvc repro` in a fresh clone: 300 s each, one run.
 """
 
@@ -27,8 +27,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 import at_scale  # noqa: E402
 import bench  # noqa: E402
 
-from collective_variables import datasets, ensembles, networks, recorded_training, recording  # noqa: E402
-from collective_variables import scaling, selection, training  # noqa: E402
+from collective_variables import datasets, networks, recorded_training, recording, training  # noqa: E402
 
 N_POINTS, N_EPOCHS, N_RECORDED, REPEATS = 1000, 500, 50, 3
 LIMITS = {"recording": 20.0, "d1": 1800.0, "groups": 300.0}
@@ -38,12 +37,9 @@ def line(name: str, seconds: float, limit: float, more: str = "") -> None:
     print(f"{name:36}{seconds:10.1f}{limit:8.0f}  {more}", flush=True)
 
 
-def points_of(dataset: datasets.Dataset) -> tuple[training.Points, training.Points]:
-    return training.Points(dataset.inputs, dataset.targets), training.Points(dataset.test_inputs, dataset.test_targets)
-
-
 def of_recording() -> None:
-    pool, test = points_of(datasets.load("mnist", n_available=3000, n_test=N_POINTS))
+    dataset = datasets.load("mnist", n_available=3000, n_test=N_POINTS)
+    pool, test = training.Points(dataset.inputs, dataset.targets), training.Points(dataset.test_inputs, dataset.test_targets)
     network = networks.build(["dense 128", "dense 128", "dense 10"])
     runs = training.runs(np.arange(N_POINTS)[None], np.array([[N_POINTS]]), seed=0)
     schedule = training.Schedule("cross-entropy", "adam", 0.001, N_EPOCHS, 128)
@@ -58,27 +54,9 @@ def of_recording() -> None:
 
 
 def of_d1() -> None:
-    sections = at_scale.parameters("dynamics-mnist")
-    ensemble, study = sections["Ensemble"], sections["ScalingStudy"]
-    dataset = datasets.load(**sections["LoadDataset"])
-    (n_points,), n_members, seed = ensemble["n_points"], ensemble["n_members"], ensemble["seed"]
-    key = ensembles.key(seed, "subsets")
-    chosen = selection.random(len(dataset.inputs), n_selected=n_points, n_members=n_members, key=key)
-    cases = scaling.cases(study["studies"], n_points=n_points, batch_size=study["batch_size"])
-    every = list(dict.fromkeys(itertools.chain(*cases.values())))
-    names = ("loss", "optimiser", "learning_rate", "n_epochs", "evaluate_every", "trace_every")
-    options = {
-        "schedule": training.Schedule(**{name: study[name] for name in names}),
-        "settings": recording.Settings(**study["record"]),
-        "seed": seed,
-        "task": dataset.task,
-        "progress": "d1",
-    }
     start = time.perf_counter()
-    found = scaling.train(every, study["kind"], *points_of(dataset), chosen.indices, **options)
-    seconds = time.perf_counter() - start
-    what = f"{len(every)} networks, {n_members} members, {n_points} points, {study['n_epochs']} epochs, {found.n_diverged} diverged"
-    line("d1", seconds, LIMITS["d1"], what)
+    at_scale.keep("dynamics-mnist")
+    line("d1", time.perf_counter() - start, LIMITS["d1"])
 
 
 def of_groups() -> None:

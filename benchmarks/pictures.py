@@ -52,11 +52,11 @@ def draw(title: str, path: Path) -> None:
     render(json.loads(shown.splitlines()[-1]), path)
 
 
-def evolution(group: str) -> dict:
+def evolution(recording: pd.DataFrame, studies: dict[str, list[scaling.Case]]) -> dict:
     """The studies of a group over the epochs, a row of panels each: means over members, and one standard deviation."""
-    node, rows = ScalingStudy.from_rev(f"{group}_ScalingStudy"), []
-    for study, cases in node.cases.items():
-        networks = dynamics.networks(scaling.of_study(node.recording, cases))
+    rows = []
+    for study, cases in studies.items():
+        networks = dynamics.networks(scaling.of_study(recording, cases))
         table = pd.concat([of.assign(network=words) for words, of in networks], ignore_index=True)
         rows.append({"title": study, "hconcat": [panel(table, quantity) for quantity in dynamics_figures.QUANTITIES]})
     return {"vconcat": rows, "resolve": {"scale": {"color": "independent"}}}
@@ -210,7 +210,8 @@ def main() -> None:
     reproduce.collect(ROOT, ensembles, True, REFERENCE)
     for name, title in PICTURES.items():
         draw(title, REFERENCE / f"{name}.png")
-    render(evolution(EVOLUTION), REFERENCE / "dynamics" / "evolution.png")
+    drawn = ScalingStudy.from_rev(f"{EVOLUTION}_ScalingStudy")
+    render(evolution(drawn.recording, drawn.cases), REFERENCE / "dynamics" / "evolution.png")
     print(text)
 
 

@@ -1,20 +1,21 @@
-"""Judge the claims on what is kept in reference/paper/, draw it, and write the README's part on it.
+"""Judge the claims of both papers on what is kept in reference/paper/, draw it, and write the README's parts on it.
 
     python benchmarks/scale_report.py
 
-`benchmarks/at_scale.py` makes those tables of runs; the evidence of all of them and the pictures are written beside them.
+`benchmarks/at_scale.py` makes those tables of runs and recordings; the evidence of all of them and the pictures are written
+beside them.
 """
 
 import json
 from typing import Any, NamedTuple
 
 import pandas as pd
-from at_scale import KEPT, ROOT
+from at_scale import KEPT, ROOT, cases_of
 from dvc_render import VegaRenderer
-from pictures import MEASURED, render, selection, verdicts
+from pictures import EVOLUTION, MEASURED, evolution, render, selection, verdicts
 from tables import against_table_2, into_readme, table
 
-from collective_variables import claims, report, statistics
+from collective_variables import claims, dynamics, report, statistics
 
 About = dict[str, dict[str, Any]]
 PICTURES = {  # template, x, y; of Experiment 1, and of the means of Experiment 2
@@ -34,10 +35,25 @@ class Analysis(NamedTuple):
 
 
 def kept() -> tuple[pd.DataFrame, About]:
-    """The runs of all groups, and what they were computed with."""
-    about = {path.stem: json.loads(path.read_text()) for path in sorted(KEPT.glob("*.json"))}
+    """The runs of all groups of the first paper, and what they were computed with."""
+    about = about_groups("TrainModel")
     runs = pd.concat([pd.read_csv(KEPT / f"{group}.csv.gz") for group in about], ignore_index=True)
     return runs.assign(largest_eigenvalue_fraction=runs["largest_eigenvalue"] / runs["trace"]), about
+
+
+def kept_studies() -> tuple[dict[str, dynamics.Group], About]:
+    """The recordings of all groups of learning dynamics, and what they were computed with."""
+    about, groups = about_groups("ScalingStudy"), {}
+    for name, of in about.items():
+        recording = pd.read_csv(KEPT / f"{name}.csv.gz")
+        groups[name] = dynamics.Group(recording, cases_of(of["params"]), pd.DataFrame(), of["params"]["ScalingStudy"]["kind"])
+    return groups, about
+
+
+def about_groups(stage: str) -> About:
+    """What the groups with this stage were computed with."""
+    about = {path.stem: json.loads(path.read_text()) for path in sorted(KEPT.glob("*.json"))}
+    return {group: of for group, of in about.items() if stage in of["params"]}
 
 
 def machines(about: About) -> str:
@@ -47,12 +63,12 @@ def machines(about: About) -> str:
         versions = ", ".join(f"{name} {version}" for name, version in of["versions"].items())
         parts = ", ".join(f"{part} {value:.0f}" for part, value in of["seconds"].items())
         rows.append([group, of["device"], versions, f"`{of['commit']}`", parts])
-    return table(["network", "device", "versions", "commit", "seconds, all parametrisations"], rows)
+    return table(["network", "device", "versions", "commit", "seconds"], rows)
 
 
-def judged(evidence: pd.DataFrame) -> str:
-    """A row for each claim, then, folded, all evidence."""
-    of_claims = claims.judged(evidence).dropna(subset="smallest").to_dict("records")
+def judged(evidence: pd.DataFrame, stated: claims.Claims) -> str:
+    """A row for each claim with evidence, then, folded, all evidence."""
+    of_claims = claims.judged(evidence, stated).dropna(subset="smallest").to_dict("records")
     rows = [[of["claim"], f"{of['effect']}: {report.effects(of)}", of["verdict"]] for of in of_claims]
     short = table(["claim", "our effects [and ends of their intervals]", "verdict"], rows)
     rows = []
@@ -103,11 +119,18 @@ def networks_of(about: About) -> dict[str, tuple[str, list[str]]]:
 
 def section(first: pd.DataFrame, second: dict[str, Analysis], about: About, evidence: pd.DataFrame) -> str:
     """The README's part, of the runs of Experiment 1 and the groups of Experiment 2."""
-    parts = [against_table_2(first, networks_of(about)), against_random(second), judged(evidence), machines(about)]
+    of_claims = judged(evidence, claims.CLAIMS)
+    parts = [against_table_2(first, networks_of(about)), against_random(second), of_claims, machines(about)]
     return "\n\n".join(filter(None, parts))
 
 
-def main() -> None:
+def section_of_studies(about: About, evidence: pd.DataFrame) -> str:
+    """The README's part of the groups of learning dynamics."""
+    return f"{judged(evidence, dynamics.FINDINGS)}\n\n{machines(about)}"
+
+
+def of_first_paper() -> str:
+    """Write the evidence and the pictures; the README's part."""
     runs, about = kept()
     first = runs[~statistics.compares_methods(runs)]
     second = analyses(runs)
@@ -120,9 +143,22 @@ def main() -> None:
     layers = {group: layers for group, (_, layers) in networks_of(about).items()}
     convolutional = [group for group, of in layers.items() if any(layer.startswith("conv") for layer in of)]
     claims.evidence(runs, convolutional=convolutional).to_csv(KEPT / "evidence.csv", index=False, float_format="%.6g")
-    text = section(first, second, about, pd.read_csv(KEPT / "evidence.csv"))
-    into_readme("scale", text)
-    print(text)
+    return section(first, second, about, pd.read_csv(KEPT / "evidence.csv"))
+
+
+def of_second_paper() -> str:
+    """Write the evidence and the picture; the README's part."""
+    groups, about = kept_studies()
+    dynamics.evidence(groups).to_csv(KEPT / "evidence-dynamics.csv", index=False, float_format="%.6g")
+    drawn = groups[EVOLUTION]
+    render(evolution(drawn.recording, drawn.studies), KEPT / "evolution.png")
+    return section_of_studies(about, pd.read_csv(KEPT / "evidence-dynamics.csv"))
+
+
+def main() -> None:
+    for name, text in (("scale", of_first_paper()), ("dynamics-scale", of_second_paper())):
+        into_readme(name, text)
+        print(text)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,12 @@ import shutil
 
 import jax
 import pytest
-from project import Project
+from project import COMPILED, Project
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+for name, value in COMPILED.items():
+    jax.config.update(name, value)
 
 
 @pytest.fixture

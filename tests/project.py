@@ -1,5 +1,6 @@
 """A copy of this project in a folder of its own, at parameters so small that every stage is done in seconds."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from unittest.mock import patch
 
+import pandas as pd
 import yaml
 from dvc.repo import Repo
 from dvc.utils import strictyaml
@@ -18,14 +20,13 @@ from dvc.utils.serialize import _yaml
 import warm
 
 ROOT = Path(__file__).resolve().parents[1]
-COMPILED = ROOT / ".pytest_cache" / "compiled" / os.environ.get("PYTEST_XDIST_WORKER", "alone")
-# What a stage compiles is kept for the next like it.
-JAX = {
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-    "JAX_COMPILATION_CACHE_DIR": str(COMPILED),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
+# What a test or a stage compiles is kept for the next like it.
+COMPILED = {
+    "jax_compilation_cache_dir": str(ROOT / ".pytest_cache" / "compiled"),
+    "jax_persistent_cache_min_compile_time_secs": 0,
+    "jax_persistent_cache_min_entry_size_bytes": 0,
 }
+JAX = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", **{name.upper(): str(value) for name, value in COMPILED.items()}}
 TINY = {
     "LoadDataset": {},
     "Network": {"layers": ["dense 8", "dense {n_outputs}"]},
@@ -151,6 +152,17 @@ class Project:
         self.run("python", "main.py")
         for lock in ("dvc.lock", "dynamics/dvc.lock"):
             (self.folder / lock).unlink(missing_ok=True)
+
+    def at_scale(self, group: str, paper: dict[str, dict], into: Path) -> tuple[pd.DataFrame, dict]:
+        """What benchmarks/at_scale.py keeps of a group, its table and what is said of it, with `paper` as params-paper.yaml."""
+        values = self.folder / "params-paper.yaml"
+        of_paper = values.read_text()
+        values.write_text(yaml.safe_dump(paper))
+        try:
+            self.run("python", "benchmarks/at_scale.py", group, "--into", str(into))
+        finally:
+            values.write_text(of_paper)
+        return pd.read_csv(into / f"{group}.csv.gz"), json.loads((into / f"{group}.json").read_text())
 
     def stale(self) -> set[str]:
         """The stages that `dvc status` says have changed themselves: code, parameters or files that they read."""

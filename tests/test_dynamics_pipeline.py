@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from pages import Elements, in_browser
@@ -78,6 +79,15 @@ def test_every_network_of_every_study_is_recorded(inside, group):
     assert np.isfinite(recording[["loss", "entropy", "trace"]]).all(axis=None) and recording["accuracy"].isna().all()
     for study, of_study in cases.items():
         assert len(scaling.of_study(recording, of_study)) == len(of_study) * 18, study
+
+
+def test_the_library_alone_makes_the_recordings_of_the_graph_at_the_papers_scale(project, inside, tmp_path):
+    """Of all networks of all studies; fewer members than the graph's are its first ones."""
+    kept, about = project.at_scale("dynamics-fuel", {"dynamics-fuel_Ensemble": {"n_members": 2}}, tmp_path)
+    recording = load("dynamics-fuel", "ScalingStudy").recording
+    of_stage = recording[recording["member"] < 2].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, of_stage, check_dtype=False, rtol=1e-5)
+    assert set(kept["member"]) == {0, 1} and about["params"]["Ensemble"]["n_members"] == 2
 
 
 def test_encoder_actor_and_critic_are_recorded(inside):

@@ -228,18 +228,11 @@ def changed(value):
 
 
 @pytest.mark.parametrize(
-    "group, paper, n_members", [("fuel", "{}", 3), ("fuel-dense", "fuel-dense_Ensemble: {n_members: 4}", 4)]
+    "group, paper, n_members", [("fuel", {}, 3), ("fuel-dense", {"fuel-dense_Ensemble": {"n_members": 4}}, 4)]
 )
 def test_the_library_alone_computes_the_runs_of_the_graph_at_the_papers_scale(group, paper, n_members, project, tmp_path):
     """Of more methods than one, and of two parametrisations; fewer members than the graph's are its first ones."""
-    values = project.folder / "params-paper.yaml"
-    of_paper = values.read_text()
-    values.write_text(paper)
-    try:
-        project.run("python", "benchmarks/at_scale.py", group, "--into", str(tmp_path))
-    finally:
-        values.write_text(of_paper)
-    kept, about = pd.read_csv(tmp_path / f"{group}.csv.gz"), json.loads((tmp_path / f"{group}.json").read_text())
+    kept, about = project.at_scale(group, paper, tmp_path)
     keys = ["parametrisation", "method", "member", "n_points"]
     of_stages = pd.read_csv(project.folder / f"nodes/{group}/CorrelationAnalysis/runs.csv")
     of_stages = of_stages.loc[of_stages["member"] < n_members, kept.columns]

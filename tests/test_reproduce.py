@@ -87,3 +87,7 @@ def test_the_readme_has_what_is_kept_of_the_papers_scale():
     of_runs = evidence[evidence["claim"].isin(["C1", "C4", "C5", "C6"])].set_index(["group", "parametrisation"])["n"]
     counts = runs[~runs["diverged"]].groupby(["group", "parametrisation"]).size()
     assert (of_runs == counts.loc[of_runs.index]).all()
+    _, of_studies = scale_report.kept_studies()
+    of_dynamics = pd.read_csv(scale_report.KEPT / "evidence-dynamics.csv")
+    assert scale_report.section_of_studies(of_studies, of_dynamics) in (ROOT / "README.md").read_text()
+    assert set(of_studies) == set(of_dynamics["group"])
