@@ -38,6 +38,7 @@ KEYS = ["parametrisation", "method", "member", "n_points"]
 COLUMNS = ["group", *KEYS, "entropy", "trace", "largest_eigenvalue"]
 COLUMNS += [f"{which}_{of}" for of in ("test_loss", "train_loss") for which in ("min", "final")]
 COLUMNS += ["max_test_accuracy", "final_test_accuracy", "diverged"]
+OF_SCHEDULE = ("loss", "optimiser", "learning_rate", "n_epochs", "trace_every")  # of a ScalingStudy, whose cases have the rest
 PACKAGES = ("jax", "flax", "optax", "numpy")
 Sections = dict[str, dict]
 
@@ -124,17 +125,18 @@ def record(group: str, sections: Sections) -> Iterator[tuple[pd.DataFrame, dict[
     chosen = selection.random(len(dataset.inputs), n_selected=n_points, n_members=n_members, key=key)
     pool, test = training.Points(dataset.inputs, dataset.targets), training.Points(dataset.test_inputs, dataset.test_targets)
     options = {
-        "schedule": training.Schedule(**{of.name: study[of.name] for of in fields(training.Schedule) if of.name != "batch_size"}),
+        "schedule": training.Schedule(**{name: study[name] for name in OF_SCHEDULE}),
         "settings": recording.Settings(**study["record"]),
         "seed": seed,
         "task": dataset.task,
         "noise_from": study["noise_from"],
-        "progress": group,
     }
+    every = list(dict.fromkeys(itertools.chain(*cases_of(sections).values())))
     seconds = 0.0
-    for case in dict.fromkeys(itertools.chain(*cases_of(sections).values())):
+    for number, case in enumerate(every, start=1):
         start = time.perf_counter()
-        trained = scaling.train([case], study["kind"], pool, test, chosen.indices, **options)
+        progress = f"{group}, network {number} of {len(every)}"
+        trained = scaling.train([case], study["kind"], pool, test, chosen.indices, **options, progress=progress)
         seconds += time.perf_counter() - start
         yield trained.tables["recording"], {"training and kernels": seconds}
 

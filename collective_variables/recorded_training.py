@@ -56,12 +56,14 @@ def train_ensemble(
     schedule: training.Schedule,
     settings: recording.Settings | None,
     changes: Changes = Changes(),
+    between: bool = True,
     progress: str = "",
     store: keeping.Store | None = None,
 ) -> list[Recorded]:
     """Train as `training.train_ensemble` does, and record every run on its own train points and on the test points.
 
-    settings: None records nothing, makes no changes, and the tables are empty. store: as there.
+    settings: None records nothing, makes no changes, and the tables are empty. between: whether the curves are wanted
+    between the recorded epochs, where they are NaN otherwise. store: as there.
     """
     if settings is None:
         options = {"schedule": schedule, "progress": progress, "store": store}
@@ -71,8 +73,8 @@ def train_ensemble(
     rules = [settings.epochs, *([[changes.noise_from]] if changes.label_noise else [])]
     recorded = [recording.epochs_of(rule, schedule.n_epochs, evaluate_every=schedule.evaluate_every) for rule in rules]
     epochs = np.unique(np.concatenate(recorded))
-    one = _Runner(network, schedule, settings, changes, *jax.tree.map(jnp.asarray, (pool, test)), epochs)
-    fingerprint = "" if store is None else keeping.fingerprint(network, schedule, settings, changes, *pool, *test)
+    one = _Runner(network, schedule, settings, changes, *jax.tree.map(jnp.asarray, (pool, test)), epochs, between)
+    fingerprint = "" if store is None else keeping.fingerprint(network, schedule, settings, changes, between, *pool, *test)
     places = [(number, run) for number, of in enumerate(ensembles_of_runs) for run in range(len(of.n_points))]
     with ensembles.Progress(progress, len(places) * len(epochs), "epochs recorded") as bar:
 
@@ -132,13 +134,14 @@ class _Runner:
         pool: training.Points,
         test: training.Points,
         epochs: Int[np.ndarray, " n_recorded"],
+        between: bool,
     ):
         self._pool, self._test, self._epochs = pool, test, epochs
         self._schedule, self._settings, self._changes = schedule, settings, changes
         self._recorder = recording.Recorder(network.apply, settings, loss=schedule.loss)
         # Apart from the training, which is compiled for every padded size: random numbers compile slowly.
         self._start = ensembles.over_members(partial(_start, network, schedule, changes.weight_scale))
-        self._advance = ensembles.over_members(partial(_advance, network, schedule))
+        self._advance = ensembles.over_members(partial(_advance, network, schedule, between))
 
     def recorded(self, run: training.Runs, bar: ensembles.Progress) -> Recorded:
         """Train and record one run."""
@@ -194,12 +197,13 @@ def _start(
 ) -> tuple[training.State, training.Curves]:
     params = jax.tree.map(lambda leaf: leaf * weight_scale, networks.initialise(network, key, inputs))
     state = training.start(schedule, params)
-    return state, training.Curves(*jnp.zeros((3, len(schedule.epochs)), inputs.dtype))
+    return state, training.Curves(*jnp.full((3, len(schedule.epochs)), jnp.nan, inputs.dtype))
 
 
 def _advance(
     network: nn.Module,
     schedule: training.Schedule,
+    between: bool,
     shared: tuple[training.Points, training.Points, Array, Array],
     state: training.State,
     curves: training.Curves,
@@ -207,7 +211,7 @@ def _advance(
 ) -> tuple[training.State, training.Curves]:
     pool, test, first, last = shared
     subset = jax.tree.map(lambda leaf: leaf[run.indices], pool)
-    options = {"schedule": schedule, "key": run.batch_keys, "n_points": run.n_points}
+    options = {"schedule": schedule, "key": run.batch_keys, "n_points": run.n_points, "between": between}
     return training.advance(network, state, curves, subset, test, first=first, last=last, **options)
 
 

@@ -127,7 +127,7 @@ def train(
     progress: str = "",
     store: keeping.Store | None = None,
 ) -> Trained:
-    """Train each of the cases once for every member, and record it; `schedule` without its batch size.
+    """Train each of the cases once for every member, and record it; `schedule` without its batch size, one evaluation an epoch.
 
     task: accuracies are NaN unless it is "classification". noise_from: the epoch from which on labels are exchanged,
     where a case says so. A case that is in several studies need be here only once.
@@ -139,11 +139,11 @@ def train(
     parts, n_diverged = {name: [] for name in recorded_training.TABLES}, 0
     for number, (case, network, runs, of_schedule, changes) in enumerate(made, start=1):
         words = f"{progress}: {case.activation}, {case.depth} deep, {case.width} wide ({number} of {len(chosen)})"
-        options = {"schedule": of_schedule, "settings": settings, "changes": changes, "store": store}
+        options = {"schedule": of_schedule, "settings": settings, "changes": changes, "between": False, "store": store}
         options["progress"] = progress and words
         (recorded,) = recorded_training.train_ensemble(network, pool, test, [runs], **options)
-        losses = np.stack([recorded.curves.train_loss, recorded.curves.test_loss])
-        n_diverged += int((~np.isfinite(losses).all(axis=(0, 2))).sum())
+        losses = recorded.tables["recording"].pivot(index="run", columns=["points", "epoch"], values="loss")
+        n_diverged += int((~np.isfinite(losses).all(axis=1)).sum())
         for name, table in recorded.tables.items():
             labels = pd.DataFrame({axis: [value] * len(table) for axis, value in asdict(case).items()})
             parts[name].append(pd.concat([labels, table.rename(columns={"run": "member"})], axis=1))

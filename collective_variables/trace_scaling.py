@@ -19,7 +19,7 @@ TraceOf = Callable[[PyTree[Array]], Float[Array, ""]]
 
 
 class TraceState(NamedTuple):
-    """Steps done, the trace at which the factor is 1 (0 before the first step, if it is taken from there), and the factor in force."""
+    """Steps done, the trace at which the factor is 1 (0 until it is taken from the first step), and the factor in force."""
 
     count: Int[Array, ""]
     constant: Float[Array, ""]

@@ -125,7 +125,11 @@ def train(
     loss is the mean over its own batch. `key` orders the batches of epoch e by `jax.random.fold_in(key, e)`.
     """
     course = _course(network, subset, test, schedule, key, len(subset.inputs) if n_points is None else n_points)
-    end, curves = jax.lax.scan(course.to_next, start(schedule, params), jnp.array(schedule.epochs[:-1]))
+
+    def to_next(state: State, first: Int[Array, ""]) -> tuple[State, Curves]:
+        return course.to_next(state, first, first + schedule.evaluate_every)
+
+    end, curves = jax.lax.scan(to_next, start(schedule, params), jnp.array(schedule.epochs[:-1]))
     return jax.tree.map(lambda of, last: jnp.append(of, last), curves, course.at_end(end))
 
 
@@ -154,28 +158,31 @@ def advance(
     last: Int[Array, ""] | int,
     key: PRNGKeyArray | None = None,
     n_points: Int[Array, ""] | int | None = None,
+    between: bool = True,
 ) -> tuple[State, Curves]:
     """Go on with the training of `train` from the evaluation number `first` to the evaluation number `last`.
 
     The epochs between them are the same as there, so that a training may be stopped at any evaluation to look at its
-    network. The curves (n_evaluations,) are filled in on the way, those of `last` only where it is the end.
+    network. The curves (n_evaluations,) are filled in on the way, without `between` those of `first` alone, and those of
+    `last` only where it is the end.
     """
     course = _course(network, subset, test, schedule, key, len(subset.inputs) if n_points is None else n_points)
 
     def to_next(number: Int[Array, ""], at: tuple[State, Curves]) -> tuple[State, Curves]:
-        state, found = course.to_next(at[0], number * schedule.evaluate_every)
+        epoch, until = (of * schedule.evaluate_every for of in (number, number + 1 if between else last))
+        state, found = course.to_next(at[0], epoch, until)
         return state, jax.tree.map(lambda curve, value: curve.at[number].set(value), at[1], found)
 
-    state, curves = jax.lax.fori_loop(first, last, to_next, (state, curves))
+    state, curves = jax.lax.fori_loop(first, last if between else first + 1, to_next, (state, curves))
     end = len(schedule.epochs) - 1
     at_end = jax.lax.cond(last == end, course.at_end, lambda _: jax.tree.map(lambda curve: curve[end], curves), state)
     return state, jax.tree.map(lambda curve, value: curve.at[end].set(value), curves, at_end)
 
 
 class _Course(NamedTuple):
-    """A training in two parts: to_next(state, epoch) gives the curves at that epoch and goes to the next evaluation."""
+    """A training in two parts: to_next(state, first, last) gives the curves at the first epoch and goes to the last one."""
 
-    to_next: Callable[[State, Int[Array, ""]], tuple[State, Curves]]
+    to_next: Callable[[State, Int[Array, ""], Int[Array, ""]], tuple[State, Curves]]
     at_end: Callable[[State], Curves]
 
 
@@ -229,8 +236,7 @@ def _course(
         train_loss = jnp.sum(jnp.where(jnp.arange(n_train) < n_points, losses[:n_train], 0.0)) / n_points
         return Curves(train_loss, jnp.mean(losses[n_train:]), jnp.mean(right, dtype=outputs.dtype))
 
-    def to_next(state: State, first: Int[Array, ""]) -> tuple[State, Curves]:
-        last = first + schedule.evaluate_every
+    def to_next(state: State, first: Int[Array, ""], last: Int[Array, ""]) -> tuple[State, Curves]:
         if schedule.batch_size is not None:
             return jax.lax.fori_loop(first, last, epoch_of_batches, state), evaluate(state.params, everything)
 

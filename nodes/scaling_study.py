@@ -18,7 +18,7 @@ class ScalingStudy(zntrack.Node):
     studies: by name the axes of `collective_variables.scaling.Case`, each a value or a list: activation, width and depth,
         and, if wanted, n_points, batch_size, weight_scale and label_noise. All combinations of a study are trained.
     kind: "dense", "conv", "resnet", "transformer" or "graph-network".
-    loss, optimiser, learning_rate, n_epochs, evaluate_every, trace_every: as in TrainModel. batch_size: of studies that have none.
+    loss, optimiser, learning_rate, n_epochs, trace_every: as in TrainModel. batch_size: of studies that have none.
     noise_from: the epoch from which on the labels are noisy where a study says so.
     record: fields of `recording.Settings`: epochs, n_train, n_test, subsample, observables, outputs, n_modes.
     Members train on all points of their random subsets.
@@ -35,7 +35,6 @@ class ScalingStudy(zntrack.Node):
     learning_rate: float = zntrack.params(0.001)
     n_epochs: int = zntrack.params(100)
     batch_size: int | None = zntrack.params(128)
-    evaluate_every: int = zntrack.params(1)
     trace_every: int | None = zntrack.params(None)
     noise_from: int = zntrack.params(0)
     record: dict = zntrack.params(default_factory=lambda: {"epochs": {"log_spaced": 20}})
@@ -47,7 +46,7 @@ class ScalingStudy(zntrack.Node):
     metrics: dict = zntrack.metrics()
 
     def run(self) -> None:
-        names = ("loss", "optimiser", "learning_rate", "n_epochs", "evaluate_every", "trace_every")
+        names = ("loss", "optimiser", "learning_rate", "n_epochs", "trace_every")
         options = {
             "schedule": training.Schedule(**{name: getattr(self, name) for name in names}),
             "settings": recording.Settings(**self.record),

@@ -49,6 +49,19 @@ def test_the_curves_are_those_without_a_recording(schedule):
         assert_close(getattr(found.curves, name), curve, **STEPS)
 
 
+@pytest.mark.parametrize("schedule", [Schedule(n_epochs=8, evaluate_every=2), Schedule(n_epochs=6, batch_size=4)], ids=str)
+def test_without_the_epochs_between_all_that_is_recorded_is_the_same(schedule):
+    whole, part = recorded(schedule), recorded(schedule, between=False)
+    is_recorded = np.isin(schedule.epochs, [0, 2, 4, schedule.n_epochs])
+    for name, curve in whole.curves._asdict().items():
+        found = getattr(part.curves, name)
+        assert_close(found[:, is_recorded], curve[:, is_recorded], **STEPS)
+        assert np.isnan(found[:, ~is_recorded]).all() and np.isfinite(curve).all()
+    table = whole.tables["recording"]
+    pd.testing.assert_frame_equal(part.tables["recording"], table, rtol=1e-9)
+    assert table["loss"].notna().all()
+
+
 def test_rows_are_of_the_network_at_that_epoch():
     """Full-batch training by a plain loop on the points of one run alone."""
     schedule, run = Schedule(n_epochs=6, learning_rate=0.01), 2  # member 1 with 6 points
