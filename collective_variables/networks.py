@@ -129,9 +129,10 @@ def _affine(module: Dense | Conv, x: Array, shape: tuple[int, ...]) -> Array:
         y = y * (1.0 / math.sqrt(fan_in))
     if ntk and module.b_std is None:
         return y
-    bias_init, scale = (nn.initializers.normal(1.0), module.b_std) if ntk else (nn.initializers.zeros, 1.0)
-    bias = module.param("bias", bias_init, shape[-1:], x.dtype)
-    return y + scale * bias.reshape((1,) * (y.ndim - 1) + bias.shape)
+    bias = module.param("bias", nn.initializers.normal(1.0) if ntk else nn.initializers.zeros, shape[-1:], x.dtype)
+    bias = bias.reshape((1,) * (y.ndim - 1) + bias.shape)
+    # Without a factor that is 1, so that `structured` finds the bias.
+    return y + (module.b_std * bias if ntk else bias)
 
 
 def _patches(x: Array, window: tuple[int, int], strides: tuple[int, int], padding: str) -> Array:
@@ -250,12 +251,12 @@ def n_parameters(network: nn.Module, inputs: Float[Array, "n_points ..."]) -> in
 def forward(
     network: nn.Module, params: PyTree[Array], inputs: Float[Array, "n_points ..."], *, at_once: int = 1
 ) -> Float[Array, "n_points n_outputs"]:
-    """network.apply(params, inputs), tables as a whole, images block by block.
+    """network.apply(params, inputs), tables and what dense layers flatten as a whole, images block by block.
 
     at_once: blocks in one step of the loop. They are independent of each other, so that two fill the cores better than
     one does where no other thread is at work; the outputs are the same.
     """
-    block = _block_size(inputs, IMAGES)
+    block = _block_size(network, inputs, IMAGES)
     if len(inputs) <= block:
         return network.apply(params, inputs)
     shape = jax.eval_shape(network.apply, params, inputs)
@@ -284,11 +285,11 @@ def mean_loss_and_gradient(
 ) -> tuple[Float[Array, ""], PyTree[Array]]:
     """Mean over the first `n_points` ≥ 1 points of loss(outputs, targets) -> (n_points,), and its gradient by `params`.
 
-    The rest is padding: any finite points, which change nothing. Tables are taken as a whole, images block by block;
+    The rest is padding: any finite points, which change nothing. Points are taken as a whole or in blocks as in `forward`;
     steps of nothing but padding are skipped. at_once: as in `forward`.
     """
     size = len(inputs)
-    block = min(_block_size(inputs, IMAGES_WITH_GRADIENT), size)
+    block = min(_block_size(network, inputs, IMAGES_WITH_GRADIENT), size)
 
     def of_block(places: Int[Array, " block"], inputs: Array, targets: Array) -> tuple[Array, PyTree[Array]]:
         weights = jnp.where(places < n_points, 1.0 / jnp.asarray(n_points, inputs.dtype), 0.0)
@@ -307,8 +308,9 @@ def mean_loss_and_gradient(
     return jax.lax.fori_loop(0, -(-n_points // (at_once * block)), add_blocks, zero)
 
 
-def _block_size(inputs: Float[Array, "n_points ..."], images: int) -> int:
-    if inputs.ndim == 2:
+def _block_size(network: nn.Module, inputs: Float[Array, "n_points ..."], images: int) -> int:
+    is_dense = isinstance(network, Network) and all(layer.kind == "dense" for layer in network.layers)
+    if inputs.ndim == 2 or is_dense:
         return len(inputs)
     return images if jax.default_backend() == "cpu" else ON_ACCELERATOR
 

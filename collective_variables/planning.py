@@ -33,11 +33,10 @@ class Sizes(NamedTuple):
     fewest_at_once: int
 
     def outputs_at_once(self, n_points: int) -> int:
-        """How many outputs go through the network together: as many as their signals fit a cache, in equal groups."""
+        """How many outputs go through the network together, in equal groups: more take memory and save little time."""
         if not self.is_separable:
             return self.n_outputs
-        # On a CPU signals that leave its caches make everything slower.
-        most = 2**24 if jax.default_backend() == "cpu" else 2**31
+        most = 2**27 if jax.default_backend() == "cpu" else 2**31
         n_groups = -(-self.n_outputs // max(self.fewest_at_once, most // max(1, n_points * self.signals)))
         return -(-self.n_outputs // n_groups)
 

@@ -10,6 +10,8 @@ import jax.extend
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+# What leaves a value as it is, in the order of its entries, unless it repeats them.
+RESHAPINGS = ("reshape", "broadcast_in_dim", "squeeze", "expand_dims")
 # What a parameter may pass through without a change of the sum of squares of its derivative.
 RENAMINGS = ("reshape", "transpose", "squeeze", "expand_dims", "convert_element_type", "copy")
 
@@ -96,6 +98,12 @@ class Product(NamedTuple):
         parameter = self.step.equation.invars[self.side].aval
         n_out = parameter.size // math.prod(parameter.shape[axis] for axis, _ in self._contracted)
         return signal.reshape(-1, n_out) if self.side == 1 else signal.reshape(n_out, -1).T
+
+    @property
+    def n_positions(self) -> int:
+        """How many rows a has."""
+        parameter = self.step.equation.invars[self.side].aval
+        return self.step.result.size * math.prod(parameter.shape[axis] for axis, _ in self._contracted) // parameter.size
 
     def evaluate(self, values: dict[int, Array]) -> None:
         self.step.evaluate(values)
@@ -248,6 +256,36 @@ class Program(NamedTuple):
             for leaf, of in uses.items()
             if of and len({layout for layout, _ in of}) == 1
         }
+
+    def biases(self, uses: dict[int, list[Use]]) -> dict[int, int]:
+        """For each leaf that is nothing but the bias of a product at one position: the leaf of that product."""
+        takers: dict[int, list[Step | None]] = {self.result: [None]}
+        for step in self.steps:
+            for number in step.operands:
+                takers.setdefault(number, []).append(step)
+        # By the value that is added to: the product's result, or another shape of it.
+        products = {}
+        for leaf, of in uses.items():
+            if len(of) == 1 and isinstance(of[0], Product) and of[0].n_positions == 1:
+                products[self._last(of[0].step.results[0], takers)] = leaf
+        found = {}
+        for leaf in set(range(len(self.leaves))) - set(uses):
+            steps = takers.get(self._last(self.leaves[leaf], takers), [None])
+            if len(steps) > 1 or steps[0] is None or steps[0].name != "add":
+                continue
+            of_same_size = len({atom.aval.size for atom in steps[0].equation.invars}) == 1
+            others = [other for other in steps[0].operands if other in products and len(takers[other]) == 1]
+            found |= {leaf: products[other] for other in others if of_same_size}
+        return found
+
+    def _last(self, number: int, takers: dict[int, list[Step | None]]) -> int:
+        """The number of a value under the last of its shapes, as long as it is used under that one alone."""
+        while len(steps := takers.get(number, [])) == 1 and steps[0] is not None:
+            equation = steps[0].equation
+            if steps[0].name not in RESHAPINGS or equation.invars[0].aval.size != equation.outvars[0].aval.size:
+                break
+            number = steps[0].results[0]
+        return number
 
     def _other_is_parameter(self, step: Step, side: int, names: dict[int, tuple]) -> bool:
         return any(number in names for place, number in enumerate(step.operands) if place != side)

@@ -3,7 +3,7 @@
 A parameter W that enters y = Σ_t a_t W (a dense layer, a convolution written as patches times a matrix, attention, an
 embedding) has the derivative Σ_t a_t ⊗ g_t, where g is the signal that back-propagation brings to y. Its share of the
 kernel follows from a and g, and the Jacobian of all parameters is never formed (Novak et al. 2022, "structured
-derivatives"). Every other parameter, a bias for instance, goes through its own Jacobian.
+derivatives"). Every other parameter goes through its own Jacobian; that of the bias of a dense layer is g.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,21 +45,23 @@ def derivatives(
     """
     leaves, points, program = jax.tree.leaves(params), jax.tree.leaves(x), _traced(apply_fn, params, x)
     uses = program.uses() if structured else {}
+    biases = program.biases(uses)
 
-    def of_point(point: Sequence[Array]) -> list[Derivative]:
+    def of_point(point: Sequence[Array]) -> dict[int, Derivative]:
         def run(taps: dict[int, list[Array]], free: dict[int, Array]) -> tuple[Array, dict[int, list[Array]]]:
             return program.run([free.get(i, leaf) for i, leaf in enumerate(leaves)], point, uses, taps)
 
         taps = {i: [jnp.zeros(use.step.result.shape, use.step.result.dtype) for use in of] for i, of in uses.items()}
-        free = {i: leaf for i, leaf in enumerate(leaves) if i not in uses}
+        free = {i: leaf for i, leaf in enumerate(leaves) if i not in uses and i not in biases}
         _, back, inputs = jax.vjp(run, taps, free, has_aux=True)
         signals, jacobians = jax.vmap(back)(cotangents)
-        return [
-            _of_uses(uses[i], inputs[i], signals[i]) if i in uses else _of_jacobian(jacobians[i])
-            for i in range(len(leaves))
-        ]
+        of_uses = {i: _of_uses(of, inputs[i], signals[i]) for i, of in uses.items()}
+        return of_uses | {i: _of_jacobian(jacobian) for i, jacobian in jacobians.items()}
 
-    return in_blocks(jax.vmap(of_point), points, _block_size(program.largest_signal(), len(cotangents)))
+    found = in_blocks(jax.vmap(of_point), points, _block_size(program.largest_signal(), len(cotangents)))
+    # Not a copy of the signals, so that XLA multiplies them once for a layer and its bias.
+    found |= {bias: Derivative(None, found[leaf].signals[:, :, 0]) for bias, leaf in biases.items()}
+    return [found[i] for i in range(len(leaves))]
 
 
 def _traced(apply_fn: ApplyFunction, params: PyTree[Array], x: PyTree[Array]) -> Program:
