@@ -1,5 +1,6 @@
 """What the command line does with data of one's own: choose rows, compare methods of choice, measure a network."""
 
+import html
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -102,8 +103,21 @@ def compare(
         chosen[name] = methods.select(method, problem, budget, dict(options))
         selection.check_whole(chosen[name])
     subsets = {name: of_method.indices for name, of_method in chosen.items()}
-    runs = trial(dataset, of, subsets, sizes, seed=seed, schedule=schedule, name=dataset.name)
+    runs = trial(dataset, of, subsets, sizes, seed=seed, schedule=schedule, name=dataset.name, progress=progress)
     return Comparison(runs, statistics.summary(runs), statistics.paired_differences(runs))
+
+
+def page(compared: Comparison, title: str, /) -> str:
+    """Learning curves of a comparison, and what the subsets' kernels are like, as a page of HTML that needs no other file."""
+    from plotly import io
+
+    from collective_variables import figures
+
+    drawn = [figures.comparison(compared.summary, variable) for variable in ("min_test_loss", "entropy", "trace")]
+    # The first brings the library that draws all of them.
+    parts = [io.to_html(figure, full_html=False, include_plotlyjs=number == 0) for number, figure in enumerate(drawn)]
+    name = html.escape(title)
+    return f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{name}</title><h1>{name}</h1>{"".join(parts)}</html>'
 
 
 def measure(
