@@ -45,7 +45,7 @@ def read(path: str | Path, /, *, image_size: tuple[int, int] | None = None) -> C
     """
     path = Path(path)
     if path.is_dir():
-        return _read_images(path, image_size)
+        return _checked(path, _read_images(path, image_size))
     if not path.is_file():
         raise FileNotFoundError(f"There is no file or folder {path}.")
     kind = path.suffix.lower()
@@ -73,14 +73,15 @@ def _checked(path: Path, contents: Contents) -> Contents:
 @contextmanager
 def _in_one_sentence(path: Path) -> Iterator[None]:
     """What a library says of a broken file as a FileError of one line."""
-    import pyarrow
-
     try:
-        yield
-    except FileError:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            yield
+    except (FileError, MemoryError):
         raise
-    except (pyarrow.ArrowException, zipfile.BadZipFile, EOFError, OSError, ValueError, KeyError) as error:
-        why = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    # Libraries raise whatever comes to them for a broken file.
+    except Exception as error:
+        why = " ".join(str(error).split())[:200] or type(error).__name__
         raise FileError(f"{path.name} is broken or not what its ending says: {why}") from None
 
 
@@ -276,22 +277,15 @@ def _image(path: Path, size: tuple[int, int] | None) -> np.ndarray:
     """An image as (height, width, 1 or 3) of bytes, grey or of colours; transparency is left out."""
     from PIL import Image
 
-    try:
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("error")
-            if image.width * image.height > MAX_PIXELS:
-                raise FileError(f"{path.name} must have at most {MAX_PIXELS} pixels: it has {image.width} x {image.height}.")
-            if image.mode.startswith(("I", "F")):
-                raise FileError(f"{path.name} must have 8 bits for each colour: received the mode {image.mode}.")
-            shown = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
-            if size is not None:
-                shown = shown.resize(size[::-1], Image.Resampling.BILINEAR)
-            return np.asarray(shown).reshape(shown.height, shown.width, -1)
-    except FileError:
-        raise
-    # Pillow's plugins raise whatever comes to them for a broken file.
-    except Exception as error:
-        raise FileError(f"{path.name} is no image that can be read: {str(error)[:200]}") from None
+    with _in_one_sentence(path), Image.open(path) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise FileError(f"{path.name} must have at most {MAX_PIXELS} pixels: it has {image.width} x {image.height}.")
+        if image.mode.startswith(("I", "F")):
+            raise FileError(f"{path.name} must have 8 bits for each colour: received the mode {image.mode}.")
+        shown = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
+        if size is not None:
+            shown = shown.resize(size[::-1], Image.Resampling.BILINEAR)
+        return np.asarray(shown).reshape(shown.height, shown.width, -1)
 
 
 READERS: dict[str, Callable[[Path], Contents]] = {

@@ -236,7 +236,7 @@ def test_images_that_are_broken_hostile_or_elsewhere_are_refused(images, tmp_pat
     folder, _ = images
     bad = folder / "dog" / "b.png"
     bad.write_bytes((folder / "dog" / "a.png").read_bytes()[:60])
-    with pytest.raises(FileError, match="b.png is no image that can be read"):
+    with pytest.raises(FileError, match="b.png is broken or not what its ending says"):
         read(folder)
     bad.unlink()
     Image.fromarray(np.zeros((5, 4), np.uint16)).save(bad)
