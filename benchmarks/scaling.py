@@ -23,9 +23,9 @@ sys.path.insert(0, str(ROOT))
 
 from tables import into_readme, verdict  # noqa: E402
 from tables import table as table_of  # noqa: E402
-from trials import trial  # noqa: E402
 
 from collective_variables import datasets, ensembles, methods, networks, statistics, training  # noqa: E402
+from collective_variables.trials import trial  # noqa: E402
 from nodes import network as of_group  # noqa: E402
 
 REFERENCE = ROOT / "reference"

@@ -108,34 +108,35 @@ def load(
     """
     problem = PROBLEMS[checks.choice("problem", name, PROBLEMS)]
     checks.choice("scaling", scaling, ("train", "all"))
-    test_index, index = _split(name, problem, n_test, n_available, seed)
+    n_test = problem.n_test if n_test is None else n_test
+    test_index, index = split(name, problem.n_rows, n_test=n_test, n_available=n_available, seed=seed)
     inputs, targets = problem.read(*map(_locate, problem.files))
     checks.finite(f"inputs of {name}", inputs)
     checks.finite(f"targets of {name}", targets)
     reference = index if scaling == "train" else np.concatenate([test_index, index])
     if problem.standardised:
-        inputs = _z_score(inputs, reference)
+        inputs = z_score(inputs, reference)
     if problem.task == "regression":
-        targets = _z_score(targets, reference)
+        targets = z_score(targets, reference)
     inputs, targets = inputs.astype(np.float32), targets.astype(np.float32)
     pool, test = (inputs[index], targets[index]), (inputs[test_index], targets[test_index])
     return Dataset(*pool, *test, problem.task, index, test_index, name)
 
 
-def _split(name: str, problem: Problem, n_test: int | None, n_available: int | None, seed: int) -> Arrays:
-    """Return the rows of the test points and of the pool by the rule in `load`."""
-    n_available = problem.n_rows if n_available is None else checks.integer("n_available", n_available, minimum=2)
-    n_test = problem.n_test if n_test is None else checks.integer("n_test", n_test, minimum=1)
-    if n_available > problem.n_rows:
-        raise ValueError(f"n_available must not exceed the rows of {name}: {n_available} > {problem.n_rows}.")
+def split(name: str, n_rows: int, *, n_test: int, n_available: int | None, seed: int) -> Arrays:
+    """Return the rows of the test points and of the pool of `n_rows` by the rule in `load`; n_available None is all."""
+    n_available = n_rows if n_available is None else checks.integer("n_available", n_available, minimum=2)
+    checks.integer("n_test", n_test, minimum=1)
+    if n_available > n_rows:
+        raise ValueError(f"n_available must not exceed the rows of {name}: {n_available} > {n_rows}.")
     if n_test >= n_available:
         raise ValueError(f"n_test must be less than n_available, to leave a pool: {n_test} >= {n_available}.")
     generator = np.random.default_rng(checks.integer("seed", seed, minimum=0))
-    rows = generator.permutation(problem.n_rows)[:n_available].astype(np.int64)
+    rows = generator.permutation(n_rows)[:n_available].astype(np.int64)
     return rows[:n_test], rows[n_test:]
 
 
-def _z_score(table: np.ndarray, reference: np.ndarray) -> np.ndarray:
+def z_score(table: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Return (table − mean)/std per column with the statistics of the rows `reference`; a constant column gives 0."""
     mean, std = table[reference].mean(axis=0), table[reference].std(axis=0)
     # Equal values can have a std of 1e-17 rather than 0, because their mean is rounded: compare the values themselves.

@@ -293,7 +293,7 @@ def test_column_constant_in_the_pool_becomes_zero_everywhere():
     table[:, 1] = np.arange(8)
     table[7, 0] = 5.0  # a test point differs in the column that is constant in the pool
     assert table[:7, 0].std() > 0, "negative control: the rounded mean hides that the column is constant"
-    scaled = datasets._z_score(table, np.arange(7))
+    scaled = datasets.z_score(table, np.arange(7))
     assert (scaled[:, 0] == 0).all() and (scaled[:, 1] == (np.arange(8) - 3) / 2).all()
 
 

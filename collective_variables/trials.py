@@ -18,11 +18,14 @@ def trial(
     schedule: training.Schedule,
     name: str,
     kernels: bool = True,
+    progress: str | None = None,
 ) -> pd.DataFrame:
     """One row for each method of `subsets`, member and size: losses on the test points, entropy and trace if `kernels`.
 
-    A member starts from the same network whatever the method, so that methods are paired.
+    A member starts from the same network whatever the method, so that methods are paired. name: of the group in the table.
+    progress: what is shown in front of its bars, the name if not given; "" shows none.
     """
+    progress = name if progress is None else progress
     pool = training.Points(dataset.inputs, dataset.targets)
     curves = training.train_ensemble(
         network,
@@ -30,13 +33,13 @@ def trial(
         training.Points(dataset.test_inputs, dataset.test_targets),
         [training.runs(indices, n_points, seed=seed) for indices in subsets.values()],
         schedule=schedule,
-        progress=f"{name}: networks",
+        progress=progress and f"{progress}: networks",
     )
     tables = [training.table(of_method, n_points, dataset.task) for of_method in curves]
     if kernels:
         arrays = list(subsets.values())
         measured = measuring.measure(
-            network, measuring.Pool(*pool), arrays, n_points, seed=seed, progress=f"{name}: kernels"
+            network, measuring.Pool(*pool), arrays, n_points, seed=seed, progress=progress and f"{progress}: kernels"
         )
         variables = (of.tables["collective_variables"] for of in measured)
         tables = [of.merge(losses, on=["member", "n_points"], validate="one_to_one") for of, losses in zip(variables, tables)]

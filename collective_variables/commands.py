@@ -1,0 +1,164 @@
+"""What the command line does with data of one's own: choose rows, compare methods of choice, measure a network."""
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from collective_variables import datasets, ensembles, measuring, methods, networks, own_data, selection, statistics, training
+from collective_variables.own_data import DataError
+from collective_variables.trials import trial
+
+NEED_TARGETS = ("stratified",)  # methods that look at all targets
+DENSE = ("dense 128", "dense 128")
+CONVOLUTIONAL = ("conv 32 3x3", "avgpool 2x2", "conv 32 3x3", "avgpool 2x2", "dense 128")
+REFERENCE = "random"
+CHOSEN = ("order", "row", "distance")
+
+
+class Comparison(NamedTuple):
+    """A row for each trained network, means for each method and size, and paired differences from random choice."""
+
+    runs: pd.DataFrame
+    summary: pd.DataFrame
+    differences: pd.DataFrame
+
+
+class Measurement(NamedTuple):
+    """Collective variables of each untrained network and size, and the eigenvalues of their kernels."""
+
+    variables: pd.DataFrame
+    spectra: pd.DataFrame
+
+
+def network(inputs: np.ndarray, n_outputs: int, layers: Sequence[str] | None, /) -> networks.Network:
+    """A network of hidden `layers`, by default two dense ones of 128, of images two convolutional and one dense, and the outputs."""
+    if layers is None:
+        layers = CONVOLUTIONAL if inputs.ndim == 4 else DENSE
+    return networks.build([*layers, f"dense {n_outputs}"])
+
+
+def select(
+    table: own_data.Table,
+    /,
+    *,
+    n_points: int,
+    method: str = "rnd",
+    options: Mapping[str, Any] = {},
+    labelled: Sequence[int] = (),
+    layers: Sequence[str] | None = None,
+    seed: int = 0,
+    progress: str = "",
+) -> pd.DataFrame:
+    """Choose `n_points` rows beyond those already `labelled`, by one of `methods.METHODS` with its options.
+
+    A row for each: `order`, 1 for the first; `row` of the file, from 0; `distance` from what was chosen before, NaN where
+    the method has none. Raises the errors of the method, and DataError for one that needs targets which are missing.
+    """
+    inputs = own_data.scaled(table.inputs, np.arange(len(table.inputs))).astype(np.float32)
+    options = dict(options)
+    if len(labelled):
+        if "labelled" not in methods.OPTIONS.get(method, ["labelled"]):
+            able = ", ".join(name for name, of in methods.OPTIONS.items() if "labelled" in of)
+            raise DataError(f"Rows that are labelled already are taken into account by {able}: received the method {method}.")
+        options["labelled"] = list(labelled)
+    if (method in NEED_TARGETS or options.get("per_class")) and (table.targets is None or not table.is_labelled.all()):
+        raise DataError(f"The method {method} needs the target of every row, or another choice.")
+    # Others look at no target.
+    targets = np.zeros((len(inputs), 1)) if table.targets is None else np.nan_to_num(table.targets)
+    problem = methods.Problem(inputs, targets.astype(np.float32), table.task, network(inputs, targets.shape[1], layers), seed)
+    budget = methods.Budget(len(labelled) + n_points, 1, progress)
+    chosen = methods.select(method, problem, budget, options)
+    rows, distances = chosen.indices[0, len(labelled) :], chosen.distances[0, len(labelled) :]
+    found = rows >= 0  # a threshold may stop before
+    return pd.DataFrame(dict(zip(CHOSEN, (np.arange(1, found.sum() + 1), rows[found], distances[found]))))
+
+
+def compare(
+    dataset: datasets.Dataset,
+    /,
+    *,
+    n_points: Sequence[int],
+    chosen_by: Mapping[str, tuple[str, Mapping[str, Any]]],
+    n_members: int = 5,
+    schedule: training.Schedule,
+    layers: Sequence[str] | None = None,
+    seed: int = 0,
+    progress: str = "",
+) -> Comparison:
+    """Train networks on what each method chooses, random choice among them, and compare their losses on the test points.
+
+    chosen_by: by the name that it has in the tables a method and its options. Members differ in their network, their
+    random numbers and, with random choice, their points; a member starts from one network whatever the method.
+    """
+    sizes = ensembles.subset_sizes(list(n_points), n_members=n_members, seed=seed)
+    of = network(dataset.inputs, dataset.targets.shape[1], layers)
+    problem = methods.Problem(dataset.inputs, dataset.targets, dataset.task, of, seed)
+    budget = methods.Budget(int(sizes.max()), n_members)
+    chosen = {}
+    for name, (method, options) in ({REFERENCE: (REFERENCE, {})} | dict(chosen_by)).items():
+        budget = budget._replace(progress=progress and f"{progress}: {name}")
+        chosen[name] = methods.select(method, problem, budget, dict(options))
+        selection.check_whole(chosen[name])
+    subsets = {name: of_method.indices for name, of_method in chosen.items()}
+    runs = trial(dataset, of, subsets, sizes, seed=seed, schedule=schedule, name=dataset.name, progress=progress)
+    return Comparison(runs, statistics.summary(runs), statistics.paired_differences(runs))
+
+
+def page(compared: Comparison, title: str, /) -> str:
+    """Learning curves of a comparison, and what the subsets' kernels are like, as a page of HTML that needs no other file."""
+    from plotly import io
+
+    from collective_variables import figures
+
+    drawn = [figures.comparison(compared.summary, variable) for variable in ("min_test_loss", "entropy", "trace")]
+    # The first brings the library that draws all of them.
+    parts = [io.to_html(figure, full_html=False, include_plotlyjs=number == 0) for number, figure in enumerate(drawn)]
+    name = html.escape(title)
+    return f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{name}</title><h1>{name}</h1>{"".join(parts)}</html>'
+
+
+def measure(
+    table: own_data.Table,
+    /,
+    *,
+    n_points: Sequence[int],
+    n_members: int = 5,
+    settings: measuring.Settings = measuring.Settings(),
+    layers: Sequence[str] | None = None,
+    seed: int = 0,
+    progress: str = "",
+) -> Measurement:
+    """Entropy, trace and spectrum of the kernels of untrained networks on random rows, nested from size to size.
+
+    Without targets the network has one output, and alignments with the targets are NaN. Raises the errors of
+    `measuring.measure`.
+    """
+    rows = np.flatnonzero(table.is_labelled)
+    inputs = own_data.scaled(table.inputs, np.arange(len(table.inputs))).astype(np.float32)[rows]
+    targets = np.zeros((len(rows), 1), np.float32)
+    if table.targets is not None:
+        targets = table.targets[rows]
+        targets = (datasets.z_score(targets, np.arange(len(rows))) if table.task == "regression" else targets).astype(np.float32)
+    sizes = ensembles.subset_sizes(list(n_points), n_members=n_members, seed=seed)
+    chosen = selection.random(len(rows), n_selected=int(sizes.max()), n_members=n_members, key=ensembles.key(seed, "subsets"))
+    of = network(inputs, targets.shape[1], layers)
+    options = {"seed": seed, "settings": settings, "progress": progress}
+    (measured,) = measuring.measure(of, measuring.Pool(inputs, targets), [chosen.indices], sizes, **options)
+    variables = measured.tables["collective_variables"]
+    if table.targets is None:
+        variables = variables.assign(**{name: np.nan for name in ("target_alignment", "centred_target_alignment")})
+    return Measurement(variables, _spectra(measured.eigenvalues, sizes))
+
+
+def _spectra(eigenvalues: np.ndarray, sizes: np.ndarray) -> pd.DataFrame:
+    """A row for each eigenvalue, the largest first; none where they were estimated."""
+    parts = []
+    for member, number in np.ndindex(sizes.shape):
+        values = np.sort(eigenvalues[member, number][: sizes[member, number]])[::-1]
+        values = values[np.isfinite(values)]
+        about = {"member": member, "n_points": sizes[member, number], "number": np.arange(1, len(values) + 1)}
+        parts.append(pd.DataFrame(about | {"eigenvalue": values}))
+    return pd.concat(parts, ignore_index=True)
