@@ -16,6 +16,7 @@ from nodes.correlation_analysis import CorrelationAnalysis
 from nodes.ensemble import Ensemble
 from nodes.findings import Findings
 from nodes.load_dataset import LoadDataset
+from nodes.load_file import LoadFile
 from nodes.network import Network
 from nodes.random_subset import RandomSubset
 from nodes.report import Report
@@ -28,11 +29,12 @@ from nodes.train_model import TrainModel
 
 PARAMS, GRAPH, DYNAMICS = Path("params.yaml"), Path("dvc.yaml"), Path("dynamics/dvc.yaml")
 FIGURES, PLOTS = Path("plots/figures.yaml"), Path("plots/dvc.yaml")
-REQUIRED = (LoadDataset, Network, Ensemble)
+DATA = (LoadDataset, LoadFile)  # of which a group has one
+REQUIRED = (Network, Ensemble)
 OPTIONAL = (RNDSelect, ComputeNTK, TrainModel, CorrelationAnalysis)
-OF_DATA = (LoadDataset, Ensemble)
-# Stages that record kernels through a training, and what else a group has that has one of them.
-RECORDED = {ScalingStudy: OF_DATA, TrainAutoencoder: OF_DATA, TrainAgent: ()}
+# Stages that record kernels through a training, and what else a group has that has one of them, beside its data.
+RECORDED = {ScalingStudy: (Ensemble,), TrainAutoencoder: (Ensemble,), TrainAgent: ()}
+WITHOUT_DATA = (TrainAgent,)
 OF_ALL, OF_DYNAMICS = "all", "dynamics"
 REPORT, FULL_REPORT, FINDINGS = "all_Report", "dynamics_Report", "dynamics_Findings"
 Sections = dict[str, dict]
@@ -43,7 +45,7 @@ def read_groups(params: Sections) -> dict[str, Sections]:
     groups: dict[str, Sections] = {}
     for name, values in params.items():
         group, _, stage = name.rpartition("_")
-        known = [node.__name__ for node in (*REQUIRED, *OPTIONAL, *RECORDED)]
+        known = [node.__name__ for node in (*DATA, *REQUIRED, *OPTIONAL, *RECORDED)]
         if group in ("", OF_ALL, OF_DYNAMICS) or not (stage in known or is_selection(stage)):
             listed = ", ".join([*known, "SelectSubset", "SelectSubset-NAME"])
             raise SystemExit(
@@ -53,13 +55,18 @@ def read_groups(params: Sections) -> dict[str, Sections]:
         groups.setdefault(group, {})[stage] = values or {}
     for group, sections in groups.items():
         recorded = recorded_in(sections)
-        required = (recorded, *RECORDED[recorded]) if recorded else REQUIRED
+        data = [] if recorded in WITHOUT_DATA else [node.__name__ for node in DATA if node.__name__ in sections]
+        if len(data) != (recorded not in WITHOUT_DATA):
+            names = " or ".join(f"{group}_{node.__name__}" for node in DATA)
+            raise SystemExit(f"params.yaml must have one section {names}: received {' and '.join(data) or 'none'}.")
+        required = RECORDED[recorded] if recorded else REQUIRED
         for node in required:
             if node.__name__ not in sections:
                 raise SystemExit(f"params.yaml must have a section {group}_{node.__name__}.")
         if recorded:
-            if others := sorted(set(sections) - {node.__name__ for node in required}):
-                listed = ", ".join(node.__name__ for node in required)
+            allowed = [recorded.__name__, *data, *(node.__name__ for node in required)]
+            if others := sorted(set(sections) - set(allowed)):
+                listed = ", ".join(allowed)
                 raise SystemExit(f"A group with {recorded.__name__} has {listed} alone: received {group}_{others[0]}.")
             continue
         selections = [stage for stage in sections if stage == "RNDSelect" or is_selection(stage)]
@@ -83,10 +90,21 @@ def compares_methods(sections: Sections) -> bool:
     return not isinstance(sections["Ensemble"].get("n_points"), dict)
 
 
-def add_group(sections: Sections) -> dict[str, list]:
+def data_of(group: str, sections: Sections) -> LoadDataset | LoadFile:
+    """The stage that has a group's data: a problem by its name, or a file of one's own, which DVC follows."""
+    if LoadDataset.__name__ in sections:
+        return LoadDataset(**sections[LoadDataset.__name__])
+    values = sections[LoadFile.__name__]
+    file = Path(str(values.get("path")))
+    if not file.exists() or PARAMS.resolve().parent not in file.resolve().parents:
+        raise SystemExit(f"{group}_LoadFile must have the path of a file or folder inside the project: received {file}.")
+    return LoadFile(file=file, **values)
+
+
+def add_group(group: str, sections: Sections) -> dict[str, list]:
     """Wire the stages of one group; what the report takes of it."""
     values = {node: sections.get(node.__name__, {}) for node in REQUIRED + OPTIONAL}
-    data = LoadDataset(**values[LoadDataset])
+    data = data_of(group, sections)
     network = Network(**values[Network])
     ensemble = Ensemble(**values[Ensemble])
     shared = {
@@ -111,12 +129,12 @@ def add_group(sections: Sections) -> dict[str, list]:
     }
 
 
-def add_recorded(sections: Sections) -> zntrack.Node:
+def add_recorded(group: str, sections: Sections) -> zntrack.Node:
     """Wire the stages of one group of learning dynamics; the one that records."""
     node = recorded_in(sections)
-    if not RECORDED[node]:
+    if node in WITHOUT_DATA:
         return node(**sections[node.__name__])
-    data = LoadDataset(**sections["LoadDataset"])
+    data = data_of(group, sections)
     ensemble = Ensemble(**sections["Ensemble"])
     subset = RandomSubset(data=data, members_path=ensemble.members_path)
     return node(data=data, subset=subset, members_path=ensemble.members_path, **sections[node.__name__])
@@ -166,9 +184,9 @@ def main() -> None:
     for group, sections in groups.items():
         with project.group(group):
             if recorded_in(sections):
-                recorded.append(add_recorded(sections))
+                recorded.append(add_recorded(group, sections))
             else:
-                of_groups.append(add_group(sections))
+                of_groups.append(add_group(group, sections))
     with project.group(OF_ALL):
         add_report(of_report, of_groups, [])
     if recorded:

@@ -5,12 +5,14 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 from project import ROOT, Project, stages_run
 
+import main
 import settings
 
 SELECTIONS = ("RNDSelect", "SelectSubset-paper")
@@ -133,6 +135,43 @@ def test_a_new_problem_is_a_section_of_params_and_no_code(copy):
     assert "fuel-tanh" in (copy.folder / "plots" / "dvc.yaml").read_text()
 
 
+def test_a_file_of_ones_own_is_a_section_of_params_and_no_code(copy):
+    area = np.random.default_rng(0).normal(size=40)
+    houses = pd.DataFrame({"area": area, "town": ["Ulm", "Bonn"] * 20, "price": 2 * area})
+    file = copy.folder / "data" / "houses.csv"
+    houses.to_csv(file, index=False)
+    data = {"path": "data/houses.csv", "targets": ["price"], "n_test": 8}
+    others = {
+        "houses_Network": {"layers": ["dense 3", "dense 1"]},
+        "houses_Ensemble": {"n_members": 2, "n_points": [3, 5]},
+        "houses_TrainModel": {"n_epochs": 2},
+    }
+    copy.write_params(copy.params() | others | {"houses_LoadFile": data})
+    copy.run("python", "main.py")
+    output = copy.run("dvc", "repro", "--glob", "houses_*")
+    assert len(stages_run(output)) == 8 and "32 points in the pool, 8 test points" in " ".join(output.split())
+    assert len(pd.read_csv(copy.folder / "nodes/houses/CorrelationAnalysis/runs.csv")) == 2 * 2 * 2
+    columns = pd.read_csv(copy.folder / "nodes/houses/LoadFile/columns.csv")
+    assert columns["column"].tolist() == list(houses) and columns["role"].tolist() == ["input", "input", "target"]
+    assert stages_run(copy.run("dvc", "repro", "--glob", "houses_*")) == set()
+    houses.assign(price=area).to_csv(file, index=False)
+    assert "houses_LoadFile" in stages_run(copy.run("dvc", "repro", "houses_LoadFile"))
+    # The graph follows the file that it was made for.
+    houses.to_csv(copy.folder / "data" / "other.csv", index=False)
+    copy.write_params(copy.params() | {"houses_LoadFile": copy.params()["houses_LoadFile"] | {"path": "data/other.csv"}})
+    output = copy.run("dvc", "repro", "houses_LoadFile", fails=True)
+    assert "path must be the file that the graph follows, data/houses.csv: received data/other.csv" in " ".join(output.split())
+    copy.run("python", "main.py")
+    assert "houses_LoadFile" in stages_run(copy.run("dvc", "repro", "houses_LoadFile"))
+
+
+@pytest.mark.parametrize("path", ["data/none.csv", "..", ".", "/etc/passwd", "data/../../x.csv", None])
+def test_a_file_of_ones_own_is_inside_the_project(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit, match=f"new_LoadFile must have the path of .* inside the project: received {path}"):
+        main.data_of("new", {"LoadFile": {"path": path, "targets": ["y"]}})
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
@@ -165,7 +204,7 @@ def test_a_wrong_value_is_one_clear_error_and_loses_nothing(copy, setting, messa
     ("section", "message"),
     [
         ("fuel_RNDSelct", "received fuel_RNDSelct"),
-        ("new_Network", "params.yaml must have a section new_LoadDataset"),
+        ("new_Network", "params.yaml must have one section new_LoadDataset or new_LoadFile: received none"),
         ("fuel-range_RNDSelect", "received fuel-range_RNDSelect"),
         ("fuel-range_SelectSubset-trace", "received fuel-range_SelectSubset-trace"),
         ("fuel_SelectSubsetTrace", "received fuel_SelectSubsetTrace"),

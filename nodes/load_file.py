@@ -1,0 +1,58 @@
+"""LoadFile: a file of one's own as a problem, in the place of LoadDataset."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+import zntrack
+
+from collective_variables import own_data, own_files
+from nodes import files, sources
+from nodes.load_dataset import LoadDataset
+
+
+class LoadFile(zntrack.Node):
+    """Read a file, say what is in it, and split and scale it (`collective_variables.own_data`).
+
+    path: of the file or the folder of images, from the project's root and inside it. After another path `python main.py`
+        has to run, because DVC follows the file itself.
+    targets: columns to predict. ignored: columns that are neither target nor input.
+    task: "auto", "regression" or "classification". image_size: [height, width] that images are brought to, null for theirs.
+    n_available, n_test, seed, scaling: as in LoadDataset; n_test null is one row in five.
+    """
+
+    file: Path = zntrack.deps_path()
+
+    path: str = zntrack.params()
+    targets: list = zntrack.params()
+    ignored: list = zntrack.params(default_factory=list)
+    task: str = zntrack.params("auto")
+    image_size: list | None = zntrack.params(None)
+    n_available: int | None = zntrack.params(None)
+    n_test: int | None = zntrack.params(None)
+    seed: int = zntrack.params(0)
+    scaling: str = zntrack.params("train")
+
+    code: tuple = zntrack.deps_path(sources.of(__file__))
+    dataset_path: Path = zntrack.outs_path(zntrack.nwd / "dataset.npz")
+    columns_path: Path = zntrack.outs_path(zntrack.nwd / "columns.csv")
+
+    def run(self) -> None:
+        if Path(self.path) != Path(self.file):
+            raise ValueError(f"path must be the file that the graph follows, {self.file}: received {self.path}. Run python main.py.")
+        contents = own_files.read(self.file, image_size=self.image_size and tuple(self.image_size))
+        table = own_data.table(contents, self.targets, ignored=self.ignored, task=self.task)
+        options = {name: getattr(self, name) for name in ("n_available", "n_test", "seed", "scaling")}
+        dataset = own_data.dataset(table, Path(self.path).stem, **options)
+        words = [table.columns.to_string(index=False), *table.notes]
+        print("\n".join(words))
+        print(f"{self.name}: {table.task}, {len(dataset.inputs)} points in the pool, {len(dataset.test_inputs)} test points")
+        files.write_table(self.columns_path, table.columns)
+        files.write_arrays(self.dataset_path, **asdict(dataset))
+
+    dataset = LoadDataset.dataset
+
+    @property
+    def columns(self) -> pd.DataFrame:
+        """What each column of the file was taken for, and what was done to it."""
+        return files.read_table(self, self.columns_path)
