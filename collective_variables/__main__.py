@@ -155,14 +155,16 @@ def _progress(given: argparse.Namespace) -> dict[str, str]:
     return {"progress": "" if given.quiet else given.command}
 
 
+def _shared(given: argparse.Namespace) -> dict[str, object]:
+    return {"layers": given.layers, "seed": given.seed}
+
+
 def _select(given: argparse.Namespace, table: own_data.Table) -> dict[str, object]:
-    options = {
+    options = _shared(given) | {
         "n_points": given.n_points,
         "method": given.method,
         "options": _options(given.option),
         "labelled": _rows(given.labelled, len(table.inputs)),
-        "layers": given.layers,
-        "seed": given.seed,
     }
     if given.dry_run:
         return _forecast(given, forecast.of_select(table, **options))
@@ -176,13 +178,11 @@ def _select(given: argparse.Namespace, table: own_data.Table) -> dict[str, objec
 
 def _compare(given: argparse.Namespace, table: own_data.Table) -> dict[str, object]:
     dataset = own_data.dataset(table, Path(given.file).stem, n_test=given.n_test, seed=given.seed)
-    options = {
+    options = _shared(given) | {
         "n_points": given.n_points,
         "chosen_by": {name: (name, {}) for name in given.methods if name != commands.REFERENCE},
         "n_members": given.members,
         "schedule": training.Schedule(given.loss, learning_rate=given.learning_rate, n_epochs=given.epochs),
-        "layers": given.layers,
-        "seed": given.seed,
     }
     if given.dry_run:
         return _forecast(given, forecast.of_compare(dataset, **options))
@@ -200,7 +200,7 @@ def _compare(given: argparse.Namespace, table: own_data.Table) -> dict[str, obje
 
 def _measure(given: argparse.Namespace, table: own_data.Table) -> dict[str, object]:
     sizes = given.n_points or [min(LARGEST, int(table.is_labelled.sum()))]
-    options = {"n_points": sizes, "n_members": given.members, "layers": given.layers, "seed": given.seed}
+    options = _shared(given) | {"n_points": sizes, "n_members": given.members}
     if given.dry_run:
         return _forecast(given, forecast.of_measure(table, **options))
     measured = commands.measure(table, **options, **_progress(given))

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from collective_variables import commands, datasets, own_data, training
 
@@ -57,7 +58,9 @@ def of_compare(
     seed: int,
 ) -> Forecast:
     """What `commands.compare` takes: a selection for each method and member, and networks for each of these and each size."""
-    pool = own_data.Table(dataset.inputs.astype(np.float64), dataset.targets, np.ones(len(dataset.inputs), bool), dataset.task, (), (), None, ())
+    columns = pd.DataFrame(columns=own_data.COLUMNS)
+    is_labelled = np.ones(len(dataset.inputs), bool)
+    pool = own_data.Table(dataset.inputs.astype(np.float64), dataset.targets, is_labelled, dataset.task, (), (), columns, ())
     most, tried_members = max(n_points), min(n_members, os.cpu_count())
     shared = {"layers": layers, "seed": seed}
     selections = [of_select(pool, n_points=most, method=method, options=of, **shared) for method, of in chosen_by.values()]
