@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 import zntrack
 
+from nodes import sources
 from nodes.compute_ntk import ComputeNTK
 from nodes.correlation_analysis import CorrelationAnalysis
 from nodes.ensemble import Ensemble
@@ -101,11 +102,16 @@ def data_of(group: str, sections: Sections) -> LoadDataset | LoadFile:
     return LoadFile(file=file, **values)
 
 
+def network_of(values: dict) -> Network:
+    """The stage that has a group's network, of layers or of one's own, whose files DVC then follows."""
+    return Network(model_files=list(map(Path, sources.of_module(values["model"]))) if values.get("model") else [], **values)
+
+
 def add_group(group: str, sections: Sections) -> dict[str, list]:
     """Wire the stages of one group; what the report takes of it."""
     values = {node: sections.get(node.__name__, {}) for node in REQUIRED + OPTIONAL}
     data = data_of(group, sections)
-    network = Network(**values[Network])
+    network = network_of(values[Network])
     ensemble = Ensemble(**values[Ensemble])
     shared = {
         "data": data,

@@ -28,10 +28,9 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import jax  # noqa: E402
+import jax
 
-from collective_variables import datasets, ensembles, measuring, methods, networks, recording  # noqa: E402
-from collective_variables import scaling, selection, training  # noqa: E402
+from collective_variables import datasets, ensembles, measuring, methods, networks, recording, scaling, selection, training
 
 KEPT = ROOT / "reference" / "paper"
 KEYS = ["parametrisation", "method", "member", "n_points"]

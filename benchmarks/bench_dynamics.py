@@ -24,10 +24,10 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-import at_scale  # noqa: E402
-import bench  # noqa: E402
+import at_scale
+import bench
 
-from collective_variables import datasets, networks, recorded_training, recording, training  # noqa: E402
+from collective_variables import datasets, networks, recorded_training, recording, training
 
 N_POINTS, N_EPOCHS, N_RECORDED, REPEATS = 1000, 500, 50, 3
 LIMITS = {"recording": 20.0, "d1": 1800.0, "groups": 300.0}

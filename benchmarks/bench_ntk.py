@@ -33,7 +33,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from collective_variables import datasets, neural_tangents, ntk, products, spectrum, stochastic  # noqa: E402
+from collective_variables import datasets, neural_tangents, ntk, products, spectrum, stochastic
 
 GIB = 2**30
 OURS, UNCOMPILED = "ours", "ours, outside jit"

@@ -21,13 +21,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import flax.linen as nn  # noqa: E402
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-import optax  # noqa: E402
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 
-from collective_variables import datasets, linearised, networks, rnd  # noqa: E402
+from collective_variables import datasets, linearised, networks, rnd
 
 FUEL = ["dense 32", "dense 32", "dense 32", "dense 1"]
 CNN = ["conv 32 3x3", "avgpool 2x2", "conv 32 2x2", "avgpool 2x2", "dense 128", "dense 10"]

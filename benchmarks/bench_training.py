@@ -29,12 +29,12 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-import optax  # noqa: E402
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 
-from collective_variables import datasets, ensembles, measuring, networks, selection, training  # noqa: E402
+from collective_variables import datasets, ensembles, measuring, networks, selection, training
 
 SEED = 0
 

@@ -20,10 +20,10 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from field import rows_of, runs_on, section  # noqa: E402
-from tables import table as table_of  # noqa: E402
+from field import rows_of, runs_on, section
+from tables import table as table_of
 
-from collective_variables import datasets, methods, networks  # noqa: E402
+from collective_variables import datasets, methods, networks
 
 REFERENCE = ROOT / "reference"
 PROBLEMS = {"fuel": 20, "concrete": 20, "gait": 20, "mnist": 5}  # and how many splits

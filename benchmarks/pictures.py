@@ -117,7 +117,7 @@ def verdicts(analyses: dict) -> str:
     for group, analysis in analyses.items():
         for method in ordered(pd.Index(analysis.differences["method"].unique())):
             of_method = analysis.differences[analysis.differences["method"] == method]
-            of = {name: part for name, part in of_method.groupby("variable")}
+            of = dict(iter(of_method.groupby("variable")))
             loss = of["min_test_loss"]
             relative = [f"{100 * of[name]['relative_difference'].mean():+.0f} %" for name in MEASURED]
             counts = counted(loss["lower"], loss["upper"])

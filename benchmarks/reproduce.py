@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "reference"
 sys.path.insert(0, str(ROOT))
 
-from collective_variables import statistics  # noqa: E402
+from collective_variables import statistics
 
 CHOSEN = ("rnd", "paper")
 RELATIVE, SMALLEST = 1e-4, 1e-6  # of values in float32; losses below the second are round-off themselves

@@ -21,12 +21,12 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tables import into_readme, verdict  # noqa: E402
-from tables import table as table_of  # noqa: E402
+from tables import into_readme, verdict
+from tables import table as table_of
 
-from collective_variables import datasets, ensembles, methods, networks, statistics, training  # noqa: E402
-from collective_variables.trials import trial  # noqa: E402
-from nodes import network as of_group  # noqa: E402
+from collective_variables import datasets, ensembles, methods, networks, statistics, training
+from collective_variables.trials import trial
+from nodes import network as of_group
 
 REFERENCE = ROOT / "reference"
 N_MEMBERS, SEED = 20, 0

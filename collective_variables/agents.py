@@ -13,7 +13,7 @@ import optax
 import pandas as pd
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from collective_variables import checks, ensembles, keeping, networks, recorded_training, recording
+from collective_variables import checks, ensembles, keeping, networks, recorded_training, recording, running
 
 NETWORKS = ("actor", "critic")
 POINTS = "observations"  # the kind of points that kernels are of
@@ -323,15 +323,17 @@ def train_ensemble(
     one = _Runner(ppo, settings, epochs)
     fingerprint = "" if store is None else keeping.fingerprint(ppo, settings, jnp.result_type(float))
     keys = (ensembles.member_keys(ensembles.key(seed, use), n_members) for use in ("batches", "initialisation"))
-    with ensembles.Progress(progress, n_members * len(epochs), "updates recorded") as bar:
+    tasks = list(zip(*keys))
+    kept = recorded_training.results(
+        store, tasks, name=lambda of_run: f"{fingerprint}-{keeping.fingerprint(*of_run)}", curves=Curves
+    )
 
-        def run(of_run: tuple[PRNGKeyArray, PRNGKeyArray]) -> recorded_training.Recorded:
-            name = "" if store is None else f"{fingerprint}-{keeping.fingerprint(*of_run)}"
-            if store is not None and name in store:
-                bar.advance(len(epochs))
-            return recorded_training.once(store, name, lambda: one.recorded(*of_run, bar), Curves)
+    def record(of_run: tuple[PRNGKeyArray, PRNGKeyArray], advance: running.Advance) -> recorded_training.Recorded:
+        return one.recorded(*of_run, advance)
 
-        return recorded_training.joined(recorded_training.in_threads(run, list(zip(*keys))))
+    with running.Progress(progress, n_members * len(epochs), "updates recorded") as bar:
+        bar.advance(len(kept.known) * len(epochs))
+        return recorded_training.joined(running.run(record, tasks, bar, kept=kept))
 
 
 class _Runner:
@@ -345,7 +347,7 @@ class _Runner:
         self._advance = ensembles.over_members(partial(_advance, ppo))
 
     def recorded(
-        self, key: PRNGKeyArray, initialisation_key: PRNGKeyArray, bar: ensembles.Progress
+        self, key: PRNGKeyArray, initialisation_key: PRNGKeyArray, advance: running.Advance
     ) -> recorded_training.Recorded:
         """Train and record one agent."""
         agent, curves, observations = self._start(self._places, key[None], initialisation_key[None])
@@ -356,7 +358,7 @@ class _Runner:
         def record(epoch: int, agent: Agent) -> None:
             for name, of in recordings.items():
                 of.record(epoch, jax.tree.map(lambda leaf: leaf[0], agent.params[name]))
-            bar.advance()
+            advance(1)
 
         record(0, agent)
         for first, last in itertools.pairwise(self._epochs):

@@ -12,7 +12,7 @@ import optax
 import pandas as pd
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from collective_variables import checks, ensembles, keeping, networks, recorded_training, recording, training
+from collective_variables import checks, ensembles, keeping, networks, recorded_training, recording, running, training
 
 NOISE = recorded_training.SAMPLES - 1  # folded into a run's key for its noise; batches and samples have other numbers there
 
@@ -142,20 +142,23 @@ def train_ensemble(
     one = _Runner(schedule, settings, *(jnp.asarray(of.reshape(len(of), -1)) for of in (images, test_images)))
     runs = training.runs(indices, np.full((len(indices), 1), indices.shape[1]), seed=seed)
     fingerprint = "" if store is None else keeping.fingerprint(schedule, settings, images, test_images)
-    with ensembles.Progress(progress, len(indices) * len(one.epochs), "epochs recorded") as bar:
 
-        def run(member: int) -> pd.DataFrame:
-            of_run = jax.tree.map(lambda leaf: leaf[member], runs)
-            name = "" if store is None else f"{fingerprint}-{keeping.fingerprint(*of_run)}"
-            if store is not None and name in store:
-                bar.advance(len(one.epochs))
-                return pd.DataFrame(store[name])
-            found = one.recorded(of_run, bar)
-            if store is not None:
-                store[name] = {column: np.array(values) for column, values in found.to_dict("list").items()}
-            return found
+    def of_member(member: int) -> training.Runs:
+        return jax.tree.map(lambda leaf: leaf[member], runs)
 
-        tables = recorded_training.in_threads(run, range(len(indices)))
+    def record(member: int, advance: running.Advance) -> pd.DataFrame:
+        return one.recorded(of_member(member), advance)
+
+    kept = keeping.Results(
+        store,
+        range(len(indices)),
+        name=lambda member: f"{fingerprint}-{keeping.fingerprint(*of_member(member))}",
+        pack=lambda table: {column: np.array(values) for column, values in table.to_dict("list").items()},
+        unpack=pd.DataFrame,
+    )
+    with running.Progress(progress, len(indices) * len(one.epochs), "epochs recorded") as bar:
+        bar.advance(len(kept.known) * len(one.epochs))
+        tables = running.run(record, range(len(indices)), bar, kept=kept)
     joined = pd.concat(dict(enumerate(tables)), names=["run"])
     return {"recording": joined.reset_index("run").reset_index(drop=True)}
 
@@ -184,7 +187,7 @@ class _Runner:
         self._start = ensembles.over_members(partial(_start, model, schedule))
         self._advance = ensembles.over_members(partial(_advance, model, schedule))
 
-    def recorded(self, run: training.Runs, bar: ensembles.Progress) -> pd.DataFrame:
+    def recorded(self, run: training.Runs, advance: running.Advance) -> pd.DataFrame:
         """Train and record one run."""
         points = {
             "train": recording.Points(self._images[run.indices[: self._settings.n_train]]),
@@ -198,7 +201,7 @@ class _Runner:
             state, found = self._advance((self._images, self._test_images, first, last), state, run)
             recording_of_run.record(last, jax.tree.map(lambda leaf: leaf[0], state.params.encoder))
             losses.append(np.asarray(found)[0])
-            bar.advance()
+            advance(1)
         table = recording_of_run.tables["recording"]
         reconstruction, divergence = np.concatenate(losses).T
         columns = {"loss": reconstruction + self._schedule.beta * divergence}

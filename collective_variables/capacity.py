@@ -50,25 +50,25 @@ def course(
         )
     fitting = [n for n, size in needed.items() if size <= free and settings.spectrum != "stochastic"]
     n_exact = max(fitting, default=0)
-    if n_exact < largest or len(points) * rows_per_point(network, settings) > LARGE:
+    if n_exact < largest or len(points) * rows_per_point(network, points, settings) > LARGE:
         return Course(n_exact, False)
     of_one = n_bytes(network, points, len(points), settings, has_limit=has_limit)
     return Course(n_exact, _is_one_block(network, points, settings, free // (2 * os.cpu_count()) - of_one))
 
 
-def rows_per_point(network: networks.Network, settings: Settings) -> int:
+def rows_per_point(network: networks.Network, points: Float[np.ndarray, "width ..."], settings: Settings) -> int:
     """Rows of a kernel for each point."""
-    return network.n_outputs if settings.outputs == "full" else 1
+    return networks.n_outputs(network, points) if settings.outputs == "full" else 1
 
 
 def n_bytes(
     network: networks.Network, points: Float[np.ndarray, "width ..."], n: int, settings: Settings, *, has_limit: bool
 ) -> int:
     """Bytes at the peak of a kernel of n points like `points`, its decomposition, and its limit of infinite width."""
-    n_kernels = network.n_outputs if settings.outputs == "per-output" else 1
+    n_kernels = networks.n_outputs(network, points) if settings.outputs == "per-output" else 1
     # The kernel is copied once when it is complete.
     per_entry = 2 * n_kernels * np.dtype(settings.dtype).itemsize + N_ARRAYS * DOUBLE
-    of_kernel = (n * rows_per_point(network, settings)) ** 2 * per_entry
+    of_kernel = (n * rows_per_point(network, points, settings)) ** 2 * per_entry
     if not has_limit:
         return of_kernel
     # The limit comes first, and then lies beside the kernel.
@@ -91,7 +91,7 @@ def _is_one_block(
     if settings.block_size is not None and settings.block_size < width:
         return False
     # What a kernel takes is found out, in half a second, only where the memory is short of the whole Jacobian.
-    if width * network.n_outputs * networks.n_parameters(network, points) * points.dtype.itemsize <= free:
+    if width * networks.n_outputs(network, points) * networks.n_parameters(network, points) * points.dtype.itemsize <= free:
         return True
     shapes = jax.eval_shape(network.init, jax.random.key(0), points[:1])
     params = jax.tree.map(lambda of: np.zeros(of.shape, of.dtype), shapes)

@@ -149,7 +149,7 @@ def measure(
     (measured,) = measuring.measure(of, measuring.Pool(inputs, targets), [chosen.indices], sizes, **options)
     variables = measured.tables["collective_variables"]
     if table.targets is None:
-        variables = variables.assign(**{name: np.nan for name in ("target_alignment", "centred_target_alignment")})
+        variables = variables.assign(**dict.fromkeys(("target_alignment", "centred_target_alignment"), np.nan))
     return Measurement(variables, _spectra(measured.eigenvalues, sizes))
 
 

@@ -20,7 +20,7 @@ from typing import BinaryIO
 import numpy as np
 import scipy.io
 
-from collective_variables import checks
+from collective_variables import checks, downloads
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "data"
 ENVIRONMENT = "COLLECTIVE_VARIABLES_DATA"
@@ -28,6 +28,7 @@ UCI = ("https://archive.ics.uci.edu/ml", "https://archive.ics.uci.edu")
 MNIST = ("https://ossci-datasets.s3.amazonaws.com/mnist", "https://storage.googleapis.com/cvdf-datasets/mnist")
 Arrays = tuple[np.ndarray, np.ndarray]
 TIMEOUT = (4.0, 15.0)  # seconds to connect, and between two pieces of an answer
+MOST = 2**26  # bytes of a file that is not packed
 
 
 class DataError(OSError):
@@ -250,7 +251,7 @@ def _in_folder(file: File, folder: Path, remedy: str) -> Path:
 def _download(file: File, urls: tuple[str, ...]) -> Path:
     """Return the path of the file in the cache, unpacked; if not there, download it from the first of `urls` that has it.
 
-    A cached file with another checksum is fetched again. pooch moves a download to its name once its checksum is
+    A cached file with another checksum is fetched again. A broken download goes on where it was. pooch moves a download to its name once its checksum is
     right, so that neither a partial nor a wrong file stays. Raises DataError with the failure of each URL.
     """
     # Imported here because the package has to import without pooch, which brings requests.
@@ -263,16 +264,15 @@ def _download(file: File, urls: tuple[str, ...]) -> Path:
     # pooch would ask this too, but not of a packed file that someone has put there.
     if cached.is_file() and _sha256(cached, file) == file.sha256:
         return cached
-    http = pooch.HTTPDownloader(timeout=TIMEOUT)
 
-    def unpacking(url: str, path: str, caller: object) -> None:
+    def fetch(url: str, path: str, caller: object) -> None:
         """Download to `path`, which pooch has yet to check, and unpack it there."""
         # What is packed is smaller still.
-        with _Limited(path, file.n_bytes) as stream:
-            http(url, stream, caller)
-        Path(path).write_bytes(_content(Path(path), file.n_bytes))
+        with _Limited(path, file.n_bytes or MOST) as stream:
+            downloads.fetch(url, stream, timeout=TIMEOUT)
+        if file.n_bytes is not None:
+            Path(path).write_bytes(_content(Path(path), file.n_bytes))
 
-    fetch = http if file.n_bytes is None else unpacking
     failures = []
     for url in urls:
         try:

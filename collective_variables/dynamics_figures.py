@@ -61,7 +61,7 @@ def joint(tables: Lines, /) -> go.Figure:
     standard deviation over members; train points (or an agent's observations) are solid, test points dotted.
     """
     figure = _grid(3, tuple(tables), titles=tuple(tables))
-    for column, (name, table) in enumerate(tables.items(), start=1):
+    for column, table in enumerate(tables.values(), start=1):
         quantities = ("entropy", "trace", "mean_reward" if "mean_reward" in table else "loss")
         for row, quantity in enumerate(quantities, start=1):
             for points, of_points in table.groupby("points", sort=False):

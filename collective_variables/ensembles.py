@@ -1,23 +1,19 @@
-"""Ensembles: a random key for every member and purpose, and compiled functions over members on all cores."""
+"""Ensembles: a random key for every member and purpose, and compiled functions over members, on all devices."""
 
-import os
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from typing import TypeVar
+from collections.abc import Callable
+from functools import cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
-from tqdm import tqdm
 
 from collective_variables import checks
 
-Task = TypeVar("Task")
-Result = TypeVar("Result")
-
 SMALLEST_BUCKET = 16
+SHARED, OF_MEMBERS = PartitionSpec(), PartitionSpec("members")  # of what each device has whole, and of what it has a part
 MAX_SEED = 2**32 - 1  # larger ones would repeat the keys of smaller ones
 PURPOSES = ("initialisation", "subsets", "rnd", "batches", "probes", "samples", "selection")
 
@@ -76,16 +72,15 @@ def _range(n_points: dict[str, int | str]) -> tuple[int, int, str]:
     return low, high, checks.choice("n_points.distribution", n_points["distribution"], ("uniform", "log-uniform"))
 
 
-def chunk_size(n_parameters: int) -> int:
-    """How many members one compiled call takes.
+def chunk_size(n_parameters: int, n_members: int) -> int:
+    """How many of `n_members` one compiled call takes: equally many for each device of this machine.
 
     On a CPU five small networks together save dispatch, while larger ones already fill the caches one by one.
     An accelerator wants many at once, and those of images still have to fit its memory.
     """
-    small = n_parameters <= 5_000
-    if jax.default_backend() != "cpu":
-        return 512 if small else 16
-    return 5 if small else 1
+    small, n_devices = n_parameters <= 5_000, jax.local_device_count()
+    of_device = (5 if small else 1) if jax.default_backend() == "cpu" else (512 if small else 16)
+    return n_devices * min(of_device, -(-n_members // n_devices))
 
 
 def bucket(n_points: int, largest: int, *, fine: bool = False) -> int:
@@ -106,32 +101,56 @@ def over_members(function: Callable[..., PyTree[Array]], *, runs_once: bool = Fa
     for one compilation of their shapes instead of each making their own. What runs once may be compiled in a third of
     the time with less optimisation: random numbers, which are drawn in milliseconds, take seconds. Their last digit may
     then differ. Products have all digits of their numbers, which an accelerator would round to fewer by itself.
+
+    Where this machine has several devices, and each can have equally many of the members, they are sharded over them.
+    It can be pickled if `function` can, and is then compiled anew.
     """
-    lock, compiled = threading.Lock(), {}
-    on_cpu = jax.default_backend() == "cpu"
-    # Without trying algorithms out, which takes an accelerator many times longer than a CPU takes for all of it.
-    options = ({"xla_backend_optimization_level": 1} if runs_once else {}) if on_cpu else {"xla_gpu_autotune_level": 0}
+    return _OverMembers(function, runs_once)
 
-    def call(shared: PyTree[Array], *members: PyTree[Array]) -> PyTree[Array]:
-        if len(jax.tree.leaves(members)[0]) > 1:
-            return jax.vmap(lambda *member: function(shared, *member))(*members)
-        single = jax.tree.map(lambda leaf: leaf[0], members)
-        return jax.tree.map(lambda leaf: leaf[None], function(shared, *single))
 
-    def call_compiled(shared: PyTree[Array], *members: PyTree[Array]) -> PyTree[Array]:
-        arguments = jax.tree.map(jnp.asarray, (shared, *members))
-        shapes = str(jax.tree.map(jax.typeof, arguments))
-        with lock:
-            once = compiled.setdefault(shapes, _Once())
+class _OverMembers:
+    def __init__(self, function: Callable[..., PyTree[Array]], runs_once: bool):
+        self._function, self._runs_once = function, runs_once
+        self._lock, self._compiled, self._on_cpu = threading.Lock(), {}, jax.default_backend() == "cpu"
+
+    def __reduce__(self) -> tuple[type, tuple[Callable, bool]]:
+        return _OverMembers, (self._function, self._runs_once)
+
+    def __call__(self, shared: PyTree[Array], *members: PyTree[Array]) -> PyTree[Array]:
+        arguments, devices = jax.tree.map(jnp.asarray, (shared, *members)), jax.local_devices()
+        device, n_members = jax.config.jax_default_device, len(jax.tree.leaves(members)[0])
+        mesh = Mesh(np.array(devices), ("members",)) if len(devices) > 1 and n_members % len(devices) == 0 else None
+        if mesh is not None:
+            places = (NamedSharding(mesh, SHARED), *(NamedSharding(mesh, OF_MEMBERS) for _ in members))
+            arguments, device = jax.device_put(arguments, places), None
+        elif len(devices) > 1:
+            arguments = jax.device_put(arguments, device or devices[0])
+        with self._lock:
+            once = self._compiled.setdefault(f"{device} {jax.tree.map(jax.typeof, arguments)}", _Once())
         with once.lock, jax.default_matmul_precision("highest"):
             if once.compiled is None:
-                once.compiled = jax.jit(call).lower(*arguments).compile(compiler_options=options)
-        if on_cpu:
+                once.compiled = self._compile(mesh, *arguments)
+        if self._on_cpu:
             return once.compiled(*arguments)
-        with _ON_ACCELERATOR:
+        with _on_accelerator(device):
             return jax.block_until_ready(once.compiled(*arguments))
 
-    return call_compiled
+    def _compile(self, mesh: Mesh | None, shared: PyTree[Array], *members: PyTree[Array]) -> Callable[..., PyTree[Array]]:
+        call = self._call
+        if mesh is not None:
+            specs = {"in_specs": (SHARED, *(OF_MEMBERS for _ in members)), "out_specs": OF_MEMBERS}
+            call = jax.shard_map(call, mesh=mesh, **specs, check_vma=False)
+        options = {"xla_backend_optimization_level": 1} if self._runs_once else {}
+        if not self._on_cpu:
+            # Without trying algorithms out, which takes an accelerator many times longer than a CPU takes for all of it.
+            options = {"xla_gpu_autotune_level": 0}
+        return jax.jit(call).lower(shared, *members).compile(compiler_options=options)
+
+    def _call(self, shared: PyTree[Array], *members: PyTree[Array]) -> PyTree[Array]:
+        if len(jax.tree.leaves(members)[0]) > 1:
+            return jax.vmap(lambda *member: self._function(shared, *member))(*members)
+        single = jax.tree.map(lambda leaf: leaf[0], members)
+        return jax.tree.map(lambda leaf: leaf[None], self._function(shared, *single))
 
 
 class _Once:
@@ -141,53 +160,13 @@ class _Once:
         self.lock, self.compiled = threading.Lock(), None
 
 
-# Calls on an accelerator at a time, while others are compiled: one that runs and one that is made ready.
-_ON_ACCELERATOR = threading.BoundedSemaphore(2)
+@cache
+def _on_accelerator(device: jax.Device | None) -> threading.BoundedSemaphore:
+    """Calls on a device at a time, while others are compiled: one that runs and one that is made ready."""
+    return threading.BoundedSemaphore(2)
 
 
 def chunks(n_members: int, size: int) -> list[list[int]]:
     """Members 0…n−1 in lists of `size`; the last is filled up with its last member, so that all compile once."""
     members = [list(range(start, min(start + size, n_members))) for start in range(0, n_members, size)]
     return [chunk + chunk[-1:] * (size - len(chunk)) for chunk in members]
-
-
-class Progress:
-    """A bar with the time left; `advance` may be called from any thread. Without a description nothing is shown."""
-
-    def __init__(self, description: str, total: int, unit: str):
-        self._bar = tqdm(total=total, desc=description, unit=f" {unit}", disable=not description, mininterval=1.0)
-        self._lock = threading.Lock()
-
-    def advance(self, count: int = 1) -> None:
-        with self._lock:
-            self._bar.update(count)
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-
-def run_in_threads(function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
-    """[function(task) for task in tasks] with as many at once as there are cores.
-
-    XLA releases the interpreter's lock, and small matrix products leave most cores idle when they come one by one.
-    The first error stops what has not started. 64-bit arrays are as they are in the thread that calls.
-    """
-    wide = jax.config.jax_enable_x64
-
-    def run(task: Task) -> Result:
-        with jax.enable_x64(wide):
-            return function(task)
-
-    executor = ThreadPoolExecutor(os.cpu_count())
-    try:
-        futures = [executor.submit(run, task) for task in tasks]
-        done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-        for future in done:
-            future.result()
-        return [future.result() for future in futures]
-    finally:
-        # An error or Ctrl-C must not wait for what has not started.
-        executor.shutdown(cancel_futures=True)

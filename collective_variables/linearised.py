@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from collective_variables import checks, ensembles, memory, neural_tangents, pivoting, selection
+from collective_variables import checks, ensembles, memory, neural_tangents, pivoting, running, selection
 
 FIRST = ("best", "random")
 DOUBLE_UP_TO = 4096  # points of a pool, for which all is computed in float64
@@ -94,7 +94,7 @@ def select(
     differ = begins_at_random or (settings.criterion == "reduction" and settings.n_reference < len(points))
     member_keys = np.asarray(jax.random.key_data(ensembles.member_keys(key, n_members if differ else 1)))
     how = "exact" if settings.is_exact(len(points)) else f"{settings.n_candidates} candidates, {settings.n_reference} references"
-    with ensembles.Progress(progress and f"{progress} ({how})", len(member_keys) * (n_selected - len(labelled)), "points") as bar:
+    with running.Progress(progress and f"{progress} ({how})", len(member_keys) * (n_selected - len(labelled)), "points") as bar:
 
         def run(member_key: Int[np.ndarray, " words"]) -> pivoting.Pivots:
             generator = np.random.default_rng(member_key)

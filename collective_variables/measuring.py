@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
-from threadpoolctl import ThreadpoolController
 
-from collective_variables import capacity, checks, ensembles, members, networks, neural_tangents, ntk, products
+from collective_variables import capacity, checks, ensembles, members, networks, neural_tangents, ntk, products, running
 from collective_variables.members import Settings
 from collective_variables.spectrum import Spectrum
 
@@ -79,16 +78,16 @@ def measure(
     n_members, largest = len(n_points), int(n_points.max())
     analytic = None
     if limit is not None and network.parametrisation == "ntk":
-        analytic = _analytic(limit, pool.inputs, network.n_outputs if settings.outputs == "sum" else 1)
+        analytic = _analytic(limit, pool.inputs, pool.targets.shape[1] if settings.outputs == "sum" else 1)
     with (
         jax.enable_x64(settings.dtype == "float64"),
-        ensembles.Progress(progress, len(subsets) * n_members, "kernels") as bar,
+        running.Progress(progress, len(subsets) * n_members, "kernels") as bar,
     ):
         widest = pool.inputs[: max(ensembles.bucket(largest, subset.shape[1]) for subset in subsets)]
         course = capacity.course(network, widest, n_points, settings, has_limit=limit is not None)
         kernels = _Kernels(network, pool.inputs, seed, n_members, settings)
 
-        def run(tasks: list[Task]) -> dict[Task, members.Result]:
+        def of_points(tasks: list[Task], advance: running.Advance) -> dict[Task, members.Result]:
             """The results of tasks that have the same points, where these are needed."""
             first, most = max(tasks, key=lambda task: n_points[task[1]].max())
             results = {}
@@ -105,10 +104,11 @@ def measure(
                         key=partial(_key, seed, number),
                     )
                     results[place, number] = members.measure(member, n_points[number], course.n_exact, settings)
-                    bar.advance()
+                    advance(1)
             return results
 
-        parts = _run(run, _tasks(subsets, n_members, by_points=analytic is not None), course)
+        tasks = _tasks(subsets, n_members, by_points=analytic is not None)
+        parts = running.run(of_points, tasks, bar, together=course.together)
     results = {task: result for part in parts for task, result in part.items()}
     done = capacity.in_words(course, largest, settings)
     of_subsets = [[results[place, number] for number in range(n_members)] for place in range(len(subsets))]
@@ -173,15 +173,6 @@ def _tasks(subsets: Sequence[np.ndarray], n_members: int, *, by_points: bool) ->
     for task in np.ndindex(len(subsets), n_members):
         found.setdefault(subsets[task[0]][task[1]].tobytes() if by_points else task, []).append(task)
     return list(found.values())
-
-
-def _run(run: Callable[[list[Task]], dict], tasks: list[list[Task]], course: capacity.Course) -> list[dict]:
-    """run(of_points) for each of `tasks`, on all cores at once or with all cores one after another."""
-    if not course.together:
-        return [run(of_points) for of_points in tasks]
-    # One thread of LAPACK in each of ours: more get in each other's way, and small eigenproblems take 100 times longer.
-    with ThreadpoolController().limit(limits=1, user_api="blas"):
-        return ensembles.run_in_threads(run, tasks)
 
 
 def _padded(rows: Int[np.ndarray, " n_selected"], sizes: Int[np.ndarray, " n_sizes"]) -> Int[np.ndarray, " width"]:

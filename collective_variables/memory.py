@@ -11,11 +11,11 @@ SMALL = 2**26  # bytes that are taken without a look at what is free
 
 
 def available() -> int:
-    """Free bytes of the default device; of a CPU those of the machine, or of its cgroup if that allows less."""
+    """Free bytes for each device; of a CPU those of the machine, or of its cgroup if that allows less."""
     statistics = jax.local_devices()[0].memory_stats()
     if statistics and "bytes_limit" in statistics:
         return statistics["bytes_limit"] - statistics["bytes_in_use"]
-    return min(_of_machine(), _of_cgroup())
+    return min(_of_machine(), _of_cgroup()) // jax.local_device_count()
 
 
 def check(what: str, n_bytes: int) -> None:

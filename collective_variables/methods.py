@@ -8,8 +8,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from collective_variables import checks, coverage, ensembles, keeping, kernel_selection, linearised, networks, rnd
-from collective_variables import selection, stratified
+from collective_variables import (
+    checks,
+    coverage,
+    ensembles,
+    keeping,
+    kernel_selection,
+    linearised,
+    networks,
+    rnd,
+    selection,
+    stratified,
+)
 
 
 class Problem(NamedTuple):
@@ -124,9 +134,11 @@ def _paper(
 
 
 def _representation(network: networks.Network, layers: Sequence[str] | None, width: int | None) -> networks.Network:
-    """The task's network, or one of other layers or with another number of outputs."""
+    """The task's network, or one of other layers or with another number of outputs; these need a network of layers."""
     if layers is not None and width is not None:
         raise ValueError(f"layers and width must not both be given: received {list(layers)} and {width}.")
+    if not isinstance(network, networks.Network) and (layers is not None or width is not None):
+        raise ValueError(f"layers and width are of a network of layers: received {network} and one of them.")
     if layers is not None:
         names = ("activation", "parametrisation", "padding", "b_std")
         return networks.build(layers, **{name: getattr(network, name) for name in names})

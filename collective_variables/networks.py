@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from collective_variables import checks
+from collective_variables import checks, own_models
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": nn.relu,
@@ -193,11 +193,6 @@ class Network(nn.Module):
             x = y if last else ACTIVATIONS[self.activation](y)
         return x
 
-    @property
-    def n_outputs(self) -> int:
-        """Width of the last layer."""
-        return self.layers[-1].width
-
 
 def _image(x: Array, layer: Layer, padding: str) -> Array:
     if x.ndim != 4:
@@ -315,12 +310,24 @@ def _block_size(network: nn.Module, inputs: Float[Array, "n_points ..."], images
     return images if jax.default_backend() == "cpu" else ON_ACCELERATOR
 
 
-def check_fit(network: Network, inputs: Array, targets: Float[Array, "n_points n_outputs"]) -> None:
-    """Raise ValueError if `network` can't take `inputs` or its width is not the number of columns of `targets`."""
-    jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *inputs.shape[1:]), inputs.dtype))
+def n_outputs(network: nn.Module, inputs: Float[Array, "n_points ..."]) -> int:
+    """Number of outputs of `network` for points shaped like `inputs`; nothing is computed."""
+    point = jax.ShapeDtypeStruct((1, *inputs.shape[1:]), inputs.dtype)
+    params = jax.eval_shape(network.init, jax.random.key(0), point)
+    return jax.eval_shape(network.apply, params, point).shape[-1]
+
+
+def check_fit(
+    network: nn.Module | own_models.Model, inputs: Array, targets: Float[Array, "n_points n_outputs"]
+) -> None:
+    """Raise ValueError if `network` can't take `inputs` or its width is not the number of columns of `targets`.
+
+    Of a network of one's own also what `own_models.check` raises.
+    """
+    if isinstance(network, own_models.Model):
+        own_models.check(network, inputs)
+    found = n_outputs(network, inputs)
     if targets.ndim != 2:
         raise ValueError(f"targets must be (n_points, n_outputs): received the shape {targets.shape}.")
-    if network.n_outputs != targets.shape[1]:
-        raise ValueError(
-            f"The last layer must have as many outputs as the targets: {network.n_outputs} != {targets.shape[1]}."
-        )
+    if found != targets.shape[1]:
+        raise ValueError(f"The last layer must have as many outputs as the targets: {found} != {targets.shape[1]}.")

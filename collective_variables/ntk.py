@@ -204,6 +204,10 @@ class _Job(NamedTuple):
     def n_points(self) -> tuple[int, int]:
         return n_points(self.x1), n_points(self.x1 if self.x2 is None else self.x2)
 
+    def on(self, device: jax.Device) -> "_Job":
+        """The same call with its arrays on a device."""
+        return self._replace(**{name: jax.device_put(getattr(self, name), device) for name in ("params", "x1", "x2")})
+
     def plan(self, block_size: int | None, *, must_fit: bool = True) -> planning.Plan:
         n2 = None if self.x2 is None else n_points(self.x2)
         may_keep = self.implementation != "neural-tangents"
@@ -225,7 +229,7 @@ class _Job(NamedTuple):
         else:
             scale = _scale(self.functions.outputs, self.sizes.n_outputs)
             contract = partial(self.functions.contract, scale)
-            of_tile = lambda x: self.functions.derivatives(self.params, x, cotangents)  # noqa: E731
+            of_tile = lambda x: self.functions.derivatives(self.params, x, cotangents)
         first = Tiles(of_tile, self.x1, plan.tile, plan.keep)
         if self.x2 is None and plan.keep:
             return contract, first, first
@@ -265,7 +269,7 @@ def _sizes(functions: _Functions, tree: PyTree, shapes: tuple[jax.core.ShapedArr
 
 
 def _estimate(job: _Job, plan: planning.Plan) -> Estimate:
-    functions, sizes, x = job.functions, job.sizes, jax.tree.map(lambda leaf: leaf[:1], job.x1)
+    functions, x = job.functions, jax.tree.map(lambda leaf: leaf[:1], job.x1)
     at_once = plan.outputs_at_once
     groups = planning.groups(jax.eval_shape(functions.apply_fn, job.params, x), at_once)
     # XLA counts for a CPU only.
@@ -288,7 +292,7 @@ def _estimate(job: _Job, plan: planning.Plan) -> Estimate:
 
 
 def _tiled(job: _Job, plan: planning.Plan) -> Array:
-    """The kernel tile by tile; of a symmetric one the tiles on and above the diagonal."""
+    """The kernel tile by tile, on all devices in turn; of a symmetric one the tiles on and above the diagonal."""
     outputs, n_outputs, is_square = job.functions.outputs, job.sizes.n_outputs, job.x2 is None
     # More than one row for each point where the kernel is over all outputs.
     height = n_outputs if outputs == "full" else 1
@@ -299,14 +303,19 @@ def _tiled(job: _Job, plan: planning.Plan) -> Array:
     result = jax.eval_shape(job.functions.apply_fn, job.params, job.x1)
     shape = (n_outputs if outputs == "per-output" else 1, *(n * height for n in job.n_points))
     kernel = np.zeros(shape, result.dtype)
+    places = [(i, j) for i in range(len(spans[0])) for j in range(len(spans[1])) if not (is_square and j < i)]
+    jobs = [job] if jax.local_device_count() == 1 else [job.on(device) for device in jax.local_devices()]
     for number, cotangents in enumerate(planning.groups(result, plan.outputs_at_once)):
-        contract, first, second = job.tiles(cotangents, plan)
+        tiles = [of_device.tiles(cotangents, plan) for of_device in jobs]
         start = number * plan.outputs_at_once if outputs == "per-output" else 0
-        for i, rows in enumerate(spans[0]):
-            for j, columns in enumerate(spans[1]):
-                if is_square and j < i:
-                    continue
-                part = contract(first.of(i), None if is_square and i == j else second.of(j))
+        for at_once in (places[at : at + len(jobs)] for at in range(0, len(places), len(jobs))):
+            # All devices are at work before the first is waited for.
+            parts = [
+                contract(first.of(i), None if is_square and i == j else second.of(j))
+                for (i, j), (contract, first, second) in zip(at_once, tiles)
+            ]
+            for (i, j), part in zip(at_once, parts):
+                rows, columns = spans[0][i], spans[1][j]
                 part = np.asarray(part).reshape(-1, *part.shape[-2:])
                 layers = slice(start, min(start + len(part), len(kernel)))
                 # The last tile is as large as the others and begins with points of the one before it.

@@ -14,11 +14,14 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from collective_variables import checks, memory
+from collective_variables import memory
+
+if TYPE_CHECKING:
+    import pyarrow
 
 Contents = dict[str, np.ndarray]
 MAX_COLUMNS = 10_000
@@ -159,7 +162,7 @@ def _of_column(path: Path, name: str, column: "pyarrow.Array") -> np.ndarray:
         return compute.cast(column, pyarrow.timestamp("s"), safe=False).to_numpy(zero_copy_only=False)
     if not (types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)):
         raise FileError(f"Column {name} of {path.name} must hold numbers, truth values, dates or texts: received {kind}.")
-    formulas = compute.match_substring_regex(column, FORMULA).to_numpy(zero_copy_only=False) == True  # noqa: E712
+    formulas = compute.match_substring_regex(column, FORMULA).to_numpy(zero_copy_only=False) == True  # noqa: E712 - what is missing is None there
     if formulas.any():
         row = int(np.argmax(formulas))
         raise FileError(f"Column {name} of {path.name} holds a formula in row {row}, which is not run: {column[row].as_py()[:50]!r}.")

@@ -275,7 +275,8 @@ class Program(NamedTuple):
                 continue
             of_same_size = len({atom.aval.size for atom in steps[0].equation.invars}) == 1
             others = [other for other in steps[0].operands if other in products and len(takers[other]) == 1]
-            found |= {leaf: products[other] for other in others if of_same_size}
+            if of_same_size and others:
+                found[leaf] = products[others[-1]]
         return found
 
     def _last(self, number: int, takers: dict[int, list[Step | None]]) -> int:

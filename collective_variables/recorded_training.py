@@ -11,12 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
-from threadpoolctl import ThreadpoolController
 
-from collective_variables import ensembles, keeping, networks, recording, training
+from collective_variables import ensembles, keeping, networks, recording, running, training
 
 Task = TypeVar("Task")
-Result = TypeVar("Result")
 Tables = dict[str, pd.DataFrame]
 TABLES = ("recording", *recording.TABLES)
 
@@ -76,37 +74,30 @@ def train_ensemble(
     one = _Runner(network, schedule, settings, changes, *jax.tree.map(jnp.asarray, (pool, test)), epochs, between)
     fingerprint = "" if store is None else keeping.fingerprint(network, schedule, settings, changes, between, *pool, *test)
     places = [(number, run) for number, of in enumerate(ensembles_of_runs) for run in range(len(of.n_points))]
-    with ensembles.Progress(progress, len(places) * len(epochs), "epochs recorded") as bar:
 
-        def run(place: tuple[int, int]) -> Recorded:
-            of_run = jax.tree.map(lambda leaf: leaf[place[1]], ensembles_of_runs[place[0]])
-            name = "" if store is None else f"{fingerprint}-{keeping.fingerprint(*of_run)}"
-            if store is not None and name in store:
-                bar.advance(len(epochs))
-            return once(store, name, lambda: one.recorded(of_run, bar), training.Curves)
+    def of_place(place: tuple[int, int]) -> training.Runs:
+        return jax.tree.map(lambda leaf: leaf[place[1]], ensembles_of_runs[place[0]])
 
-        done = in_threads(run, places)
+    def record(place: tuple[int, int], advance: running.Advance) -> Recorded:
+        return one.recorded(of_place(place), advance)
+
+    kept = results(
+        store, places, name=lambda place: f"{fingerprint}-{keeping.fingerprint(*of_place(place))}", curves=training.Curves
+    )
+    with running.Progress(progress, len(places) * len(epochs), "epochs recorded") as bar:
+        bar.advance(len(kept.known) * len(epochs))
+        done = running.run(record, places, bar, kept=kept)
     return [
         joined([found for place, found in zip(places, done) if place[0] == number])
         for number in range(len(ensembles_of_runs))
     ]
 
 
-def once(
-    store: keeping.Store | None, name: str, record: Callable[[], Recorded], curves: type[NamedTuple], /
-) -> Recorded:
-    """What `store` keeps under a name, with curves of this kind, or else what is recorded now, and kept there."""
-    if store is None:
-        return record()
-    if name not in store:
-        store[name] = _packed(record())
-    return _unpacked(store[name], curves)
-
-
-def in_threads(run: Callable[[Task], Result], tasks: Sequence[Task], /) -> list[Result]:
-    """Run tasks that compute spectra on all cores, with one thread of LAPACK in each: more get in each other's way."""
-    with ThreadpoolController().limit(limits=1, user_api="blas"):
-        return ensembles.run_in_threads(run, tasks)
+def results(
+    store: keeping.Store | None, tasks: Sequence[Task], /, *, name: Callable[[Task], str], curves: type[NamedTuple]
+) -> keeping.Results[Task, Recorded]:
+    """What `store` keeps of recorded runs with curves of this kind, one for each of `tasks`."""
+    return keeping.Results(store, tasks, name=name, pack=_packed, unpack=partial(_unpacked, curves=curves))
 
 
 def by_member(table: pd.DataFrame, n_points: Int[np.ndarray, "n_members n_sizes"], task: str, /) -> pd.DataFrame:
@@ -143,7 +134,7 @@ class _Runner:
         self._start = ensembles.over_members(partial(_start, network, schedule, changes.weight_scale))
         self._advance = ensembles.over_members(partial(_advance, network, schedule, between))
 
-    def recorded(self, run: training.Runs, bar: ensembles.Progress) -> Recorded:
+    def recorded(self, run: training.Runs, advance: running.Advance) -> Recorded:
         """Train and record one run."""
         n, n_selected = int(run.n_points), len(run.indices)
         recorded = run.indices[: min(n, self._settings.n_train or n)]
@@ -166,8 +157,8 @@ class _Runner:
             pool = noisy if first >= noise_from else self._pool
             at = self._advance((pool, self._test, first, last), *at, run)
             recording_of_run.record(last * self._schedule.evaluate_every, _params(at))
-            bar.advance()
-        bar.advance()
+            advance(1)
+        advance(1)
         curves = jax.tree.map(lambda curve: np.asarray(curve)[0], at[1])
         return Recorded(curves, recording_of_run.tables | {"recording": self._with_losses(recording_of_run.tables, curves)})
 

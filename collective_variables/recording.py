@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -15,7 +14,7 @@ import pandas as pd
 import scipy.linalg
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from collective_variables import checks, ensembles, memory, members, ntk, observables, spectrum, training
+from collective_variables import checks, ensembles, members, memory, ntk, observables, spectrum, training
 from collective_variables.structured import ApplyFunction
 
 Row = dict[str, float]
@@ -253,7 +252,7 @@ class Recorder:
             kernel = ntk.empirical_ntk(apply_fn, params, inputs, outputs=settings.outputs)
             if targets is None:
                 return kernel, None, {}
-            total = lambda outputs: jnp.sum(training.LOSSES[loss](outputs, targets))  # noqa: E731
+            total = lambda outputs: jnp.sum(training.LOSSES[loss](outputs, targets))
             gradient = jax.grad(total)(apply_fn(params, inputs))
             further = {
                 name: ntk.empirical_ntk(of, params, (inputs, targets), outputs="sum") for name, of in others.items()

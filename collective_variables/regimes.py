@@ -13,6 +13,7 @@ curves of several members at the same epochs:
    error over members.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -122,7 +123,7 @@ def _swings(curve: Float[np.ndarray, " n_epochs"], resolution: float) -> list[Sw
             direction, low = -1, place
     if direction:
         points.append(high if direction > 0 else low)
-    return list(zip(points, points[1:]))
+    return list(itertools.pairwise(points))
 
 
 def _measured(

@@ -1,5 +1,6 @@
 """Random network distillation (RND; Tovey et al. 2023, Algorithm 1): choose where a trained predictor errs most."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from collective_variables import checks, contrastive, distances, ensembles, keeping, networks, selection
+from collective_variables import checks, contrastive, distances, ensembles, keeping, networks, running, selection
 
 SEGMENTS = 10
 NARROWEST = 128  # subsets are padded to this and its doubles
@@ -119,28 +120,32 @@ def select(
     advance = {
         width: ensembles.over_members(partial(_advance, form, width)) for width in {of[2] for of in segments}
     }
-    size = min(ensembles.chunk_size(networks.n_parameters(network, pool)), n_members)
+    chunks = ensembles.chunks(n_members, ensembles.chunk_size(networks.n_parameters(network, pool), n_members))
     decisive = network, settings, n_selected, labelled, pool, classes, key
     fingerprint = "" if store is None else keeping.fingerprint(*decisive)
 
-    def run(members: list[int]) -> _State:
-        state, name = start(shared, keys[np.array(members)]), f"{fingerprint}-{'-'.join(map(str, members))}"
-        done, state = (0, state) if store is None else _restore(store, name, state)
+    def name_of(members: list[int]) -> str:
+        return f"{fingerprint}-{'-'.join(map(str, members))}"
+
+    def choose(members: list[int], moved_on: running.Advance) -> _Chosen:
+        state, name = start(shared, keys[np.array(members)]), f"{name_of(members)}-unfinished"
+        done, state = (0, state) if between.store is None else _restore(between.store, name, state)
         for number, (begin, end, width) in enumerate(segments):
             if number >= done:
                 state = advance[width]((shared, begin, end), state)
                 _check_distances(np.asarray(state.distances[:, begin:end]), members, begin, settings.learning_rate)
-                if store is not None:
-                    store[name] = _stored(number + 1, state)
-            bar.advance((end - begin) * len(set(members)))
-        return state
+                if between.store is not None:
+                    between.store[name] = _stored(number + 1, state)
+            moved_on((end - begin) * len(set(members)))
+        return _Chosen(*(np.asarray(getattr(state, field)) for field in _Chosen._fields))
 
-    with ensembles.Progress(progress, n_members * (n_selected - len(labelled)), "points") as bar:
-        states = ensembles.run_in_threads(run, ensembles.chunks(n_members, size))
-    counts, indices, *history = (
-        np.concatenate([getattr(state, name) for state in states])[:n_members]
-        for name in ("count", "indices", "distances", "mean_distances", "max_distances")
-    )
+    between = keeping.OfThisProcess(store)
+    kept = keeping.Results(store, chunks, name=name_of, pack=_Chosen._asdict, unpack=lambda arrays: _Chosen(**arrays))
+    n_steps = n_selected - len(labelled)
+    with running.Progress(progress, n_members * n_steps, "points") as bar:
+        bar.advance(sum(len(set(chunks[place])) for place in kept.known) * n_steps)
+        chosen = running.run(choose, chunks, bar, kept=kept)
+    counts, indices, *history = (np.concatenate(of_chunks)[:n_members] for of_chunks in zip(*chosen))
     chosen = np.arange(n_selected) < counts[:, None]
     return selection.Selection(np.where(chosen, indices, -1), *(np.where(chosen, of, np.nan) for of in history))
 
@@ -166,6 +171,16 @@ class _Shared(NamedTuple):
 
     points: Float[Array, "n_pool ..."]
     classes: Bool[Array, "n_classes n_pool"] | None
+
+
+class _Chosen(NamedTuple):
+    """What was chosen of the members of a chunk, as in `_State`."""
+
+    count: Int[np.ndarray, " n_together"]
+    indices: Int[np.ndarray, "n_together n_selected"]
+    distances: Float[np.ndarray, "n_together n_selected"]
+    mean_distances: Float[np.ndarray, "n_together n_selected"]
+    max_distances: Float[np.ndarray, "n_together n_selected"]
 
 
 class _State(NamedTuple):
@@ -379,7 +394,7 @@ def _segments(first: int, n_selected: int) -> list[tuple[int, int, int]]:
         widths.append(min(2 * widths[-1], n_selected))
     tenths = {first + (n_selected - first) * part // SEGMENTS for part in range(SEGMENTS + 1)}
     stops = sorted(stop for stop in tenths | set(widths) if first <= stop <= n_selected)
-    return [(begin, end, next(width for width in widths if width >= end)) for begin, end in zip(stops, stops[1:])]
+    return [(begin, end, next(width for width in widths if width >= end)) for begin, end in itertools.pairwise(stops)]
 
 
 def _check_distances(found: np.ndarray, members: list[int], begin: int, learning_rate: float) -> None:

@@ -40,13 +40,13 @@ class RNDSelector(BaseEstimator):
         self.first = first
         self.random_state = random_state
 
-    def fit(self, X: ArrayLike, y: object = None, *, labelled: ArrayLike = ()) -> Self:  # noqa: N803
+    def fit(self, X: ArrayLike, y: object = None, *, labelled: ArrayLike = ()) -> Self:
         """Choose rows of X (n_samples, n_features).
 
         y is not used. labelled: rows of X that are labelled already; they count as chosen and are not among `indices_`.
         Raises TypeError or ValueError for a table that is not finite or has fewer rows than are to be chosen.
         """
-        X = validate_data(self, X, dtype=(np.float64, np.float32), ensure_min_samples=2)  # noqa: N806
+        X = validate_data(self, X, dtype=(np.float64, np.float32), ensure_min_samples=2)
         settings = linearised.Settings(
             **{of.name: getattr(self, of.name) for of in fields(linearised.Settings) if of.name in self.get_params()}
         )

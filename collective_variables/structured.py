@@ -115,7 +115,7 @@ def _of_uses(uses: list[Use], inputs: list[Array], signals: list[Array]) -> Deri
     if a.ndim == 1:
         n_rows = uses[0].step.equation.invars[0].aval.shape[0]
         # A row that the table does not have was filled in, and depends on no parameter.
-        g = jnp.where(((0 <= a) & (a < n_rows))[None, :, None], g, jnp.zeros((), g.dtype))
+        g = jnp.where(((a >= 0) & (a < n_rows))[None, :, None], g, jnp.zeros((), g.dtype))
         if n_rows > max(g.shape[1:]):
             return Derivative(a, g)
         # Of a small table: as a product with one-hot vectors, which may have a small Jacobian.

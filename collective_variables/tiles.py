@@ -80,7 +80,7 @@ def hashable(apply_fn: ApplyFunction) -> ApplyFunction:
         hash(apply_fn)
         return apply_fn
     except TypeError:
-        return lambda params, x: apply_fn(params, x)
+        return lambda params, x: apply_fn(params, x)  # noqa: PLW0108 - it has a hash of its own
 
 
 def exact_products(function: Callable[..., object]) -> Callable[..., object]:

@@ -13,7 +13,7 @@ import optax
 import pandas as pd
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from collective_variables import checks, ensembles, keeping, networks, ntk, trace_scaling
+from collective_variables import checks, ensembles, keeping, networks, ntk, running, trace_scaling
 
 
 def mean_squared_error(outputs: Float[Array, "n_points n_outputs"], targets: Float[Array, "n_points n_outputs"]) -> Array:
@@ -130,7 +130,7 @@ def train(
         return course.to_next(state, first, first + schedule.evaluate_every)
 
     end, curves = jax.lax.scan(to_next, start(schedule, params), jnp.array(schedule.epochs[:-1]))
-    return jax.tree.map(lambda of, last: jnp.append(of, last), curves, course.at_end(end))
+    return jax.tree.map(jnp.append, curves, course.at_end(end))
 
 
 class State(NamedTuple):
@@ -206,7 +206,7 @@ def _course(
 
     def trace_of(params: PyTree[Array]) -> Float[Array, ""]:
         """Tr of the kernel of the subset; outputs of the padding are 0, whatever the parameters."""
-        apply = lambda params, points: jnp.where(points[1][:, None], network.apply(params, points[0]), 0.0)  # noqa: E731
+        apply = lambda params, points: jnp.where(points[1][:, None], network.apply(params, points[0]), 0.0)
         return ntk.trace(apply, params, (subset.inputs, is_point))
 
     optimiser = schedule.transformation(trace_of)
@@ -310,28 +310,26 @@ def train_ensemble(
     initialise = ensembles.over_members(partial(_initialise_runs, network))
     function = ensembles.over_members(partial(_train_runs, network, schedule))
     fingerprint = "" if store is None else keeping.fingerprint(network, schedule, *pool, *test, *runs)
-    with ensembles.Progress(progress, len(runs.n_points), "networks") as bar:
+    tasks = _tasks(runs.n_points, runs.indices.shape[1], networks.n_parameters(network, pool.inputs))
+    kept = keeping.Results(
+        store,
+        tasks,
+        name=lambda task: f"{fingerprint}-{task.width}-{task.rows.flat[0]}-{task.rows.size}",
+        pack=Curves._asdict,
+        unpack=lambda arrays: Curves(**arrays),
+    )
 
-        def computed(task: _Task) -> Curves:
-            chosen = jax.tree.map(lambda leaf: leaf[task.rows], runs)
-            params = initialise(pool.inputs, chosen.initialisation_keys)
-            curves = function((pool, test), params, chosen._replace(indices=chosen.indices[..., : task.width]))
-            return jax.tree.map(lambda of: np.asarray(of).reshape(-1, of.shape[-1]), curves)
+    def train_chunk(task: _Task, advance: running.Advance) -> Curves:
+        chosen = jax.tree.map(lambda leaf: leaf[task.rows], runs)
+        params = initialise(pool.inputs, chosen.initialisation_keys)
+        curves = function((pool, test), params, chosen._replace(indices=chosen.indices[..., : task.width]))
+        curves = jax.tree.map(lambda of: np.asarray(of).reshape(-1, of.shape[-1]), curves)
+        advance(task.n_runs)
+        return curves
 
-        def run(task: _Task) -> Curves:
-            name = f"{fingerprint}-{task.width}-{task.rows.flat[0]}-{task.rows.size}"
-            if store is None or name not in store:
-                curves = computed(task)
-                if store is not None:
-                    store[name] = curves._asdict()
-            else:
-                curves = Curves(**store[name])
-            bar.advance(len(np.unique(task.rows)))
-            return curves
-
-        size = ensembles.chunk_size(networks.n_parameters(network, pool.inputs))
-        tasks = _tasks(runs.n_points, runs.indices.shape[1], size)
-        curves = _gather(tasks, ensembles.run_in_threads(run, tasks))
+    with running.Progress(progress, len(runs.n_points), "networks") as bar:
+        bar.advance(sum(tasks[place].n_runs for place in kept.known))
+        curves = _gather(tasks, running.run(train_chunk, tasks, bar, kept=kept))
     ends = np.cumsum([len(of.n_points) for of in ensembles_of_runs])[:-1]
     return [Curves(*parts) for parts in zip(*(np.split(curve, ends) for curve in curves))]
 
@@ -369,6 +367,11 @@ class _Task(NamedTuple):
     width: int
     rows: Int[np.ndarray, "n_together n_in_turn"]
 
+    @property
+    def n_runs(self) -> int:
+        """How many runs these are: one that fills up a call counts once."""
+        return len(np.unique(self.rows))
+
 
 def _initialise_runs(network: networks.Network, inputs: Array, keys: PRNGKeyArray) -> PyTree[Array]:
     return jax.lax.map(lambda key: networks.initialise(network, key, inputs), keys)
@@ -388,14 +391,14 @@ def _train_runs(
     return jax.lax.map(train_one, (params, runs))
 
 
-def _tasks(n_points: Int[np.ndarray, " n_runs"], largest: int, n_together: int) -> list[_Task]:
+def _tasks(n_points: Int[np.ndarray, " n_runs"], largest: int, n_parameters: int) -> list[_Task]:
     """All runs, the largest first, so that no thread ends with a long call; the last of a width is filled up with its last."""
     fine = len(n_points) >= FINE_FROM
     widths = np.array([ensembles.bucket(int(n), largest, fine=fine) for n in n_points])
     tasks = []
     for width in sorted(set(widths.tolist()), reverse=True):
         members = np.flatnonzero(widths == width)
-        together = min(n_together, len(members))
+        together = ensembles.chunk_size(n_parameters, len(members))
         in_turn = int(np.clip(len(members) // (together * CALLS_PER_WIDTH), 1, MOST_IN_TURN))
         for chunk in ensembles.chunks(len(members), together * in_turn):
             tasks.append(_Task(width, members[chunk].reshape(together, in_turn)))

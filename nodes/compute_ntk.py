@@ -63,7 +63,7 @@ class ComputeNTK(zntrack.Node):
         settings = measuring.Settings(**{of.name: getattr(self, of.name) for of in fields(measuring.Settings)})
         dataset, seed = self.data.dataset, files.read_values(self.members_path)["seed"]
         architecture, n_points = (files.read_values(path) for path in (self.architecture_path, self.n_points_path))
-        limit = measuring.limit_of(**architecture) if self.infinite_width else None
+        limit = network.limit(architecture) if self.infinite_width else None
         classes = measuring.classes_of(dataset.targets, dataset.task) if self.per_class else None
         pool = measuring.Pool(dataset.inputs, dataset.targets, classes)
         subsets = files.read_subsets(self.subsets)

@@ -1,6 +1,5 @@
 """Reading and writing what the stages hand to each other: arrays as NPZ, tables as CSV, values as JSON."""
 
-import hashlib
 import io
 import json
 import os
@@ -17,6 +16,7 @@ import zntrack
 
 from collective_variables import checks
 from collective_variables.selection import Selection
+from nodes import sources
 
 Arrays = dict[str, np.ndarray]
 
@@ -95,10 +95,7 @@ def kept(folder: Path, code: Sequence[str]) -> Iterator[MutableMapping[str, Arra
 
     code: the files that compute them, as `sources.of` has them. What other code of theirs has kept is not gone on with.
     """
-    digest = hashlib.sha256()
-    for path in code:
-        digest.update(Path(path).read_bytes())
-    yield _Kept(folder / digest.hexdigest()[:16])
+    yield _Kept(folder / sources.digest(code))
     shutil.rmtree(folder, ignore_errors=True)
 
 

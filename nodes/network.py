@@ -4,7 +4,7 @@ from pathlib import Path
 
 import zntrack
 
-from collective_variables import checks, networks
+from collective_variables import checks, measuring, networks, own_models
 from nodes import files, sources
 
 
@@ -12,13 +12,19 @@ class Network(zntrack.Node):
     """Check an architecture and hand it to the stages that select, measure and train.
 
     layers: such as "dense 32", "conv 32 3x3", "avgpool 4x4 stride 2" (`collective_variables.networks.parse`).
+    model: in their place the import path of a network of one's own, such as "examples.models.Wide", with `options` for
+        what makes it (`collective_variables.own_models.load`). What follows is of layers alone.
     activation: between the layers, never after the last.
     parametrisations: "lecun" and/or "ntk"; each is measured and trained, RND uses the first.
     padding: of convolutions, SAME or VALID.
     b_std: scale of the biases in "ntk", null for none.
     """
 
-    layers: list = zntrack.params()
+    model_files: list[Path] = zntrack.deps_path(default_factory=list)
+
+    layers: list | None = zntrack.params(None)
+    model: str | None = zntrack.params(None)
+    options: dict = zntrack.params(default_factory=dict)
     activation: str = zntrack.params("relu")
     parametrisations: list = zntrack.params(default_factory=lambda: ["ntk"])
     padding: str = zntrack.params("SAME")
@@ -28,15 +34,36 @@ class Network(zntrack.Node):
     architecture_path: Path = zntrack.outs_path(zntrack.nwd / "architecture.json")
 
     def run(self) -> None:
-        checks.unique("parametrisations", self.parametrisations)
-        names = ("layers", "activation", "parametrisations", "padding", "b_std")
-        architecture = {name: getattr(self, name) for name in names}
+        architecture = self._of_layers() if self.model is None else self._of_model()
         build(architecture)
         files.write_values(self.architecture_path, architecture)
 
+    def _of_layers(self) -> dict:
+        if self.layers is None:
+            raise ValueError("A network must have layers or a model: received neither.")
+        checks.unique("parametrisations", self.parametrisations)
+        return {name: getattr(self, name) for name in ("layers", "activation", "parametrisations", "padding", "b_std")}
 
-def build(architecture: dict) -> dict[str, networks.Network]:
+    def _of_model(self) -> dict:
+        if self.layers is not None:
+            raise ValueError(f"A network must have layers or a model: received {self.layers} and {self.model}.")
+        if (expected := sources.of_module(self.model)) != tuple(map(str, self.model_files)):
+            raise ValueError(
+                f"The graph must follow the files of the model, {', '.join(expected) or 'none'}: it follows "
+                f"{', '.join(map(str, self.model_files)) or 'none'}. Run python main.py."
+            )
+        # Stages that train it read this alone, so an edit of its code has to change it.
+        version = sources.digest(expected)
+        in_words = f"{self.model}({', '.join(f'{name}={value}' for name, value in self.options.items())})"
+        model = {"model": self.model, "options": self.options, "version": version}
+        return model | {"layers": [in_words], "parametrisations": [own_models.PARAMETRISATION]}
+
+
+def build(architecture: dict) -> dict[str, networks.Network | own_models.Model]:
     """The networks of an architecture by parametrisation."""
+    if "model" in architecture:
+        model = own_models.load(architecture["model"], architecture["options"], version=architecture["version"])
+        return {own_models.PARAMETRISATION: model}
     options = {name: architecture[name] for name in ("activation", "padding", "b_std")}
     return {
         parametrisation: networks.build(architecture["layers"], parametrisation=parametrisation, **options)
@@ -44,6 +71,13 @@ def build(architecture: dict) -> dict[str, networks.Network]:
     }
 
 
-def read(path: Path) -> dict[str, networks.Network]:
+def read(path: Path) -> dict[str, networks.Network | own_models.Model]:
     """The networks that the stage Network wrote."""
     return build(files.read_values(path))
+
+
+def limit(architecture: dict) -> measuring.Limit:
+    """The kernel of infinite width of an architecture; ValueError for one without."""
+    if "model" in architecture:
+        raise ValueError(f"infinite_width needs a network of layers: received the model {architecture['model']}.")
+    return measuring.limit_of(**architecture)

@@ -1,6 +1,8 @@
 """The project's own files that a stage runs, so that an edit of one of them makes the stage stale."""
 
+import hashlib
 import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -25,6 +27,24 @@ def of(file: str, *others: str) -> tuple[str, ...]:
             found |= new
             waiting += new
     return (*sorted(found), *others)
+
+
+def of_module(path: str) -> tuple[str, ...]:
+    """The files of this project that the module at an import path, or that has what is at it, runs; none of another's."""
+    parts = str(path).split(".")
+    for end in (len(parts), len(parts) - 1):
+        for file in ("/".join(parts[:end]) + ".py", "/".join([*parts[:end], "__init__.py"])):
+            if end and (ROOT / file).is_file():
+                return of(str(ROOT / file))
+    return ()
+
+
+def digest(paths: Iterable[str]) -> str:
+    """A name for the content of files."""
+    found = hashlib.sha256()
+    for path in paths:
+        found.update(Path(path).read_bytes())
+    return found.hexdigest()[:16]
 
 
 @cache

@@ -12,12 +12,11 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pandas as pd
+import warm
 import yaml
 from dvc.repo import Repo
 from dvc.utils import strictyaml
 from dvc.utils.serialize import _yaml
-
-import warm
 
 ROOT = Path(__file__).resolve().parents[1]
 # What a test or a stage compiles is kept for the next like it.
@@ -167,9 +166,9 @@ class Project:
     def stale(self) -> set[str]:
         """The stages that `dvc status` says have changed themselves: code, parameters or files that they read."""
         # DVC would parse the parameters for each stage again, which takes it four seconds.
-        with patch.object(_yaml, "parse_yaml", parse_once), patch.object(strictyaml, "parse_yaml", parse_once):
-            with Repo(self.folder) as repo:
-                return {name.split(":")[-1] for name in repo.status()}
+        once = {"attribute": "parse_yaml", "new": parse_once}
+        with patch.object(_yaml, **once), patch.object(strictyaml, **once), Repo(self.folder) as repo:
+            return {name.split(":")[-1] for name in repo.status()}
 
 
 def smaller(study: dict) -> dict:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from helpers import assert_close
 
-from collective_variables import autoencoder, ensembles, ntk, recorded_training, recording, spectrum
+from collective_variables import autoencoder, ensembles, ntk, recorded_training, recording, running, spectrum
 from collective_variables.autoencoder import Schedule
 from collective_variables.recording import Settings
 
@@ -292,7 +292,7 @@ def test_a_run_that_diverges_stops_no_other(monkeypatch):
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_any_work(changed, error, message, monkeypatch):
-    monkeypatch.setattr(ensembles, "run_in_threads", None)
+    monkeypatch.setattr(running, "run", None)
     with pytest.raises(error, match=message):
         trained(**changed)
 

@@ -120,7 +120,7 @@ def test_a_forecast_is_exact_at_the_end_by_whose_power_the_work_grows(power, end
 
 def test_what_is_tried_whole_needs_no_growth(monkeypatch):
     clock = Clock(monkeypatch)
-    assert forecast._extrapolated(lambda size: clock.work(size), (4, 16), 10, powers=(1, 2)) == (10.0, 10.0)
+    assert forecast._extrapolated(clock.work, (4, 16), 10, powers=(1, 2)) == (10.0, 10.0)
 
 
 def test_forecasts_count_methods_members_and_what_is_held(monkeypatch):

@@ -23,7 +23,7 @@ import pooch
 import pytest
 import scipy.io
 
-from collective_variables import datasets
+from collective_variables import datasets, downloads
 
 ROOT = Path(__file__).resolve().parents[1]
 NOWHERE = "https://127.0.0.1:9"
@@ -115,6 +115,7 @@ def cache(tmp_path, monkeypatch):
     """An empty cache; Concrete is the small file SLUMP, of which no URL has a copy."""
     monkeypatch.delenv(datasets.ENVIRONMENT, raising=False)
     monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(downloads, "BACK_OFF", 0.01)
     monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "caches" / project)
     digest = hashlib.sha256(SLUMP.encode()).hexdigest()
     urls = (f"{NOWHERE}/a", f"{NOWHERE}/b")

@@ -63,7 +63,7 @@ def test_effects_are_means_over_members_with_students_interval_and_test():
 def test_a_finding_that_does_not_hold_is_said_to_be_none():
     swapped = pd.concat([of_case(SMALL, CHANGES + 1.5, 0.7), of_case(LARGE, CHANGES, 0.5)], ignore_index=True)
     judged = claims.judged(dynamics.evidence({"fuel": GROUP._replace(recording=swapped)}), FINDINGS).set_index("claim")
-    assert judged["verdict"].to_dict() == {name: "not supported" for name in ("F1", "F2", "F3", "F4", "F5")} | {"F6": "undecided"}
+    assert judged["verdict"].to_dict() == dict.fromkeys(("F1", "F2", "F3", "F4", "F5"), "not supported") | {"F6": "undecided"}
     assert judged.loc["F6", "why"] == "No run tells."
 
 

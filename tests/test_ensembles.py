@@ -10,7 +10,7 @@ from helpers import assert_close
 from scipy import stats
 
 from collective_variables import ensembles
-from collective_variables.ensembles import bucket, chunks, largest_size, run_in_threads, subset_sizes
+from collective_variables.ensembles import bucket, chunks, largest_size, subset_sizes
 
 RANGE = {"low": 3, "high": 12, "distribution": "uniform"}
 
@@ -113,16 +113,22 @@ def test_the_key_of_a_member_does_not_depend_on_the_number_of_members():
 @pytest.mark.parametrize("n_members, size", [(1, 1), (5, 5), (6, 5), (11, 4), (3, 64)])
 def test_chunks_hold_every_member_once_in_order_and_fill_the_last_with_its_last_member(n_members, size):
     result = chunks(n_members, size)
-    flat = sum(result, [])
+    flat = [member for chunk in result for member in chunk]
     assert all(len(chunk) == size for chunk in result) and len(result) == -(-n_members // size)
     assert flat[:n_members] == list(range(n_members)) and set(flat[n_members:]) <= {n_members - 1}
 
 
 def test_a_chunk_of_a_large_network_is_one_member_on_a_cpu_and_many_on_an_accelerator(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    assert ensembles.chunk_size(5_001) == 1 < ensembles.chunk_size(5_000)
+    assert ensembles.chunk_size(5_001, 1000) == 1 < ensembles.chunk_size(5_000, 1000)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert 5 < ensembles.chunk_size(5_001) < ensembles.chunk_size(5_000)
+    assert 5 < ensembles.chunk_size(5_001, 1000) < ensembles.chunk_size(5_000, 1000)
+
+
+@pytest.mark.parametrize("n_members, size", [(1, 8), (8, 8), (9, 16), (20, 24), (33, 40), (1000, 40)])
+def test_a_chunk_has_equally_many_members_for_each_device_and_no_more_than_are_there(n_members, size, monkeypatch):
+    monkeypatch.setattr(jax, "local_device_count", lambda: 8)
+    assert ensembles.chunk_size(100, n_members) == size
 
 
 @pytest.mark.parametrize(
@@ -212,69 +218,6 @@ def test_an_accelerator_runs_two_calls_at_a_time_and_compiles_side_by_side(monke
     for result, x in zip(results, inputs):
         np.testing.assert_array_equal(result, 3 * x)
     assert max(most) == 2 and compiling == [{"xla_gpu_autotune_level": 0}] * 4
-
-
-# threads
-
-
-def test_results_come_in_the_order_of_the_tasks():
-    def function(task):
-        time.sleep(0.02 * (task % 3 == 0))
-        return task**2
-
-    assert run_in_threads(function, range(12)) == [task**2 for task in range(12)]
-    assert run_in_threads(function, []) == []
-
-
-def test_the_first_error_comes_out_and_what_had_not_started_never_runs(monkeypatch):
-    monkeypatch.setattr(ensembles.os, "cpu_count", lambda: 2)
-    started = []
-
-    def function(task):
-        started.append(task)
-        time.sleep(0.05)
-        if task == 3:
-            raise KeyError("task 3")
-
-    with pytest.raises(KeyError, match="task 3"):
-        run_in_threads(function, range(100))
-    assert 3 in started and len(started) < 50
-
-
-def test_threads_compute_in_the_precision_of_their_caller(float64):
-    assert run_in_threads(lambda _: jnp.zeros(1).dtype, range(3)) == [np.float64] * 3
-
-
-# progress
-
-
-def test_progress_shows_its_description_count_and_unit(capsys):
-    with ensembles.Progress("Fuel: kernels", 20, "kernels") as bar:
-        run_in_threads(lambda _: bar.advance(3), range(6))
-        bar.advance()
-    shown = capsys.readouterr().err
-    assert "Fuel: kernels" in shown and "19/20" in shown and "kernels" in shown.rsplit("19/20")[-1]
-
-
-def test_progress_without_a_description_is_silent(capsys):
-    with ensembles.Progress("", 20, "kernels") as bar:
-        bar.advance(20)
-    assert capsys.readouterr() == ("", "")
-
-
-def test_an_interrupt_stops_what_has_not_started():
-    started = []
-
-    def task(number):
-        started.append(number)
-        time.sleep(0.02)
-        if number == 0:
-            raise KeyboardInterrupt
-        return number
-
-    with pytest.raises(KeyboardInterrupt):
-        ensembles.run_in_threads(task, range(200))
-    assert len(started) < 200
 
 
 def test_seeds_that_would_repeat_the_keys_of_others_are_errors():

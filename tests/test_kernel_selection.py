@@ -142,7 +142,7 @@ def test_every_point_is_the_one_with_the_largest_or_smallest_objective(objective
     result = select(kernel_selection.greedy, n_selected=12, **options)
     for m in range(2):
         kernel, of = jacobian_kernel(m), OBJECTIVES[objective]
-        value = lambda chosen: sign * of(entropy(kernel, chosen), trace(kernel, chosen))  # noqa: E731
+        value = lambda chosen: sign * of(entropy(kernel, chosen), trace(kernel, chosen))
         assert result.indices[m].tolist() == greedy(kernel, 12, value, draws(m), n_candidates)
 
 

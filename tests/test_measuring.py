@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from collective_variables import capacity, ensembles, measuring, members, memory, networks, ntk
+from collective_variables import capacity, ensembles, measuring, members, memory, networks, ntk, running
 from collective_variables.measuring import Pool, Settings
 from collective_variables.spectrum import Spectrum
 
@@ -155,7 +155,7 @@ def test_every_implementation_and_block_gives_the_same_and_says_what_it_was(meas
 
 def test_large_kernels_are_measured_one_after_another_with_the_same_result(measured, monkeypatch):
     monkeypatch.setattr(capacity, "LARGE", 17)
-    monkeypatch.setattr(ensembles, "run_in_threads", None)
+    monkeypatch.setattr(running, "_in_threads", None)
     found = measure()
     for actual, right in zip(found, measured):
         np.testing.assert_allclose(actual.eigenvalues, right.eigenvalues, atol=1e-5 * np.nanmax(right.eigenvalues))

@@ -415,7 +415,7 @@ def test_derivatives_that_do_not_fit_the_memory_are_computed_again(float64, monk
     expected, computed = empirical_ntk(function, params, x), []
     original = planning.plan
     for kept in (True, False):
-        planned = lambda *a, kept=kept, **o: original(*a, **o)._replace(keep=kept)  # noqa: E731
+        planned = lambda *a, kept=kept, **o: original(*a, **o)._replace(keep=kept)
         monkeypatch.setattr(planning, "plan", planned)
         calls = count_derivatives(monkeypatch)
         assert_close(empirical_ntk(function, params, x, block_size=3), expected)

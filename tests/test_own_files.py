@@ -207,11 +207,10 @@ def test_what_would_not_fit_the_memory_is_refused_before_it_is_unpacked(tmp_path
     monkeypatch.setattr(memory, "_of_machine", lambda: 2**27)
     n_bytes = 2**28
     # A bomb: 256 KiB that unpack to 256 MiB.
-    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open("x.npy", "w") as file:
-            file.write(npy(f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({n_bytes},)}}"))
-            for _ in range(n_bytes // 2**20):
-                file.write(bytes(2**20))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("x.npy", "w") as file:
+        file.write(npy(f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({n_bytes},)}}"))
+        for _ in range(n_bytes // 2**20):
+            file.write(bytes(2**20))
     with pytest.raises(MemoryError, match="The arrays of a.npz need 0.3 GiB, and 0.1 GiB are free"):
         read(tmp_path / "a.npz")
     pd.DataFrame({"x": np.zeros(2**24, np.int8)}).to_parquet(tmp_path / "a.parquet")

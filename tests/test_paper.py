@@ -29,9 +29,9 @@ def runs():
         columns = {"member": member, "n_points": n, "entropy": np.log(n) + 0.1 * noise[1], "trace": n * np.exp(0.1 * noise[2])}
         columns |= {"effective_entropy": columns["entropy"] / np.log(n), "trace_per_point": columns["trace"] / n}
         columns |= {"largest_eigenvalue_fraction": 0.5 + 0.01 * noise[0], "min_test_loss": loss, "final_test_loss": 2 * loss}
-        columns |= {name: loss / 10 for name in ("min_train_loss", "final_train_loss")}
+        columns |= dict.fromkeys(("min_train_loss", "final_train_loss"), loss / 10)
         accuracy = np.nan if group == "fuel-dense" else 1 - loss
-        columns |= {name: accuracy for name in ("max_test_accuracy", "final_test_accuracy")}
+        columns |= dict.fromkeys(("max_test_accuracy", "final_test_accuracy"), accuracy)
         columns |= {"largest_eigenvalue": columns["trace"] / 2, "effective_rank": np.exp(columns["entropy"])}
         about = {"group": group, "parametrisation": parametrisation, "method": method, "diverged": False}
         tables.append(pd.DataFrame(columns).assign(**about))

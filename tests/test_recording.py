@@ -60,8 +60,8 @@ def plain_row(of_params, initial, points, loss):
     kernel, first = kernel_of(all_gradients), kernel_of(jacobian(initial, inputs))
     trace, largest = sum(kernel[i, i] for i in range(n)), np.linalg.eigvalsh(kernel)[-1]
     of_targets, centring = targets @ targets.T, np.eye(n) - 1 / n
-    frobenius = lambda a, b: sum(a[i, j] * b[i, j] for i in range(n) for j in range(n))  # noqa: E731
-    cosine = lambda a, b: frobenius(a, b) / math.sqrt(frobenius(a, a) * frobenius(b, b))  # noqa: E731
+    frobenius = lambda a, b: sum(a[i, j] * b[i, j] for i in range(n) for j in range(n))
+    cosine = lambda a, b: frobenius(a, b) / math.sqrt(frobenius(a, a) * frobenius(b, b))
     lengths = [math.sqrt(kernel[i, i]) for i in range(n)]
     shares = [length / sum(lengths) for length in lengths]
     mean = sum(lengths) / n

@@ -11,8 +11,8 @@ from collective_variables import statistics
 
 sys.path.append(str(ROOT / "benchmarks"))
 
-import reproduce  # noqa: E402
-import scale_report  # noqa: E402
+import reproduce
+import scale_report
 
 BOTH = ["random", "paper"]
 
@@ -20,7 +20,7 @@ BOTH = ["random", "paper"]
 def summary(**changes):
     """A size of two methods: every variable 2 with a standard error of 0.1."""
     table = pd.DataFrame({"group": "fuel", "parametrisation": "ntk", "method": BOTH, "n_points_low": 8, "n_points_high": 8})
-    columns = {name: 2.0 for name in statistics.VARIABLES} | {f"{name}_standard_error": 0.1 for name in statistics.VARIABLES}
+    columns = dict.fromkeys(statistics.VARIABLES, 2.0) | {f"{name}_standard_error": 0.1 for name in statistics.VARIABLES}
     return table.assign(**columns).assign(**changes)
 
 

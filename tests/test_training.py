@@ -7,7 +7,7 @@ import optax
 import pytest
 from helpers import assert_close
 
-from collective_variables import ensembles, networks, training
+from collective_variables import ensembles, networks, running, training
 from collective_variables.training import Curves, Points, Runs, Schedule
 
 NETWORK = networks.build(["dense 5", "dense 3"])
@@ -190,7 +190,7 @@ def test_a_run_that_diverges_is_marked_and_stops_no_other():
 
 @pytest.mark.parametrize("n_together, in_turn", [(1, 7), (2, 3), (1, 4)])
 def test_runs_that_share_a_call_in_turn_have_the_same_curves_as_those_side_by_side(n_together, in_turn, monkeypatch):
-    monkeypatch.setattr(ensembles, "chunk_size", lambda n_parameters: n_together)
+    monkeypatch.setattr(ensembles, "chunk_size", lambda n_parameters, n_members: n_together)
     monkeypatch.setattr(training, "CALLS_PER_WIDTH", 1)
     monkeypatch.setattr(training, "MOST_IN_TURN", in_turn)
     store = {}
@@ -249,7 +249,7 @@ def test_runs_repeat_each_member_for_its_sizes_with_the_keys_of_its_number():
 
 
 def test_networks_and_points_that_do_not_fit_are_errors_before_anything_is_compiled(monkeypatch):
-    monkeypatch.setattr(ensembles, "run_in_threads", None)
+    monkeypatch.setattr(running, "run", None)
     runs = [training.runs(INDICES[0], np.full((3, 1), 5), seed=SEED)]
 
     def message(pool):

@@ -20,8 +20,10 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-PACKAGES = """jax flax.linen optax jaxtyping scipy.io scipy.optimize scipy.spatial.distance scipy.stats threadpoolctl
-pandas plotly.graph_objects jinja2 zntrack.cli dvc.cli dvc.repo""".split()
+PACKAGES = (
+    *("jax", "flax.linen", "optax", "jaxtyping", "scipy.io", "scipy.optimize", "scipy.spatial.distance", "scipy.stats"),
+    *("threadpoolctl", "pandas", "plotly.graph_objects", "jinja2", "zntrack.cli", "dvc.cli", "dvc.repo"),
+)
 PROGRAMS = ("dvc", "zntrack", "python")
 
 

@@ -1,0 +1,108 @@
+"""Where the tasks of a long computation run: on the cores and devices of this machine, or on a Dask cluster."""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from typing import TypeVar
+
+import jax
+from threadpoolctl import ThreadpoolController
+from tqdm import tqdm
+
+from collective_variables import keeping
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+Advance = Callable[[int], None]
+
+ADDRESS = "DASK_SCHEDULER_ADDRESS"
+
+
+class Progress:
+    """A bar with the time left; `advance` may be called from any thread. Without a description nothing is shown."""
+
+    def __init__(self, description: str, total: int, unit: str):
+        self._bar = tqdm(total=total, desc=description, unit=f" {unit}", disable=not description, mininterval=1.0)
+        self._lock = threading.Lock()
+
+    def advance(self, count: int = 1) -> None:
+        with self._lock:
+            self._bar.update(count)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+
+def run(
+    function: Callable[[Task, Advance], Result],
+    tasks: Sequence[Task],
+    bar: Progress,
+    /,
+    *,
+    together: bool = True,
+    kept: keeping.Results[Task, Result] | None = None,
+) -> list[Result]:
+    """[function(task, advance) for task in tasks], in which advance(n) moves `bar` on by n.
+
+    together: as many tasks at once as there are cores, each with one thread of LAPACK (more get in each other's way:
+        small eigenproblems take 100 times longer) and in turn on one of the devices; or one after another, each with all
+        of the machine.
+    kept: results that are known are not computed again, and others are kept as soon as they are there.
+
+    Where DASK_SCHEDULER_ADDRESS names the scheduler of a Dask cluster, its workers compute them; function and tasks are
+    pickled for them, and the results are the same (see `cluster.run`). The first error stops what has not started.
+    """
+    results = {} if kept is None else dict(kept.known)
+    left = {place: task for place, task in enumerate(tasks) if place not in results}
+
+    def finished(place: int, result: Result) -> None:
+        if kept is not None:
+            kept.keep(tasks[place], result)
+        results[place] = result
+
+    if left and os.environ.get(ADDRESS):
+        from collective_variables import cluster  # dask is imported by those alone who use it
+
+        cluster.run(function, left, bar.advance, finished, address=os.environ[ADDRESS], together=together)
+    elif together:
+        _in_threads(function, left, bar.advance, finished)
+    else:
+        for place, task in left.items():
+            finished(place, function(task, bar.advance))
+    return [results[place] for place in range(len(tasks))]
+
+
+def _in_threads(
+    function: Callable[[Task, Advance], Result],
+    tasks: dict[int, Task],
+    advance: Advance,
+    finished: Callable[[int, Result], None],
+) -> None:
+    """XLA releases the interpreter's lock, and small matrix products leave most cores idle when they come one by one.
+
+    64-bit arrays are as they are in the thread that calls.
+    """
+    wide, devices = jax.config.jax_enable_x64, jax.local_devices()
+
+    def one(number: int, place: int, task: Task) -> None:
+        with ExitStack() as settings:
+            settings.enter_context(jax.enable_x64(wide))
+            if len(devices) > 1:
+                settings.enter_context(jax.default_device(devices[number % len(devices)]))
+            finished(place, function(task, advance))
+
+    executor = ThreadPoolExecutor(os.cpu_count())
+    try:
+        with ThreadpoolController().limit(limits=1, user_api="blas"):
+            futures = [executor.submit(one, number, *of) for number, of in enumerate(tasks.items())]
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+    finally:
+        # An error or Ctrl-C must not wait for what has not started.
+        executor.shutdown(cancel_futures=True)

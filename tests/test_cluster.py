@@ -1,0 +1,233 @@
+"""A Dask cluster of two processes: results to the last bit, killed workers, other versions, and no scheduler."""
+
+import os
+import subprocess
+import sys
+import time
+from functools import partial
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from distributed import Client
+from project import JAX, ROOT
+
+from collective_variables import (
+    agents,
+    autoencoder,
+    cluster,
+    keeping,
+    measuring,
+    networks,
+    recorded_training,
+    recording,
+    rnd,
+    running,
+    training,
+)
+from collective_variables.running import ADDRESS, Progress
+
+INPUTS = np.random.default_rng(0).normal(size=(30, 3)).astype(np.float32)
+TARGETS = np.stack([INPUTS.sum(axis=1), INPUTS[:, 0] ** 2], axis=1)
+POOL, TEST = training.Points(INPUTS[:24], TARGETS[:24]), training.Points(INPUTS[24:], TARGETS[24:])
+NETWORK = networks.build(["dense 4", "dense 2"], parametrisation="ntk")
+INDICES = np.random.default_rng(1).permuted(np.tile(np.arange(24), (7, 1)), axis=1)[:, :12]
+SIZES = np.tile([5, 12], (7, 1))
+RECORD = recording.Settings(epochs=[2], observables=("alignment",))
+
+
+def dask(*arguments):
+    # Results have the digits of these settings of JAX, which this process has from its first line on.
+    environment = {name: value for name, value in (os.environ | JAX).items() if name != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
+    command = [sys.executable, "-m", "distributed.cli." + arguments[0], *arguments[1:]]
+    return subprocess.Popen(command, env=environment | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
+
+
+def start_worker(address, name):
+    return dask("dask_worker", address, "--name", name, "--nthreads", "2", "--no-nanny", "--no-dashboard")
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory):
+    file = tmp_path_factory.mktemp("scheduler") / "file.json"
+    process = dask("dask_scheduler", "--scheduler-file", str(file), "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+    with Client(scheduler_file=str(file), set_as_default=False) as client:
+        yield client
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def workers(scheduler):
+    address = scheduler.scheduler.address
+    processes = {name: start_worker(address, name) for name in ("one", "two")}
+    scheduler.wait_for_workers(2)
+    yield processes
+    for process in processes.values():
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def on_cluster(scheduler, workers, monkeypatch):
+    monkeypatch.setenv(ADDRESS, scheduler.scheduler.address)
+
+
+def run(function, tasks, **options):
+    with Progress("", len(tasks), "tasks") as bar:
+        return running.run(function, tasks, bar, **options)
+
+
+def trained():
+    runs = [training.runs(INDICES, SIZES, seed=3)]
+    return training.train_ensemble(NETWORK, POOL, TEST, runs, schedule=training.Schedule(n_epochs=4))
+
+
+def recorded():
+    runs = [training.runs(INDICES, SIZES, seed=3)]
+    schedule = training.Schedule(n_epochs=2, batch_size=4)
+    return recorded_training.train_ensemble(NETWORK, POOL, TEST, runs, schedule=schedule, settings=RECORD)
+
+
+def selected():
+    settings = rnd.Settings(n_epochs=3)
+    return rnd.select(INPUTS, NETWORK, settings, n_selected=4, key=jax.random.key(2), n_members=7, store={})
+
+
+def measured(**settings):
+    settings = measuring.Settings(**settings)
+    return measuring.measure(NETWORK, measuring.Pool(*POOL), [INDICES], SIZES, seed=3, settings=settings)
+
+
+def of_agents():
+    ppo = agents.PPO(n_updates=2, n_environments=2, n_steps=8, n_minibatches=2, width=4)
+    settings = recording.Settings(epochs=[2], observables=(), n_train=6)
+    return agents.train_ensemble(ppo, 2, settings=settings, seed=1)
+
+
+def of_autoencoders():
+    images = np.random.default_rng(3).uniform(size=(12, 3, 3, 1)).astype(np.float32)
+    schedule = autoencoder.Schedule(n_latents=2, width=4, n_epochs=2, batch_size=4)
+    settings = recording.Settings(epochs=[2], observables=())
+    options = {"schedule": schedule, "settings": settings, "seed": 3}
+    return autoencoder.train_ensemble(images[:9], images[9:], np.array([[0, 1, 2, 3, 4], [4, 5, 6, 7, 8]]), **options)
+
+
+COMPUTATIONS = {
+    "trained": trained,
+    "recorded": recorded,
+    "selected": selected,
+    "measured": measured,
+    "in float64": partial(measured, dtype="float64"),
+    "one after another": partial(measured, block_size=5),
+    "stochastic": partial(measured, spectrum="stochastic", n_leading=1, n_probes=3, n_steps=1),
+    "agents": of_agents,
+    "autoencoders": of_autoencoders,
+}
+
+
+@pytest.mark.parametrize("compute", COMPUTATIONS.values(), ids=COMPUTATIONS)
+def test_results_are_those_of_this_process_to_the_last_bit(compute, on_cluster, monkeypatch):
+    there = compute()
+    monkeypatch.delenv(ADDRESS)
+    monkeypatch.setattr(cluster, "run", None)
+    assert_equal(there, compute())
+
+
+def assert_equal(found, expected):
+    if isinstance(found, pd.DataFrame):
+        pd.testing.assert_frame_equal(found, expected, check_exact=True)
+    elif isinstance(found, dict | list | tuple):
+        assert len(found) == len(expected)
+        for one, other in zip(*((of.items() if isinstance(of, dict) else of) for of in (found, expected))):
+            assert_equal(one, other)
+    elif hasattr(found, "__dataclass_fields__"):
+        assert_equal(vars(found), vars(expected))
+    else:
+        np.testing.assert_array_equal(found, expected)
+
+
+def pid(task, advance):
+    time.sleep(0.1)
+    advance(1)
+    return os.getpid()
+
+
+def test_tasks_run_on_the_workers_and_their_progress_is_seen_here(workers, on_cluster, capsys):
+    with Progress("Networks", 20, "networks") as bar:
+        pids = running.run(pid, range(20), bar)
+    assert set(pids) == {process.pid for process in workers.values()}
+    assert "20/20" in capsys.readouterr().err
+
+
+def test_a_worker_that_is_killed_in_the_middle_loses_nothing(scheduler, workers, on_cluster):
+    address, extra = scheduler.scheduler.address, []
+
+    def begin_and_kill(count):
+        if not extra:
+            workers["one"].kill()
+            extra.append(start_worker(address, "three"))
+
+    found = {}
+    tasks = {place: place for place in range(30)}
+    cluster.run(pid, tasks, begin_and_kill, found.__setitem__, address=address, together=True)
+    workers["one"] = extra[0]
+    assert set(found) == set(tasks) and extra
+
+
+def test_a_task_that_ends_its_workers_is_one_clear_error_and_what_was_done_is_kept(scheduler, on_cluster):
+    address = scheduler.scheduler.address
+    victims = [start_worker(address, f"victim-{number}") for number in range(3)]
+    scheduler.run_on_scheduler(allow, 0)
+    store = {}
+
+    def function(task, advance):
+        if task == 5:
+            time.sleep(1.0)
+            os._exit(1)
+        return task
+
+    kept = keeping.Results(
+        store, range(6), name=str, pack=lambda result: {"value": np.array(result)}, unpack=lambda arrays: arrays["value"]
+    )
+    with pytest.raises(RuntimeError, match="One task ended 1 workers of .*What was done is kept"):
+        run(function, range(6), kept=kept)
+    assert set(store) == {"0", "1", "2", "3", "4"}
+    scheduler.run_on_scheduler(allow, 3)
+    for victim in victims:
+        victim.kill()
+
+
+def allow(failures, dask_scheduler):
+    dask_scheduler.allowed_failures = failures
+
+
+def test_an_error_of_a_task_comes_out_as_it_is(on_cluster):
+    def function(task, advance):
+        raise FloatingPointError(f"task {task} diverged")
+
+    with pytest.raises(FloatingPointError, match="task 0 diverged"):
+        run(function, range(1))
+
+
+def test_a_worker_with_other_versions_is_refused(on_cluster, monkeypatch):
+    other = cluster.versions() | {"jax": "0.0.1", "collective_variables": "0123456789ab"}
+    monkeypatch.setattr(cluster, "versions", lambda: other)
+    message = rf"The worker tcp://.* has collective_variables \w{{12}} and not 0123456789ab, jax {jax.__version__} and not 0.0.1: start"
+    with pytest.raises(RuntimeError, match=message):
+        run(pid, range(2))
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nowhere", "ftp://127.0.0.1:1"])
+def test_a_scheduler_that_cannot_be_reached_is_one_clear_error(address, monkeypatch):
+    monkeypatch.setenv(ADDRESS, address)
+    monkeypatch.setitem(cluster.distributed.client.dask.config.config["distributed"]["comm"]["timeouts"], "connect", "1s")
+    with pytest.raises(ConnectionError, match=f"must be the address of a scheduler that can be reached: received {address}"):
+        run(pid, range(2))
+
+
+def test_nobody_is_asked_when_everything_is_known(monkeypatch):
+    monkeypatch.setenv(ADDRESS, "nowhere")
+    known = keeping.Results({"0": {"value": 5}}, [0], name=str, pack=None, unpack=lambda arrays: arrays["value"])
+    assert run(pid, [0], kept=known) == [5]
