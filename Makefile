@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 ENVIRONMENT := .venv/installed
 
-.PHONY: help setup repro all report paper reproduce test bench bench-rnd bench-ntk bench-selection bench-training bench-dynamics dynamics paper-dynamics scaling field form pictures requirements
+.PHONY: help setup repro all report paper reproduce test bench bench-rnd bench-ntk bench-selection bench-training bench-dynamics dynamics paper-dynamics scaling field form pictures requirements verify harness lint docs
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -19,16 +19,16 @@ $(ENVIRONMENT): requirements.txt
 	python -m pip install --quiet --no-deps --disable-pip-version-check --requirement requirements.txt
 	touch $@
 
-repro: $(ENVIRONMENT)  ## run the stages of the problems whose data is embedded (Fuel and MNIST, both experiments)
+repro: verify  ## run the stages of the problems whose data is embedded (Fuel and MNIST, both experiments)
 	dvc repro --glob 'fuel*' 'mnist*'
 
-all: $(ENVIRONMENT)  ## run every stage of the first paper; downloads Concrete and Gait
+all: verify  ## run every stage of the first paper; downloads Concrete and Gait
 	dvc repro
 
-dynamics: $(ENVIRONMENT)  ## run the studies of learning dynamics (the second paper), a graph of their own
+dynamics: verify  ## run the studies of learning dynamics (the second paper), a graph of their own
 	dvc repro dynamics/dvc.yaml:dynamics_Findings
 
-report: $(ENVIRONMENT)  ## run every stage of both graphs and write the page that says what holds
+report: verify  ## run every stage of both graphs and write the page that says what holds
 	dvc repro dynamics/dvc.yaml:dynamics_Report
 	@echo "The report: nodes/dynamics/Report/report.html"
 
@@ -41,8 +41,21 @@ paper-dynamics: $(ENVIRONMENT)  ## run the studies of learning dynamics at the p
 reproduce: $(ENVIRONMENT)  ## run the graph in a clean clone and hold its numbers against reference/ (or GROUPS='fuel concrete')
 	python benchmarks/reproduce.py $(GROUPS)
 
+verify: $(ENVIRONMENT)  ## compare all results with their checksums, and remove damaged ones, which are then computed again
+	python verify.py
+
 test: $(ENVIRONMENT)  ## run all tests
 	python -m pytest
+
+lint: $(ENVIRONMENT)  ## check style and types
+	ruff check .
+	pyrefly check
+
+harness: $(ENVIRONMENT)  ## kill, interrupt and starve a small graph, damage its cache, and compare its numbers (a quarter of an hour)
+	python tests/harness.py
+
+docs: $(ENVIRONMENT)  ## build the reference of the library from its docstrings, docs/api/collective_variables.html
+	python -m pdoc --math --docformat markdown --output-directory docs/api collective_variables !collective_variables.__main__
 
 bench: $(ENVIRONMENT)  ## time the tests and the whole graph in a fresh clone, each against its limit (half an hour)
 	python benchmarks/bench.py

@@ -9,6 +9,7 @@ import zntrack
 
 from collective_variables import measuring, networks
 from nodes import files, network, sources
+from nodes.alone import alone
 from nodes.load_dataset import LoadDataset
 from nodes.random_subset import RandomSubset
 from nodes.rnd_select import RNDSelect
@@ -59,6 +60,7 @@ class ComputeNTK(zntrack.Node):
     required_path: Path = zntrack.outs_path(zntrack.nwd / "required.csv")
     metrics: dict = zntrack.metrics()
 
+    @alone
     def run(self) -> None:
         settings = measuring.Settings(**{of.name: getattr(self, of.name) for of in fields(measuring.Settings)})
         dataset, seed = self.data.dataset, files.read_values(self.members_path)["seed"]

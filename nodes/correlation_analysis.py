@@ -8,6 +8,7 @@ import zntrack
 
 from collective_variables import figures, statistics
 from nodes import files, sources
+from nodes.alone import alone
 from nodes.compute_ntk import ComputeNTK
 from nodes.train_model import TrainModel
 
@@ -39,6 +40,7 @@ class CorrelationAnalysis(zntrack.Node):
     correlations_path: Path = zntrack.outs_path(zntrack.nwd / "correlations.csv")
     metrics: dict = zntrack.metrics()
 
+    @alone
     def run(self) -> None:
         group = self.nwd.parent.name
         runs = self.kernels.collective_variables.merge(self.networks.losses, on=KEYS, validate="one_to_one")

@@ -6,6 +6,7 @@ import zntrack
 
 from collective_variables import ensembles
 from nodes import files, sources
+from nodes.alone import alone
 
 
 class Ensemble(zntrack.Node):
@@ -25,6 +26,7 @@ class Ensemble(zntrack.Node):
     members_path: Path = zntrack.outs_path(zntrack.nwd / "members.json")
     n_points_path: Path = zntrack.outs_path(zntrack.nwd / "n_points.json")
 
+    @alone
     def run(self) -> None:
         n_points = ensembles.subset_sizes(self.n_points, n_members=self.n_members, seed=self.seed)
         budget = {"n_members": self.n_members, "n_selected": ensembles.largest_size(self.n_points), "seed": self.seed}

@@ -28,10 +28,19 @@ class Subset(NamedTuple):
     points: Selection
 
 
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Another name to write a file under, which gets its own name when it is complete, so that nobody reads half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.stem}.unfinished{path.suffix}")
+    yield unfinished
+    os.replace(unfinished, path)
+
+
 def write_arrays(path: Path, **arrays: Any) -> None:
     """Write named arrays to an uncompressed NPZ file; nothing that would need a pickle is accepted."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, allow_pickle=False, **arrays)
+    with whole(path) as unfinished:
+        np.savez(unfinished, allow_pickle=False, **arrays)
 
 
 def read_arrays(node: zntrack.Node, path: Path) -> Arrays:
@@ -75,9 +84,7 @@ class _Kept(MutableMapping[str, Arrays]):
             return dict(arrays)
 
     def __setitem__(self, name: str, arrays: Arrays) -> None:
-        unfinished = self._folder / f"{name}.unfinished.npz"
-        write_arrays(unfinished, **arrays)
-        os.replace(unfinished, self._path(name))
+        write_arrays(self._path(name), **arrays)
 
     def __delitem__(self, name: str) -> None:
         self._path(name).unlink()
@@ -101,8 +108,8 @@ def kept(folder: Path, code: Sequence[str]) -> Iterator[MutableMapping[str, Arra
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table to CSV with every digit of its numbers; a missing value is an empty cell."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(path, index=False)
+    with whole(path) as unfinished:
+        table.to_csv(unfinished, index=False)
 
 
 def read_table(node: zntrack.Node, path: Path) -> pd.DataFrame:
@@ -113,8 +120,8 @@ def read_table(node: zntrack.Node, path: Path) -> pd.DataFrame:
 
 def write_values(path: Path, values: Any) -> None:
     """Write numbers, texts, lists and dictionaries to JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(values, indent=1))
+    with whole(path) as unfinished:
+        unfinished.write_text(json.dumps(values, indent=1))
 
 
 def read_values(path: Path) -> Any:

@@ -8,6 +8,7 @@ import zntrack
 
 from collective_variables import claims, dynamics, paper_dynamics, regimes, report
 from nodes import files, sources
+from nodes.alone import alone
 from nodes.scaling_study import ScalingStudy
 from nodes.train_agent import TrainAgent
 from nodes.train_autoencoder import TrainAutoencoder
@@ -37,6 +38,7 @@ class Findings(zntrack.Node):
     pictures_path: Path = zntrack.outs_path(zntrack.nwd / "pictures.json")
     verdicts: dict = zntrack.metrics()
 
+    @alone
     def run(self) -> None:
         groups = {node.nwd.parent.name: _group(node) for node in self.recorded}
         evidence = dynamics.evidence(groups, confidence=self.confidence)

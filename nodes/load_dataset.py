@@ -7,6 +7,7 @@ import zntrack
 
 from collective_variables.datasets import Dataset, load
 from nodes import files, sources
+from nodes.alone import alone
 
 
 class LoadDataset(zntrack.Node):
@@ -28,6 +29,7 @@ class LoadDataset(zntrack.Node):
     code: tuple = zntrack.deps_path(sources.of(__file__, "data/auto-mpg.csv", "data/mnist_10k.npz"))
     dataset_path: Path = zntrack.outs_path(zntrack.nwd / "dataset.npz")
 
+    @alone
     def run(self) -> None:
         dataset = load(
             self.problem, n_available=self.n_available, n_test=self.n_test, seed=self.seed, scaling=self.scaling

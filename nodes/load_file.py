@@ -8,6 +8,7 @@ import zntrack
 
 from collective_variables import own_data, own_files
 from nodes import files, sources
+from nodes.alone import alone
 from nodes.load_dataset import LoadDataset
 
 
@@ -37,6 +38,7 @@ class LoadFile(zntrack.Node):
     dataset_path: Path = zntrack.outs_path(zntrack.nwd / "dataset.npz")
     columns_path: Path = zntrack.outs_path(zntrack.nwd / "columns.csv")
 
+    @alone
     def run(self) -> None:
         if Path(self.path) != Path(self.file):
             raise ValueError(f"path must be the file that the graph follows, {self.file}: received {self.path}. Run python main.py.")

@@ -6,6 +6,7 @@ import zntrack
 
 from collective_variables import checks, measuring, networks, own_models
 from nodes import files, sources
+from nodes.alone import alone
 
 
 class Network(zntrack.Node):
@@ -33,6 +34,7 @@ class Network(zntrack.Node):
     code: tuple = zntrack.deps_path(sources.of(__file__))
     architecture_path: Path = zntrack.outs_path(zntrack.nwd / "architecture.json")
 
+    @alone
     def run(self) -> None:
         architecture = self._of_layers() if self.model is None else self._of_model()
         build(architecture)

@@ -6,6 +6,7 @@ import zntrack
 
 from collective_variables import ensembles, selection
 from nodes import files, sources
+from nodes.alone import alone
 from nodes.load_dataset import LoadDataset
 
 
@@ -18,6 +19,7 @@ class RandomSubset(zntrack.Node):
     code: tuple = zntrack.deps_path(sources.of(__file__))
     subset_path: Path = zntrack.outs_path(zntrack.nwd / "subset.npz")
 
+    @alone
     def run(self) -> None:
         budget = files.read_values(self.members_path)
         key = ensembles.key(budget.pop("seed"), "subsets")

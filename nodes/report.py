@@ -12,6 +12,7 @@ import zntrack
 
 from collective_variables import claims, paper, report
 from nodes import files, sources
+from nodes.alone import alone
 from nodes.correlation_analysis import CorrelationAnalysis
 from nodes.findings import Findings
 from nodes.load_dataset import LoadDataset
@@ -58,6 +59,7 @@ class Report(zntrack.Node):
     evidence_path: Path = zntrack.outs_path(zntrack.nwd / "evidence.csv")
     verdicts: dict = zntrack.metrics()
 
+    @alone
     def run(self) -> None:
         params = yaml.safe_load(self.params_path.read_text())
         runs, summary, correlations = (self._joined(name) for name in ("runs", "summary", "correlations"))
@@ -82,7 +84,8 @@ class Report(zntrack.Node):
         )
         files.write_table(self.evidence_path, evidence)
         files.write_values(self.claims_path, claims.record(evidence))
-        self.page_path.write_text(report.html(content))
+        with files.whole(self.page_path) as unfinished:
+            unfinished.write_text(report.html(content))
         self.verdicts = claims.judged(evidence).set_index("claim")["verdict"].to_dict()
         print(f"{self.name} wrote {self.page_path}")
 

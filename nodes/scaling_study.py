@@ -8,6 +8,7 @@ import zntrack
 
 from collective_variables import recorded_training, recording, scaling, training
 from nodes import files, sources
+from nodes.alone import alone
 from nodes.load_dataset import LoadDataset
 from nodes.random_subset import RandomSubset
 
@@ -45,6 +46,7 @@ class ScalingStudy(zntrack.Node):
     modes_path: Path = zntrack.outs_path(zntrack.nwd / "modes.csv")
     metrics: dict = zntrack.metrics()
 
+    @alone
     def run(self) -> None:
         names = ("loss", "optimiser", "learning_rate", "n_epochs", "trace_every")
         options = {

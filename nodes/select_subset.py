@@ -8,6 +8,7 @@ import zntrack
 
 from collective_variables import methods, pictures, selection
 from nodes import files, network, sources
+from nodes.alone import alone
 from nodes.load_dataset import LoadDataset
 
 
@@ -33,6 +34,7 @@ class SelectSubset(zntrack.Node):
     chosen_path: Path = zntrack.outs_path(zntrack.nwd / "chosen.csv")
     history_path: Path = zntrack.outs_path(zntrack.nwd / "history.csv")
 
+    @alone
     def run(self) -> None:
         dataset, ensemble = self.data.dataset, files.read_values(self.members_path)
         of_group = next(iter(network.read(self.architecture_path).values()))

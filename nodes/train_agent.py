@@ -8,6 +8,7 @@ import zntrack
 
 from collective_variables import agents, recording
 from nodes import files, sources
+from nodes.alone import alone
 
 
 class TrainAgent(zntrack.Node):
@@ -42,6 +43,7 @@ class TrainAgent(zntrack.Node):
     recording_path: Path = zntrack.outs_path(zntrack.nwd / "recording.csv")
     returns_path: Path = zntrack.outs_path(zntrack.nwd / "returns.csv")
 
+    @alone
     def run(self) -> None:
         ppo = agents.PPO(**{of.name: getattr(self, of.name) for of in fields(agents.PPO)})
         options = {"settings": recording.Settings(**self.record), "seed": self.seed, "progress": self.name}

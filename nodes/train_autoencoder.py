@@ -8,6 +8,7 @@ import zntrack
 
 from collective_variables import autoencoder, recording
 from nodes import files, sources
+from nodes.alone import alone
 from nodes.load_dataset import LoadDataset
 from nodes.random_subset import RandomSubset
 
@@ -37,6 +38,7 @@ class TrainAutoencoder(zntrack.Node):
     code: tuple = zntrack.deps_path(sources.of(__file__))
     recording_path: Path = zntrack.outs_path(zntrack.nwd / "recording.csv")
 
+    @alone
     def run(self) -> None:
         dataset = self.data.dataset
         options = {

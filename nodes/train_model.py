@@ -8,6 +8,7 @@ import zntrack
 
 from collective_variables import recorded_training, recording, training
 from nodes import files, network, sources
+from nodes.alone import alone
 from nodes.load_dataset import LoadDataset
 from nodes.random_subset import RandomSubset
 from nodes.rnd_select import RNDSelect
@@ -48,6 +49,7 @@ class TrainModel(zntrack.Node):
     modes_path: Path = zntrack.outs_path(zntrack.nwd / "modes.csv")
     diverged: dict = zntrack.metrics()
 
+    @alone
     def run(self) -> None:
         names = ("loss", "optimiser", "learning_rate", "n_epochs", "batch_size", "evaluate_every", "trace_every")
         schedule = training.Schedule(**{name: getattr(self, name) for name in names})

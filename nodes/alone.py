@@ -1,0 +1,33 @@
+"""One process at a time for each stage: what a killed `dvc` leaves at work ends before the stage is run again."""
+
+import fcntl
+import os
+from collections.abc import Callable
+from functools import wraps
+from typing import TypeVar
+
+import zntrack
+
+Node = TypeVar("Node", bound=zntrack.Node)
+
+
+def alone(run: Callable[[Node], None]) -> Callable[[Node], None]:
+    """Let `run` of a node wait for another process that runs the same stage in the same folder, and say so."""
+
+    @wraps(run)
+    def run_alone(node: Node) -> None:
+        path = node.nwd.parent / f".{node.nwd.name}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                print(f"{node.name} is still run by another process, {file.read()}: waiting for its end", flush=True)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            file.truncate(0)
+            file.write(f"PID {os.getpid()}")
+            file.flush()
+            run(node)
+
+    return run_alone
