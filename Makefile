@@ -88,5 +88,5 @@ pictures: $(ENVIRONMENT)  ## draw the README's pictures and tables from the stag
 	python benchmarks/pictures.py
 
 requirements:  ## write requirements.txt anew from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --extra test --python-version 3.11 --universal --fork-strategy fewest --no-header --no-annotate --quiet --output-file requirements.txt
+	uv pip compile pyproject.toml --extra test --extra lint --extra docs --python-version 3.11 --universal --fork-strategy fewest --no-header --no-annotate --quiet --output-file requirements.txt
 	sed -i "/'never'/d; /python_full_version >= '3.14'/d; s/ ; python_full_version < '3.14'//" requirements.txt
