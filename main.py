@@ -143,6 +143,7 @@ def add_recorded(group: str, sections: Sections) -> zntrack.Node:
     data = data_of(group, sections)
     ensemble = Ensemble(**sections["Ensemble"])
     subset = RandomSubset(data=data, members_path=ensemble.members_path)
+    # pyrefly: ignore[unexpected-keyword]
     return node(data=data, subset=subset, members_path=ensemble.members_path, **sections[node.__name__])
 
 

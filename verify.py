@@ -16,7 +16,6 @@ import yaml
 LOCKS = (Path("dvc.lock"), Path("dynamics/dvc.lock"))
 OBJECTS = Path(".dvc/cache/files/md5")
 STAGE = re.compile(r"^  \S.*:\s*$", re.MULTILINE)
-WHOLE = ("cmd", "outs")
 
 
 def md5(path: Path) -> str:
@@ -25,7 +24,9 @@ def md5(path: Path) -> str:
 
 
 def stages(text: str) -> dict[str, dict] | None:
-    """The stages of a lock file; None for one that DVC could not read."""
+    """The stages of a lock file; None for one that was cut off, in a line or so that DVC could not read it."""
+    if text and not text.endswith("\n"):
+        return None
     try:
         found = yaml.load(text, yaml.CSafeLoader) or {}
         of_lock = found.get("stages", {})

@@ -297,7 +297,7 @@ class _Limited(io.FileIO):
         super().__init__(path, "wb")
         self.limit = limit
 
-    def write(self, piece: bytes) -> int:
+    def write(self, piece: bytes, /) -> int:  # pyrefly: ignore[bad-override]
         if self.tell() + len(piece) > self.limit:
             raise ValueError(f"more than {self.limit} bytes")
         return super().write(piece)

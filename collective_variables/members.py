@@ -136,7 +136,7 @@ def measure(member: Member, sizes: Sequence[int], n_exact: int, settings: Settin
     sizes: ascending. Those up to n_exact are decomposed, larger ones estimated. Samples and the limit of infinite width
     belong to the largest.
     """
-    result = Result()
+    result, n, of_size, variables = Result(), 0, {}, {}
     for n in map(int, sizes):
         of_size = {"n_points": n}
         spectra, found = _exact(member, n, settings.outputs) if n <= n_exact else _estimated(member, n, settings)

@@ -6,7 +6,7 @@ import sys
 import threading
 import types
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -196,7 +196,7 @@ def _library() -> types.ModuleType:
 
 
 @contextmanager
-def _names_of_older_jax() -> Iterator[None]:
+def _names_of_older_jax() -> Generator[None]:
     """Put modules with the names that neural-tangents 0.6.5 imports in the places where JAX had them before 0.10.
 
     It keeps the modules that it has imported, so that JAX gets its own back afterwards.

@@ -11,7 +11,7 @@ import math
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -74,7 +74,7 @@ def _checked(path: Path, contents: Contents) -> Contents:
 
 
 @contextmanager
-def _in_one_sentence(path: Path) -> Iterator[None]:
+def _in_one_sentence(path: Path) -> Generator[None]:
     """What a library says of a broken file as a FileError of one line."""
     try:
         with warnings.catch_warnings():

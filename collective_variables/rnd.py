@@ -347,7 +347,7 @@ def _loss_and_gradient(
         )
 
     if form.settings.loss not in contrastive.NAMES:
-        return mean_and_gradient(partial(loss, n_points=n_points), representations)
+        return mean_and_gradient(partial(loss, n_points=n_points), representations)  # pyrefly: ignore[unexpected-keyword]
 
     def mean_of(outputs: Float[Array, "width n_outputs"]) -> Float[Array, ""]:
         return _mean(loss(outputs, representations, n_points), n_points)

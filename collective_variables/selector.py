@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import validate_data  # pyrefly: ignore[missing-module-attribute]
 
 from collective_variables import ensembles, linearised
 

@@ -66,7 +66,7 @@ def summary(runs: pd.DataFrame, variables: Sequence[str] = VARIABLES, *, n_bands
     )
     # A NaN in a run that did not diverge makes the mean NaN, so that n_members holds for every variable.
     kept = runs[~runs["diverged"]].groupby([*ENSEMBLE, "band"])[list(variables)]
-    mean, deviation = kept.mean(skipna=False), kept.std(skipna=False)
+    mean, deviation = kept.mean(skipna=False), kept.std(skipna=False)  # pyrefly: ignore[unexpected-keyword]
     error = deviation.div(np.sqrt(kept.size()), axis=0)
     parts = {"": mean, "_standard_error": error, "_lower": mean - error, "_upper": mean + error}
     parts["_standard_deviation"] = deviation

@@ -4,7 +4,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Generator, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -29,7 +29,7 @@ class Subset(NamedTuple):
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole(path: Path) -> Generator[Path]:
     """Another name to write a file under, which gets its own name when it is complete, so that nobody reads half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.stem}.unfinished{path.suffix}")
@@ -97,7 +97,7 @@ class _Kept(MutableMapping[str, Arrays]):
 
 
 @contextmanager
-def kept(folder: Path, code: Sequence[str]) -> Iterator[MutableMapping[str, Arrays]]:
+def kept(folder: Path, code: Sequence[str]) -> Generator[MutableMapping[str, Arrays]]:
     """A mapping whose arrays stay in `folder` when the stage is interrupted, and go when it is done.
 
     code: the files that compute them, as `sources.of` has them. What other code of theirs has kept is not gone on with.

@@ -1,0 +1,67 @@
+"""One process at a time runs a stage; the others wait for its end and say so."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from project import ROOT
+
+from nodes import files
+from nodes.alone import alone
+
+RUN = """
+import sys, time
+from pathlib import Path
+from types import SimpleNamespace
+from nodes.alone import alone
+
+@alone
+def run(node):
+    print("running", flush=True)
+    sys.stdin.readline()
+
+run(SimpleNamespace(name="fuel_A", nwd=Path(sys.argv[1]) / "fuel" / "A"))
+"""
+
+
+def start(folder):
+    command = [sys.executable, "-c", RUN, str(folder)]
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+@pytest.mark.parametrize("stop", ["end", "kill"])
+def test_a_second_process_waits_for_the_first_whether_it_ends_or_is_killed(stop, tmp_path):
+    first = start(tmp_path)
+    assert first.stdout.readline() == "running\n"
+    second = start(tmp_path)
+    assert second.stdout.readline() == f"fuel_A is still run by another process, PID {first.pid}: waiting for its end\n"
+    if stop == "kill":
+        first.kill()
+    first.communicate("\n" if stop == "end" else None)
+    assert second.stdout.readline() == "running\n"
+    second.communicate("\n")
+    assert second.returncode == 0
+
+
+def test_stages_of_other_groups_and_the_same_stage_afterwards_do_not_wait(tmp_path, capsys):
+    run = alone(lambda node: print("ran"))
+    for group in ("fuel", "mnist", "fuel"):
+        run(SimpleNamespace(name=f"{group}_A", nwd=tmp_path / group / "A"))
+    assert capsys.readouterr().out == "ran\n" * 3
+
+
+def test_a_file_has_its_name_only_when_it_is_whole(tmp_path):
+    path = tmp_path / "a" / "table.csv"
+    with pytest.raises(KeyError), files.whole(path) as unfinished:
+        unfinished.write_text("half")
+        raise KeyError
+    assert not path.exists()
+    with files.whole(path) as unfinished:
+        unfinished.write_text("whole")
+        assert not path.exists()
+    assert path.read_text() == "whole" and list(path.parent.iterdir()) == [path]
+    with pytest.raises(KeyError), files.whole(path) as unfinished:
+        unfinished.write_text("half")
+        raise KeyError
+    assert path.read_text() == "whole"
