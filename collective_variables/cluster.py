@@ -17,6 +17,7 @@ import distributed
 import jax
 import jaxlib
 import numpy as np
+from distributed.comm import CommClosedError
 from threadpoolctl import ThreadpoolController
 from tqdm import tqdm
 
@@ -55,7 +56,7 @@ def run(
     """
     name = f"collective-variables-{uuid.uuid4().hex}"
     job = cloudpickle.dumps(_Job(function, together, jax.config.jax_enable_x64, versions()))
-    with _client(address) as client:
+    with _client(address) as client, client.as_current():
         if not client.scheduler_info()["workers"]:
             tqdm.write(f"The scheduler at {address} has no worker yet: waiting for one.", file=sys.stderr)
             client.wait_for_workers(1)
@@ -70,7 +71,7 @@ def run(
                 f"One task ended {error.allowed_failures + 1} workers of {address}, one after the other, most likely for want "
                 "of memory. What was done is kept."
             ) from error
-        except (CancelledError, distributed.CommClosedError) as error:
+        except (CancelledError, CommClosedError) as error:
             raise ConnectionError(f"The scheduler at {address} was lost. What was done is kept.") from error
         finally:
             client.unsubscribe_topic(name)
@@ -84,6 +85,9 @@ def _submitted(
         # The job may be large. Its bytes are a task, too, and not data of one worker, with which they would be lost.
         warnings.filterwarnings("ignore", "Sending large graph")
         sent = client.submit(bytes, job, key=name, pure=False)
+        # Otherwise the one worker that has it would be given most tasks.
+        distributed.wait(sent)
+        client.replicate([sent])
         return {
             client.submit(compute, sent, name, task, key=f"{name}-{place}", pure=False): place
             for place, task in tasks.items()

@@ -52,7 +52,9 @@ def _go_on(url: str, file: BinaryIO, timeout: tuple[float, float]) -> None:
             _empty(file)
         is_packed = "Content-Encoding" in answer.headers
         try:
-            file.writelines(answer.iter_content(PIECE))
+            # Each by itself: a file may refuse to grow.
+            for piece in answer.iter_content(PIECE):  # noqa: FURB122
+                file.write(piece)
         except Exception:
             if is_packed:
                 _empty(file)

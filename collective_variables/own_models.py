@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -115,7 +116,9 @@ def _module_of(path: str) -> ModuleType:
             continue
         if module is not None and (candidate == path or hasattr(module, name)):
             return module
-    raise ValueError(f"model must be an import path: there is no {path}.")
+    first = path.partition(".")[0]
+    place = getattr(sys.modules.get(first), "__file__", None)
+    raise ValueError(f"model must be an import path: there is no {path}{f', and {first} is {place}' if place else ''}.")
 
 
 def _is_network(found: object) -> bool:

@@ -65,7 +65,7 @@ class ComputeNTK(zntrack.Node):
         settings = measuring.Settings(**{of.name: getattr(self, of.name) for of in fields(measuring.Settings)})
         dataset, seed = self.data.dataset, files.read_values(self.members_path)["seed"]
         architecture, n_points = (files.read_values(path) for path in (self.architecture_path, self.n_points_path))
-        limit = network.limit(architecture) if self.infinite_width else None
+        limit = _limit(architecture) if self.infinite_width else None
         classes = measuring.classes_of(dataset.targets, dataset.task) if self.per_class else None
         pool = measuring.Pool(dataset.inputs, dataset.targets, classes)
         subsets = files.read_subsets(self.subsets)
@@ -121,3 +121,10 @@ class ComputeNTK(zntrack.Node):
     def required(self) -> pd.DataFrame:
         """The samples that `accuracy` takes for each member's largest subset; no rows without it."""
         return files.read_table(self, self.required_path)
+
+
+def _limit(architecture: dict) -> measuring.Limit:
+    """The kernel of infinite width of an architecture; ValueError for one without."""
+    if "model" in architecture:
+        raise ValueError(f"infinite_width needs a network of layers: received the model {architecture['model']}.")
+    return measuring.limit_of(**architecture)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import zntrack
 
-from collective_variables import checks, measuring, networks, own_models
+from collective_variables import checks, networks, own_models
 from nodes import files, sources
 from nodes.alone import alone
 
@@ -13,7 +13,7 @@ class Network(zntrack.Node):
     """Check an architecture and hand it to the stages that select, measure and train.
 
     layers: such as "dense 32", "conv 32 3x3", "avgpool 4x4 stride 2" (`collective_variables.networks.parse`).
-    model: in their place the import path of a network of one's own, such as "examples.models.Wide", with `options` for
+    model: in their place the import path of a network of one's own, such as "notebooks.models.Wide", with `options` for
         what makes it (`collective_variables.own_models.load`). What follows is of layers alone.
     activation: between the layers, never after the last.
     parametrisations: "lecun" and/or "ntk"; each is measured and trained, RND uses the first.
@@ -76,10 +76,3 @@ def build(architecture: dict) -> dict[str, networks.Network | own_models.Model]:
 def read(path: Path) -> dict[str, networks.Network | own_models.Model]:
     """The networks that the stage Network wrote."""
     return build(files.read_values(path))
-
-
-def limit(architecture: dict) -> measuring.Limit:
-    """The kernel of infinite width of an architecture; ValueError for one without."""
-    if "model" in architecture:
-        raise ValueError(f"infinite_width needs a network of layers: received the model {architecture['model']}.")
-    return measuring.limit_of(**architecture)

@@ -34,6 +34,14 @@ def quick_float64():
         jax.config.update(name, value)
 
 
+@pytest.fixture
+def standard_promotion():
+    """JAX's own, as optax's Adam and networks of one's own expect it; for the threads of the library too."""
+    jax.config.update("jax_numpy_dtype_promotion", "standard")
+    yield
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
 @pytest.fixture(scope="module")
 def quick_compilation():
     """For a file that compiles much and computes little."""

@@ -6,6 +6,7 @@ import sys
 import time
 from functools import partial
 
+import cloudpickle
 import jax
 import numpy as np
 import pandas as pd
@@ -27,6 +28,10 @@ from collective_variables import (
     training,
 )
 from collective_variables.running import ADDRESS, Progress
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+# Workers don't have this file.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 INPUTS = np.random.default_rng(0).normal(size=(30, 3)).astype(np.float32)
 TARGETS = np.stack([INPUTS.sum(axis=1), INPUTS[:, 0] ** 2], axis=1)
@@ -172,6 +177,7 @@ def test_a_worker_that_is_killed_in_the_middle_loses_nothing(scheduler, workers,
     found = {}
     tasks = {place: place for place in range(30)}
     cluster.run(pid, tasks, begin_and_kill, found.__setitem__, address=address, together=True)
+    workers["one"].wait()
     workers["one"] = extra[0]
     assert set(found) == set(tasks) and extra
 
@@ -197,6 +203,7 @@ def test_a_task_that_ends_its_workers_is_one_clear_error_and_what_was_done_is_ke
     scheduler.run_on_scheduler(allow, 3)
     for victim in victims:
         victim.kill()
+        victim.wait()
 
 
 def allow(failures, dask_scheduler):

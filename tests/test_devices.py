@@ -12,6 +12,8 @@ from project import ROOT
 
 from collective_variables import ensembles, measuring, networks, ntk, recorded_training, recording, rnd, training
 
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
 POINTS = np.random.default_rng(0).normal(size=(37, 3)).astype(np.float32)
 TARGETS = np.stack([POINTS.sum(axis=1), POINTS[:, 0] ** 2], axis=1)
 POOL, TEST = training.Points(POINTS[:30], TARGETS[:30]), training.Points(POINTS[30:], TARGETS[30:])

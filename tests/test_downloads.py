@@ -19,6 +19,7 @@ TIMEOUT = (1.0, 0.5)
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
     monkeypatch.setattr(downloads.time, "sleep", waited.append)
+    monkeypatch.setattr(downloads, "PIECE", 10_000)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     waited.clear()

@@ -135,25 +135,33 @@ def test_a_new_problem_is_a_section_of_params_and_no_code(copy):
     assert "fuel-tanh" in (copy.folder / "plots" / "dvc.yaml").read_text()
 
 
-def test_a_file_of_ones_own_is_a_section_of_params_and_no_code(copy):
+def test_a_file_and_a_network_of_ones_own_are_sections_of_params_and_no_code_of_this_project(copy):
     area = np.random.default_rng(0).normal(size=40)
     houses = pd.DataFrame({"area": area, "town": ["Ulm", "Bonn"] * 20, "price": 2 * area})
     file = copy.folder / "data" / "houses.csv"
     houses.to_csv(file, index=False)
     data = {"path": "data/houses.csv", "targets": ["price"], "n_test": 8}
     others = {
-        "houses_Network": {"layers": ["dense 3", "dense 1"]},
+        "houses_Network": {"model": "notebooks.models.Residual", "options": {"n_outputs": 1, "width": 3, "depth": 1}},
+        "houses_SelectSubset-paper": {"method": "paper", "options": {"n_epochs": 2}},
         "houses_Ensemble": {"n_members": 2, "n_points": [3, 5]},
         "houses_TrainModel": {"n_epochs": 2},
     }
     copy.write_params(copy.params() | others | {"houses_LoadFile": data})
     copy.run("python", "main.py")
     output = copy.run("dvc", "repro", "--glob", "houses_*")
-    assert len(stages_run(output)) == 8 and "32 points in the pool, 8 test points" in " ".join(output.split())
-    assert len(pd.read_csv(copy.folder / "nodes/houses/CorrelationAnalysis/runs.csv")) == 2 * 2 * 2
+    assert len(stages_run(output)) == 9 and "32 points in the pool, 8 test points" in " ".join(output.split())
+    runs = pd.read_csv(copy.folder / "nodes/houses/CorrelationAnalysis/runs.csv")
+    assert len(runs) == 3 * 2 * 2 and set(runs["parametrisation"]) == {"own"}
     columns = pd.read_csv(copy.folder / "nodes/houses/LoadFile/columns.csv")
     assert columns["column"].tolist() == list(houses) and columns["role"].tolist() == ["input", "input", "target"]
     assert stages_run(copy.run("dvc", "repro", "--glob", "houses_*")) == set()
+    # An edit of the network's file makes stale what selects by it, measures and trains it.
+    models = copy.folder / "notebooks" / "models.py"
+    models.write_text(models.read_text().replace("nn.gelu(", "nn.relu("))
+    stale = {"Network", "RNDSelect", "SelectSubset-paper", "ComputeNTK", "TrainModel", "CorrelationAnalysis"}
+    assert stages_run(copy.run("dvc", "repro", "--glob", "houses_*")) == {f"houses_{stage}" for stage in stale}
+    assert not pd.read_csv(copy.folder / "nodes/houses/CorrelationAnalysis/runs.csv")["trace"].equals(runs["trace"])
     houses.assign(price=area).to_csv(file, index=False)
     assert "houses_LoadFile" in stages_run(copy.run("dvc", "repro", "houses_LoadFile"))
     # The graph follows the file that it was made for.
@@ -176,6 +184,7 @@ def test_a_file_of_ones_own_is_inside_the_project(path, monkeypatch):
     ("setting", "message"),
     [
         ("fuel_Network.layers=[dense 3,dense 2]", "as many outputs as the targets: 2 != 1"),
+        ("fuel_Network.model=notebooks.models.fourier", "A network must have layers or a model: received ['dense 8', 'dense 1']"),
         ("fuel_Ensemble.n_points=[4,500]", "n_selected must not exceed the pool: 500 > 272"),
         ("fuel_Ensemble.n_members=many", "n_members must be an integer: received 'many'"),
         ("fuel_ComputeNTK.per_class=true", "per_class needs a problem of classification"),

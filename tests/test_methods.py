@@ -112,7 +112,7 @@ def test_the_paper_can_have_a_wider_representation_or_a_network_of_its_own():
 def test_what_the_paper_keeps_goes_to_the_store_of_the_budget():
     store = {}
     chosen("paper", budget=BUDGET._replace(store=store))
-    assert len(store) == 1
+    assert len(store) == 2
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from collective_variables import measuring, methods, networks, own_models, training
-from examples import models
+from notebooks import models
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 X = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
 Y = np.stack([X.sum(axis=1), X[:, 0] ** 2], axis=1)
@@ -17,8 +19,8 @@ Y = np.stack([X.sum(axis=1), X[:, 0] ** 2], axis=1)
 @pytest.mark.parametrize(
     ("path", "options", "n_outputs"),
     [
-        ("examples.models.Residual", {"n_outputs": 2, "width": 4}, 2),
-        ("examples.models.fourier", {"n_outputs": 2}, 2),
+        ("notebooks.models.Residual", {"n_outputs": 2, "width": 4}, 2),
+        ("notebooks.models.fourier", {"n_outputs": 2}, 2),
         ("own_model", {}, 2),
         ("own_model.module", {}, 2),
         ("collective_variables.architectures.GraphNetwork", {"n_outputs": 3, "width": 4}, 3),
@@ -35,7 +37,7 @@ def test_a_network_is_found_by_its_import_path(path, options, n_outputs):
 
 
 def test_it_is_the_network_itself():
-    model, module = own_models.load("examples.models.Residual", {"n_outputs": 2, "width": 4}), models.Residual(2, width=4)
+    model, module = own_models.load("notebooks.models.Residual", {"n_outputs": 2, "width": 4}), models.Residual(2, width=4)
     params = module.init(jax.random.key(3), X)
     np.testing.assert_array_equal(model.apply(params, X), module.apply(params, X))
     jax.tree.map(np.testing.assert_array_equal, model.init(jax.random.key(3), X), params)
@@ -53,8 +55,8 @@ def test_it_is_the_network_itself():
         ("own_model.nothing", {}, "received own_model.nothing, which gives NoneType"),
         ("os", {}, "received os, which is module"),
         ("own_model.module", {"width": 3}, "options are for what makes a network: received width for own_model.module"),
-        ("examples.models.Residual", {}, "options of the model examples.models.Residual do not fit: missing a required argument: 'n_outputs'"),
-        ("examples.models.Residual", {"n_outputs": 1, "depht": 2}, "do not fit: got an unexpected keyword argument 'depht'"),
+        ("notebooks.models.Residual", {}, "options of the model notebooks.models.Residual do not fit: missing a required argument: 'n_outputs'"),
+        ("notebooks.models.Residual", {"n_outputs": 1, "depht": 2}, "do not fit: got an unexpected keyword argument 'depht'"),
     ],
 )
 def test_what_is_no_network_is_one_clear_error(path, options, message):
@@ -85,31 +87,31 @@ def test_a_network_without_a_kernel_between_single_points_is_refused(path, messa
 
 def test_another_number_of_outputs_than_targets_is_refused():
     with pytest.raises(ValueError, match="as many outputs as the targets: 3 != 2"):
-        networks.check_fit(own_models.load("examples.models.fourier", {"n_outputs": 3}), X, Y)
+        networks.check_fit(own_models.load("notebooks.models.fourier", {"n_outputs": 3}), X, Y)
 
 
 def test_equality_and_name_are_those_of_path_options_and_version():
-    one = own_models.load("examples.models.fourier", {"n_outputs": 2}, version="a")
-    assert one == own_models.load("examples.models.fourier", {"n_outputs": 2}, version="a")
+    one = own_models.load("notebooks.models.fourier", {"n_outputs": 2}, version="a")
+    assert one == own_models.load("notebooks.models.fourier", {"n_outputs": 2}, version="a")
     others = [({"n_outputs": 3}, "a"), ({"n_outputs": 2}, "b")]
-    for other in (own_models.load("examples.models.fourier", options, version=version) for options, version in others):
+    for other in (own_models.load("notebooks.models.fourier", options, version=version) for options, version in others):
         assert one != other and repr(one) != repr(other)
-    assert repr(one) == "Model(path='examples.models.fourier', options=\"{'n_outputs': 2}\", version='a')"
+    assert repr(one) == "Model(path='notebooks.models.fourier', options=\"{'n_outputs': 2}\", version='a')"
 
 
 def test_pickled_it_is_imported_anew_and_refused_where_its_file_is_another(monkeypatch):
-    model = own_models.load("examples.models.fourier", {"n_outputs": 2}, version="a")
+    model = own_models.load("notebooks.models.fourier", {"n_outputs": 2}, version="a")
     sent = pickle.dumps(model)
     arrived = pickle.loads(sent)
     params = model.init(jax.random.key(0), X)
     np.testing.assert_array_equal(arrived.apply(params, X), model.apply(params, X))
     assert arrived == model
     monkeypatch.setattr(own_models, "_digest", lambda module: "0123")
-    with pytest.raises(RuntimeError, match="The file of the model examples.models.fourier is another one here: SHA-256 0123"):
+    with pytest.raises(RuntimeError, match="The file of the model notebooks.models.fourier is another one here: SHA-256 0123"):
         pickle.loads(sent)
 
 
-@pytest.mark.parametrize("path", ["examples.models.Residual", "examples.models.fourier"])
+@pytest.mark.parametrize("path", ["notebooks.models.Residual", "notebooks.models.fourier"])
 def test_selection_kernels_and_training_take_it_as_they_take_the_module(path):
     model, sizes = own_models.load(path, {"n_outputs": 2}), np.tile([4, 8], (2, 1))
     problem = methods.Problem(X, Y, "regression", model, 0)
@@ -120,13 +122,13 @@ def test_selection_kernels_and_training_take_it_as_they_take_the_module(path):
     rows = np.concatenate([np.asarray(leaf).reshape(4, 2, -1) for leaf in jax.tree.leaves(jacobian)], axis=-1)
     assert measured.eigenvalues[0, 0, :4].sum() > 0 and rows.shape[:2] == (4, 2)
     runs = [training.runs(indices, sizes, seed=0)]
-    (curves,) = training.train_ensemble(model, (X, Y), (X, Y), runs, schedule=training.Schedule(n_epochs=20))
+    (curves,) = training.train_ensemble(model, training.Points(X, Y), training.Points(X, Y), runs, schedule=training.Schedule(n_epochs=20))
     assert (curves.train_loss[:, -1] < curves.train_loss[:, 0]).all()
 
 
 @pytest.mark.parametrize("options", [{"width": 3}, {"layers": ["dense 3"]}])
 def test_it_has_no_layers_to_exchange(options):
-    problem = methods.Problem(X, Y, "regression", own_models.load("examples.models.fourier", {"n_outputs": 2}), 0)
+    problem = methods.Problem(X, Y, "regression", own_models.load("notebooks.models.fourier", {"n_outputs": 2}), 0)
     with pytest.raises(ValueError, match="layers and width are of a network of layers: received Model"):
         methods.select("paper", problem, methods.Budget(4, 1), options)
 

@@ -10,12 +10,12 @@ RUN = "import json, sys; scope = {}; [exec(compile(cell, '<cell>', 'exec'), scop
 
 
 def test_the_notebook_runs_from_its_folder(tmp_path):
-    notebook = json.loads((ROOT / "examples" / "own_model.ipynb").read_text())
+    notebook = json.loads((ROOT / "notebooks" / "own_model.ipynb").read_text())
     cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert len(cells) > 5
     environment = {name.upper(): str(value) for name, value in JAX.items()}
     done = subprocess.run(
-        [sys.executable, "-c", RUN], cwd=ROOT / "examples", input=json.dumps(cells), text=True, capture_output=True,
+        [sys.executable, "-c", RUN], cwd=ROOT / "notebooks", input=json.dumps(cells), text=True, capture_output=True,
         env=environment | {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -1,6 +1,6 @@
 """Networks of one's own, for the group of params.yaml and the notebook that show how to use them.
 
-A section `NAME_Network: {model: examples.models.Residual, options: {n_outputs: 1, width: 64}}` takes the place of one with
+A section `NAME_Network: {model: notebooks.models.Residual, options: {n_outputs: 1, width: 64}}` takes the place of one with
 layers.
 """
 
