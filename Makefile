@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 ENVIRONMENT := .venv/installed
 
-.PHONY: help setup repro all report paper reproduce test bench bench-rnd bench-ntk bench-selection bench-training bench-dynamics dynamics paper-dynamics scaling field form pictures requirements verify harness lint docs
+.PHONY: help setup repro all report paper reproduce test bench bench-rnd bench-ntk bench-selection bench-training bench-dynamics dynamics paper-dynamics scaling field form pictures requirements verify harness lint coverage docs
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -46,6 +46,9 @@ verify: $(ENVIRONMENT)  ## compare all results with their checksums, and remove 
 
 test: $(ENVIRONMENT)  ## run all tests
 	python -m pytest
+
+coverage: $(ENVIRONMENT)  ## run all tests and print which lines none of them runs
+	python -m pytest --cov=collective_variables --cov=nodes --cov-report=term-missing:skip-covered
 
 lint: $(ENVIRONMENT)  ## check style and types
 	ruff check .

@@ -1,12 +1,13 @@
 """Time recordings of learning dynamics and its groups, each beside its limit.
 
-    python benchmarks/bench_dynamics.py [recording] [d1] [groups]
+    python benchmarks/bench_dynamics.py [recording] [d1] [groups] [dynamics-agent …]
 
 recording: 50 log-spaced epochs of one dense network on 1000 images, train and test points: what the record adds to the same
     training without it: 20 s, three runs of each in turn, medians.
 d1: the studies of activation, width and depth on MNIST at the paper's setting (params-paper.yaml) with the library alone:
     1800 s, one run, which is kept in reference/paper as by `benchmarks/at_scale.py`.
-groups: each group of dynamics/dvc.yaml at its default scale, by `dvc repro` in a fresh clone: 300 s each, one run.
+groups: each group of dynamics/dvc.yaml at its default scale, by `dvc repro` in a fresh clone: 300 s each, one run. Some of them by
+    their names.
 """
 
 import itertools
@@ -30,6 +31,7 @@ import bench
 from collective_variables import datasets, networks, recorded_training, recording, training
 
 N_POINTS, N_EPOCHS, N_RECORDED, REPEATS = 1000, 500, 50, 3
+LAST = ("_ScalingStudy", "_TrainAutoencoder", "_TrainAgent")
 LIMITS = {"recording": 20.0, "d1": 1800.0, "groups": 300.0}
 
 
@@ -59,9 +61,9 @@ def of_d1() -> None:
     line("d1", time.perf_counter() - start, LIMITS["d1"])
 
 
-def of_groups() -> None:
+def of_groups(*groups: str) -> None:
     stages = yaml.safe_load((ROOT / "dynamics" / "dvc.yaml").read_text())["stages"]
-    last = [name for name in stages if name.endswith("_ScalingStudy")]
+    last = [name for name in stages if name.endswith(LAST) and (not groups or name.rpartition("_")[0] in groups)]
     with tempfile.TemporaryDirectory() as folder:
         bench.run(["git", "clone", "--quiet", str(ROOT), "clone"], Path(folder))
         for name in last:
@@ -74,8 +76,12 @@ def main() -> None:
     parts = {"recording": of_recording, "d1": of_d1, "groups": of_groups}
     print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
     print(f"{'what':36}{'seconds':>10}{'limit':>8}")
-    for name in sys.argv[1:] or parts:
-        parts[name]()
+    names = sys.argv[1:] or list(parts)
+    for name in names:
+        if name in parts:
+            parts[name]()
+    if groups := [name for name in names if name not in parts]:
+        of_groups(*groups)
 
 
 if __name__ == "__main__":

@@ -268,21 +268,21 @@ def test_a_parameter_of_one_group_touches_no_other_group(copy):
 
 
 SELECTION = (
-    "contrastive coverage distances ensembles keeping kernel_selection linearised memory methods networks neural_tangents ntk "
-    "pictures pivoting planning products program rnd selection stratified structured tiles"
+    "cluster contrastive coverage distances ensembles keeping kernel_selection linearised memory methods networks neural_tangents ntk "
+    "own_models pictures pivoting planning products program rnd running selection stratified structured tiles"
 )
 # What a stage runs: modules of the library, and other stages whose loaders it calls.
 LIBRARY = {
-    "LoadDataset": "datasets",
-    "Network": "networks",
+    "LoadDataset": "datasets downloads",
+    "Network": "networks own_models program structured tiles",
     "Ensemble": "ensembles",
     "RandomSubset": "ensembles selection",
     "RNDSelect": SELECTION,
     "SelectSubset-paper": SELECTION,
-    "ComputeNTK": "capacity ensembles measuring members memory networks neural_tangents ntk observables planning "
-    "products program spectrum stochastic structured subsampling tiles",
-    "TrainModel": "ensembles keeping members memory networks neural_tangents ntk observables planning products program "
-    "recorded_training recording spectrum stochastic structured subsampling tiles trace_scaling training",
+    "ComputeNTK": "capacity cluster ensembles keeping measuring members memory networks neural_tangents ntk observables own_models "
+    "planning products program running spectrum stochastic structured subsampling tiles",
+    "TrainModel": "cluster ensembles keeping members memory networks neural_tangents ntk observables own_models planning products "
+    "program recorded_training recording running spectrum stochastic structured subsampling tiles trace_scaling training",
     "CorrelationAnalysis": "figures statistics weighted",
     "Report": "claims disentangling figures learning_curves paper report statistics weighted",
 }
@@ -303,7 +303,7 @@ DATA = {
 
 def code_of(stage):
     library = {f"collective_variables/{module}.py" for module in ("checks", *LIBRARY[stage].split())}
-    modules = (snake(stage), "files", "sources", *LOADERS.get(stage, "").split())
+    modules = (snake(stage), "alone", "files", "sources", *LOADERS.get(stage, "").split())
     return library | {f"nodes/{module}.py" for module in modules} | {*DATA.get(stage, ())}
 
 
