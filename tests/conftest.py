@@ -42,6 +42,14 @@ def standard_promotion():
     jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
+@pytest.fixture
+def quickly_compiled():
+    """As `quick_compilation`, for single tests of a file."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="module")
 def quick_compilation():
     """For a file that compiles much and computes little."""

@@ -8,11 +8,11 @@ import sys
 import jax
 import numpy as np
 import pytest
-from project import ROOT
+from project import JAX, ROOT
 
 from collective_variables import ensembles, measuring, networks, ntk, recorded_training, recording, rnd, training
 
-pytestmark = pytest.mark.usefixtures("standard_promotion")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "standard_promotion")
 
 POINTS = np.random.default_rng(0).normal(size=(37, 3)).astype(np.float32)
 TARGETS = np.stack([POINTS.sum(axis=1), POINTS[:, 0] ** 2], axis=1)
@@ -79,7 +79,7 @@ COMPUTATIONS = {
 def on_eight():
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     command = [sys.executable, "-W", "error", __file__]
-    environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    environment = os.environ | JAX | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     return pickle.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout)
 
 

@@ -245,7 +245,7 @@ def cast(tree, dtype):
 
 
 @pytest.mark.parametrize("name", [*MODULES, *FUNCTIONS])
-def test_kernel_of_two_sets_of_points_is_the_product_of_their_explicit_jacobians(name, float64):
+def test_kernel_of_two_sets_of_points_is_the_product_of_their_explicit_jacobians(name, float64, quickly_compiled):
     function, params, x = case(name)
     with jax.numpy_dtype_promotion("standard" if name in PROMOTING else "strict"), jax.numpy_rank_promotion(
         "allow" if name in PROMOTING else "raise"
@@ -400,7 +400,7 @@ def test_unfit_arguments_are_refused(change, error, message):
 @pytest.mark.parametrize("outputs", OUTPUTS)
 @pytest.mark.parametrize("implementation", ["structured", "jacobian", "neural-tangents"])
 @pytest.mark.parametrize("block_size", [1, 3, 4, N1, 10**7])
-def test_tiles_make_the_kernel_of_one_block(implementation, outputs, block_size, float64):
+def test_tiles_make_the_kernel_of_one_block(implementation, outputs, block_size, float64, quickly_compiled):
     function, params, x = case("dense")
     options = {"outputs": outputs, "implementation": implementation, "block_size": block_size}
     j1, j2 = np.split(gradients(function, params, x), [N1])
@@ -438,7 +438,7 @@ def count_derivatives(monkeypatch):
 @pytest.mark.parametrize("outputs", OUTPUTS)
 @pytest.mark.parametrize("block_size", [None, 3])
 @pytest.mark.parametrize("at_once", [1, 2])
-def test_outputs_may_go_through_the_network_a_few_at_a_time(outputs, block_size, at_once, float64, monkeypatch):
+def test_outputs_may_go_through_the_network_a_few_at_a_time(outputs, block_size, at_once, float64, quickly_compiled, monkeypatch):
     known, params, x = case("dense")
     expected = [kernel_of(known, params, x[:N1], more, outputs=outputs) for more in (None, x[N1:])]
     found, groups = [], planning.groups

@@ -10,7 +10,7 @@ import pytest
 from collective_variables import measuring, methods, networks, own_models, training
 from notebooks import models
 
-pytestmark = pytest.mark.usefixtures("standard_promotion")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "standard_promotion")
 
 X = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
 Y = np.stack([X.sum(axis=1), X[:, 0] ** 2], axis=1)
