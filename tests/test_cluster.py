@@ -181,21 +181,25 @@ def test_a_worker_that_is_killed_in_the_middle_loses_nothing(scheduler, workers,
     assert set(found) == set(tasks) and extra
 
 
-def test_a_task_that_ends_its_workers_is_one_clear_error_and_what_was_done_is_kept(scheduler, on_cluster):
+def test_a_task_that_ends_its_workers_is_one_clear_error_and_what_was_done_is_kept(scheduler, on_cluster, tmp_path):
     address = scheduler.scheduler.address
     victims = [start_worker(address, f"victim-{number}") for number in range(3)]
     scheduler.run_on_scheduler(allow, 0)
-    store = {}
+    store, others_are_kept = {}, tmp_path / "kept"
 
     def function(task, advance):
         if task == 5:
-            time.sleep(1.0)
+            while not others_are_kept.exists():
+                time.sleep(0.05)
             os._exit(1)
         return task
 
-    kept = keeping.Results(
-        store, range(6), name=str, pack=lambda result: {"value": np.array(result)}, unpack=lambda arrays: arrays["value"]
-    )
+    def pack(result):
+        if len(store) == 4:
+            others_are_kept.touch()
+        return {"value": np.array(result)}
+
+    kept = keeping.Results(store, range(6), name=str, pack=pack, unpack=lambda arrays: arrays["value"])
     with pytest.raises(RuntimeError, match="One task ended 1 workers of .*What was done is kept"):
         run(function, range(6), kept=kept)
     assert set(store) == {"0", "1", "2", "3", "4"}
