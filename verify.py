@@ -31,7 +31,7 @@ def stages(text: str) -> dict[str, dict] | None:
         found = yaml.load(text, yaml.CSafeLoader) or {}
         of_lock = found.get("stages", {})
         outs = [out for stage in of_lock.values() for out in stage["outs"]]
-        return of_lock if all(set(out) >= {"path", "md5", "size"} and all(out.values()) for out in outs) else None
+        return of_lock if all(out["path"] and out["md5"] and out["size"] is not None for out in outs) else None
     except (yaml.YAMLError, AttributeError, KeyError, TypeError):
         return None
 

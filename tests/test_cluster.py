@@ -158,10 +158,17 @@ def pid(task, advance):
     return os.getpid()
 
 
-def test_tasks_run_on_the_workers_and_their_progress_is_seen_here(workers, on_cluster, capsys):
+def test_tasks_run_on_all_workers_and_their_progress_is_seen_here(workers, on_cluster, capsys, tmp_path):
+    def function(task, advance):
+        # Until the other worker has one, too, however late it begins.
+        (tmp_path / str(os.getpid())).touch()
+        while len(list(tmp_path.iterdir())) < 2:
+            time.sleep(0.05)
+        return pid(task, advance)
+
     with Progress("Networks", 20, "networks") as bar:
-        pids = running.run(pid, range(20), bar)
-    assert set(pids) <= {process.pid for process in workers.values()}
+        pids = running.run(function, range(20), bar)
+    assert set(pids) == {process.pid for process in workers.values()}
     assert "20/20" in capsys.readouterr().err
 
 

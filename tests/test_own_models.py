@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from collective_variables import measuring, methods, networks, own_models, training
+from collective_variables import ensembles, measuring, methods, networks, own_models, training
 from notebooks import models
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "standard_promotion")
@@ -117,10 +117,11 @@ def test_selection_kernels_and_training_take_it_as_they_take_the_module(path):
     problem = methods.Problem(X, Y, "regression", model, 0)
     indices = methods.select("paper", problem, methods.Budget(8, 2), {"n_epochs": 2}).indices
     (measured,) = measuring.measure(model, measuring.Pool(X, Y), [indices], sizes, seed=0)
-    params = model.init(jax.random.fold_in(jax.random.key(0), 0), X[:1])
+    params = model.init(ensembles.member_keys(ensembles.key(0, "initialisation"), 2)[0], X[:1])
     jacobian = jax.jacobian(model.apply)(params, X[indices[0, :4]])
-    rows = np.concatenate([np.asarray(leaf).reshape(4, 2, -1) for leaf in jax.tree.leaves(jacobian)], axis=-1)
-    assert measured.eigenvalues[0, 0, :4].sum() > 0 and rows.shape[:2] == (4, 2)
+    rows = np.concatenate([np.asarray(leaf, np.float64).reshape(4, -1) for leaf in jax.tree.leaves(jacobian)], axis=-1)
+    expected = np.linalg.eigvalsh(rows @ rows.T / 2)  # the mean over two outputs
+    np.testing.assert_allclose(np.sort(measured.eigenvalues[0, 0, :4]), expected, atol=1e-4 * expected[-1])
     runs = [training.runs(indices, sizes, seed=0)]
     (curves,) = training.train_ensemble(model, training.Points(X, Y), training.Points(X, Y), runs, schedule=training.Schedule(n_epochs=20))
     assert (curves.train_loss[:, -1] < curves.train_loss[:, 0]).all()
