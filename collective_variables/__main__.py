@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from collective_variables import commands, forecast, methods, own_data, own_files, training
+from collective_variables import commands, forecast, methods, own_data, own_files, own_models, training
 
 DESCRIPTION = """\
 Which rows of a table to label or to train on, what other ways of choosing them give, and what the
@@ -45,7 +45,8 @@ difference from random choice with a 95 % interval.""",
     "measure": """\
 examples:
   python -m collective_variables measure houses.csv --target price --n-points 50 200
-  python -m collective_variables measure houses.csv --layers "dense 32" "dense 32" --spectrum eigenvalues.csv""",
+  python -m collective_variables measure houses.csv --layers "dense 32" "dense 32" --spectrum eigenvalues.csv
+  python -m collective_variables measure houses.csv --target price --model models.Residual --model-option n_outputs=1""",
 }
 SUMMARY = ("method", "n_points", "min_test_loss", "min_test_loss_standard_error", "entropy", "trace")
 DIFFERENCES = ("method", "n_points", "mean_difference", "lower", "upper", "win_rate")
@@ -80,7 +81,10 @@ def _add_data(of: argparse.ArgumentParser) -> None:
     of.add_argument("--ignore", action="append", default=[], metavar="NAME", help="column that is neither target nor input; may be given several times")
     of.add_argument("--task", choices=own_data.TASKS, default="auto", help="what the target is (auto: texts or few whole numbers are classes)")
     of.add_argument("--image-size", type=_size, metavar="HxW", help="pixels that images are brought to")
-    of.add_argument("--layers", nargs="+", metavar="LAYER", help='hidden layers of the network, such as "dense 128" or "conv 32 3x3"')
+    network = of.add_mutually_exclusive_group()
+    network.add_argument("--layers", nargs="+", metavar="LAYER", help='hidden layers of the network, such as "dense 128" or "conv 32 3x3"')
+    network.add_argument("--model", metavar="PATH", help="import path of a network of your own, such as models.Residual")
+    of.add_argument("--model-option", action="append", default=[], metavar="NAME=VALUE", help="option of that network; may be given several times")
 
 
 def _add_select(of: argparse.ArgumentParser) -> None:
@@ -156,7 +160,12 @@ def _progress(given: argparse.Namespace) -> dict[str, str]:
 
 
 def _shared(given: argparse.Namespace) -> dict[str, object]:
-    return {"layers": given.layers, "seed": given.seed}
+    network, options = given.layers, _options(given.model_option)
+    if given.model is not None:
+        network = own_models.load(given.model, options)
+    elif options:
+        raise own_data.DataError(f"--model-option is for the network of --model: received {', '.join(options)} alone.")
+    return {"network": network, "seed": given.seed}
 
 
 def _select(given: argparse.Namespace, table: own_data.Table) -> dict[str, object]:

@@ -7,7 +7,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from collective_variables import datasets, ensembles, measuring, methods, networks, own_data, selection, statistics, training
+from collective_variables import (
+    datasets,
+    ensembles,
+    measuring,
+    methods,
+    networks,
+    own_data,
+    own_models,
+    selection,
+    statistics,
+    training,
+)
 from collective_variables.own_data import DataError
 from collective_variables.trials import trial
 
@@ -16,6 +27,8 @@ DENSE = ("dense 128", "dense 128")
 CONVOLUTIONAL = ("conv 32 3x3", "avgpool 2x2", "conv 32 3x3", "avgpool 2x2", "dense 128")
 REFERENCE = "random"
 CHOSEN = ("order", "row", "distance")
+# Hidden layers, or a network of one's own; None for what `build` has by itself.
+Architecture = Sequence[str] | own_models.Model | None
 
 
 class Comparison(NamedTuple):
@@ -33,11 +46,16 @@ class Measurement(NamedTuple):
     spectra: pd.DataFrame
 
 
-def network(inputs: np.ndarray, n_outputs: int, layers: Sequence[str] | None, /) -> networks.Network:
-    """A network of hidden `layers`, by default two dense ones of 128, of images two convolutional and one dense, and the outputs."""
-    if layers is None:
-        layers = CONVOLUTIONAL if inputs.ndim == 4 else DENSE
-    return networks.build([*layers, f"dense {n_outputs}"])
+def build(inputs: np.ndarray, n_outputs: int, network: Architecture, /) -> networks.Network | own_models.Model:
+    """A network of hidden layers, by default two dense ones of 128, of images two convolutional and one dense, and the outputs.
+
+    One of one's own is as it is.
+    """
+    if isinstance(network, own_models.Model):
+        return network
+    if network is None:
+        network = CONVOLUTIONAL if inputs.ndim == 4 else DENSE
+    return networks.build([*network, f"dense {n_outputs}"])
 
 
 def select(
@@ -48,7 +66,7 @@ def select(
     method: str = "rnd",
     options: Mapping[str, Any] = {},
     labelled: Sequence[int] = (),
-    layers: Sequence[str] | None = None,
+    network: Architecture = None,
     seed: int = 0,
     progress: str = "",
 ) -> pd.DataFrame:
@@ -68,7 +86,7 @@ def select(
         raise DataError(f"The method {method} needs the target of every row, or another choice.")
     # Others look at no target.
     targets = np.zeros((len(inputs), 1)) if table.targets is None else np.nan_to_num(table.targets)
-    problem = methods.Problem(inputs, targets.astype(np.float32), table.task, network(inputs, targets.shape[1], layers), seed)
+    problem = methods.Problem(inputs, targets.astype(np.float32), table.task, build(inputs, targets.shape[1], network), seed)
     budget = methods.Budget(len(labelled) + n_points, 1, progress)
     chosen = methods.select(method, problem, budget, options)
     rows, distances = chosen.indices[0, len(labelled) :], chosen.distances[0, len(labelled) :]
@@ -84,7 +102,7 @@ def compare(
     chosen_by: Mapping[str, tuple[str, Mapping[str, Any]]],
     n_members: int = 5,
     schedule: training.Schedule,
-    layers: Sequence[str] | None = None,
+    network: Architecture = None,
     seed: int = 0,
     progress: str = "",
 ) -> Comparison:
@@ -94,7 +112,7 @@ def compare(
     random numbers and, with random choice, their points; a member starts from one network whatever the method.
     """
     sizes = ensembles.subset_sizes(list(n_points), n_members=n_members, seed=seed)
-    of = network(dataset.inputs, dataset.targets.shape[1], layers)
+    of = build(dataset.inputs, dataset.targets.shape[1], network)
     problem = methods.Problem(dataset.inputs, dataset.targets, dataset.task, of, seed)
     budget = methods.Budget(int(sizes.max()), n_members)
     chosen = {}
@@ -127,14 +145,14 @@ def measure(
     n_points: Sequence[int],
     n_members: int = 5,
     settings: measuring.Settings = measuring.Settings(),
-    layers: Sequence[str] | None = None,
+    network: Architecture = None,
     seed: int = 0,
     progress: str = "",
 ) -> Measurement:
     """Entropy, trace and spectrum of the kernels of untrained networks on random rows, nested from size to size.
 
-    Without targets the network has one output, and alignments with the targets are NaN. Raises the errors of
-    `measuring.measure`.
+    Without targets the network has one output, and alignments with the targets are NaN. Raises ValueError for a network
+    that does not fit (`networks.check_fit`), and the errors of `measuring.measure`.
     """
     rows = np.flatnonzero(table.is_labelled)
     inputs = own_data.scaled(table.inputs, np.arange(len(table.inputs))).astype(np.float32)[rows]
@@ -144,7 +162,8 @@ def measure(
         targets = (datasets.z_score(targets, np.arange(len(rows))) if table.task == "regression" else targets).astype(np.float32)
     sizes = ensembles.subset_sizes(list(n_points), n_members=n_members, seed=seed)
     chosen = selection.random(len(rows), n_selected=int(sizes.max()), n_members=n_members, key=ensembles.key(seed, "subsets"))
-    of = network(inputs, targets.shape[1], layers)
+    of = build(inputs, targets.shape[1], network)
+    networks.check_fit(of, inputs, targets)
     options = {"seed": seed, "settings": settings, "progress": progress}
     (measured,) = measuring.measure(of, measuring.Pool(inputs, targets), [chosen.indices], sizes, **options)
     variables = measured.tables["collective_variables"]

@@ -54,7 +54,7 @@ def of_compare(
     chosen_by: Mapping[str, tuple[str, Mapping[str, Any]]],
     n_members: int,
     schedule: training.Schedule,
-    layers: Sequence[str] | None,
+    network: commands.Architecture,
     seed: int,
 ) -> Forecast:
     """What `commands.compare` takes: a selection for each method and member, and networks for each of these and each size."""
@@ -62,7 +62,7 @@ def of_compare(
     is_labelled = np.ones(len(dataset.inputs), bool)
     pool = own_data.Table(dataset.inputs.astype(np.float64), dataset.targets, is_labelled, dataset.task, (), (), columns, ())
     most, tried_members = max(n_points), min(n_members, os.cpu_count())
-    shared = {"layers": layers, "seed": seed}
+    shared = {"network": network, "seed": seed}
     selections = [of_select(pool, n_points=most, method=method, options=of, **shared) for method, of in chosen_by.values()]
 
     def tried(n_epochs: int) -> None:

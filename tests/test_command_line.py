@@ -66,6 +66,20 @@ def test_measure_prints_means_and_writes_the_spectrum(houses, capsys):
     assert len(pd.read_csv("s.csv")) == 2 * (5 + 9)
 
 
+MODEL = ("--model", "notebooks.models.Residual", "--model-option", "width=4", "--model-option", "depth=1")
+
+
+def test_a_network_of_ones_own_is_measured(houses, capsys, standard_promotion):
+    arguments = ("measure", "houses.csv", "--target", "price", "--members", 2, "--n-points", 9, "--json", *MODEL)
+    code, text, _ = run(capsys, *arguments, "--model-option", "n_outputs=1")
+    found = json.loads(text)["variables"]
+    assert code == 0 and len(found) == 2
+    # Its output's kernel has a bias, of which every point's derivative is 1: no trace is below the number of points.
+    assert all(of["trace"] > 9 for of in found)
+    code, text, words = run(capsys, *arguments, "--model-option", "n_outputs=2", "--quiet")
+    assert code == 2 and text == "" and "2 != 1" in words
+
+
 @pytest.mark.usefixtures("quick_float64")
 def test_compare_prints_means_and_differences_and_writes_runs_and_a_page(houses, capsys):
     arguments = ("compare", "houses.csv", "--target", "price", "--members", 3, "--layers", "dense 4", "--epochs", 3, "--n-points", 4, 8)
@@ -98,6 +112,9 @@ def test_a_dry_run_only_says_what_it_would_take(command, houses, capsys, monkeyp
         (("select", "houses.csv", "--n-points", 2, "--labelled", "rows.txt"), "Line 2 of rows.txt must be a row, 0 to 29: received '30'"),
         (("select", "houses.csv", "--n-points", 2, "--labelled", "other.txt"), "No such file"),
         (("select", "houses.csv", "--n-points", 2, "--layers", "dense x"), "dense x"),
+        (("measure", "houses.csv", *MODEL), "options of the model notebooks.models.Residual do not fit"),
+        (("measure", "houses.csv", "--model", "no.model"), "there is no no.model"),
+        (("measure", "houses.csv", *MODEL[2:]), "--model-option is for the network of --model: received width, depth"),
         (("compare", "houses.csv", "--n-points", 2), "A problem must have a target"),
         (("compare", "houses.csv", "--target", "price", "--n-points", 100), "exceed the pool: 100 > 24"),
         (("measure", "houses.csv", "--n-points", 31), "exceed the pool: 31 > 30"),

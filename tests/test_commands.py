@@ -19,14 +19,14 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def chosen(method, n_selected, **options):
-    network = commands.network(SCALED, 1, LAYERS)
+    network = commands.build(SCALED, 1, LAYERS)
     problem = methods.Problem(SCALED, TABLE.targets.astype(np.float32), "regression", network, 7)
     return methods.select(method, problem, methods.Budget(n_selected, 1), options)
 
 
 @pytest.mark.parametrize("method", ["random", "rnd", "k-center", "greedy"])
 def test_rows_are_those_of_the_library_on_scaled_columns(method):
-    found, expected = commands.select(TABLE, n_points=6, method=method, layers=LAYERS, seed=7), chosen(method, 6)
+    found, expected = commands.select(TABLE, n_points=6, method=method, network=LAYERS, seed=7), chosen(method, 6)
     assert tuple(found.columns) == commands.CHOSEN and found["order"].tolist() == [1, 2, 3, 4, 5, 6]
     assert found["row"].tolist() == expected.indices[0].tolist()
     np.testing.assert_array_equal(found["distance"], expected.distances[0])
@@ -65,7 +65,7 @@ def test_a_method_that_takes_no_account_of_labelled_rows_says_so():
 def test_methods_are_compared_with_random_choice_on_the_same_networks():
     dataset = own_data.dataset(TABLE, "own", n_test=8, seed=2)
     schedule = training.Schedule(n_epochs=3)
-    options = {"n_points": [4, 8], "n_members": 3, "schedule": schedule, "layers": LAYERS, "seed": 7}
+    options = {"n_points": [4, 8], "n_members": 3, "schedule": schedule, "network": LAYERS, "seed": 7}
     found = commands.compare(dataset, chosen_by={"far": ("k-center", {})}, **options)
     runs = found.runs
     assert len(runs) == 2 * 3 * 2 and set(runs["method"]) == {"random", "far"}
@@ -83,7 +83,7 @@ def test_methods_are_compared_with_random_choice_on_the_same_networks():
 
 @pytest.mark.parametrize("table", [TABLE, CLASSES, own_data.table({"a": X[:, 0], "b": X[:, 1]}, [])], ids=["regression", "classes", "none"])
 def test_spectra_are_those_of_the_variables(table):
-    found = commands.measure(table, n_points=[5, 9], n_members=2, layers=LAYERS, seed=7)
+    found = commands.measure(table, n_points=[5, 9], n_members=2, network=LAYERS, seed=7)
     assert len(found.variables) == 4 and len(found.spectra) == 2 * (5 + 9)
     for (member, n), values in found.spectra.groupby(["member", "n_points"]):
         assert values["number"].tolist() == list(range(1, n + 1)) and values["eigenvalue"].is_monotonic_decreasing
@@ -94,8 +94,8 @@ def test_spectra_are_those_of_the_variables(table):
 
 
 def test_the_network_is_one_for_tables_or_for_images():
-    assert [layer.kind for layer in commands.network(np.ones((3, 4)), 2, None).layers] == ["dense"] * 3
-    images = commands.network(np.ones((3, 8, 8, 1)), 2, None)
+    assert [layer.kind for layer in commands.build(np.ones((3, 4)), 2, None).layers] == ["dense"] * 3
+    images = commands.build(np.ones((3, 8, 8, 1)), 2, None)
     assert [layer.kind for layer in images.layers] == ["conv", "avgpool", "conv", "avgpool", "dense", "dense"]
     assert images.n_outputs == 2
 
@@ -134,7 +134,7 @@ def test_forecasts_count_methods_members_and_what_is_held(monkeypatch):
     assert of_select == forecast.Forecast((16.0, 16.0), 1000 + 8 * 40 * 18)
     assert forecast.of_select(TABLE, n_points=16, method="greedy").n_bytes == 1000 + 8 * 40**2
     dataset = own_data.dataset(TABLE, "own", n_test=8)
-    options = {"n_points": [4, 16], "n_members": 6, "schedule": training.Schedule(n_epochs=100), "layers": None, "seed": 0}
+    options = {"n_points": [4, 16], "n_members": 6, "schedule": training.Schedule(n_epochs=100), "network": None, "seed": 0}
     found = forecast.of_compare(dataset, chosen_by={"rnd": ("rnd", {}), "far": ("k-center", {})}, **options)
     # Three methods on three times as many members as were tried, and two selections for each member.
     assert found.seconds == pytest.approx((3 * 3 * 201 + 6 * 2 * 16,) * 2)
