@@ -72,7 +72,7 @@ class Autoencoder:
     @property
     def n_latents(self) -> int:
         """Latents of an image."""
-        return self.encoder.n_outputs // 2
+        return self.encoder.layers[-1].width // 2
 
     def initialise(self, key: PRNGKeyArray, images: Float[Array, "n_points n_pixels"]) -> Params:
         """Random parameters, in the dtype of `images`."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import cloudpickle
 import distributed
@@ -21,9 +21,7 @@ from distributed.comm import CommClosedError
 from threadpoolctl import ThreadpoolController
 from tqdm import tqdm
 
-Task = TypeVar("Task")
-Result = TypeVar("Result")
-Advance = Callable[[int], None]
+from collective_variables.running import Advance, Result, Task
 
 
 class _Job(NamedTuple):

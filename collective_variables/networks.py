@@ -193,11 +193,6 @@ class Network(nn.Module):
             x = y if last else ACTIVATIONS[self.activation](y)
         return x
 
-    @property
-    def n_outputs(self) -> int:
-        """Width of the last layer."""
-        return self.layers[-1].width
-
 
 def _image(x: Array, layer: Layer, padding: str) -> Array:
     if x.ndim != 4:

@@ -134,7 +134,7 @@ def select(
             if number >= done:
                 state = advance[width]((shared, begin, end), state)
                 _check_distances(np.asarray(state.distances[:, begin:end]), members, begin, settings.learning_rate)
-                if between.store is not None:
+                if between.store is not None and number + 1 < len(segments):
                     between.store[name] = _stored(number + 1, state)
             moved_on((end - begin) * len(set(members)))
         return _Chosen(*(np.asarray(getattr(state, field)) for field in _Chosen._fields))

@@ -1,15 +1,17 @@
 """Where the tasks of a long computation run: on the cores and devices of this machine, or on a Dask cluster."""
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TypeVar
 
 import jax
 from threadpoolctl import ThreadpoolController
 from tqdm import tqdm
+from tqdm.utils import ObjectWrapper
 
 from collective_variables import keeping
 
@@ -20,11 +22,27 @@ Advance = Callable[[int], None]
 ADDRESS = "DASK_SCHEDULER_ADDRESS"
 
 
+class _PerhapsUnread(ObjectWrapper):
+    """A stream that may be written to although nobody reads it any more, as a closed pipe.
+
+    tqdm never gives back its lock where a write fails, and all other threads would wait for it without end.
+    """
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._wrapped.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._wrapped.flush()
+
+
 class Progress:
     """A bar with the time left; `advance` may be called from any thread. Without a description nothing is shown."""
 
     def __init__(self, description: str, total: int, unit: str):
-        self._bar = tqdm(total=total, desc=description, unit=f" {unit}", disable=not description, mininterval=1.0)
+        how = {"disable": not description, "mininterval": 1.0, "file": _PerhapsUnread(sys.stderr)}
+        self._bar = tqdm(total=total, desc=description, unit=f" {unit}", **how)
         self._lock = threading.Lock()
 
     def advance(self, count: int = 1) -> None:

@@ -5,15 +5,18 @@ from pathlib import Path
 
 import zntrack
 
-from collective_variables.datasets import Dataset, load
+from collective_variables.datasets import PROBLEMS, Dataset, load
 from nodes import files, sources
 from nodes.alone import alone
+
+EMBEDDED = sorted(f"data/{file.name}" for problem in PROBLEMS.values() for file in problem.files if not file.urls)
 
 
 class LoadDataset(zntrack.Node):
     """Load, split and scale a problem (`collective_variables.datasets.load` says how).
 
-    problem: fuel, mnist (10000 of its images, embedded), mnist-60000 (all for training, fetched), concrete or gait.
+    problem: one of `datasets.PROBLEMS`, such as fuel, mnist (10000 of its images, embedded) or mnist-60000 (all for
+        training, fetched).
     n_available: rows drawn at random before the split, test points included; null for all.
     n_test: test points; null for Table 1's.
     seed: of the draw and the split.
@@ -26,7 +29,7 @@ class LoadDataset(zntrack.Node):
     seed: int = zntrack.params(0)
     scaling: str = zntrack.params("train")
 
-    code: tuple = zntrack.deps_path(sources.of(__file__, "data/auto-mpg.csv", "data/mnist_10k.npz"))
+    code: tuple = zntrack.deps_path(sources.of(__file__, *EMBEDDED))
     dataset_path: Path = zntrack.outs_path(zntrack.nwd / "dataset.npz")
 
     @alone

@@ -15,8 +15,7 @@ from nodes.load_dataset import LoadDataset
 class SelectSubset(zntrack.Node):
     """Choose a nested subset for every member of the ensemble (`collective_variables.methods.select`).
 
-    method: random, stratified, rnd, paper, k-center, k-means++, kernel-herding, facility-location, log-determinant,
-        trace, best-entropy or greedy.
+    method: one of `methods.METHODS`.
     options: of that method, by name; an unknown one is refused with the list of those there are.
     Networks are the group's, in its first parametrisation. In the tables the subsets have the name behind the last
     "SelectSubset-" of the stage, or without one that of the method.

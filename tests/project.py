@@ -113,6 +113,11 @@ class Project:
     def params(self) -> dict[str, dict]:
         return yaml.safe_load((self.folder / "params.yaml").read_text())
 
+    def stages(self, group: str) -> set[str]:
+        """The stages of a group in the first graph."""
+        graph = yaml.safe_load((self.folder / "dvc.yaml").read_text())["stages"]
+        return {name for name in graph if name.split("_")[0] == group}
+
     def write_params(self, params: dict[str, dict]) -> None:
         (self.folder / "params.yaml").write_text(yaml.safe_dump(params))
 

@@ -25,9 +25,10 @@ run(SimpleNamespace(name="fuel_A", nwd=Path(sys.argv[1]) / "fuel" / "A"))
 """
 
 
-def start(folder):
-    command = [sys.executable, "-c", RUN, str(folder)]
-    return subprocess.Popen(command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+def start(folder, *before):
+    command = [*before, sys.executable, "-c", RUN, str(folder)]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen(command, cwd=ROOT, text=True, **pipes)
 
 
 @pytest.mark.parametrize("stop", ["end", "kill"])
@@ -42,6 +43,18 @@ def test_a_second_process_waits_for_the_first_whether_it_ends_or_is_killed(stop,
     assert second.stdout.readline() == "running\n"
     second.communicate("\n")
     assert second.returncode == 0
+
+
+def test_who_waits_does_not_run_if_the_process_that_asked_for_it_is_gone(tmp_path):
+    first = start(tmp_path)
+    assert first.stdout.readline() == "running\n"
+    asking = start(tmp_path, "sh", "-c", '"$0" "$@"; true')
+    assert "waiting for its end" in asking.stdout.readline()
+    asking.kill()
+    asking.wait()
+    first.communicate("\n")
+    # Its streams are those of the process that it asked for.
+    assert asking.communicate(timeout=60) == ("", f"fuel_A: the process that asked for it, PID {asking.pid}, is gone.\n")
 
 
 def test_stages_of_other_groups_and_the_same_stage_afterwards_do_not_wait(tmp_path, capsys):

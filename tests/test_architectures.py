@@ -129,7 +129,7 @@ def test_they_learn_their_problems(problem, architecture, options):
 @pytest.mark.parametrize(
     ("name", "options", "error", "message"),
     [
-        ("perceptron", {}, ValueError, "architecture must be one of graph-network, resnet, transformer"),
+        ("perceptron", {}, ValueError, f"architecture must be one of {', '.join(sorted(architectures.ARCHITECTURES))}: received 'perceptron'"),
         ("resnet", {"n_outputs": 3, "depth": 4}, ValueError, "options of resnet must be one of activation, n_blocks, n_outputs"),
         ("resnet", {"n_outputs": 3, "activation": "step"}, ValueError, "activation must be one of elu"),
         ("resnet", {"n_outputs": 0}, ValueError, "n_outputs must be at least 1: received 0"),

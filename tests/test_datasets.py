@@ -622,8 +622,8 @@ def test_embedded_file_is_checked_too_and_not_taken_from_the_mirror(tmp_path, mo
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"name": "iris"}, ValueError, "problem must be one of concrete, fuel, gait, mnist, mnist-60000, molecules, words: received 'iris'."),
-        ({"name": 3}, TypeError, "problem must be one of concrete, fuel, gait, mnist, mnist-60000, molecules, words: received 3."),
+        ({"name": "iris"}, ValueError, f"problem must be one of {', '.join(sorted(datasets.PROBLEMS))}: received 'iris'."),
+        ({"name": 3}, TypeError, f"problem must be one of {', '.join(sorted(datasets.PROBLEMS))}: received 3."),
         ({"n_test": 0}, ValueError, "n_test must be at least 1: received 0."),
         ({"n_test": -5}, ValueError, "n_test must be at least 1: received -5."),
         ({"n_test": 2.0}, TypeError, "n_test must be an integer: received 2.0."),

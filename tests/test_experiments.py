@@ -24,7 +24,7 @@ def project(tmp_path_factory):
     """The group `fuel` at tiny parameters, reproduced once and committed."""
     project = Project.copy_to(tmp_path_factory.mktemp("project"))
     project.shrink(("fuel",))
-    assert len(stages_run(project.run("dvc", "repro"))) == 10
+    assert stages_run(project.run("dvc", "repro")) == project.stages("fuel") | {"all_Report"}
     project.commit()
     return project
 
@@ -126,7 +126,7 @@ def test_a_new_problem_is_a_section_of_params_and_no_code(copy):
     }
     copy.write_params(params)
     copy.run("python", "main.py")
-    assert len(stages_run(copy.run("dvc", "repro", "--glob", "fuel-tanh_*"))) == 9
+    assert stages_run(copy.run("dvc", "repro", "--glob", "fuel-tanh_*")) == copy.stages("fuel-tanh")
     runs = pd.read_csv(copy.folder / "nodes/fuel-tanh/CorrelationAnalysis/runs.csv")
     assert len(runs) == 3 * 2 * 2
     assert "fuel-tanh" in (copy.folder / "plots" / "dvc.yaml").read_text()
@@ -147,7 +147,7 @@ def test_a_file_and_a_network_of_ones_own_are_sections_of_params_and_no_code_of_
     copy.write_params(copy.params() | others | {"houses_LoadFile": data})
     copy.run("python", "main.py")
     output = copy.run("dvc", "repro", "--glob", "houses_*")
-    assert len(stages_run(output)) == 9 and "32 points in the pool, 8 test points" in " ".join(output.split())
+    assert stages_run(output) == copy.stages("houses") and "32 points in the pool, 8 test points" in " ".join(output.split())
     runs = pd.read_csv(copy.folder / "nodes/houses/CorrelationAnalysis/runs.csv")
     assert len(runs) == 3 * 2 * 2 and set(runs["parametrisation"]) == {"own"}
     columns = pd.read_csv(copy.folder / "nodes/houses/LoadFile/columns.csv")
@@ -187,7 +187,7 @@ def test_a_file_of_ones_own_is_inside_the_project(path, monkeypatch):
         ("fuel_Ensemble.n_members=many", "n_members must be an integer: received 'many'"),
         ("fuel_ComputeNTK.per_class=true", "per_class needs a problem of classification"),
         ("fuel_SelectSubset-paper.options.n_epochs=-1", "n_epochs must be at least 0: received -1"),
-        ("fuel_RNDSelect.method=best", "method must be one of best-entropy, facility-location"),
+        ("fuel_RNDSelect.method=best", "method must be one of best-entropy, "),
         ("fuel_RNDSelect.options={depht: 2}", "Options of rnd are criterion, emphasis"),
         ("fuel_RNDSelect.method=paper", "methods must not repeat an entry: received ['random', 'paper', 'paper']."),
         ("fuel_RNDSelect.options={threshold: 1.0}", "Lower the threshold or the subset sizes"),
@@ -236,7 +236,7 @@ def results(project):
 
 def test_a_forced_repro_gives_the_same_files_to_the_last_byte(copy):
     before = results(copy)
-    assert len(stages_run(copy.run("dvc", "repro", "--force"))) == 10
+    assert stages_run(copy.run("dvc", "repro", "--force")) == copy.stages("fuel") | {"all_Report"}
     assert results(copy) == before and len(before) > 20
 
 

@@ -122,8 +122,7 @@ def test_what_the_paper_keeps_goes_to_the_store_of_the_budget():
             "best",
             {},
             ValueError,
-            "method must be one of best-entropy, facility-location, greedy, k-center, k-means++, kernel-herding, "
-            "log-determinant, paper, random, rnd, stratified, trace: received 'best'.",
+            f"method must be one of {', '.join(sorted(methods.METHODS))}: received 'best'.",
         ),
         ("kernel-herding", {"width": 3}, TypeError, "Options of kernel-herding are bandwidth, first: received width."),
         ("random", {"first": "best"}, TypeError, "Options of random are none: received first."),

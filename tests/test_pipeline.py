@@ -296,7 +296,7 @@ LOADERS = {
     "Report": "correlation_analysis findings load_dataset",
 }
 DATA = {
-    "LoadDataset": ["data/auto-mpg.csv", "data/mnist_10k.npz"],
+    "LoadDataset": ["data/auto-mpg.csv", "data/mnist_10k.npz", "data/molecules.npz", "data/words.csv"],
     "Report": ["collective_variables/report.html", "nodes/decisions.yaml"],
 }
 

@@ -1,10 +1,13 @@
 """Where tasks run: order, errors, interrupts, precision, progress, and what was kept before."""
 
+import subprocess
+import sys
 import time
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from project import ROOT
 
 from collective_variables import keeping, running
 from collective_variables.running import Progress
@@ -66,6 +69,35 @@ def test_progress_shows_its_description_count_and_unit(together, capsys):
         bar.advance()
     shown = capsys.readouterr().err
     assert "Fuel: kernels" in shown and "19/20" in shown and "kernels" in shown.rsplit("19/20")[-1]
+
+
+UNREAD = """
+import sys, time
+from collective_variables import running
+
+def task(number, advance):
+    time.sleep(1.2)  # longer than the bar waits between two writes
+    advance(1)
+    return number
+
+with running.Progress("Fuel", 2, "networks") as bar:
+    print("begun", flush=True)
+    sys.stdin.readline()
+    print(running.run(task, range(2), bar))
+"""
+
+
+def test_a_bar_that_nobody_reads_any_more_stops_nothing():
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", UNREAD], cwd=ROOT, text=True, **pipes)
+    assert process.stdout.readline() == "begun\n"
+    process.stderr.close()
+    process.stdin.write("\n")
+    process.stdin.close()
+    try:
+        assert process.communicate(timeout=60)[0] == "[0, 1]\n"
+    finally:
+        process.kill()
 
 
 def test_progress_without_a_description_is_silent(capsys):

@@ -8,6 +8,7 @@ own, with its own folder, environment, input and output, in which none of this p
 import atexit
 import functools
 import gc
+import io
 import json
 import os
 import shutil
@@ -73,6 +74,7 @@ def serve(address: str) -> None:
 
     for package in PACKAGES:
         importlib.import_module(package)
+    remember_what_is_written()
     gc.freeze()  # so that no process copies what it does not change
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as listening:
@@ -85,6 +87,28 @@ def serve(address: str) -> None:
                 listening.close()
                 return answer(connection)
             connection.close()
+
+
+def remember_what_is_written() -> None:
+    """Let DVC parse no text that it has written itself.
+
+    It reads its lock anew for each stage that it writes into it, which takes it a second in a graph of this size.
+    """
+    from dvc.utils.serialize import _yaml
+
+    parse, dump, written = _yaml.parse_yaml_for_update, _yaml._dump, {}
+
+    def remembering_dump(data: dict, stream: io.TextIOBase) -> None:
+        text = io.StringIO()
+        dump(data, text)
+        stream.write(text.getvalue())
+        written[text.getvalue()] = data
+
+    def parse_unless_written(text: str, path: str) -> dict:
+        # Whoever parses changes it and writes it again.
+        return written.pop(text, None) or parse(text, path)
+
+    _yaml.parse_yaml_for_update, _yaml._dump = parse_unless_written, remembering_dump
 
 
 def answer(connection: socket.socket) -> None:
