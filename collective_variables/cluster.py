@@ -56,8 +56,8 @@ def run(
     job = cloudpickle.dumps(_Job(function, together, jax.config.jax_enable_x64, versions()))
     with _client(address) as client, client.as_current():
         if not client.scheduler_info()["workers"]:
+            # The tasks are sent all the same: a cluster that grows with its tasks has no worker before.
             tqdm.write(f"The scheduler at {address} has no worker yet: waiting for one.", file=sys.stderr)
-            client.wait_for_workers(1)
         client.subscribe_topic(name, lambda event: advance(event[1]))
         try:
             futures = _submitted(client, name, job, tasks)
