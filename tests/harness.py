@@ -7,7 +7,7 @@ for each case what was done how often and what the commands said; ends with 1 if
 kill        the whole process group by SIGKILL, at 30 random moments
 orphan      `dvc` alone by SIGKILL at 10 random moments, its stage goes on; the next command is given at once
 interrupt   SIGINT at 5 random moments, as Ctrl-C
-disk        a file system with room for 1, 2 and 3 MiB (a tmpfs, for which the user must be root), then with room for all
+disk        a file system with room for 60, 300 and 2000 KiB (a tmpfs, for which the user must be root), then with room for all
 memory      an address space of 1.5 GiB, then without a limit
 two         two `dvc repro` at once
 cache       a bit of every third file of the cache flipped, every third truncated, the folders of the stages removed
@@ -131,9 +131,9 @@ class Harness:
     def interrupt(self, n: int = 5) -> None:
         self.moments("interrupt", n, lambda process: os.killpg(process.pid, signal.SIGINT))
 
-    def disk(self, spare: tuple[int, ...] = (1, 2, 3)) -> None:
-        for n_mib in spare:
-            mounted = self.folder / f"disk-{n_mib}"
+    def disk(self, spare: tuple[int, ...] = (60, 300, 2000)) -> None:
+        for n_kib in spare:
+            mounted = self.folder / f"disk-{n_kib}"
             mounted.mkdir()
             command = ["mount", "-t", "tmpfs", "-o", "size=500m", "none", str(mounted)]
             if subprocess.run(command, capture_output=True).returncode:
@@ -141,11 +141,11 @@ class Harness:
                 return
             try:
                 small = Small(mounted, self.fresh.folder)
-                size = shutil.disk_usage(mounted).used + n_mib * 2**20
+                size = shutil.disk_usage(mounted).used + n_kib * 2**10
                 subprocess.run(["mount", "-o", f"remount,size={size}", str(mounted)], check=True)
                 code, output = small.run("dvc", "repro")
                 report("disk", output, "No space left", "ERROR")
-                print(f"disk: {n_mib} MiB, dvc repro ended with {code}")
+                print(f"disk: {n_kib} KiB, dvc repro ended with {code}")
                 subprocess.run(["mount", "-o", "remount,size=500m", str(mounted)], check=True)
                 small.end()
                 self.compare("disk", small)
