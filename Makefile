@@ -54,7 +54,7 @@ lint: $(ENVIRONMENT)  ## check style and types
 	ruff check .
 	pyrefly check
 
-harness: $(ENVIRONMENT)  ## kill, interrupt and starve a small graph, damage its cache, and compare its numbers (a quarter of an hour)
+harness: $(ENVIRONMENT)  ## kill, interrupt and starve a small graph, damage its cache, and compare its numbers (half an hour)
 	python tests/harness.py
 
 docs: $(ENVIRONMENT)  ## build the reference of the library from its docstrings, docs/api/collective_variables.html

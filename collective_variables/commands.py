@@ -151,10 +151,12 @@ def measure(
 ) -> Measurement:
     """Entropy, trace and spectrum of the kernels of untrained networks on random rows, nested from size to size.
 
-    Without targets the network has one output, and alignments with the targets are NaN. Raises ValueError for a network
-    that does not fit (`networks.check_fit`), and the errors of `measuring.measure`.
+    Without targets the network has one output, and alignments with the targets are NaN. Raises DataError where fewer
+    than two rows have a target, ValueError for a network that does not fit (`networks.check_fit`), and the errors of `measuring.measure`.
     """
     rows = np.flatnonzero(table.is_labelled)
+    if len(rows) < 2:
+        raise DataError(f"A kernel needs two rows with a target at least: {len(rows)} of {len(table.inputs)} have one.")
     inputs = own_data.scaled(table.inputs, np.arange(len(table.inputs))).astype(np.float32)[rows]
     targets = np.zeros((len(rows), 1), np.float32)
     if table.targets is not None:

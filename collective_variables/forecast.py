@@ -15,6 +15,7 @@ from collective_variables import commands, datasets, own_data, training
 SMALL = (4, 16)  # points chosen in the two parts of a selection that are tried
 EPOCHS = (2, 12)
 POINTS = (50, 100)  # of the kernels that are tried
+ROWS = 10_000  # of a larger table that a selection is tried on: above the default references of `rnd` work is linear in rows
 # Numbers that a method holds for all points together: of each pair of points, or for each point and chosen one.
 OF_PAIRS = ("facility-location", "log-determinant", "trace", "best-entropy", "greedy")
 OF_CHOSEN = ("rnd",)
@@ -35,14 +36,26 @@ class Forecast(NamedTuple):
 
 
 def of_select(table: own_data.Table, /, *, n_points: int, method: str, labelled: Sequence[int] = (), **options: Any) -> Forecast:
-    """What `commands.select` takes, whose work grows between linearly and with the square of the points chosen."""
-    n = len(table.inputs)
+    """What `commands.select` takes, whose work grows between linearly and with the square of the points chosen.
+
+    A large table is tried on some of its rows; with them the work grows linearly, and of methods that compare all pairs
+    of rows at most with the square.
+    """
+    n, n_labelled = len(table.inputs), len(labelled)
+    # The labelled ones first, which have to be among them.
+    others = np.setdiff1d(np.arange(n), labelled)
+    rows = np.concatenate([np.asarray(labelled, np.int64), np.random.default_rng(0).permutation(others)])
+    rows = rows[: max(ROWS, n_labelled + n_points)]
+    few_rows = table if len(rows) == n else _of_rows(table, rows)
+    few_labelled = labelled if len(rows) == n else range(n_labelled)
 
     def tried(few: int) -> None:
-        commands.select(table, n_points=few, method=method, labelled=labelled, **options)
+        commands.select(few_rows, n_points=few, method=method, labelled=few_labelled, **options)
 
-    seconds = _extrapolated(tried, SMALL, n_points, powers=(1, 2))
-    more = n**2 if method in OF_PAIRS else n * (n_points + len(labelled)) if method in OF_CHOSEN else 0
+    low, high = _extrapolated(tried, SMALL, n_points, powers=(1, 2))
+    larger = n / len(rows)
+    seconds = low * larger, high * larger ** (2 if method in OF_PAIRS else 1)
+    more = n**2 if method in OF_PAIRS else n * (n_points + n_labelled) if method in OF_CHOSEN else 0
     return Forecast(seconds, _resident() + DOUBLE * more)
 
 
@@ -84,6 +97,11 @@ def of_measure(table: own_data.Table, /, *, n_points: Sequence[int], n_members: 
 
     seconds = _extrapolated(tried, POINTS, most, powers=(2, 3))
     return Forecast(tuple(of * n_members / tried_members for of in seconds), _resident() + 4 * DOUBLE * most**2 * tried_members)
+
+
+def _of_rows(table: own_data.Table, rows: np.ndarray) -> own_data.Table:
+    targets = None if table.targets is None else table.targets[rows]
+    return replace(table, inputs=table.inputs[rows], targets=targets, is_labelled=table.is_labelled[rows])
 
 
 def _extrapolated(tried: Callable[[int], None], sizes: tuple[int, int], size: int, powers: tuple[int, int]) -> tuple[float, float]:

@@ -68,8 +68,10 @@ def _checked(path: Path, contents: Contents) -> Contents:
     lengths = {name: len(array) if array.ndim else 0 for name, array in contents.items()}
     first = next(iter(lengths))
     for name, length in lengths.items():
-        if length == 0 or length != lengths[first]:
-            raise FileError(f"The arrays of {path.name} must have as many rows, at least one: {first} {lengths[first]}, {name} {length}.")
+        if length != lengths[first]:
+            raise FileError(f"The arrays of {path.name} must have as many rows: {first} {lengths[first]}, {name} {length}.")
+    if lengths[first] == 0:
+        raise FileError(f"{path.name} must hold at least one row: it holds none.")
     return contents
 
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from distributed import Client
+from distributed import Client, LocalCluster
 from project import JAX, ROOT
 
 from collective_variables import (
@@ -242,6 +242,15 @@ def test_a_scheduler_that_cannot_be_reached_is_one_clear_error(address, monkeypa
     monkeypatch.setitem(cluster.distributed.client.dask.config.config["distributed"]["comm"]["timeouts"], "connect", "1s")
     with pytest.raises(ConnectionError, match=f"must be the address of a scheduler that can be reached: received {address}"):
         run(pid, range(2))
+
+
+def test_a_cluster_that_grows_with_its_tasks_begins_without_a_worker(monkeypatch):
+    """As dask-jobqueue's, with jobs in the place of processes."""
+    options = {"threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": "ERROR"}
+    with LocalCluster(n_workers=0, **options) as growing, Progress("", 4, "tasks") as bar:
+        growing.adapt(minimum=0, maximum=1, interval="100ms")
+        monkeypatch.setenv(ADDRESS, growing.scheduler_address)
+        assert running.run(lambda task, advance: task**2, range(4), bar) == [0, 1, 4, 9]
 
 
 def test_nobody_is_asked_when_everything_is_known(monkeypatch):

@@ -22,6 +22,7 @@ def houses(tmp_path, monkeypatch):
     table = pd.DataFrame(rng.normal(size=(30, 2)), columns=["area", "age"])
     table["town"] = ["Ulm", "Bonn", None] * 10
     table["price"] = table["area"] * 2
+    table["empty"] = np.nan
     table.to_csv("houses.csv", index=False)
     return table
 
@@ -112,6 +113,7 @@ def test_a_dry_run_only_says_what_it_would_take(command, houses, capsys, monkeyp
         (("select", "houses.csv", "--n-points", 2, "--labelled", "rows.txt"), "Line 2 of rows.txt must be a row, 0 to 29: received '30'"),
         (("select", "houses.csv", "--n-points", 2, "--labelled", "other.txt"), "No such file"),
         (("select", "houses.csv", "--n-points", 2, "--layers", "dense x"), "dense x"),
+        (("measure", "houses.csv", "--target", "empty"), "two rows with a target at least: 0 of 30 have one"),
         (("measure", "houses.csv", *MODEL), "options of the model notebooks.models.Residual do not fit"),
         (("measure", "houses.csv", "--model", "no.model"), "there is no no.model"),
         (("measure", "houses.csv", *MODEL[2:]), "--model-option is for the network of --model: received width, depth"),

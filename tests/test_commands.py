@@ -133,6 +133,11 @@ def test_forecasts_count_methods_members_and_what_is_held(monkeypatch):
     of_select = forecast.of_select(TABLE, n_points=16, method="rnd", labelled=[1, 2])
     assert of_select == forecast.Forecast((16.0, 16.0), 1000 + 8 * 40 * 18)
     assert forecast.of_select(TABLE, n_points=16, method="greedy").n_bytes == 1000 + 8 * 40**2
+    # Tried on 20 of the 40 rows, of which all pairs are four times as many.
+    monkeypatch.setattr(forecast, "ROWS", 20)
+    assert forecast.of_select(TABLE, n_points=16, method="k-center").seconds == (32.0, 32.0)
+    assert forecast.of_select(TABLE, n_points=16, method="greedy").seconds == (32.0, 64.0)
+    monkeypatch.setattr(forecast, "ROWS", 40)
     dataset = own_data.dataset(TABLE, "own", n_test=8)
     options = {"n_points": [4, 16], "n_members": 6, "schedule": training.Schedule(n_epochs=100), "network": None, "seed": 0}
     found = forecast.of_compare(dataset, chosen_by={"rnd": ("rnd", {}), "far": ("k-center", {})}, **options)
@@ -140,6 +145,21 @@ def test_forecasts_count_methods_members_and_what_is_held(monkeypatch):
     assert found.seconds == pytest.approx((3 * 3 * 201 + 6 * 2 * 16,) * 2)
     found = forecast.of_measure(TABLE, n_points=[10, 1000], n_members=6)
     assert found.seconds[1] == pytest.approx(3 * 1000.0) and found.seconds[0] < found.seconds[1]
+
+
+def test_a_large_table_is_tried_on_some_rows_the_labelled_ones_among_them(monkeypatch):
+    given = []
+    monkeypatch.setattr(commands, "select", lambda table, **options: given.append((table, options)))
+    monkeypatch.setattr(forecast, "ROWS", 12)
+    forecast.of_select(TABLE, n_points=5, method="rnd", labelled=[30, 3])
+    for table, options in given:
+        assert len(table.inputs) == len(table.targets) == len(table.is_labelled) == 12 and list(options["labelled"]) == [0, 1]
+        np.testing.assert_array_equal(table.inputs[:2], TABLE.inputs[[30, 3]])
+        assert len(np.unique(table.inputs, axis=0)) == 12
+    given.clear()
+    # There must be as many rows as are chosen.
+    forecast.of_select(TABLE, n_points=20, method="rnd", labelled=[30, 3])
+    assert {len(table.inputs) for table, _ in given} == {22}
 
 
 def test_a_forecast_in_words():

@@ -135,7 +135,7 @@ def test_images_beside_each_other_have_no_class(images):
         ("a,\n1,2\n", "Each column of a.csv must have a name of its own: column 1 is ''"),
         ("", "a.csv must begin with a line of names: received ''"),
         ("\n\n", "a.csv must begin with a line of names"),
-        ("a,b\n", "must have as many rows, at least one: a 0"),
+        ("a,b\n", "must hold at least one row: it holds none"),
         (b"a\0b,c\n1,2\n", "a.csv must begin with a line of names"),
         (b"a,b\n1,\xff\xfe\n", "a.csv is broken .*UTF8"),
         (b"\xff\xfea\0", "a.csv is broken .*utf-8"),
@@ -261,5 +261,5 @@ def test_there_must_be_a_file_of_a_known_kind(tmp_path):
     with pytest.raises(FileError, match="must hold images"):
         read(tmp_path)
     np.savez(tmp_path / "a.npz", x=np.ones(3), y=np.ones(4))
-    with pytest.raises(FileError, match="must have as many rows, at least one: x 3, y 4"):
+    with pytest.raises(FileError, match="must have as many rows: x 3, y 4"):
         read(tmp_path / "a.npz")
