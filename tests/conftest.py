@@ -1,6 +1,5 @@
 """What every test runs under: strict dtypes and ranks, and no warning."""
 
-import os
 import shutil
 
 import jax
@@ -64,11 +63,6 @@ def copy(project, tmp_path):
     """A copy of a test file's reproduced project, outputs and cache included, for tests that change it."""
     shutil.copytree(project.folder, tmp_path / "copy", symlinks=True)
     return Project(tmp_path / "copy")
-
-
-def pytest_xdist_auto_num_workers():
-    """One more than cores: a third of the time of two is spent in waiting for processes, locks and retries of downloads."""
-    return os.cpu_count() + 1
 
 
 LONGEST = ("test_pipeline.py", "test_experiments.py", "test_rnd.py", "test_dynamics_pipeline.py", "test_recorded_training.py")
