@@ -4,13 +4,13 @@ import os
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from collective_variables import commands, datasets, own_data, training
+from collective_variables import commands, datasets, linearised, own_data, training
 
 SMALL = (4, 16)  # points chosen in the two parts of a selection that are tried
 EPOCHS = (2, 12)
@@ -41,22 +41,34 @@ def of_select(table: own_data.Table, /, *, n_points: int, method: str, labelled:
     A large table is tried on some of its rows; with them the work grows linearly, and of methods that compare all pairs
     of rows at most with the square.
     """
-    n, n_labelled = len(table.inputs), len(labelled)
-    # The labelled ones first, which have to be among them.
-    others = np.setdiff1d(np.arange(n), labelled)
-    rows = np.concatenate([np.asarray(labelled, np.int64), np.random.default_rng(0).permutation(others)])
-    rows = rows[: max(ROWS, n_labelled + n_points)]
-    few_rows = table if len(rows) == n else _of_rows(table, rows)
-    few_labelled = labelled if len(rows) == n else range(n_labelled)
+    n, n_chosen = len(table.inputs), len(labelled) + n_points
+    n_rows = min(n, max(ROWS, n_chosen))
+    few_rows, few_labelled = (table, labelled) if n_rows == n else _some_rows(table, labelled, n_rows)
 
     def tried(few: int) -> None:
         commands.select(few_rows, n_points=few, method=method, labelled=few_labelled, **options)
 
     low, high = _extrapolated(tried, SMALL, n_points, powers=(1, 2))
-    larger = n / len(rows)
+    larger = n / n_rows
     seconds = low * larger, high * larger ** (2 if method in OF_PAIRS else 1)
-    more = n**2 if method in OF_PAIRS else n * (n_points + n_labelled) if method in OF_CHOSEN else 0
-    return Forecast(seconds, _resident() + DOUBLE * more)
+    of_row = n if method in OF_PAIRS else _of_row(n, n_chosen, options.get("options", {})) if method in OF_CHOSEN else 0
+    return Forecast(seconds, _resident() + DOUBLE * n * of_row)
+
+
+def _of_row(n: int, n_chosen: int, options: Mapping[str, Any]) -> int:
+    """Numbers that `linearised.select` holds for each row, as it counts them itself."""
+    known = {of.name for of in fields(linearised.Settings)}
+    settings = linearised.Settings(**{name: value for name, value in options.items() if name in known})
+    return n_chosen + min(settings.n_reference, n) + 2 * settings.block_size
+
+
+def _some_rows(table: own_data.Table, labelled: Sequence[int], n_rows: int) -> tuple[own_data.Table, Sequence[int]]:
+    """A table of the labelled rows and random others, and where the labelled ones are in it."""
+    others = np.random.default_rng(0).permutation(np.setdiff1d(np.arange(len(table.inputs)), labelled))
+    rows = np.concatenate([np.asarray(labelled, np.int64), others])[:n_rows]
+    targets = None if table.targets is None else table.targets[rows]
+    some = replace(table, inputs=table.inputs[rows], targets=targets, is_labelled=table.is_labelled[rows])
+    return some, range(len(labelled))
 
 
 def of_compare(
@@ -97,11 +109,6 @@ def of_measure(table: own_data.Table, /, *, n_points: Sequence[int], n_members: 
 
     seconds = _extrapolated(tried, POINTS, most, powers=(2, 3))
     return Forecast(tuple(of * n_members / tried_members for of in seconds), _resident() + 4 * DOUBLE * most**2 * tried_members)
-
-
-def _of_rows(table: own_data.Table, rows: np.ndarray) -> own_data.Table:
-    targets = None if table.targets is None else table.targets[rows]
-    return replace(table, inputs=table.inputs[rows], targets=targets, is_labelled=table.is_labelled[rows])
 
 
 def _extrapolated(tried: Callable[[int], None], sizes: tuple[int, int], size: int, powers: tuple[int, int]) -> tuple[float, float]:

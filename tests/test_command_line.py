@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from collective_variables import __main__ as command_line
-from collective_variables import commands, forecast, methods
+from collective_variables import commands, forecast, methods, own_data, own_files, own_models
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -74,9 +74,12 @@ def test_a_network_of_ones_own_is_measured(houses, capsys, standard_promotion):
     arguments = ("measure", "houses.csv", "--target", "price", "--members", 2, "--n-points", 9, "--json", *MODEL)
     code, text, _ = run(capsys, *arguments, "--model-option", "n_outputs=1")
     found = json.loads(text)["variables"]
-    assert code == 0 and len(found) == 2
-    # Its output's kernel has a bias, of which every point's derivative is 1: no trace is below the number of points.
-    assert all(of["trace"] > 9 for of in found)
+    table = own_data.table(own_files.read("houses.csv"), ["price"])
+    model = own_models.load("notebooks.models.Residual", {"width": 4, "depth": 1, "n_outputs": 1})
+    expected = commands.measure(table, n_points=[9], n_members=2, network=model).variables["trace"].tolist()
+    assert code == 0 and [of["trace"] for of in found] == pytest.approx(expected)
+    of_layers = commands.measure(table, n_points=[9], n_members=2).variables["trace"].tolist()
+    assert of_layers != pytest.approx(expected, rel=0.01)
     code, text, words = run(capsys, *arguments, "--model-option", "n_outputs=2", "--quiet")
     assert code == 2 and text == "" and "2 != 1" in words
 

@@ -131,7 +131,7 @@ def test_forecasts_count_methods_members_and_what_is_held(monkeypatch):
     monkeypatch.setattr(commands, "compare", lambda dataset, *, schedule, **_: clock.work(1.0 + 2.0 * schedule.n_epochs))
     monkeypatch.setattr(commands, "measure", lambda table, *, n_points, **_: clock.work(n_points[0] ** 3 / 1e6))
     of_select = forecast.of_select(TABLE, n_points=16, method="rnd", labelled=[1, 2])
-    assert of_select == forecast.Forecast((16.0, 16.0), 1000 + 8 * 40 * 18)
+    assert of_select == forecast.Forecast((16.0, 16.0), 1000 + 8 * 40 * (18 + 40 + 2 * 64))
     assert forecast.of_select(TABLE, n_points=16, method="greedy").n_bytes == 1000 + 8 * 40**2
     # Tried on 20 of the 40 rows, of which all pairs are four times as many.
     monkeypatch.setattr(forecast, "ROWS", 20)

@@ -15,6 +15,7 @@ from project import ROOT, Project, stages_run
 
 import main
 import settings
+from collective_variables import methods
 
 DOWNSTREAM = ("ComputeNTK", "TrainModel", "CorrelationAnalysis")
 
@@ -187,7 +188,7 @@ def test_a_file_of_ones_own_is_inside_the_project(path, monkeypatch):
         ("fuel_Ensemble.n_members=many", "n_members must be an integer: received 'many'"),
         ("fuel_ComputeNTK.per_class=true", "per_class needs a problem of classification"),
         ("fuel_SelectSubset-paper.options.n_epochs=-1", "n_epochs must be at least 0: received -1"),
-        ("fuel_RNDSelect.method=best", "method must be one of best-entropy, "),
+        ("fuel_RNDSelect.method=best", f"method must be one of {', '.join(sorted(methods.METHODS))}: received 'best'"),
         ("fuel_RNDSelect.options={depht: 2}", "Options of rnd are criterion, emphasis"),
         ("fuel_RNDSelect.method=paper", "methods must not repeat an entry: received ['random', 'paper', 'paper']."),
         ("fuel_RNDSelect.options={threshold: 1.0}", "Lower the threshold or the subset sizes"),
