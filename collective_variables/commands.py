@@ -133,7 +133,8 @@ def page(compared: Comparison, title: str, /) -> str:
 
     drawn = [figures.comparison(compared.summary, variable) for variable in ("min_test_loss", "entropy", "trace")]
     # The first brings the library that draws all of them.
-    parts = [io.to_html(figure, full_html=False, include_plotlyjs=number == 0) for number, figure in enumerate(drawn)]
+    how = {"full_html": False, "config": {"displayModeBar": False}}  # which would cover the legend
+    parts = [io.to_html(figure, include_plotlyjs=number == 0, **how) for number, figure in enumerate(drawn)]
     name = html.escape(title)
     return f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{name}</title><h1>{name}</h1>{"".join(parts)}</html>'
 
