@@ -1,10 +1,17 @@
 """What every test runs under: strict dtypes and ranks, and no warning."""
 
+import os
 import shutil
 
 import jax
+import jaxlib
 import pytest
-from project import COMPILED, Project
+from project import COMPILED, ROOT, Project
+
+# What XLA compiles most slowly, for every stage that a test runs, too. Another jaxlib may end the process at a flag that it
+# does not know.
+if f"\njaxlib=={jaxlib.__version__}\n" in (ROOT / "requirements.txt").read_text():
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
