@@ -56,10 +56,9 @@ def of_select(table: own_data.Table, /, *, n_points: int, method: str, labelled:
 
 
 def _of_row(n: int, n_chosen: int, options: Mapping[str, Any]) -> int:
-    """Numbers that `linearised.select` holds for each row, as it counts them itself."""
+    """Numbers that `linearised.select` holds for each row."""
     known = {of.name for of in fields(linearised.Settings)}
-    settings = linearised.Settings(**{name: value for name, value in options.items() if name in known})
-    return n_chosen + min(settings.n_reference, n) + 2 * settings.block_size
+    return linearised.Settings(**{name: value for name, value in options.items() if name in known}).held(n, n_chosen)
 
 
 def _some_rows(table: own_data.Table, labelled: Sequence[int], n_rows: int) -> tuple[own_data.Table, Sequence[int]]:

@@ -49,6 +49,10 @@ class Settings(pivoting.Rule):
         """Whether every point is the best of such a pool by the rule, and not by a sample of it."""
         return self.criterion == "largest" or n_pool <= min(self.n_reference, self.n_candidates)
 
+    def held(self, n_pool: int, n_selected: int) -> int:
+        """Numbers that `select` holds for each point of such a pool: its rows of the factor, of a reference and a block."""
+        return n_selected + min(self.n_reference, n_pool) + 2 * self.block_size
+
 
 def select(
     pool: Float[Array, "n_pool ..."],
@@ -83,8 +87,8 @@ def select(
     n_selected = selection.budget(len(points), n_selected, n_members, labelled, settings.threshold)
     checks.finite("pool", points)
     dtype = np.dtype(np.float64 if len(points) <= DOUBLE_UP_TO else np.float32)
-    held = n_selected + min(settings.n_reference, len(points)) + 2 * settings.block_size
-    memory.check(f"Selecting {n_selected} of {len(points)} points", held * len(points) * dtype.itemsize)
+    held = settings.held(len(points), n_selected) * len(points)
+    memory.check(f"Selecting {n_selected} of {len(points)} points", held * dtype.itemsize)
     with jax.enable_x64(dtype == np.float64):
         points = np.asarray(selection.normalise(points.reshape(len(points), -1).astype(dtype), settings.normalisation))
     turn = {} if classes is None else {"turn": partial(selection.in_turn, selection.membership(classes, len(points)))}

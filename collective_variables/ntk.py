@@ -45,7 +45,8 @@ def empirical_ntk(
     "per-output": (C, n1, n2), a kernel for each output; "full": (n1·C, n2·C), row i·C + c for output c of point i.
 
     x1 and x2 are arrays, or trees of arrays, with points along their first axes; x2 defaults to x1, and the kernel is
-    then computed once and exactly symmetric. Computed in the dtype of params and points.
+    then computed once and exactly symmetric, except inside a jit of the caller's, where it is so up to round-off.
+    Computed in the dtype of params and points.
 
     implementation: "structured" contracts layer by layer (see `structured`), "jacobian" forms the Jacobian of every
     parameter, "neural-tangents" is the Jacobian contraction of that package; "auto" is "structured".
@@ -150,15 +151,12 @@ def _functions(apply_fn: ApplyFunction, outputs: str, is_structured: bool) -> _F
             return rectangle(first, second, scale)
         n = len(first[0].signals)
         if n < HALVED:
-            kernel = rectangle(first, first, scale)
-        else:
-            upper, lower = (jax.tree.map(partial(_rows, part), first) for part in (slice(n // 2), slice(n // 2, None)))
-            above, corner = rectangle(upper, first, scale), rectangle(lower, lower, scale)
-            left = above.shape[-1] - corner.shape[-1]
-            corner = jnp.pad(corner, [*[(0, 0)] * (corner.ndim - 1), (left, 0)])
-            kernel = jnp.concatenate([above, corner], axis=-2)
-        # What is below the diagonal was not computed, or may be rounded differently.
-        return jnp.triu(kernel) + jnp.swapaxes(jnp.triu(kernel, 1), -1, -2)
+            return rectangle(first, first, scale)
+        upper, lower = (jax.tree.map(partial(_rows, part), first) for part in (slice(n // 2), slice(n // 2, None)))
+        above, corner = rectangle(upper, first, scale), rectangle(lower, lower, scale)
+        left = above.shape[-1] - corner.shape[-1]
+        corner = jnp.pad(corner, [*[(0, 0)] * (corner.ndim - 1), (left, 0)])
+        return jnp.concatenate([above, corner], axis=-2)
 
     def kernel(at_once: int, params: PyTree[Array], x1: PyTree[Array], x2: PyTree[Array] | None) -> Array:
         result = jax.eval_shape(apply_fn, params, x1)
@@ -177,8 +175,28 @@ def _functions(apply_fn: ApplyFunction, outputs: str, is_structured: bool) -> _F
         start = jnp.zeros((n_points(x1), n_points(x1 if x2 is None else x2)), result.dtype)
         return jax.lax.scan(lambda before, group: (before + of_outputs(group), None), start, groups)[0]
 
-    compiled = jax.jit(kernel, static_argnums=0)
-    return _Functions(apply_fn, outputs, is_structured, compiled, derivatives, jax.jit(contract))
+    compiled = jax.jit(kernel, static_argnums=0), jax.jit(contract)
+    whole, tile = map(_mirrored_if_square, compiled)
+    return _Functions(apply_fn, outputs, is_structured, whole, derivatives, tile)
+
+
+def _mirrored_if_square(of_points: Callable[..., Array]) -> Callable[..., Array]:
+    """of_points(…, first, second), of which a kernel of the first points alone is made symmetric."""
+
+    def kernel(*arguments: object) -> Array:
+        found = of_points(*arguments)
+        return _mirrored(found) if arguments[-1] is None else found
+
+    return kernel
+
+
+@jax.jit
+def _mirrored(kernel: Array) -> Array:
+    """The kernel with what is above its diagonal also below, where it was not computed or is rounded differently.
+
+    A program of its own: compiled together with the kernel, each side is computed, and may be rounded in its own way.
+    """
+    return jnp.triu(kernel) + jnp.swapaxes(jnp.triu(kernel, 1), -1, -2)
 
 
 def _rows(part: slice, leaf: Array) -> Array:
