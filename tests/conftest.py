@@ -9,8 +9,8 @@ import jaxlib
 import pytest
 from project import COMPILED, ROOT, Project
 
-# What XLA compiles most slowly, for every stage that a test runs, too. Another jaxlib may end the process at a flag that it
-# does not know.
+# These emitters compile most slowly; without them here and in every stage that a test runs. A jaxlib that does not know the
+# flag would end the process, so it is set for the one that is known to.
 if f"\njaxlib=={jaxlib.__version__}\n" in (ROOT / "requirements.txt").read_text():
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
 
