@@ -181,8 +181,10 @@ def test_a_dense_network_follows_algorithm_1_to_the_last_point_of_the_pool_for_e
 @pytest.mark.parametrize("loss, n_members", [(None, 1), (None, 2), ("info-nce", 1)])
 def test_a_convolutional_network_follows_algorithm_1_also_for_a_pool_and_a_subset_of_several_blocks(loss, n_members):
     settings = replace(TRAINING, loss=loss)
-    found = rnd.select(IMAGES, CONV, settings, n_selected=10, key=KEY, n_members=n_members, labelled=begin(settings))
-    assert_is_algorithm_1(found, algorithm_1(IMAGES, CONV, KEY, settings, 10, n_members, begin(settings)))
+    labelled = begin(settings)
+    n = 10 + len(labelled)
+    found = rnd.select(IMAGES, CONV, settings, n_selected=n, key=KEY, n_members=n_members, labelled=labelled)
+    assert_is_algorithm_1(found, algorithm_1(IMAGES, CONV, KEY, settings, n, n_members, labelled))
 
 
 OPTIONS = {
@@ -218,10 +220,11 @@ OPTIONS = {
 def test_every_option_is_the_plain_loop_index_by_index_and_changes_what_is_chosen_or_how_far_it_was(changed):
     settings = replace(TRAINING, **changed)
     labelled = begin(settings)
-    found = rnd.select(POOL, DENSE, settings, n_selected=8, key=KEY, n_members=2, labelled=labelled)
-    assert_is_algorithm_1(found, algorithm_1(POOL, DENSE, KEY, settings, 8, 2, labelled))
+    n = 8 + len(labelled)
+    found = rnd.select(POOL, DENSE, settings, n_selected=n, key=KEY, n_members=2, labelled=labelled)
+    assert_is_algorithm_1(found, algorithm_1(POOL, DENSE, KEY, settings, n, 2, labelled))
     if "threshold" not in changed:
-        assert not np.array_equal(found.distances, first_points(8, labelled).distances, equal_nan=True)
+        assert not np.array_equal(found.distances, first_points(n, labelled).distances, equal_nan=True)
 
 
 def test_restarts_are_drawn_where_the_tolerance_is_not_reached_and_nowhere_else():
