@@ -5,7 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from unittest.mock import patch
 import pandas as pd
 import warm
 import yaml
-from dvc.repo import Repo
+from dvc.repo import Repo, lock_repo
 from dvc.utils import strictyaml
 from dvc.utils.serialize import _yaml
 
@@ -170,10 +171,17 @@ class Project:
 
     def stale(self) -> set[str]:
         """The stages that `dvc status` says have changed themselves: code, parameters or files that they read."""
+        with self.watched() as stale:
+            return stale()
+
+    @contextmanager
+    def watched(self) -> Iterator[Callable[[], set[str]]]:
+        """`stale`, for many changes of a graph that stays the same: what has its stages is read once."""
         # DVC would parse the parameters for each stage again, which takes it four seconds.
         once = {"attribute": "parse_yaml", "new": parse_once}
-        with patch.object(_yaml, **once), patch.object(strictyaml, **once), Repo(self.folder) as repo:
-            return {name.split(":")[-1] for name in repo.status()}
+        with patch.object(_yaml, **once), patch.object(strictyaml, **once), Repo(self.folder) as repo, lock_repo(repo):
+            stages = repo.index.stages
+            yield lambda: {name.split(":")[-1] for stage in stages for name in stage.status(check_updates=True)}
 
 
 def smaller(study: dict) -> dict:

@@ -246,25 +246,27 @@ def test_the_library_alone_computes_the_runs_of_the_graph_at_the_papers_scale(gr
 
 def test_a_changed_parameter_makes_its_own_stage_stale_and_no_other(copy):
     params = copy.params()
-    for parameter in sorted({(name.rpartition("_")[2], key) for name, values in params.items() for key in values}):
-        stage, key = parameter
-        owners = {name for name in params if name.rpartition("_")[2] == stage}
-        perturbed = {name: params[name] | {key: changed(params[name][key])} for name in owners}
-        copy.write_params(params | perturbed)
-        # The report shows the whole of params.yaml.
-        assert copy.stale() == {"all_Report", *owners}, parameter
+    with copy.watched() as stale:
+        for parameter in sorted({(name.rpartition("_")[2], key) for name, values in params.items() for key in values}):
+            stage, key = parameter
+            owners = {name for name in params if name.rpartition("_")[2] == stage}
+            perturbed = {name: params[name] | {key: changed(params[name][key])} for name in owners}
+            copy.write_params(params | perturbed)
+            # The report shows the whole of params.yaml.
+            assert stale() == {"all_Report", *owners}, parameter
 
 
 def test_a_parameter_of_one_group_touches_no_other_group(copy):
     params = copy.params()
-    for group in GROUPS:
-        perturbed = {
-            name: {key: changed(value) for key, value in values.items()}
-            for name, values in params.items()
-            if name.rpartition("_")[0] == group
-        }
-        copy.write_params(params | perturbed)
-        assert copy.stale() == {"all_Report", *perturbed}
+    with copy.watched() as stale:
+        for group in GROUPS:
+            perturbed = {
+                name: {key: changed(value) for key, value in values.items()}
+                for name, values in params.items()
+                if name.rpartition("_")[0] == group
+            }
+            copy.write_params(params | perturbed)
+            assert stale() == {"all_Report", *perturbed}
 
 
 SELECTION = (

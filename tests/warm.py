@@ -57,7 +57,12 @@ def call(address: str, program: str, arguments: list[str]) -> int:
     """What a program of `folder()` does: hand over to the server and end as the process there does."""
     if program == "python" and not (arguments and arguments[0].endswith(".py")):
         os.execv(sys.executable, [sys.executable, *arguments])
-    request = {"arguments": [program, *arguments], "folder": os.getcwd(), "environment": dict(os.environ)}
+    request = {
+        "arguments": [program, *arguments],
+        "folder": os.getcwd(),
+        "environment": dict(os.environ),
+        "python": str(Path(address).parent / "bin" / "python"),
+    }
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(address)
         socket.send_fds(connection, [b"0"], [0, 1, 2])
@@ -152,6 +157,7 @@ def run(request: dict, files: list[int]) -> object:
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
+    sys.executable = request["python"]  # for the programs that this one calls
     program, *arguments = request["arguments"]
     if program == "python":
         sys.argv = arguments
