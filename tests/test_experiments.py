@@ -22,9 +22,10 @@ DOWNSTREAM = ("ComputeNTK", "TrainModel", "CorrelationAnalysis")
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """The group `fuel` at tiny parameters, reproduced once and committed."""
+    """The group `fuel` at tiny parameters, its kernels not recorded, reproduced once and committed."""
     project = Project.copy_to(tmp_path_factory.mktemp("project"))
     project.shrink(("fuel",))
+    record(project, None)
     assert stages_run(project.run("dvc", "repro")) == project.stages("fuel") | {"all_Report"}
     project.commit()
     return project
@@ -229,6 +230,12 @@ def test_a_section_that_fits_no_graph_is_refused(copy, section, message):
     assert message in copy.run("python", "main.py", fails=True)
 
 
+def record(project, settings):
+    """Follow the kernels of the networks through their training, or do not."""
+    params = project.params()
+    project.write_params(params | {"fuel_TrainModel": params["fuel_TrainModel"] | {"record": settings}})
+
+
 def results(project):
     """What the stages wrote, but for the times that they took."""
     paths = [path for path in (project.folder / "nodes" / "fuel").rglob("*") if path.is_file() and path.name[0] != "."]
@@ -236,6 +243,8 @@ def results(project):
 
 
 def test_a_forced_repro_gives_the_same_files_to_the_last_byte(copy):
+    record(copy, {"epochs": [2], "observables": ["drift", "modes"], "n_modes": 2})
+    copy.run("dvc", "repro")
     before = results(copy)
     assert stages_run(copy.run("dvc", "repro", "--force")) == copy.stages("fuel") | {"all_Report"}
     assert results(copy) == before and len(before) > 20
