@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
-from project import ROOT, Project, stages_run
+from project import ROOT, TINY_OF_GROUP, Project, stages_run
 
 import main
 import settings
@@ -243,7 +243,7 @@ def results(project):
 
 
 def test_a_forced_repro_gives_the_same_files_to_the_last_byte(copy):
-    record(copy, {"epochs": [2], "observables": ["drift", "modes"], "n_modes": 2})
+    record(copy, TINY_OF_GROUP["fuel_TrainModel"]["record"])
     copy.run("dvc", "repro")
     before = results(copy)
     assert stages_run(copy.run("dvc", "repro", "--force")) == copy.stages("fuel") | {"all_Report"}
