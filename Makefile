@@ -13,11 +13,13 @@ help:  ## list the targets
 setup: $(ENVIRONMENT)  ## make the environment in .venv, with the exact versions of requirements.txt
 
 # --no-deps: the file is the whole set, and neural-tangents would otherwise bring TensorFlow. --no-compile: of all modules
-# most are never imported, and those that are Python compiles then. Side by side, for pip unpacks with one core.
+# most are never imported, and those that are Python compiles then, unless it may not write: each stage would wait for that
+# anew. Side by side, for pip unpacks with one core.
 $(ENVIRONMENT): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; this is " + sys.version)'
 	$(PYTHON) -m venv --clear .venv
 	tr '\n' '\0' < requirements.txt | xargs -0 -n 20 -P 4 python -m pip install --quiet --no-deps --no-compile --disable-pip-version-check
+	[ -z "$$PYTHONDONTWRITEBYTECODE" ] || python -m compileall -qq -j 0 .venv/lib || true
 	touch $@
 
 repro: verify  ## run the stages of the problems whose data is embedded (Fuel and MNIST, both experiments)
