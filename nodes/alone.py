@@ -1,4 +1,4 @@
-"""One process at a time for each stage: what a killed `dvc` leaves at work ends before the stage is run again."""
+"""One process at a time for each stage, with its parameters: what a killed `dvc` leaves at work ends before it is run again."""
 
 import fcntl
 import os
@@ -7,7 +7,9 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TypeVar
 
+import yaml
 import zntrack
+from zntrack.config import PARAMS_FILE_PATH
 
 Node = TypeVar("Node", bound=zntrack.Node)
 
@@ -35,6 +37,13 @@ def alone(run: Callable[[Node], None]) -> Callable[[Node], None]:
             file.truncate(0)
             file.write(f"PID {os.getpid()}")
             file.flush()
+            _read_parameters(node)
             run(node)
 
     return run_alone
+
+
+def _read_parameters(node: zntrack.Node) -> None:
+    """Read all parameters of a stage at once; ZnTrack would parse the file anew for each, which takes it a fifth of a second."""
+    values = yaml.load(PARAMS_FILE_PATH.read_bytes(), yaml.CSafeLoader)
+    node.__dict__.update(values.get(node.name) or {})

@@ -5,10 +5,12 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from project import ROOT
 
 from nodes import files
 from nodes.alone import alone
+from nodes.ensemble import Ensemble
 
 RUN = """
 import sys, time
@@ -62,6 +64,18 @@ def test_stages_of_other_groups_and_the_same_stage_afterwards_do_not_wait(tmp_pa
     for group in ("fuel", "mnist", "fuel"):
         run(SimpleNamespace(name=f"{group}_A", nwd=tmp_path / group / "A"))
     assert capsys.readouterr().out == "ran\n" * 3
+
+
+def test_a_stage_reads_its_parameters_at_once_and_they_are_those_that_zntrack_reads_one_by_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = {"n_members": 3, "n_points": {"low": 4, "high": 9.5, "distribution": None}, "seed": 1}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"a_Ensemble": values, "b_Ensemble": {"seed": 2}}))
+    names, found = list(values), []
+    found.append({name: getattr(Ensemble.from_rev("a_Ensemble", running=True), name) for name in names})
+    monkeypatch.setattr(yaml, "safe_load", None)  # by which ZnTrack reads
+    run = alone(lambda node: found.append({name: getattr(node, name) for name in names}))
+    run(Ensemble.from_rev("a_Ensemble", running=True))
+    assert found == [values, values]
 
 
 def test_a_file_has_its_name_only_when_it_is_whole(tmp_path):
