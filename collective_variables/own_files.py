@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 Contents = dict[str, np.ndarray]
 MAX_COLUMNS = 10_000
 MISSING = ("", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")  # cells of a text file
+UNNAMED = "Unnamed: 0"  # as pandas has it
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
 MAX_PIXELS = 2**26  # of one image
+DECIMAL_COMMA = r"^[+-]?\d+(?:,\d+)?(?:[eE][+-]?\d+)?$"
 # What a spreadsheet would run if the chosen rows were opened in one; a number may start with a sign.
 FORMULA = r"^\s*(?:[=@]|[+-]\s*[^\d.,\s])"
 
@@ -41,7 +43,8 @@ def read(path: str | Path, /, *, image_size: tuple[int, int] | None = None) -> C
 
     Columns are 1-dimensional: float64, int64 or bool, datetime64, or objects, texts and None where there is none. In a text
     file, which has its names in the first line and is UTF-8, separated by commas, semicolons or tabs, a column is one of
-    numbers if all its cells are, and `MISSING` are no value. Images are (n, height, width, 1 or 3) uint8, of `image_size`
+    numbers if all its cells are, and `MISSING` are no value; between semicolons numbers may have a decimal comma, and a first
+    column without a name, as pandas and R write row numbers, is "Unnamed: 0". Images are (n, height, width, 1 or 3) uint8, of `image_size`
     (height, width) or of one size from the start.
 
     Raises FileError for what can't be taken, FileNotFoundError, and MemoryError for what is larger than the free memory.
@@ -119,23 +122,27 @@ def _read_text(path: Path) -> Contents:
     memory.check(f"The cells of {path.name}", 8 * path.stat().st_size)
     parse = csv.ParseOptions(delimiter=separator, newlines_in_values=True)
     with csv.open_csv(path, parse_options=parse) as file:
-        names = _names(path, file.schema.names)
+        in_file = file.schema.names
+    names = _names(path, [UNNAMED if place == 0 and not name else name for place, name in enumerate(in_file)])
     convert = csv.ConvertOptions(
-        column_types={name: string() for name in names},
+        column_types={name: string() for name in in_file},
         null_values=list(MISSING),
         strings_can_be_null=True,
         quoted_strings_can_be_null=True,
     )
     table = csv.read_csv(path, parse_options=parse, convert_options=convert)
-    return {name: _of_column(path, name, _of_texts(table[name].combine_chunks())) for name in names}
+    columns = [_of_texts(column.combine_chunks(), decimal_comma=separator == ";") for column in table.columns]
+    return {name: _of_column(path, name, column) for name, column in zip(names, columns, strict=True)}
 
 
-def _of_texts(texts: "pyarrow.StringArray") -> "pyarrow.Array":
+def _of_texts(texts: "pyarrow.StringArray", *, decimal_comma: bool) -> "pyarrow.Array":
     """Cells of text as whole numbers, numbers or dates (ISO 8601), whichever all of them are first, or as they are."""
     import pyarrow
     from pyarrow import compute
 
     trimmed = compute.utf8_trim_whitespace(texts)
+    if decimal_comma and compute.all(compute.match_substring_regex(trimmed, DECIMAL_COMMA)).as_py():
+        trimmed = compute.replace_substring(trimmed, ",", ".")
     for kind in (pyarrow.int64(), pyarrow.float64(), pyarrow.timestamp("s")):
         try:
             return compute.cast(trimmed, kind)

@@ -45,6 +45,14 @@ def test_columns_become_inputs_and_targets_by_what_they_hold():
     assert found.notes == ("1 of 6 rows have no price: they are no part of a training.",)
 
 
+def test_a_column_that_counts_the_rows_is_pointed_out():
+    counted = HOUSES | {"number": np.arange(7, 13), "other": np.array([0, 1, 2, 3, 5, 4]), "half": np.arange(6) / 2}
+    note = "Column number counts the rows and is an input: ignore it, unless their order means something."
+    assert table(counted, ["price"], ignored=["id"]).notes[0] == note
+    assert note not in table(counted, ["price"], ignored=["id", "number"]).notes
+    assert len(table(counted, ["price"], ignored=["id"]).notes) == 2
+
+
 def test_what_was_done_to_each_column_is_said_in_the_order_of_the_file():
     columns = table(HOUSES, ["price"], ignored=["id"]).columns
     assert list(columns.columns) == list(own_data.COLUMNS)

@@ -62,6 +62,29 @@ def test_a_text_file_has_its_columns_by_what_all_of_their_cells_are(separator, e
         assert_same(read(write(tmp_path / f"a.{ending}", encoded)), expected)
 
 
+def test_between_semicolons_numbers_may_have_a_decimal_comma_if_all_of_their_column_have(tmp_path):
+    text = "a;b;c;d;e\n1,5;1,5;2;1,5;-0,25\n-2; 1e3 ;3;1.5;?\n?;+3,0e-2;4;x;7\n"
+    found = read(write(tmp_path / "a.csv", text))
+    nan = np.nan
+    expected = {
+        "a": np.array([1.5, -2, nan]),
+        "b": np.array([1.5, 1000, 0.03]),
+        "c": np.array([2, 3, 4]),
+        "d": np.array(["1,5", "1.5", "x"], dtype=object),
+        "e": np.array([-0.25, nan, 7]),
+    }
+    assert_same(found, expected)
+    # Elsewhere a comma in a number may be one of thousands.
+    assert read(write(tmp_path / "b.csv", 'a,b\n"1,500",1\n'))["a"].tolist() == ["1,500"]
+
+
+def test_row_numbers_without_a_name_are_named_as_pandas_names_them(tmp_path):
+    pd.DataFrame({"a": [1.5, 2.5]}).to_csv(tmp_path / "a.csv")
+    expected = {"Unnamed: 0": np.array([0, 1]), "a": np.array([1.5, 2.5])}
+    assert_same(read(tmp_path / "a.csv"), expected)
+    assert_same(read(write(tmp_path / "b.csv", '"","a"\n"0",1.5\n"1",2.5\n')), expected)
+
+
 def test_an_archive_has_its_arrays(tmp_path):
     images = np.arange(4 * 6, dtype=np.uint8).reshape(4, 2, 3)
     arrays = COLUMNS | {"town": np.array(["Bonn", "Köln, Süd", "", "Ulm"]), "images": images}
@@ -133,6 +156,8 @@ def test_images_beside_each_other_have_no_class(images):
         ("a,b\n1,x\n2,+cmd|' /C calc'!A0\n", "Column b of a.csv holds a formula in row 1"),
         ("a,a\n1,2\n", "Each column of a.csv must have a name of its own: column 1 is 'a'"),
         ("a,\n1,2\n", "Each column of a.csv must have a name of its own: column 1 is ''"),
+        (",\n1,2\n", "Each column of a.csv must have a name of its own: column 1 is ''"),
+        (",Unnamed: 0\n1,2\n", "Each column of a.csv must have a name of its own: column 1 is 'Unnamed: 0'"),
         ("", "a.csv must begin with a line of names: received ''"),
         ("\n\n", "a.csv must begin with a line of names"),
         ("a,b\n", "must hold at least one row: it holds none"),
