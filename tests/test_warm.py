@@ -1,11 +1,10 @@
-"""What the programs of the tests do more quickly than DVC and ZnTrack they do with the same result."""
+"""What the programs of the tests do more quickly than DVC they do with the same result."""
 
 import io
 import re
 
 import pytest
 import warm
-import yaml
 from dvc.utils.serialize import _yaml
 from project import ROOT
 
@@ -21,8 +20,8 @@ CHANGES = {
 
 @pytest.fixture
 def quickly(monkeypatch):
-    for of, name in ((yaml, "SafeLoader"), (_yaml, "parse_yaml_for_update"), (_yaml, "_dump")):
-        monkeypatch.setattr(of, name, getattr(of, name))
+    for name in ("parse_yaml_for_update", "_dump"):
+        monkeypatch.setattr(_yaml, name, getattr(_yaml, name))
     before = (_yaml.parse_yaml_for_update, _yaml._dump)
     warm.read_and_write_quickly()
     return before, (_yaml.parse_yaml_for_update, _yaml._dump)
@@ -43,9 +42,3 @@ def test_a_changed_lock_is_what_dvc_writes_to_the_byte(change, quickly):
     # What was written itself is read from memory.
     (parse, _), (parse_quickly, _) = quickly
     assert parse_quickly(found, "dvc.lock") == parse(found, "dvc.lock")
-
-
-def test_params_are_read_as_zntrack_reads_them(quickly):
-    text = (ROOT / "params.yaml").read_text()
-    assert yaml.load(text, yaml.loader.SafeLoader) == yaml.safe_load(text)
-    assert yaml.SafeLoader is yaml.CSafeLoader is not yaml.loader.SafeLoader

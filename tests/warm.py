@@ -100,12 +100,10 @@ def read_and_write_quickly() -> None:
     """Let DVC parse no lock that it has written itself, and of a lock write anew what has changed.
 
     It parses and writes the whole lock for each stage, which takes it two seconds in a graph of this size, with a parser that
-    keeps comments, which a lock has none of. ZnTrack reads params.yaml for each parameter. The files are the same to the byte.
+    keeps comments, which a lock has none of. The file is the same to the byte.
     """
-    import yaml
     from dvc.utils.serialize import _yaml
 
-    yaml.SafeLoader = yaml.CSafeLoader
     parse, dump = _yaml.parse_yaml_for_update, _yaml._dump
     written, parts = {}, {}
 
