@@ -83,7 +83,8 @@ def table(contents: Contents, /, targets: Sequence[str], *, ignored: Sequence[st
     columns = pd.DataFrame(sorted(rows, key=lambda row: order.index(row[0])), columns=COLUMNS)
     is_labelled = np.ones(len(inputs), bool) if outputs is None else np.isfinite(outputs).all(axis=1)
     counting = [name for name, array in rest.items() if _counts(array)]
-    notes = _notes(inputs, outputs, is_labelled, classes, targets, counting)
+    notes = tuple(f"Column {name} counts the rows and is an input: ignore it, unless their order means something." for name in counting)
+    notes += _notes(inputs, outputs, is_labelled, classes, targets)
     return Table(inputs, outputs, is_labelled, found_task, features, classes, columns, notes)
 
 
@@ -241,14 +242,9 @@ def _varying(parts: list[np.ndarray], names: list[str], holds: str, n_missing: i
 
 
 def _notes(
-    inputs: np.ndarray,
-    targets: np.ndarray | None,
-    is_labelled: np.ndarray,
-    classes: tuple[str, ...],
-    names: Sequence[str],
-    counting: Sequence[str],
+    inputs: np.ndarray, targets: np.ndarray | None, is_labelled: np.ndarray, classes: tuple[str, ...], names: Sequence[str]
 ) -> tuple[str, ...]:
-    notes = [f"Column {name} counts the rows and is an input: ignore it, unless their order means something." for name in counting]
+    notes = []
     if n_missing := int((~is_labelled).sum()):
         notes.append(f"{n_missing} of {len(inputs)} rows have no {' or '.join(names)}: they are no part of a training.")
     if classes:
@@ -265,7 +261,7 @@ def _notes(
 
 def _counts(array: np.ndarray) -> bool:
     """Whether a column numbers the rows from the first to the last."""
-    return array.ndim == 1 and array.dtype.kind in "iu" and len(array) > 2 and bool((np.diff(array) == 1).all())
+    return array.ndim == 1 and array.dtype.kind == "i" and len(array) > 2 and bool((np.diff(array) == 1).all())
 
 
 def _is_missing(array: np.ndarray) -> np.ndarray:

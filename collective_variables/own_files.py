@@ -29,6 +29,7 @@ MISSING = ("", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")  # cells 
 UNNAMED = "Unnamed: 0"  # as pandas has it
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
 MAX_PIXELS = 2**26  # of one image
+# A number between semicolons, with a comma or without.
 DECIMAL_COMMA = r"^[+-]?\d+(?:,\d+)?(?:[eE][+-]?\d+)?$"
 # What a spreadsheet would run if the chosen rows were opened in one; a number may start with a sign.
 FORMULA = r"^\s*(?:[=@]|[+-]\s*[^\d.,\s])"
@@ -44,8 +45,8 @@ def read(path: str | Path, /, *, image_size: tuple[int, int] | None = None) -> C
     Columns are 1-dimensional: float64, int64 or bool, datetime64, or objects, texts and None where there is none. In a text
     file, which has its names in the first line and is UTF-8, separated by commas, semicolons or tabs, a column is one of
     numbers if all its cells are, and `MISSING` are no value; between semicolons numbers may have a decimal comma, and a first
-    column without a name, as pandas and R write row numbers, is "Unnamed: 0". Images are (n, height, width, 1 or 3) uint8, of `image_size`
-    (height, width) or of one size from the start.
+    column without a name, as pandas and R write row numbers, is "Unnamed: 0". Images are (n, height, width, 1 or 3) uint8, of
+    `image_size` (height, width) or of one size from the start.
 
     Raises FileError for what can't be taken, FileNotFoundError, and MemoryError for what is larger than the free memory.
     """
@@ -123,7 +124,7 @@ def _read_text(path: Path) -> Contents:
     parse = csv.ParseOptions(delimiter=separator, newlines_in_values=True)
     with csv.open_csv(path, parse_options=parse) as file:
         in_file = file.schema.names
-    names = _names(path, [UNNAMED if place == 0 and not name else name for place, name in enumerate(in_file)])
+    names = _names(path, [in_file[0] or UNNAMED, *in_file[1:]])
     convert = csv.ConvertOptions(
         column_types={name: string() for name in in_file},
         null_values=list(MISSING),
@@ -131,8 +132,10 @@ def _read_text(path: Path) -> Contents:
         quoted_strings_can_be_null=True,
     )
     table = csv.read_csv(path, parse_options=parse, convert_options=convert)
-    columns = [_of_texts(column.combine_chunks(), decimal_comma=separator == ";") for column in table.columns]
-    return {name: _of_column(path, name, column) for name, column in zip(names, columns, strict=True)}
+    contents = {}
+    for name, texts in zip(names, table.columns, strict=True):
+        contents[name] = _of_column(path, name, _of_texts(texts.combine_chunks(), decimal_comma=separator == ";"))
+    return contents
 
 
 def _of_texts(texts: "pyarrow.StringArray", *, decimal_comma: bool) -> "pyarrow.Array":

@@ -68,6 +68,8 @@ def test_stages_of_other_groups_and_the_same_stage_afterwards_do_not_wait(tmp_pa
 
 def test_a_stage_reads_its_parameters_at_once_and_they_are_those_that_zntrack_reads_one_by_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    committed = (ROOT / "params.yaml").read_text()
+    assert yaml.load(committed, yaml.CSafeLoader) == yaml.safe_load(committed)
     values = {"n_members": 3, "n_points": {"low": 4, "high": 9.5, "distribution": None}, "seed": 1}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"a_Ensemble": values, "b_Ensemble": {"seed": 2}}))
     names, found = list(values), []
