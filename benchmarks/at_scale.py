@@ -30,7 +30,12 @@ sys.path.insert(0, str(ROOT))
 
 import jax
 
-from collective_variables import datasets, ensembles, measuring, methods, networks, recording, scaling, selection, training
+from collective_variables.data import problems
+from collective_variables.ensembles import seeding, subset_sizes
+from collective_variables.networks import sequential
+from collective_variables.observables import measurement
+from collective_variables.selection import base, registry
+from collective_variables.training import ensemble_training, loop, recording, scaling_study, schedules, study_cases
 
 KEPT = ROOT / "reference" / "paper"
 KEYS = ["parametrisation", "method", "member", "n_points"]
@@ -72,59 +77,59 @@ def compute(group: str, sections: Sections) -> Iterator[tuple[pd.DataFrame, dict
         seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - start
 
     of_data = dict(sections["LoadDataset"])
-    dataset = datasets.load(of_data.pop("problem"), **of_data)
+    dataset = problems.load_problem(of_data.pop("problem"), **of_data)
     ensemble, architecture = sections["Ensemble"], sections["Network"]
     n_members, seed = ensemble["n_members"], ensemble["seed"]
-    n_points = ensembles.subset_sizes(ensemble["n_points"], n_members=n_members, seed=seed)
+    n_points = subset_sizes.draw(ensemble["n_points"], n_members=n_members, seed=seed)
     options = {name: architecture[name] for name in ("activation", "padding", "b_std")}
-    models = {of: networks.build(architecture["layers"], parametrisation=of, **options) for of in architecture["parametrisations"]}
+    models = {of: sequential.build_network(architecture["layers"], parametrisation=of, **options) for of in architecture["parametrisations"]}
 
-    problem = methods.Problem(dataset.inputs, dataset.targets, dataset.task, next(iter(models.values())), seed)
+    problem = registry.Problem(dataset.inputs, dataset.targets, dataset.task, next(iter(models.values())), seed)
     chosen = {}
     for name, (method, options) in selections(sections).items():
         with timed(f"selection, {name}"):
-            budget = methods.Budget(ensembles.largest_size(ensemble["n_points"]), n_members, progress=f"{group}: {name}")
-            chosen[name] = methods.select(method, problem, budget, options).indices
+            budget = registry.Budget(subset_sizes.largest(ensemble["n_points"]), n_members, progress=f"{group}: {name}")
+            chosen[name] = registry.select_by(method, problem, budget, options).indices
 
-    pool, test = training.Points(dataset.inputs, dataset.targets), training.Points(dataset.test_inputs, dataset.test_targets)
-    to_train = [training.runs(indices, n_points, seed=seed) for indices in chosen.values()]
+    pool, test = loop.Points(dataset.inputs, dataset.targets), loop.Points(dataset.test_inputs, dataset.test_targets)
+    to_train = [ensemble_training.runs(indices, n_points, seed=seed) for indices in chosen.values()]
     schedule, settings = (
         kind(**{of.name: sections[stage][of.name] for of in fields(kind)})
-        for kind, stage in ((training.Schedule, "TrainModel"), (measuring.Settings, "ComputeNTK"))
+        for kind, stage in ((schedules.Schedule, "TrainModel"), (measurement.Settings, "ComputeNTK"))
     )
-    to_measure = measuring.Pool(dataset.inputs, dataset.targets)
+    to_measure = measurement.Pool(dataset.inputs, dataset.targets)
     for parametrisation, model in models.items():
         progress = f"{group}: {parametrisation} networks"
         with timed("training"):
-            curves = training.train_ensemble(model, pool, test, to_train, schedule=schedule, progress=progress)
+            curves = ensemble_training.train_ensemble(model, pool, test, to_train, schedule=schedule, progress=progress)
         with timed("kernels"):
             options = {"settings": settings, "progress": f"{progress}, kernels"}
-            measured = measuring.measure(model, to_measure, list(chosen.values()), n_points, seed=seed, **options)
+            measured = measurement.measure_ensemble(model, to_measure, list(chosen.values()), n_points, seed=seed, **options)
         parts = []
         for method, of_runs, of_kernels in zip(chosen, curves, measured):
-            losses = training.table(of_runs, n_points, dataset.task)
+            losses = ensemble_training.losses_table(of_runs, n_points, dataset.task)
             runs = of_kernels.tables["collective_variables"].merge(losses, on=["member", "n_points"], validate="one_to_one")
             parts.append(runs.assign(group=group, parametrisation=parametrisation, method=method))
         yield pd.concat(parts, ignore_index=True), seconds
 
 
-def cases_of(sections: Sections) -> dict[str, list[scaling.Case]]:
+def cases_of(sections: Sections) -> dict[str, list[study_cases.Case]]:
     """The networks of each study of a group of learning dynamics, whose members all have one subset size."""
     study, (n_points,) = sections["ScalingStudy"], sections["Ensemble"]["n_points"]
-    return scaling.cases(study["studies"], n_points=n_points, batch_size=study["batch_size"])
+    return study_cases.list_cases(study["studies"], n_points=n_points, batch_size=study["batch_size"])
 
 
 def record(group: str, sections: Sections) -> Iterator[tuple[pd.DataFrame, dict[str, float]]]:
     """For each network its rows of ScalingStudy's recording, and the seconds of it and those before."""
     study, ensemble = sections["ScalingStudy"], sections["Ensemble"]
     of_data = dict(sections["LoadDataset"])
-    dataset = datasets.load(of_data.pop("problem"), **of_data)
+    dataset = problems.load_problem(of_data.pop("problem"), **of_data)
     (n_points,), n_members, seed = ensemble["n_points"], ensemble["n_members"], ensemble["seed"]
-    key = ensembles.key(seed, "subsets")
-    chosen = selection.random(len(dataset.inputs), n_selected=n_points, n_members=n_members, key=key)
-    pool, test = training.Points(dataset.inputs, dataset.targets), training.Points(dataset.test_inputs, dataset.test_targets)
+    key = seeding.key(seed, "subsets")
+    chosen = base.random(len(dataset.inputs), n_selected=n_points, n_members=n_members, key=key)
+    pool, test = loop.Points(dataset.inputs, dataset.targets), loop.Points(dataset.test_inputs, dataset.test_targets)
     options = {
-        "schedule": training.Schedule(**{name: study[name] for name in OF_SCHEDULE}),
+        "schedule": schedules.Schedule(**{name: study[name] for name in OF_SCHEDULE}),
         "settings": recording.Settings(**study["record"]),
         "seed": seed,
         "task": dataset.task,
@@ -135,7 +140,7 @@ def record(group: str, sections: Sections) -> Iterator[tuple[pd.DataFrame, dict[
     for number, case in enumerate(every, start=1):
         start = time.perf_counter()
         progress = f"{group}, network {number} of {len(every)}"
-        trained = scaling.train([case], study["kind"], pool, test, chosen.indices, **options, progress=progress)
+        trained = scaling_study.train_cases([case], study["kind"], pool, test, chosen.indices, **options, progress=progress)
         seconds += time.perf_counter() - start
         yield trained.tables["recording"], {"training and kernels": seconds}
 

@@ -28,7 +28,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 import at_scale
 import bench
 
-from collective_variables import datasets, networks, recorded_training, recording, training
+from collective_variables.data import problems
+from collective_variables.networks import sequential
+from collective_variables.training import ensemble_training, loop, recorded_training, recording, schedules
 
 N_POINTS, N_EPOCHS, N_RECORDED, REPEATS = 1000, 500, 50, 3
 LAST = ("_ScalingStudy", "_TrainAutoencoder", "_TrainAgent")
@@ -40,11 +42,11 @@ def line(name: str, seconds: float, limit: float, more: str = "") -> None:
 
 
 def of_recording() -> None:
-    dataset = datasets.load("mnist", n_available=3000, n_test=N_POINTS)
-    pool, test = training.Points(dataset.inputs, dataset.targets), training.Points(dataset.test_inputs, dataset.test_targets)
-    network = networks.build(["dense 128", "dense 128", "dense 10"])
-    runs = training.runs(np.arange(N_POINTS)[None], np.array([[N_POINTS]]), seed=0)
-    schedule = training.Schedule("cross-entropy", "adam", 0.001, N_EPOCHS, 128)
+    dataset = problems.load_problem("mnist", n_available=3000, n_test=N_POINTS)
+    pool, test = loop.Points(dataset.inputs, dataset.targets), loop.Points(dataset.test_inputs, dataset.test_targets)
+    network = sequential.build_network(["dense 128", "dense 128", "dense 10"])
+    runs = ensemble_training.runs(np.arange(N_POINTS)[None], np.array([[N_POINTS]]), seed=0)
+    schedule = schedules.Schedule("cross-entropy", "adam", 0.001, N_EPOCHS, 128)
     cases = {"without": None, "with": recording.Settings(epochs={"log_spaced": N_RECORDED})}
     seconds = {name: [] for name in cases}
     for _, (name, settings) in itertools.product(range(REPEATS), cases.items()):

@@ -30,10 +30,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from collective_variables.data import problems
+from collective_variables.kernels import empirical, products, reference
+from collective_variables.observables import lanczos, spectrum
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-
-from collective_variables import datasets, neural_tangents, ntk, products, spectrum, stochastic
 
 GIB = 2**30
 OURS, UNCOMPILED = "ours", "ours, outside jit"
@@ -93,7 +95,7 @@ class Case(NamedTuple):
 
 def mnist(n_points: int) -> jax.Array:
     """Images of the pool; beyond its 9500 the same ones, moved by a pixel or two."""
-    images = datasets.load("mnist").inputs
+    images = problems.load_problem("mnist").inputs
     moves = [(0, 0), (0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (-1, -1)]
     return jnp.asarray(np.concatenate([np.roll(images, move, axis=(1, 2)) for move in moves])[:n_points])
 
@@ -104,8 +106,8 @@ CASES: dict[str, Callable[[], Case]] = {
     "MNIST dense, 200": lambda: Case(DENSE, mnist(200)),
     "MNIST conv (Table 2), 100": lambda: Case(Convolutional((32, 64), (2, 2), 4), mnist(100)),
     "MNIST CNN (Table 3), 100": lambda: Case(Convolutional((32, 32), (3, 2), 2), mnist(100)),
-    "Fuel (Table 3), 272": lambda: Case(FUEL, jnp.asarray(datasets.load("fuel").inputs)),
-    "Fuel, 20 members": lambda: Case(FUEL, jnp.asarray(datasets.load("fuel").inputs), 20),
+    "Fuel (Table 3), 272": lambda: Case(FUEL, jnp.asarray(problems.load_problem("fuel").inputs)),
+    "Fuel, 20 members": lambda: Case(FUEL, jnp.asarray(problems.load_problem("fuel").inputs), 20),
     "transformer, 64 of 32 tokens": lambda: Case(Transformer(), jax.random.randint(jax.random.key(1), (64, 32), 0, 64)),
 }
 
@@ -119,9 +121,9 @@ def parameters(case: Case) -> Any:
 
 
 def kernel_function(case: Case, method: str) -> Callable[[Any, jax.Array], jax.Array]:
-    one = partial(ntk.empirical_ntk, case.module.apply)
+    one = partial(empirical.empirical_ntk, case.module.apply)
     if method not in (OURS, UNCOMPILED):
-        one = partial(neural_tangents.empirical, case.module.apply, method=method)
+        one = partial(reference.reference_ntk, case.module.apply, method=method)
     if case.n_members > 1:
         one = jax.vmap(one, in_axes=(0, None))
     return one if method == UNCOMPILED else jax.jit(one)
@@ -184,20 +186,20 @@ def within_memory(name: str, method: str) -> dict | None:
 
 def eigenvalues_of_10000() -> str:
     x, start = mnist(10000), time.perf_counter()
-    kernel = jax.block_until_ready(ntk.empirical_ntk(DENSE.apply, DENSE.init(jax.random.key(0), x[:1]), x))
+    kernel = jax.block_until_ready(empirical.empirical_ntk(DENSE.apply, DENSE.init(jax.random.key(0), x[:1]), x))
     middle = time.perf_counter()
     values = spectrum.eigenvalues(kernel)
     seconds = time.perf_counter() - start
     return (
         f"{seconds:.0f} s (kernel {middle - start:.0f} s), process at most {memory():.2f} GiB, "
-        f"S = {spectrum.von_neumann_entropy(values):.4f}, Tr = {spectrum.trace(values):.4g}"
+        f"S = {spectrum.entropy(values):.4f}, Tr = {spectrum.trace(values):.4g}"
     )
 
 
 def entropy_of_60000() -> str:
     x, start = mnist(60000), time.perf_counter()
     found = products.kernel_product(DENSE.apply, DENSE.init(jax.random.key(0), x[:1]), x)
-    estimate = stochastic.estimate(
+    estimate = lanczos.estimate_entropy(
         found.product, len(x), key=jax.random.key(1), diagonal=found.diagonal, n_leading=8, n_probes=6, n_steps=26
     )
     relative = 100 * estimate.entropy_standard_error / estimate.entropy

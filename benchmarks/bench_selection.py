@@ -27,7 +27,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from collective_variables import datasets, linearised, networks, rnd
+from collective_variables.data import problems
+from collective_variables.networks import sequential
+from collective_variables.selection import rnd, rnd_linearised
 
 FUEL = ["dense 32", "dense 32", "dense 32", "dense 1"]
 CNN = ["conv 32 3x3", "avgpool 2x2", "conv 32 2x2", "avgpool 2x2", "dense 128", "dense 10"]
@@ -45,20 +47,20 @@ SPEED_UP = 100  # of a member of `fuel` over `loop`
 
 def images(problem: str) -> np.ndarray:
     """All images of a problem, those set aside for tests included."""
-    dataset = datasets.load(problem)
+    dataset = problems.load_problem(problem)
     return np.concatenate([dataset.inputs, dataset.test_inputs])
 
 
 def fuel() -> list[int]:
-    pool = datasets.load("fuel").inputs
-    network = networks.build(FUEL, parametrisation="ntk")
+    pool = problems.load_problem("fuel").inputs
+    network = sequential.build_network(FUEL, parametrisation="ntk")
     return rnd.select(pool, network, n_selected=100, n_members=20, key=jax.random.key(0)).indices[0].tolist()
 
 
 def loop() -> list[int]:
     """Algorithm 1 as one would write it first; the member 0 of `fuel`."""
-    pool = jnp.asarray(datasets.load("fuel").inputs)
-    network = networks.build(FUEL, parametrisation="ntk")
+    pool = jnp.asarray(problems.load_problem("fuel").inputs)
+    network = sequential.build_network(FUEL, parametrisation="ntk")
     target, predictor = (network.init(key, pool[:1]) for key in jax.random.split(jax.random.fold_in(jax.random.key(0), 0)))
     optimiser = optax.adam(0.01)
     state = optimiser.init(predictor)
@@ -84,12 +86,12 @@ def loop() -> list[int]:
 
 
 def mnist() -> list[int]:
-    network = networks.build(CNN, parametrisation="ntk")
+    network = sequential.build_network(CNN, parametrisation="ntk")
     return rnd.select(images("mnist"), network, n_selected=60, key=jax.random.key(0)).indices[0].tolist()
 
 
 def scaled(n_selected: int, problem: str) -> list[int]:
-    return linearised.select(images(problem), n_selected=n_selected, key=jax.random.key(0)).indices[0].tolist()
+    return rnd_linearised.select(images(problem), n_selected=n_selected, key=jax.random.key(0)).indices[0].tolist()
 
 
 CASES = {

@@ -34,7 +34,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from collective_variables import datasets, ensembles, measuring, networks, selection, training
+from collective_variables.data import problems
+from collective_variables.ensembles import seeding, subset_sizes
+from collective_variables.networks import parameters, sequential
+from collective_variables.observables import measurement
+from collective_variables.selection import base
+from collective_variables.training import ensemble_training, loop, schedules
 
 SEED = 0
 
@@ -45,36 +50,36 @@ class Case(NamedTuple):
     n_runs: int
     low: int
     high: int
-    schedule: training.Schedule
+    schedule: schedules.Schedule
     limit: float | None = None
 
 
 DENSE = ["dense 128", "dense 128"]
 CONV = ["conv 32 2x2", "avgpool 4x4 stride 2", "conv 64 2x2", "avgpool 4x4 stride 2", "dense 128", "dense 10"]
 CASES = {
-    "fuel": Case("fuel", [*DENSE, "dense 1"], 7075, 5, 256, training.Schedule(n_epochs=200, evaluate_every=2), 240.0),
+    "fuel": Case("fuel", [*DENSE, "dense 1"], 7075, 5, 256, schedules.Schedule(n_epochs=200, evaluate_every=2), 240.0),
     "mnist": Case(
         "mnist",
         [*DENSE, "dense 10"],
         5480,
         10,
         500,
-        training.Schedule(learning_rate=0.001, n_epochs=100, evaluate_every=2),
+        schedules.Schedule(learning_rate=0.001, n_epochs=100, evaluate_every=2),
         2700.0,
     ),
-    "conv": Case("mnist", CONV, 60, 10, 200, training.Schedule(n_epochs=50, evaluate_every=2)),
+    "conv": Case("mnist", CONV, 60, 10, 200, schedules.Schedule(n_epochs=50, evaluate_every=2)),
 }
 
 
 def runs_of(case: Case, n_pool: int, n_runs: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices (n_runs, high) and sizes (n_runs, 1)."""
     sizes = {"low": case.low, "high": case.high, "distribution": "log-uniform"}
-    n_points = ensembles.subset_sizes(sizes, n_members=n_runs, seed=SEED)
-    key = ensembles.key(SEED, "subsets")
-    return selection.random(n_pool, n_selected=case.high, key=key, n_members=n_runs).indices, n_points
+    n_points = subset_sizes.draw(sizes, n_members=n_runs, seed=SEED)
+    key = seeding.key(SEED, "subsets")
+    return base.random(n_pool, n_selected=case.high, key=key, n_members=n_runs).indices, n_points
 
 
-def forward_operations(network: networks.Network, params: dict, inputs: np.ndarray) -> float:
+def forward_operations(network: sequential.Network, params: dict, inputs: np.ndarray) -> float:
     """Additions and multiplications of the products of one forward pass of one point."""
     jaxpr = jax.make_jaxpr(network.apply)(params, inputs[:1])
     total = 0.0
@@ -88,18 +93,18 @@ def forward_operations(network: networks.Network, params: dict, inputs: np.ndarr
 
 def ensemble(name: str, scale: float) -> dict:
     case = CASES[name]
-    dataset, n_runs = datasets.load(case.problem), max(1, round(scale * case.n_runs))
-    network = networks.build(case.layers)
+    dataset, n_runs = problems.load_problem(case.problem), max(1, round(scale * case.n_runs))
+    network = sequential.build_network(case.layers)
     indices, n_points = runs_of(case, len(dataset.inputs), n_runs)
-    pool = training.Points(dataset.inputs, dataset.targets)
-    test = training.Points(dataset.test_inputs, dataset.test_targets)
+    pool = loop.Points(dataset.inputs, dataset.targets)
+    test = loop.Points(dataset.test_inputs, dataset.test_targets)
     start = time.perf_counter()
-    ensembles_of_runs = [training.runs(indices, n_points, seed=SEED)]
-    (curves,) = training.train_ensemble(network, pool, test, ensembles_of_runs, schedule=case.schedule, progress=name)
+    ensembles_of_runs = [ensemble_training.runs(indices, n_points, seed=SEED)]
+    (curves,) = ensemble_training.train_ensemble(network, pool, test, ensembles_of_runs, schedule=case.schedule, progress=name)
     trained = time.perf_counter()
-    measuring.measure(network, measuring.Pool(*pool), [indices], n_points, seed=SEED, progress=f"{name}: kernels")
+    measurement.measure_ensemble(network, measurement.Pool(*pool), [indices], n_points, seed=SEED, progress=f"{name}: kernels")
     end = time.perf_counter()
-    forward = forward_operations(network, networks.initialise(network, jax.random.key(0), dataset.inputs), dataset.inputs)
+    forward = forward_operations(network, parameters.initialise(network, jax.random.key(0), dataset.inputs), dataset.inputs)
     # The loss of the subset comes with its gradient, but for the last one.
     n_evaluated = len(case.schedule.epochs) * n_runs * len(test.inputs) + n_points.sum()
     operations = forward * (3 * case.schedule.n_epochs * n_points.sum() + n_evaluated)
@@ -117,7 +122,7 @@ def ensemble(name: str, scale: float) -> dict:
 def plain(_: str, scale: float) -> dict:
     """What one would write first: for each run a loop over epochs with jitted functions of exactly its points."""
     case, n_runs = CASES["fuel"], max(1, round(40 * scale))
-    dataset, network = datasets.load(case.problem), networks.build(case.layers)
+    dataset, network = problems.load_problem(case.problem), sequential.build_network(case.layers)
     indices, n_points = runs_of(case, len(dataset.inputs), n_runs)
     optimiser = optax.adam(case.schedule.learning_rate)
 
@@ -133,7 +138,7 @@ def plain(_: str, scale: float) -> dict:
     for run in range(n_runs):
         rows = indices[run, : n_points[run, 0]]
         inputs, targets = jnp.asarray(dataset.inputs[rows]), jnp.asarray(dataset.targets[rows])
-        params = network.init(jax.random.fold_in(ensembles.key(SEED, "initialisation"), run), inputs[:1])
+        params = network.init(jax.random.fold_in(seeding.key(SEED, "initialisation"), run), inputs[:1])
         state = optimiser.init(params)
         for epoch in range(case.schedule.n_epochs + 1):
             if epoch % case.schedule.evaluate_every == 0:

@@ -22,8 +22,12 @@ sys.path.insert(0, str(ROOT))
 from tables import into_readme, verdicts
 from tables import table as table_of
 
-from collective_variables import datasets, ensembles, methods, statistics, training
-from collective_variables.trials import trial
+from collective_variables.analysis import statistics
+from collective_variables.data import problems
+from collective_variables.ensembles import subset_sizes
+from collective_variables.experiment import run_experiment
+from collective_variables.selection import registry
+from collective_variables.training import schedules
 from nodes import network as of_group
 
 REFERENCE = ROOT / "reference"
@@ -77,20 +81,20 @@ def section(problem: str, params: dict, stage: str) -> dict:
     return params[f"{problem}_{stage}"]
 
 
-def rows_of(problem: str, params: dict, seed: int) -> datasets.Dataset:
+def rows_of(problem: str, params: dict, seed: int) -> problems.Dataset:
     """The rows of a problem as its stage loads them, split into pool and test points by this seed."""
     options = section(problem, params, "LoadDataset") | {"seed": seed}
-    return datasets.load(options["problem"], **{name: of for name, of in options.items() if name != "problem"})
+    return problems.load_problem(options["problem"], **{name: of for name, of in options.items() if name != "problem"})
 
 
 def runs_on(
-    problem: str, params: dict, dataset: datasets.Dataset, field: dict, n_members: int, *, seed: int, kernels: bool = True
+    problem: str, params: dict, dataset: problems.Dataset, field: dict, n_members: int, *, seed: int, kernels: bool = True
 ) -> pd.DataFrame:
     """One row for each method of `field`, member and subset size below the pool's."""
     sizes = [size for size in section(problem, params, "Ensemble")["n_points"] if size < len(dataset.inputs)]
     (network,) = of_group.build(section(problem, params, "Network")).values()
-    n_points = ensembles.subset_sizes(sizes, n_members=n_members, seed=seed)
-    known = methods.Problem(dataset.inputs, dataset.targets, dataset.task, network, seed)
+    n_points = subset_sizes.draw(sizes, n_members=n_members, seed=seed)
+    known = registry.Problem(dataset.inputs, dataset.targets, dataset.task, network, seed)
     paper = section(problem, params, "SelectSubset-paper")["options"]
     subsets = {}
     has_all_classes = dataset.task != "classification" or dataset.targets.any(axis=0).all()
@@ -98,10 +102,10 @@ def runs_on(
         if method == "stratified" and not has_all_classes:
             continue  # an error: of a class without a point there can't be one in every subset
         options = (paper if method == "paper" else {"sizes": sizes} if method == "best-entropy" else {}) | of_method
-        budget = methods.Budget(max(sizes), n_members, f"{problem}: {label}")
-        subsets[label] = methods.select(method, known, budget, options).indices
-    schedule = training.Schedule(**section(problem, params, "TrainModel"))
-    return trial(dataset, network, subsets, n_points, seed=seed, schedule=schedule, name=problem, kernels=kernels)
+        budget = registry.Budget(max(sizes), n_members, f"{problem}: {label}")
+        subsets[label] = registry.select_by(method, known, budget, options).indices
+    schedule = schedules.Schedule(**section(problem, params, "TrainModel"))
+    return run_experiment(dataset, network, subsets, n_points, seed=seed, schedule=schedule, name=problem, kernels=kernels)
 
 
 def compared(runs: pd.DataFrame) -> pd.DataFrame:

@@ -23,7 +23,9 @@ sys.path.insert(0, str(ROOT))
 from field import rows_of, runs_on, section
 from tables import table as table_of
 
-from collective_variables import datasets, methods, networks
+from collective_variables.data import problems
+from collective_variables.networks import sequential
+from collective_variables.selection import registry
 
 REFERENCE = ROOT / "reference"
 PROBLEMS = {"fuel": 20, "concrete": 20, "gait": 20, "mnist": 5}  # and how many splits
@@ -52,7 +54,7 @@ FORMS = {
 }
 
 
-def held_out(dataset: datasets.Dataset, split: int) -> datasets.Dataset:
+def held_out(dataset: problems.Dataset, split: int) -> problems.Dataset:
     """The pool alone, a part of it in place of the test points."""
     order = np.random.default_rng(split).permutation(len(dataset.inputs))
     test, pool = np.split(order, [round(HELD_OUT * len(order))])
@@ -79,7 +81,7 @@ def losses(problem: str, params: dict) -> pd.DataFrame:
 
 def clusters() -> pd.DataFrame:
     """One row for each form and pool: how many clusters have a point among the first ten, one for each of them."""
-    network = networks.build(["dense 32", "dense 32", "dense 32", "dense 1"], parametrisation="ntk")
+    network = sequential.build_network(["dense 32", "dense 32", "dense 32", "dense 1"], parametrisation="ntk")
     rows = []
     for seed in range(N_POOLS):
         generator = np.random.default_rng(seed)
@@ -87,9 +89,9 @@ def clusters() -> pd.DataFrame:
         of = np.repeat(np.arange(N_CLUSTERS), sizes)
         centers = generator.normal(size=(N_CLUSTERS, 5))
         pool = (centers[of] + 0.02 * generator.normal(size=(len(of), 5))).astype(np.float32)
-        problem = methods.Problem(pool, pool[:, :1], "regression", network, seed)
+        problem = registry.Problem(pool, pool[:, :1], "regression", network, seed)
         for label, (method, options) in FORMS.items():
-            found = methods.select(method, problem, methods.Budget(N_CLUSTERS, 1, f"pool {seed}: {label}"), options)
+            found = registry.select_by(method, problem, registry.Budget(N_CLUSTERS, 1, f"pool {seed}: {label}"), options)
             rows.append({"method": label, "pool": seed, "clusters": len(set(of[found.indices[0]]))})
     return pd.DataFrame(rows)
 

@@ -19,7 +19,8 @@ from reproduce import REFERENCE, ROOT
 from tables import PARAMETRISATIONS, against_table_2, into_readme, table, verdict
 from tables import verdicts as counted
 
-from collective_variables import dynamics, dynamics_figures, report, scaling
+from collective_variables.papers import claims_2024, figures_2024, report
+from collective_variables.training import study_cases
 from nodes.findings import Findings
 from nodes.scaling_study import ScalingStudy
 
@@ -52,20 +53,20 @@ def draw(title: str, path: Path) -> None:
     render(json.loads(shown.splitlines()[-1]), path)
 
 
-def evolution(recording: pd.DataFrame, studies: dict[str, list[scaling.Case]]) -> dict:
+def evolution(recording: pd.DataFrame, studies: dict[str, list[study_cases.Case]]) -> dict:
     """The studies of a group over the epochs, a row of panels each: means over members, and one standard deviation."""
     rows = []
     for study, cases in studies.items():
-        networks = dynamics.networks(scaling.of_study(recording, cases))
+        networks = claims_2024.split_networks(study_cases.study_rows(recording, cases))
         table = pd.concat([of.assign(network=words) for words, of in networks], ignore_index=True)
-        rows.append({"title": study, "hconcat": [panel(table, quantity) for quantity in dynamics_figures.QUANTITIES]})
+        rows.append({"title": study, "hconcat": [panel(table, quantity) for quantity in figures_2024.QUANTITIES]})
     return {"vconcat": rows, "resolve": {"scale": {"color": "independent"}}}
 
 
 def panel(table: pd.DataFrame, quantity: str) -> dict:
     """One quantity against the epoch, which is shown + 1 on a logarithmic axis."""
     lines = table.groupby(["network", "points"])
-    parts = {words: dynamics_figures.mean_and_band(line, quantity) for words, line in lines}
+    parts = {words: figures_2024.mean_and_band(line, quantity) for words, line in lines}
     found = pd.concat(parts, names=["network", "points"]).reset_index()
     found["epoch"] += 1
     scale = {"type": "log"} if quantity == "loss" else {"zero": False}

@@ -31,11 +31,11 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from collective_variables.analysis import correlation, statistics
+
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "reference"
 sys.path.insert(0, str(ROOT))
-
-from collective_variables import statistics
 
 CHOSEN = ("rnd", "paper")
 RELATIVE, SMALLEST = 1e-4, 1e-6  # of values in float32; losses below the second are round-off themselves
@@ -82,7 +82,7 @@ def numbers(folder: Path, groups: Collection[str], with_claims: bool) -> pd.Data
     """All that is compared, from the tables in a folder."""
     tables = {name: pd.read_csv(folder / f"{name}.csv") for name in ("summary", "correlations")}
     tables = {name: table[table["group"].isin(groups)] for name, table in tables.items()}
-    parts = [means(tables["summary"]), effects(of_loss(tables["correlations"]), "correlations", statistics.ROWS, "coefficient")]
+    parts = [means(tables["summary"]), effects(of_loss(tables["correlations"]), "correlations", correlation.ROWS, "coefficient")]
     if with_claims:
         parts.append(effects(pd.read_csv(folder / "evidence.csv"), "claims", CASE, "effect"))
     return pd.concat(parts, ignore_index=True)

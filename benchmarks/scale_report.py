@@ -15,7 +15,8 @@ from dvc_render import VegaRenderer
 from pictures import EVOLUTION, MEASURED, evolution, render, selection, verdicts
 from tables import against_table_2, into_readme, table
 
-from collective_variables import claims, dynamics, report, statistics
+from collective_variables.analysis import statistics
+from collective_variables.papers import claims, claims_2023, claims_2024, report
 
 About = dict[str, dict[str, Any]]
 PICTURES = {  # template, x, y; of Experiment 1, and of the means of Experiment 2
@@ -41,12 +42,12 @@ def kept() -> tuple[pd.DataFrame, About]:
     return runs.assign(largest_eigenvalue_fraction=runs["largest_eigenvalue"] / runs["trace"]), about
 
 
-def kept_studies() -> tuple[dict[str, dynamics.Group], About]:
+def kept_studies() -> tuple[dict[str, claims_2024.Group], About]:
     """The recordings of all groups of learning dynamics, and what they were computed with."""
     about, groups = about_groups("ScalingStudy"), {}
     for name, of in about.items():
         recording = pd.read_csv(KEPT / f"{name}.csv.gz")
-        groups[name] = dynamics.Group(recording, cases_of(of["params"]), pd.DataFrame(), of["params"]["ScalingStudy"]["kind"])
+        groups[name] = claims_2024.Group(recording, cases_of(of["params"]), pd.DataFrame(), of["params"]["ScalingStudy"]["kind"])
     return groups, about
 
 
@@ -68,7 +69,7 @@ def machines(about: About) -> str:
 
 def judged(evidence: pd.DataFrame, stated: claims.Claims) -> str:
     """A row for each claim with evidence, then, folded, all evidence."""
-    of_claims = claims.judged(evidence, stated).dropna(subset="smallest").to_dict("records")
+    of_claims = claims.judge_claims(evidence, stated).dropna(subset="smallest").to_dict("records")
     rows = [[of["claim"], f"{of['effect']}: {report.effects(of)}", of["verdict"]] for of in of_claims]
     short = table(["claim", "our effects [and ends of their intervals]", "verdict"], rows)
     rows = []
@@ -119,14 +120,14 @@ def networks_of(about: About) -> dict[str, tuple[str, list[str]]]:
 
 def section(first: pd.DataFrame, second: dict[str, Analysis], about: About, evidence: pd.DataFrame) -> str:
     """The README's part, of the runs of Experiment 1 and the groups of Experiment 2."""
-    of_claims = judged(evidence, claims.CLAIMS)
+    of_claims = judged(evidence, claims_2023.CLAIMS)
     parts = [against_table_2(first, networks_of(about)), against_random(second), of_claims, machines(about)]
     return "\n\n".join(filter(None, parts))
 
 
 def section_of_studies(about: About, evidence: pd.DataFrame) -> str:
     """The README's part of the groups of learning dynamics."""
-    return f"{judged(evidence, dynamics.FINDINGS)}\n\n{machines(about)}"
+    return f"{judged(evidence, claims_2024.FINDINGS)}\n\n{machines(about)}"
 
 
 def of_first_paper() -> str:
@@ -142,14 +143,14 @@ def of_first_paper() -> str:
             draw(pd.concat(means, ignore_index=True), name)
     layers = {group: layers for group, (_, layers) in networks_of(about).items()}
     convolutional = [group for group, of in layers.items() if any(layer.startswith("conv") for layer in of)]
-    claims.evidence(runs, convolutional=convolutional).to_csv(KEPT / "evidence.csv", index=False, float_format="%.6g")
+    claims_2023.evidence(runs, convolutional=convolutional).to_csv(KEPT / "evidence.csv", index=False, float_format="%.6g")
     return section(first, second, about, pd.read_csv(KEPT / "evidence.csv"))
 
 
 def of_second_paper() -> str:
     """Write the evidence and the picture; the README's part."""
     groups, about = kept_studies()
-    dynamics.evidence(groups).to_csv(KEPT / "evidence-dynamics.csv", index=False, float_format="%.6g")
+    claims_2024.evidence(groups).to_csv(KEPT / "evidence-dynamics.csv", index=False, float_format="%.6g")
     drawn = groups[EVOLUTION]
     render(evolution(drawn.recording, drawn.studies), KEPT / "evolution.png")
     return section_of_studies(about, pd.read_csv(KEPT / "evidence-dynamics.csv"))

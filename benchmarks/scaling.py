@@ -24,8 +24,13 @@ sys.path.insert(0, str(ROOT))
 from tables import into_readme, verdict
 from tables import table as table_of
 
-from collective_variables import datasets, ensembles, methods, networks, statistics, training
-from collective_variables.trials import trial
+from collective_variables.analysis import statistics
+from collective_variables.data import problems
+from collective_variables.ensembles import subset_sizes
+from collective_variables.experiment import run_experiment
+from collective_variables.networks import sequential
+from collective_variables.selection import registry
+from collective_variables.training import schedules
 from nodes import network as of_group
 
 REFERENCE = ROOT / "reference"
@@ -61,24 +66,24 @@ def exact_and_sampled(n_pool: int) -> dict[str, tuple[str, dict]]:
 
 def problem(name: str, params: dict) -> pd.DataFrame:
     """Means of every method and size, its seconds, and its paired differences from the exact algorithms."""
-    dataset, paper = datasets.load(name), params[f"{name}_SelectSubset-paper"]["options"]
+    dataset, paper = problems.load_problem(name), params[f"{name}_SelectSubset-paper"]["options"]
     if name == "mnist":
-        network = networks.build(DENSE, parametrisation="ntk")
-        schedule = training.Schedule(**params["mnist-dense_TrainModel"])
+        network = sequential.build_network(DENSE, parametrisation="ntk")
+        schedule = schedules.Schedule(**params["mnist-dense_TrainModel"])
     else:
         (network,) = of_group.build(params[f"{name}_Network"]).values()
-        schedule = training.Schedule(**params[f"{name}_TrainModel"])
-    known = methods.Problem(dataset.inputs, dataset.targets, dataset.task, network, SEED)
+        schedule = schedules.Schedule(**params[f"{name}_TrainModel"])
+    known = registry.Problem(dataset.inputs, dataset.targets, dataset.task, network, SEED)
     subsets, seconds = {}, {}
     for label, (method, options) in exact_and_sampled(len(dataset.inputs)).items():
         for n in SIZES[name]:
-            budget = methods.Budget(n, N_MEMBERS, f"{name}: {label}, {n} points")
+            budget = registry.Budget(n, N_MEMBERS, f"{name}: {label}, {n} points")
             start = time.perf_counter()
-            chosen = methods.select(method, known, budget, (paper if method == "paper" else {}) | options)
+            chosen = registry.select_by(method, known, budget, (paper if method == "paper" else {}) | options)
             seconds[label, n] = time.perf_counter() - start
         subsets[label] = chosen.indices
-    n_points = ensembles.subset_sizes(SIZES[name], n_members=N_MEMBERS, seed=SEED)
-    runs = trial(dataset, network, subsets, n_points, seed=SEED, schedule=schedule, name=name)
+    n_points = subset_sizes.draw(SIZES[name], n_members=N_MEMBERS, seed=SEED)
+    runs = run_experiment(dataset, network, subsets, n_points, seed=SEED, schedule=schedule, name=name)
     table = statistics.summary(runs, list(MEASURED))
     table["seconds"] = [seconds[key] for key in zip(table["method"], table["n_points"])]
     for reference in ("paper", EXACT):
@@ -130,16 +135,16 @@ def quality(table: pd.DataFrame) -> str:
 
 def large() -> pd.DataFrame:
     """Losses on subsets of the 60000 images: one of `rnd` for all networks, and a random one for each."""
-    dataset, network = datasets.load("mnist-60000", n_test=10_000), networks.build(DENSE, parametrisation="ntk")
-    known = methods.Problem(dataset.inputs, dataset.targets, dataset.task, network, SEED)
+    dataset, network = problems.load_problem("mnist-60000", n_test=10_000), sequential.build_network(DENSE, parametrisation="ntk")
+    known = registry.Problem(dataset.inputs, dataset.targets, dataset.task, network, SEED)
     start = time.perf_counter()
-    (chosen,) = methods.select("rnd", known, methods.Budget(max(LARGE), 1, "rnd"), {}).indices
+    (chosen,) = registry.select_by("rnd", known, registry.Budget(max(LARGE), 1, "rnd"), {}).indices
     print(f"{max(LARGE)} of {len(dataset.inputs)}: {time.perf_counter() - start:.0f} s")
-    random = methods.select("random", known, methods.Budget(max(LARGE), N_MEMBERS), {}).indices
-    schedule = training.Schedule(learning_rate=0.001, n_epochs=40, batch_size=50, evaluate_every=2)
+    random = registry.select_by("random", known, registry.Budget(max(LARGE), N_MEMBERS), {}).indices
+    schedule = schedules.Schedule(learning_rate=0.001, n_epochs=40, batch_size=50, evaluate_every=2)
     subsets = {"random": random, "rnd": np.tile(chosen, (N_MEMBERS, 1))}
-    n_points = ensembles.subset_sizes(LARGE, n_members=N_MEMBERS, seed=SEED)
-    runs = trial(dataset, network, subsets, n_points, seed=SEED, schedule=schedule, name="large", kernels=False)
+    n_points = subset_sizes.draw(LARGE, n_members=N_MEMBERS, seed=SEED)
+    runs = run_experiment(dataset, network, subsets, n_points, seed=SEED, schedule=schedule, name="large", kernels=False)
     variables = ["min_test_loss", "final_test_loss", "max_test_accuracy"]
     table = statistics.summary(runs, variables)
     differences = statistics.paired_differences(runs, ["min_test_loss"])[["method", "n_points", "lower", "upper"]]
@@ -162,14 +167,14 @@ def losses(table: pd.DataFrame) -> str:
 
 def growth(params: dict) -> pd.DataFrame:
     """Seconds of one member on 9500 images; a first choice that is not counted compiles what does not depend on n."""
-    dataset, network = datasets.load("mnist"), networks.build(DENSE, parametrisation="ntk")
-    known = methods.Problem(dataset.inputs, dataset.targets, dataset.task, network, SEED)
+    dataset, network = problems.load_problem("mnist"), sequential.build_network(DENSE, parametrisation="ntk")
+    known = registry.Problem(dataset.inputs, dataset.targets, dataset.task, network, SEED)
     rows = []
     for method, sizes in (("paper", SIZES["mnist"]), ("rnd", GROWTH)):
         options = params["mnist_SelectSubset-paper"]["options"] if method == "paper" else {}
         for n in (sizes[0], *sizes):
             start = time.perf_counter()
-            methods.select(method, known, methods.Budget(n, 1, f"{method}, {n} points"), options)
+            registry.select_by(method, known, registry.Budget(n, 1, f"{method}, {n} points"), options)
             rows.append({"method": method, "n_points": n, "seconds": time.perf_counter() - start})
     return pd.DataFrame(rows).groupby(["method", "n_points"], as_index=False).last()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from collective_variables import paper
+from collective_variables.papers import results_2023
 
 PARAMETRISATIONS = {"lecun": "LeCun", "ntk": "NTK"}
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -21,7 +21,7 @@ def against_table_2(runs: pd.DataFrame, networks: Mapping[str, tuple[str, Sequen
     rows = []
     for (group, parametrisation), of in runs.groupby(["group", "parametrisation"], sort=False):
         problem, layers = networks[group]
-        n_runs, accuracy, loss = paper.TABLE_2.get((problem, ", ".join(layers)), (None, None, None))
+        n_runs, accuracy, loss = results_2023.TABLE_2.get((problem, ", ".join(layers)), (None, None, None))
         best = of[~of["diverged"]]
         counts = "–" if n_runs is None else f"{n_runs}", f"{len(of)} (≤ {of['n_points'].max()} points)"
         accuracies = _in_percent(accuracy, 0), _in_percent(best["max_test_accuracy"].max(), 1)

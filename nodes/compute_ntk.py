@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import zntrack
 
-from collective_variables import measuring, networks
+from collective_variables.networks import parameters
+from collective_variables.observables import measurement
 from nodes import files, network, sources
 from nodes.alone import alone
 from nodes.load_dataset import LoadDataset
@@ -20,10 +21,10 @@ class ComputeNTK(zntrack.Node):
     """Compute one kernel per parametrisation, selection method and member, and what its leading blocks tell.
 
     outputs: "mean" or "sum" over the network's outputs, "per-output" for a kernel each, "full" for one over all.
-    implementation, block_size: "auto" and null let `ntk.empirical_ntk` choose.
+    implementation, block_size: "auto" and null let `empirical.empirical_ntk` choose.
     dtype: "float32" or "float64", of points, parameters and kernels; eigenvalues are always in float64.
     spectrum: "exact" eigenvalues, "stochastic" estimates from products of the kernel, for which it need not fit the
-        memory, or "auto", exact where it fits. n_leading, n_probes, n_steps: of the estimates (`stochastic.estimate`).
+        memory, or "auto", exact where it fits. n_leading, n_probes, n_steps: of the estimates (`lanczos.estimate_entropy`).
     per_class: measure the points of each class by themselves, too.
     infinite_width: compare kernels in the "ntk" parametrisation with their analytic limit of infinite width.
     subsample: {n_samples, sample_size} of estimates from samples of the points, null for none.
@@ -62,23 +63,23 @@ class ComputeNTK(zntrack.Node):
 
     @alone
     def run(self) -> None:
-        settings = measuring.Settings(**{of.name: getattr(self, of.name) for of in fields(measuring.Settings)})
+        settings = measurement.Settings(**{of.name: getattr(self, of.name) for of in fields(measurement.Settings)})
         dataset, seed = self.data.dataset, files.read_values(self.members_path)["seed"]
         architecture, n_points = (files.read_values(path) for path in (self.architecture_path, self.n_points_path))
         limit = _limit(architecture) if self.infinite_width else None
-        classes = measuring.classes_of(dataset.targets, dataset.task) if self.per_class else None
-        pool = measuring.Pool(dataset.inputs, dataset.targets, classes)
+        classes = measurement.classes_of(dataset.targets, dataset.task) if self.per_class else None
+        pool = measurement.Pool(dataset.inputs, dataset.targets, classes)
         subsets = files.read_subsets(self.subsets)
         measured = {}
         for name, model in network.build(architecture).items():
-            networks.check_fit(model, *pool[:2])
+            parameters.check_fit(model, *pool[:2])
             options = {"settings": settings, "limit": limit, "progress": f"{self.name}: kernels of {name} networks"}
-            found = measuring.measure(model, pool, list(subsets.values()), np.array(n_points), seed=seed, **options)
+            found = measurement.measure_ensemble(model, pool, list(subsets.values()), np.array(n_points), seed=seed, **options)
             measured |= {f"{name}/{method}": of for method, of in zip(subsets, found)}
         self._write(measured)
 
-    def _write(self, measured: dict[str, measuring.Measured]) -> None:
-        self.metrics = measuring.metrics(measured)
+    def _write(self, measured: dict[str, measurement.Measurement]) -> None:
+        self.metrics = measurement.metrics(measured)
         files.write_arrays(self.spectra_path, **{label: of.eigenvalues for label, of in measured.items()})
         for table in next(iter(measured.values())).tables:
             of_table = files.labelled({label: of.tables[table] for label, of in measured.items()})
@@ -123,8 +124,8 @@ class ComputeNTK(zntrack.Node):
         return files.read_table(self, self.required_path)
 
 
-def _limit(architecture: dict) -> measuring.Limit:
+def _limit(architecture: dict) -> measurement.Limit:
     """The kernel of infinite width of an architecture; ValueError for one without."""
     if "model" in architecture:
         raise ValueError(f"infinite_width needs a network of layers: received the model {architecture['model']}.")
-    return measuring.limit_of(**architecture)
+    return measurement.infinite_width_limit(**architecture)

@@ -6,7 +6,8 @@ import pandas as pd
 import plotly.graph_objects as go
 import zntrack
 
-from collective_variables import figures, statistics
+from collective_variables.analysis import correlation, statistics
+from collective_variables.papers import figures_2023
 from nodes import files, sources
 from nodes.alone import alone
 from nodes.compute_ntk import ComputeNTK
@@ -16,7 +17,7 @@ KEYS = ["parametrisation", "method", "member", "n_points"]
 
 
 class CorrelationAnalysis(zntrack.Node):
-    """Join spectra and losses into one table of runs and compute its statistics (`collective_variables.statistics`).
+    """Join spectra and losses into one table of runs and compute its statistics (`collective_variables.analysis.statistics`).
 
     n_bands: bands of sizes in the summary where each run has a size of its own.
     n_resamples: of the bootstrap over runs that gives the intervals of correlations.
@@ -48,7 +49,7 @@ class CorrelationAnalysis(zntrack.Node):
         files.write_table(self.runs_path, runs)
         summary = statistics.summary(runs, n_bands=self.n_bands)
         differences = statistics.paired_differences(runs, confidence=self.confidence)
-        correlations = statistics.correlations(
+        correlations = correlation.correlations(
             runs, n_resamples=self.n_resamples, confidence=self.confidence, degree=self.degree, seed=self.seed
         )
         files.write_table(self.summary_path, summary)
@@ -79,4 +80,4 @@ class CorrelationAnalysis(zntrack.Node):
     @property
     def figures(self) -> dict[str, go.Figure]:
         """The figures of P1 that this group's runs give, as Plotly figures."""
-        return figures.of_experiment(self.runs, self.summary, self.correlations)
+        return figures_2023.experiment_figures(self.runs, self.summary, self.correlations)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import zntrack
 
-from collective_variables import ensembles
+from collective_variables.ensembles import subset_sizes
 from nodes import files, sources
 from nodes.alone import alone
 
@@ -28,7 +28,7 @@ class Ensemble(zntrack.Node):
 
     @alone
     def run(self) -> None:
-        n_points = ensembles.subset_sizes(self.n_points, n_members=self.n_members, seed=self.seed)
-        budget = {"n_members": self.n_members, "n_selected": ensembles.largest_size(self.n_points), "seed": self.seed}
+        n_points = subset_sizes.draw(self.n_points, n_members=self.n_members, seed=self.seed)
+        budget = {"n_members": self.n_members, "n_selected": subset_sizes.largest(self.n_points), "seed": self.seed}
         files.write_values(self.members_path, budget)
         files.write_values(self.n_points_path, n_points.tolist())

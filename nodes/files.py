@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import zntrack
 
-from collective_variables import checks
-from collective_variables.selection import Selection
+from collective_variables import _checks
+from collective_variables.selection.base import Selection
 from nodes import sources
 
 Arrays = dict[str, np.ndarray]
@@ -63,7 +63,7 @@ def read_subset(node: zntrack.Node, path: Path) -> Subset:
 def read_subsets(nodes: list[zntrack.Node]) -> dict[str, np.ndarray]:
     """The indices of each node's subsets by the name of its method; ValueError if two have one name."""
     subsets = [node.subset for node in nodes]
-    checks.unique("methods", [subset.method for subset in subsets])
+    _checks.unique("methods", [subset.method for subset in subsets])
     return {subset.method: subset.points.indices for subset in subsets}
 
 

@@ -6,7 +6,8 @@ import pandas as pd
 import plotly.io
 import zntrack
 
-from collective_variables import claims, dynamics, paper_dynamics, regimes, report
+from collective_variables.analysis import entropy_phases
+from collective_variables.papers import claims, claims_2024, report, results_2024
 from nodes import files, sources
 from nodes.alone import alone
 from nodes.scaling_study import ScalingStudy
@@ -18,15 +19,15 @@ KINDS = {TrainAutoencoder: "autoencoder", TrainAgent: "agent"}
 
 
 class Findings(zntrack.Node):
-    """Hold the findings of P2 (`collective_variables.dynamics`) against the recordings of all its groups.
+    """Hold the findings of P2 (`collective_variables.papers.claims_2024`) against the recordings of all its groups.
 
-    resolution: changes of the entropy in nats that are smaller are no phase (`collective_variables.regimes`).
+    resolution: changes of the entropy in nats that are smaller are no phase (`collective_variables.analysis.entropy_phases`).
     confidence: of all intervals, and 1 - level of the tests.
     """
 
     recorded: list[Recorded] = zntrack.deps()
 
-    resolution: float = zntrack.params(regimes.RESOLUTION)
+    resolution: float = zntrack.params(entropy_phases.RESOLUTION)
     confidence: float = zntrack.params(0.95)
 
     code: tuple = zntrack.deps_path(sources.of(__file__))
@@ -41,27 +42,27 @@ class Findings(zntrack.Node):
     @alone
     def run(self) -> None:
         groups = {node.nwd.parent.name: _group(node) for node in self.recorded}
-        evidence = dynamics.evidence(groups, confidence=self.confidence)
+        evidence = claims_2024.evidence(groups, confidence=self.confidence)
         files.write_table(self.evidence_path, evidence)
-        files.write_values(self.findings_path, claims.record(evidence, dynamics.FINDINGS))
-        for table in paper_dynamics.tables(groups, resolution=self.resolution, confidence=self.confidence):
+        files.write_values(self.findings_path, claims.claims_record(evidence, claims_2024.FINDINGS))
+        for table in results_2024.tables(groups, resolution=self.resolution, confidence=self.confidence):
             files.write_table(getattr(self, f"{table.name}_path"), table.frame)
-        drawn = [picture._asdict() | {"figure": picture.figure.to_json()} for picture in paper_dynamics.pictures(groups)]
+        drawn = [picture._asdict() | {"figure": picture.figure.to_json()} for picture in results_2024.pictures(groups)]
         files.write_values(self.pictures_path, drawn)
-        self.verdicts = claims.judged(evidence, dynamics.FINDINGS).set_index("claim")["verdict"].to_dict()
+        self.verdicts = claims.judge_claims(evidence, claims_2024.FINDINGS).set_index("claim")["verdict"].to_dict()
 
     @property
     def part(self) -> report.Part:
         """The findings with their evidence."""
         evidence = files.read_table(self, self.evidence_path)
-        return report.Part("findings", "Findings on learning dynamics", dynamics.FINDINGS, evidence)
+        return report.Part("findings", "Findings on learning dynamics", claims_2024.FINDINGS, evidence)
 
     @property
     def tables(self) -> list[report.Table]:
         """Networks, phases of their entropy, and power laws."""
         return [
             report.Table(name, *words, files.read_table(self, getattr(self, f"{name}_path")))
-            for name, words in paper_dynamics.TABLES.items()
+            for name, words in results_2024.TABLES.items()
         ]
 
     @property
@@ -71,7 +72,7 @@ class Findings(zntrack.Node):
         return [report.Picture(**of | {"figure": plotly.io.from_json(of["figure"])}) for of in drawn]
 
 
-def _group(node: Recorded) -> dynamics.Group:
+def _group(node: Recorded) -> claims_2024.Group:
     if isinstance(node, ScalingStudy):
-        return dynamics.Group(node.recording, node.cases, node.modes, node.kind)
-    return dynamics.Group(node.recording, {}, pd.DataFrame(), KINDS[type(node)])
+        return claims_2024.Group(node.recording, node.cases, node.modes, node.kind)
+    return claims_2024.Group(node.recording, {}, pd.DataFrame(), KINDS[type(node)])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import zntrack
 
-from collective_variables.datasets import PROBLEMS, Dataset, load
+from collective_variables.data.problems import PROBLEMS, Dataset, load_problem
 from nodes import files, sources
 from nodes.alone import alone
 
@@ -13,9 +13,9 @@ EMBEDDED = sorted(f"data/{file.name}" for problem in PROBLEMS.values() for file 
 
 
 class LoadDataset(zntrack.Node):
-    """Load, split and scale a problem (`collective_variables.datasets.load` says how).
+    """Load, split and scale a problem (`collective_variables.data.problems.load_problem` says how).
 
-    problem: one of `datasets.PROBLEMS`, such as fuel, mnist (10000 of its images, embedded) or mnist-60000 (all for
+    problem: one of `problems.PROBLEMS`, such as fuel, mnist (10000 of its images, embedded) or mnist-60000 (all for
         training, fetched).
     n_available: rows drawn at random before the split, test points included; null for all.
     n_test: test points; null for Table 1's.
@@ -34,7 +34,7 @@ class LoadDataset(zntrack.Node):
 
     @alone
     def run(self) -> None:
-        dataset = load(
+        dataset = load_problem(
             self.problem, n_available=self.n_available, n_test=self.n_test, seed=self.seed, scaling=self.scaling
         )
         print(f"{self.name}: {len(dataset.inputs)} points in the pool, {len(dataset.test_inputs)} test points")

@@ -6,14 +6,14 @@ from pathlib import Path
 import pandas as pd
 import zntrack
 
-from collective_variables import own_data, own_files
+from collective_variables.data import encoding, reading
 from nodes import files, sources
 from nodes.alone import alone
 from nodes.load_dataset import LoadDataset
 
 
 class LoadFile(zntrack.Node):
-    """Read a file, say what is in it, and split and scale it (`collective_variables.own_data`).
+    """Read a file, say what is in it, and split and scale it (`collective_variables.data.encoding`).
 
     path: of the file or the folder of images, from the project's root and inside it. After another path `python main.py`
         has to run, because DVC follows the file itself.
@@ -42,10 +42,10 @@ class LoadFile(zntrack.Node):
     def run(self) -> None:
         if Path(self.path) != Path(self.file):
             raise ValueError(f"path must be the file that the graph follows, {self.file}: received {self.path}. Run python main.py.")
-        contents = own_files.read(self.file, image_size=self.image_size and tuple(self.image_size))
-        table = own_data.table(contents, self.targets, ignored=self.ignored, task=self.task)
+        contents = reading.read_file(self.file, image_size=self.image_size and tuple(self.image_size))
+        table = encoding.encode_table(contents, self.targets, ignored=self.ignored, task=self.task)
         options = {name: getattr(self, name) for name in ("n_available", "n_test", "seed", "scaling")}
-        dataset = own_data.dataset(table, Path(self.path).stem, **options)
+        dataset = encoding.split_table(table, Path(self.path).stem, **options)
         words = [table.columns.to_string(index=False), *table.notes]
         print("\n".join(words))
         print(f"{self.name}: {table.task}, {len(dataset.inputs)} points in the pool, {len(dataset.test_inputs)} test points")

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import zntrack
 
-from collective_variables import checks, networks, own_models
+from collective_variables import _checks
+from collective_variables.networks import imported, sequential
 from nodes import files, sources
 from nodes.alone import alone
 
@@ -12,9 +13,9 @@ from nodes.alone import alone
 class Network(zntrack.Node):
     """Check an architecture and hand it to the stages that select, measure and train.
 
-    layers: such as "dense 32", "conv 32 3x3", "avgpool 4x4 stride 2" (`collective_variables.networks.parse`).
+    layers: such as "dense 32", "conv 32 3x3", "avgpool 4x4 stride 2" (`collective_variables.networks.sequential.parse`).
     model: in their place the import path of a network of one's own, such as "notebooks.models.Wide", with `options` for
-        what makes it (`collective_variables.own_models.load`). What follows is of layers alone.
+        what makes it (`collective_variables.networks.imported.load_model`). What follows is of layers alone.
     activation: between the layers, never after the last.
     parametrisations: "lecun" and/or "ntk"; each is measured and trained, RND uses the first.
     padding: of convolutions, SAME or VALID.
@@ -43,7 +44,7 @@ class Network(zntrack.Node):
     def _of_layers(self) -> dict:
         if self.layers is None:
             raise ValueError("A network must have layers or a model: received neither.")
-        checks.unique("parametrisations", self.parametrisations)
+        _checks.unique("parametrisations", self.parametrisations)
         return {name: getattr(self, name) for name in ("layers", "activation", "parametrisations", "padding", "b_std")}
 
     def _of_model(self) -> dict:
@@ -58,21 +59,21 @@ class Network(zntrack.Node):
         version = sources.digest(expected)
         in_words = f"{self.model}({', '.join(f'{name}={value}' for name, value in self.options.items())})"
         model = {"model": self.model, "options": self.options, "version": version}
-        return model | {"layers": [in_words], "parametrisations": [own_models.PARAMETRISATION]}
+        return model | {"layers": [in_words], "parametrisations": [imported.PARAMETRISATION]}
 
 
-def build(architecture: dict) -> dict[str, networks.Network | own_models.Model]:
+def build(architecture: dict) -> dict[str, sequential.Network | imported.Model]:
     """The networks of an architecture by parametrisation."""
     if "model" in architecture:
-        model = own_models.load(architecture["model"], architecture["options"], version=architecture["version"])
-        return {own_models.PARAMETRISATION: model}
+        model = imported.load_model(architecture["model"], architecture["options"], version=architecture["version"])
+        return {imported.PARAMETRISATION: model}
     options = {name: architecture[name] for name in ("activation", "padding", "b_std")}
     return {
-        parametrisation: networks.build(architecture["layers"], parametrisation=parametrisation, **options)
+        parametrisation: sequential.build_network(architecture["layers"], parametrisation=parametrisation, **options)
         for parametrisation in architecture["parametrisations"]
     }
 
 
-def read(path: Path) -> dict[str, networks.Network | own_models.Model]:
+def read(path: Path) -> dict[str, sequential.Network | imported.Model]:
     """The networks that the stage Network wrote."""
     return build(files.read_values(path))

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import zntrack
 
-from collective_variables import ensembles, selection
+from collective_variables.ensembles import seeding
+from collective_variables.selection import base
 from nodes import files, sources
 from nodes.alone import alone
 from nodes.load_dataset import LoadDataset
@@ -22,8 +23,8 @@ class RandomSubset(zntrack.Node):
     @alone
     def run(self) -> None:
         budget = files.read_values(self.members_path)
-        key = ensembles.key(budget.pop("seed"), "subsets")
-        chosen = selection.random(len(self.data.dataset.inputs), **budget, key=key)
+        key = seeding.key(budget.pop("seed"), "subsets")
+        chosen = base.random(len(self.data.dataset.inputs), **budget, key=key)
         print(f"{self.name}: {budget['n_members']} random subsets of {budget['n_selected']} points")
         files.write_subset(self.subset_path, "random", chosen)
 

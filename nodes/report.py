@@ -10,7 +10,7 @@ import pandas as pd
 import yaml
 import zntrack
 
-from collective_variables import claims, paper, report
+from collective_variables.papers import claims, claims_2023, report, results_2023
 from nodes import files, sources
 from nodes.alone import alone
 from nodes.correlation_analysis import CorrelationAnalysis
@@ -30,7 +30,7 @@ INTRODUCTION = (
 
 
 class Report(zntrack.Node):
-    """Hold the claims of P1 against the runs of all groups (`collective_variables.claims`) and write the page.
+    """Hold the claims of P1 against the runs of all groups (`collective_variables.papers.claims_2023`) and write the page.
 
     findings: what is known of learning dynamics, which the page then has as well; one stage or none.
     algorithm: the method that stands for RND as P1 describes it.
@@ -53,7 +53,7 @@ class Report(zntrack.Node):
     degree: int = zntrack.params(3)
     seed: int = zntrack.params(0)
 
-    code: tuple = zntrack.deps_path(sources.of(__file__, "collective_variables/report.html", DECISIONS))
+    code: tuple = zntrack.deps_path(sources.of(__file__, "collective_variables/papers/templates/report.html", DECISIONS))
     page_path: Path = zntrack.outs_path(zntrack.nwd / "report.html")
     claims_path: Path = zntrack.outs_path(zntrack.nwd / "claims.json")
     evidence_path: Path = zntrack.outs_path(zntrack.nwd / "evidence.csv")
@@ -67,14 +67,14 @@ class Report(zntrack.Node):
         names = ("n_resamples", "n_permutations", "confidence", "degree", "seed")
         options = {name: getattr(self, name) for name in names}
         convolutional = [group for group, of in problems.items() if of.is_convolutional]
-        evidence = claims.evidence(runs, convolutional=convolutional, algorithm=self.algorithm, **options)
+        evidence = claims_2023.evidence(runs, convolutional=convolutional, algorithm=self.algorithm, **options)
         content = report.Content(
             title=TITLE,
             introduction=INTRODUCTION,
-            parts=[report.Part("claims", "Claims", claims.CLAIMS, evidence), *(of.part for of in self.findings)],
-            pictures=[*paper.pictures(runs, summary, correlations), *self._of_findings("pictures")],
+            parts=[report.Part("claims", "Claims", claims_2023.CLAIMS, evidence), *(of.part for of in self.findings)],
+            pictures=[*results_2023.pictures(runs, summary, correlations), *self._of_findings("pictures")],
             tables=[
-                *paper.tables(runs, problems, **options),
+                *results_2023.tables(runs, problems, **options),
                 *self._of_findings("tables"),
                 _decisions(params),
                 self._times(),
@@ -83,10 +83,10 @@ class Report(zntrack.Node):
             about=_about(),
         )
         files.write_table(self.evidence_path, evidence)
-        files.write_values(self.claims_path, claims.record(evidence))
+        files.write_values(self.claims_path, claims.claims_record(evidence, claims_2023.CLAIMS))
         with files.whole(self.page_path) as unfinished:
             unfinished.write_text(report.html(content))
-        self.verdicts = claims.judged(evidence).set_index("claim")["verdict"].to_dict()
+        self.verdicts = claims.judge_claims(evidence, claims_2023.CLAIMS).set_index("claim")["verdict"].to_dict()
         print(f"{self.name} wrote {self.page_path}")
 
     def _joined(self, name: str) -> pd.DataFrame:
@@ -95,13 +95,13 @@ class Report(zntrack.Node):
     def _of_findings(self, name: str) -> list[report.Picture | report.Table]:
         return [item for of in self.findings for item in getattr(of, name)]
 
-    def _problems(self) -> dict[str, paper.Problem]:
+    def _problems(self) -> dict[str, results_2023.Problem]:
         layers = {path.parts[-3]: files.read_values(path)["layers"] for path in self.architecture_paths}
         found = {}
         for node in self.data:
             group, of = node.nwd.parent.name, node.dataset
             sizes = len(of.inputs), len(of.test_inputs), of.inputs.shape[1:], of.targets.shape[1]
-            found[group] = paper.Problem(of.name, of.task, *sizes, layers[group])
+            found[group] = results_2023.Problem(of.name, of.task, *sizes, layers[group])
         return found
 
     def _times(self) -> report.Table:

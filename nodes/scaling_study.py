@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import zntrack
 
-from collective_variables import recorded_training, recording, scaling, training
+from collective_variables.training import loop, recorded_training, recording, scaling_study, schedules, study_cases
 from nodes import files, sources
 from nodes.alone import alone
 from nodes.load_dataset import LoadDataset
@@ -14,9 +14,9 @@ from nodes.random_subset import RandomSubset
 
 
 class ScalingStudy(zntrack.Node):
-    """Train every network of every study for each member, and record its kernels (`collective_variables.recording`).
+    """Train every network of every study for each member, and record its kernels (`collective_variables.training.recording`).
 
-    studies: by name the axes of `collective_variables.scaling.Case`, each a value or a list: activation, width and depth,
+    studies: by name the axes of `collective_variables.training.study_cases.Case`, each a value or a list: activation, width and depth,
         and, if wanted, n_points, batch_size, weight_scale and label_noise. All combinations of a study are trained.
     kind: "dense", "conv", "resnet", "transformer" or "graph-network".
     loss, optimiser, learning_rate, n_epochs, trace_every: as in TrainModel. batch_size: of studies that have none.
@@ -50,7 +50,7 @@ class ScalingStudy(zntrack.Node):
     def run(self) -> None:
         names = ("loss", "optimiser", "learning_rate", "n_epochs", "trace_every")
         options = {
-            "schedule": training.Schedule(**{name: getattr(self, name) for name in names}),
+            "schedule": schedules.Schedule(**{name: getattr(self, name) for name in names}),
             "settings": recording.Settings(**self.record),
             "seed": files.read_values(self.members_path)["seed"],
             "task": self.data.dataset.task,
@@ -58,21 +58,21 @@ class ScalingStudy(zntrack.Node):
             "progress": self.name,
         }
         dataset = self.data.dataset
-        pool = training.Points(dataset.inputs, dataset.targets)
-        test = training.Points(dataset.test_inputs, dataset.test_targets)
+        pool = loop.Points(dataset.inputs, dataset.targets)
+        test = loop.Points(dataset.test_inputs, dataset.test_targets)
         every = list(dict.fromkeys(itertools.chain(*self.cases.values())))
         with files.kept(self.nwd / "unfinished", self.code) as store:
             indices = self.subset.subset.points.indices
-            found = scaling.train(every, self.kind, pool, test, indices, **options, store=store)
+            found = scaling_study.train_cases(every, self.kind, pool, test, indices, **options, store=store)
             for name in recorded_training.TABLES:
                 files.write_table(getattr(self, f"{name}_path"), found.tables[name])
             self.metrics = {"diverged": found.n_diverged, "networks": len(every)}
 
     @property
-    def cases(self) -> dict[str, list[scaling.Case]]:
+    def cases(self) -> dict[str, list[study_cases.Case]]:
         """The cases of each study."""
         n_points = self.subset.subset.points.indices.shape[1]
-        return scaling.cases(self.studies, n_points=n_points, batch_size=self.batch_size)
+        return study_cases.list_cases(self.studies, n_points=n_points, batch_size=self.batch_size)
 
     @property
     def recording(self) -> pd.DataFrame:

@@ -6,16 +6,17 @@ import numpy as np
 import pandas as pd
 import zntrack
 
-from collective_variables import methods, pictures, selection
+from collective_variables.analysis import selection_tables
+from collective_variables.selection import base, registry
 from nodes import files, network, sources
 from nodes.alone import alone
 from nodes.load_dataset import LoadDataset
 
 
 class SelectSubset(zntrack.Node):
-    """Choose a nested subset for every member of the ensemble (`collective_variables.methods.select`).
+    """Choose a nested subset for every member of the ensemble (`collective_variables.selection.registry.select_by`).
 
-    method: one of `methods.METHODS`.
+    method: one of `registry.METHODS`.
     options: of that method, by name; an unknown one is refused with the list of those there are.
     Networks are the group's, in its first parametrisation. In the tables the subsets have the name behind the last
     "SelectSubset-" of the stage, or without one that of the method.
@@ -37,20 +38,20 @@ class SelectSubset(zntrack.Node):
     def run(self) -> None:
         dataset, ensemble = self.data.dataset, files.read_values(self.members_path)
         of_group = next(iter(network.read(self.architecture_path).values()))
-        problem = methods.Problem(dataset.inputs, dataset.targets, dataset.task, of_group, ensemble["seed"])
+        problem = registry.Problem(dataset.inputs, dataset.targets, dataset.task, of_group, ensemble["seed"])
         progress = f"{self.name}: {ensemble['n_members']} members choose {ensemble['n_selected']} points"
         with files.kept(self.nwd / "unfinished", self.code) as store:
-            budget = methods.Budget(ensemble["n_selected"], ensemble["n_members"], progress, store)
-            chosen = methods.select(self.method, problem, budget, self.options)
+            budget = registry.Budget(ensemble["n_selected"], ensemble["n_members"], progress, store)
+            chosen = registry.select_by(self.method, problem, budget, self.options)
             self._write(chosen, dataset.inputs)
 
-    def _write(self, chosen: selection.Selection, inputs: np.ndarray) -> None:
-        selection.check_whole(chosen)
+    def _write(self, chosen: base.Selection, inputs: np.ndarray) -> None:
+        base.check_whole(chosen)
         group, label = self.nwd.parent.name, self.name.rpartition("SelectSubset-")[2]
         label = self.method if label == self.name else label
         files.write_subset(self.subset_path, label, chosen)
-        files.write_table(self.chosen_path, pictures.chosen(chosen, inputs).assign(group=group, method=label))
-        files.write_table(self.history_path, pictures.history(chosen).assign(group=group, method=label))
+        files.write_table(self.chosen_path, selection_tables.chosen_points(chosen, inputs).assign(group=group, method=label))
+        files.write_table(self.history_path, selection_tables.history(chosen).assign(group=group, method=label))
 
     @property
     def subset(self) -> files.Subset:

@@ -6,17 +6,17 @@ from pathlib import Path
 import pandas as pd
 import zntrack
 
-from collective_variables import agents, recording
+from collective_variables.training import policy_optimisation, recording
 from nodes import files, sources
 from nodes.alone import alone
 
 
 class TrainAgent(zntrack.Node):
-    """Train agents by proximal policy optimisation on a control task (`collective_variables.agents`).
+    """Train agents by proximal policy optimisation on a control task (`collective_variables.training.policy_optimisation`).
 
     environment: of gymnax, with discrete actions. n_members: agents. seed: of all their random numbers.
     width, depth, n_updates, n_environments, n_steps, n_epochs, n_minibatches, learning_rate, discount, gae_lambda, clip,
-        entropy_coefficient, value_coefficient, max_gradient_norm: of `agents.PPO`.
+        entropy_coefficient, value_coefficient, max_gradient_norm: of `policy_optimisation.PPO`.
     record: fields of `recording.Settings`, with observables that need no targets; n_train is the number of observations.
     """
 
@@ -45,12 +45,12 @@ class TrainAgent(zntrack.Node):
 
     @alone
     def run(self) -> None:
-        ppo = agents.PPO(**{of.name: getattr(self, of.name) for of in fields(agents.PPO)})
+        ppo = policy_optimisation.PPO(**{of.name: getattr(self, of.name) for of in fields(policy_optimisation.PPO)})
         options = {"settings": recording.Settings(**self.record), "seed": self.seed, "progress": self.name}
         with files.kept(self.nwd / "unfinished", self.code) as store:
-            found = agents.train_ensemble(ppo, self.n_members, **options, store=store)
+            found = policy_optimisation.train_ensemble(ppo, self.n_members, **options, store=store)
             files.write_table(self.recording_path, found.tables["recording"].rename(columns={"run": "member"}))
-            files.write_table(self.returns_path, agents.table(found.curves))
+            files.write_table(self.returns_path, policy_optimisation.table(found.curves))
 
     @property
     def recording(self) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import zntrack
 
-from collective_variables import autoencoder, recording
+from collective_variables.training import autoencoder, recording
 from nodes import files, sources
 from nodes.alone import alone
 from nodes.load_dataset import LoadDataset
@@ -14,7 +14,7 @@ from nodes.random_subset import RandomSubset
 
 
 class TrainAutoencoder(zntrack.Node):
-    """Train an autoencoder on the images of each random subset (`collective_variables.autoencoder`).
+    """Train an autoencoder on the images of each random subset (`collective_variables.training.autoencoder`).
 
     n_latents, width, beta: of the autoencoder and its loss. optimiser, learning_rate, n_epochs, batch_size,
         evaluate_every: as in TrainModel.

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import zntrack
 
-from collective_variables import recorded_training, recording, training
+from collective_variables.training import ensemble_training, loop, recorded_training, recording, schedules
 from nodes import files, network, sources
 from nodes.alone import alone
 from nodes.load_dataset import LoadDataset
@@ -21,7 +21,7 @@ class TrainModel(zntrack.Node):
     loss: "mse" or "cross-entropy". optimiser: name of an optimiser of optax. learning_rate, n_epochs: of it.
     batch_size: points a step, null for all of them. evaluate_every: epochs between two evaluations of the losses.
     trace_every: steps after which the rate is scaled anew by the inverse of the kernel's trace; null for never.
-    record: fields of `collective_variables.recording.Settings` (epochs, n_train, n_test, subsample, observables, outputs,
+    record: fields of `collective_variables.training.recording.Settings` (epochs, n_train, n_test, subsample, observables, outputs,
         n_modes), to follow the kernels of every network through its training; null for none.
     A network whose loss diverges is kept and marked; no statistic uses it.
     """
@@ -52,13 +52,13 @@ class TrainModel(zntrack.Node):
     @alone
     def run(self) -> None:
         names = ("loss", "optimiser", "learning_rate", "n_epochs", "batch_size", "evaluate_every", "trace_every")
-        schedule = training.Schedule(**{name: getattr(self, name) for name in names})
+        schedule = schedules.Schedule(**{name: getattr(self, name) for name in names})
         dataset, budget = self.data.dataset, files.read_values(self.members_path)
-        pool = training.Points(dataset.inputs, dataset.targets)
-        test = training.Points(dataset.test_inputs, dataset.test_targets)
+        pool = loop.Points(dataset.inputs, dataset.targets)
+        test = loop.Points(dataset.test_inputs, dataset.test_targets)
         n_points = np.array(files.read_values(self.n_points_path))
         subsets = files.read_subsets(self.subsets)
-        runs = [training.runs(indices, n_points, seed=budget["seed"]) for indices in subsets.values()]
+        runs = [ensemble_training.runs(indices, n_points, seed=budget["seed"]) for indices in subsets.values()]
         settings = None if self.record is None else recording.Settings(**self.record)
         found = {}
         with files.kept(self.nwd / "unfinished", self.code) as store:
@@ -69,9 +69,9 @@ class TrainModel(zntrack.Node):
             self._write(found, n_points, schedule, dataset.task)
 
     def _write(
-        self, found: dict[str, recorded_training.Recorded], n_points: np.ndarray, schedule: training.Schedule, task: str
+        self, found: dict[str, recorded_training.Recorded], n_points: np.ndarray, schedule: schedules.Schedule, task: str
     ) -> None:
-        tables = {label: training.table(of.curves, n_points, task) for label, of in found.items()}
+        tables = {label: ensemble_training.losses_table(of.curves, n_points, task) for label, of in found.items()}
         self.diverged = {label: int(table["diverged"].sum()) for label, table in tables.items()}
         arrays = {f"{label}/{name}": curve for label, of in found.items() for name, curve in of.curves._asdict().items()}
         files.write_arrays(self.curves_path, epochs=schedule.epochs, **arrays)

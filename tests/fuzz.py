@@ -15,9 +15,11 @@ import atheris
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 
 with atheris.instrument_imports(include=["collective_variables", "numpy.lib", "zipfile", "PIL"]):
-    from collective_variables import networks, own_files  # noqa: F401 - instrumented for test_own_files_fuzz
+    from collective_variables.networks import sequential  # noqa: F401 - instrumented for test_own_files_fuzz
 
 from test_own_files_fuzz import WHOLE, read_or_refused
+
+from collective_variables.networks import sequential
 
 FOLDER = Path(tempfile.mkdtemp())
 
@@ -33,7 +35,7 @@ def files(data: bytes) -> None:
 
 def layers(data: bytes) -> None:
     try:
-        parsed = networks.parse(data.decode(errors="replace"))
+        parsed = sequential.parse(data.decode(errors="replace"))
     except ValueError:
         return
     assert parsed.kind in ("dense", "conv", "avgpool") and all(number > 0 for number in (*parsed.window, *parsed.strides))

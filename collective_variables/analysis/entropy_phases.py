@@ -1,0 +1,196 @@
+"""The two regimes of learning in the entropy S(t) of a kernel (Tovey et al. 2024), by a rule that can fail.
+
+Information compression is a phase in which S falls, structure formation one in which it rises. The rule, for the
+curves of several members at the same epochs:
+
+1. Phases are the swings of the members' mean curve from turning point to turning point. A change smaller than
+   `resolution` is none: the mean has to come back by that much for a turning point to be one.
+2. How large a phase is, is measured on one member at a time, between the turning points of the mean of the *others*: a
+   mean curve of noise has swings too, but a member that did not choose them does not follow them.
+3. A phase is supported if the mean of these changes has the phase's sign, is as large as `resolution`, and differs from
+   0 by a t-test over members, corrected for the number of phases (Holm).
+4. Its onset is the last epoch at which at most a tenth of the change is done, its uncertainty the jackknife's standard
+   error over members.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+from jaxtyping import Float, Int
+
+from collective_variables import _checks
+from collective_variables.analysis import statistics
+
+COMPRESSION, FORMATION = "information compression", "structure formation"
+RESOLUTION = 0.05  # nats of entropy, below which a change is none in practice
+MIN_MEMBERS = 3  # with which a leave-one-out mean is one
+BEGUN = 0.1  # of its change, by which a phase has begun
+
+
+class Phase(NamedTuple):
+    """A phase between two recorded epochs and its change of entropy in nats, as mean over members with an interval.
+
+    onset: epoch, with onset_error from the jackknife. p: of the t-test, corrected. supported: by the rule above.
+    """
+
+    kind: str
+    onset: int
+    onset_error: float
+    end: int
+    change: float
+    low: float
+    high: float
+    p: float
+    supported: bool
+
+
+def phases(
+    epochs: Int[np.ndarray, " n_epochs"],
+    entropy: Float[np.ndarray, "n_members n_epochs"],
+    /,
+    *,
+    resolution: float = RESOLUTION,
+    confidence: float = 0.95,
+) -> list[Phase]:
+    """The phases of the curves, in their order in time; none where no change is as large as `resolution` (nats).
+
+    Members whose entropy is not finite everywhere (diverged networks) are left out. Raises ValueError for fewer than
+    three others, for epochs that do not ascend, and for arguments out of their range.
+    """
+    epochs, entropy = np.asarray(epochs), np.asarray(entropy, dtype=np.float64)
+    if entropy.ndim != 2 or entropy.shape[1] != len(epochs) or (np.diff(epochs) <= 0).any():
+        raise ValueError(
+            f"entropy must be (n_members, n_epochs) at ascending epochs: received {entropy.shape} and {len(epochs)} epochs."
+        )
+    _checks.number("resolution", resolution, above=0.0)
+    entropy = entropy[np.isfinite(entropy).all(axis=1)]
+    if len(entropy) < MIN_MEMBERS:
+        raise ValueError(f"Phases need at least {MIN_MEMBERS} members with a finite entropy: received {len(entropy)}.")
+    swings = _swings(entropy.mean(axis=0), resolution)
+    others = (entropy.sum(axis=0) - entropy) / (len(entropy) - 1)
+    found = [_measured(epochs, entropy, others, swings, place) for place in range(len(swings))]
+    if not found:
+        return []
+    tests = [t_test(changes, confidence) for changes, _ in found]
+    corrected = statistics.holm(np.array([p for *_, p in tests]))
+    return [
+        _phase(epochs, entropy.mean(axis=0), swing, test, float(p), onsets, resolution, confidence)
+        for swing, test, p, (_, onsets) in zip(swings, tests, corrected, found)
+    ]
+
+
+def recording_phases(table: pd.DataFrame, by: Sequence[str], /, *, resolution: float = RESOLUTION, confidence: float = 0.95) -> pd.DataFrame:
+    """The phases of each kind of points of each network of a recording, which `by` tell apart.
+
+    `table` has the columns `by`, member, points, epoch and entropy. A row per phase, with the columns `by`, points, the
+    place of the phase in time, and the fields of `Phase`; none for a network with fewer than three members that did not
+    diverge.
+    """
+    rows = []
+    for labels, part in table.groupby([*by, "points"], sort=False):
+        curves = part.pivot(index="member", columns="epoch", values="entropy")
+        if curves.notna().all(axis=1).sum() < MIN_MEMBERS:
+            continue
+        found = phases(curves.columns.to_numpy(), curves.to_numpy(), resolution=resolution, confidence=confidence)
+        rows += [dict(zip([*by, "points"], labels)) | {"phase": n} | one._asdict() for n, one in enumerate(found, start=1)]
+    return pd.DataFrame(rows, columns=[*by, "points", "phase", *Phase._fields])
+
+
+def regime(found: list[Phase], /) -> str:
+    """The kinds of the supported phases in their order, or "none"."""
+    kinds = [phase.kind for phase in found if phase.supported]
+    return ", then ".join(kind for place, kind in enumerate(kinds) if place == 0 or kinds[place - 1] != kind) or "none"
+
+
+Swing = tuple[int, int]
+
+
+def _swings(curve: Float[np.ndarray, " n_epochs"], resolution: float) -> list[Swing]:
+    """Places of the beginning and end of each swing of at least `resolution`."""
+    points, high, low, direction = [], 0, 0, 0
+    for place, value in enumerate(curve):
+        high = place if value > curve[high] else high
+        low = place if value < curve[low] else low
+        if direction <= 0 and value - curve[low] >= resolution:
+            points.append(low)
+            direction, high = 1, place
+        elif direction >= 0 and curve[high] - value >= resolution:
+            points.append(high)
+            direction, low = -1, place
+    if direction:
+        points.append(high if direction > 0 else low)
+    return list(itertools.pairwise(points))
+
+
+def _measured(
+    epochs: Int[np.ndarray, " n_epochs"],
+    entropy: Float[np.ndarray, "n_members n_epochs"],
+    others: Float[np.ndarray, "n_members n_epochs"],
+    swings: list[Swing],
+    place: int,
+) -> tuple[Float[np.ndarray, " n_members"], Float[np.ndarray, " n_members"]]:
+    """Of each member the change in one phase, and its onset, between turning points of the mean of the others."""
+    sign = np.sign(_change(entropy.mean(axis=0), swings[place]))
+    first = swings[max(place - 1, 0)][0]
+    last = swings[min(place + 1, len(swings) - 1)][1]
+    changes, onsets = [], []
+    for of_member, of_others in zip(entropy, others):
+        start, end = _largest(sign * of_others[first : last + 1])
+        swing = first + start, first + end
+        changes.append(_change(of_member, swing))
+        onsets.append(epochs[_onset(of_others, swing)])
+    return np.array(changes), np.array(onsets, dtype=np.float64)
+
+
+def _change(curve: Float[np.ndarray, " n_epochs"], swing: Swing) -> float:
+    return float(curve[swing[1]] - curve[swing[0]])
+
+
+def _largest(curve: Float[np.ndarray, " n"]) -> Swing:
+    """Between which places a curve rises most."""
+    lowest = np.minimum.accumulate(curve)
+    end = int(np.argmax(curve - lowest))
+    return int(np.argmin(curve[: end + 1])), end
+
+
+def _onset(curve: Float[np.ndarray, " n_epochs"], swing: Swing) -> int:
+    """The last place of a swing before more than a tenth of its change is done."""
+    start, end = swing
+    if curve[end] == curve[start]:
+        return start
+    done = (curve[start : end + 1] - curve[start]) / (curve[end] - curve[start])
+    return start + max(0, int(np.argmax(done > BEGUN)) - 1)
+
+
+def t_test(changes: Float[np.ndarray, " n_members"], confidence: float) -> tuple[float, float, float, float]:
+    """Mean, both ends of its interval, and p of the two-sided t-test against 0; p is 0 or 1 where all are the same."""
+    n, mean = len(changes), float(changes.mean())
+    error = float(changes.std(ddof=1)) / math.sqrt(n)
+    if error == 0.0:
+        return mean, mean, mean, 0.0 if mean else 1.0
+    half = float(scipy.stats.t.ppf((1 + confidence) / 2, n - 1)) * error
+    return mean, mean - half, mean + half, float(2 * scipy.stats.t.sf(abs(mean) / error, n - 1))
+
+
+def _phase(
+    epochs: Int[np.ndarray, " n_epochs"],
+    mean: Float[np.ndarray, " n_epochs"],
+    swing: Swing,
+    test: tuple[float, float, float, float],
+    p: float,
+    onsets: Float[np.ndarray, " n_members"],
+    resolution: float,
+    confidence: float,
+) -> Phase:
+    falls = _change(mean, swing) < 0
+    change, low, high, _ = test
+    onset, end = int(epochs[_onset(mean, swing)]), int(epochs[swing[1]])
+    n = len(onsets)
+    error = math.sqrt((n - 1) / n * float(np.sum((onsets - onsets.mean()) ** 2)))
+    supported = (change < 0) == falls and abs(change) >= resolution and p < 1 - confidence
+    return Phase(COMPRESSION if falls else FORMATION, onset, error, end, change, low, high, p, supported)

@@ -1,0 +1,1 @@
+"""Problems and tables of the user, read, checked, split and scaled."""

@@ -1,0 +1,150 @@
+"""Files of the problems: embedded, in a folder of the user, or downloaded and checked."""
+
+import gzip
+import hashlib
+import io
+import os
+import zlib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import BinaryIO
+
+from collective_variables.data import _errors, _transfer
+
+EMBEDDED = Path(str(resources.files("collective_variables.data") / "embedded"))
+ENVIRONMENT = "COLLECTIVE_VARIABLES_DATA"
+TIMEOUT = (4.0, 15.0)  # seconds to connect, and between two pieces of an answer
+MOST = 2**26  # bytes of a file that is not packed
+
+
+@dataclass(frozen=True)
+class File:
+    """A file and where it is (no `urls`: embedded).
+
+    With n_bytes the public file is packed by gzip, and sha256 and n_bytes are those of its content, since every mirror
+    packs it differently. `name` then ends in .gz, and the file may be there under `plain` instead, unpacked.
+    """
+
+    name: str
+    sha256: str
+    urls: tuple[str, ...] = ()
+    n_bytes: int | None = None
+
+    @property
+    def plain(self) -> str:
+        """The name of the file once unpacked."""
+        return self.name.removesuffix(".gz")
+
+    @property
+    def checksum(self) -> str:
+        """The checksum in words, for messages."""
+        return f"{'SHA-256' if self.n_bytes is None else 'unpacked SHA-256'} {self.sha256}"
+
+
+def locate(file: File) -> Path:
+    """Return the path of the file, its checksum verified; raises DataError."""
+    if not file.urls:
+        return _in_folder(file, EMBEDDED, "Restore it from the repository.")
+    source = os.environ.get(ENVIRONMENT, "")
+    if source.lower().startswith(("http://", "https://")):
+        return _download(file, (f"{source.rstrip('/')}/{file.name}",))
+    if source:
+        remedy = f"{ENVIRONMENT} names the folder: put the file there, or unset it to try {' or '.join(file.urls)}."
+        return _in_folder(file, Path(os.path.expanduser(source)).absolute(), remedy)
+    return _download(file, file.urls)
+
+
+def _in_folder(file: File, folder: Path, remedy: str) -> Path:
+    """Return the path of the file in `folder`, read in place; raises DataError, ending in `remedy`."""
+    path = next((folder / name for name in (file.plain, file.name) if (folder / name).is_file()), None)
+    if path is None:
+        raise _errors.DataError(f"{file.name} ({file.checksum}) is not in {folder}. {remedy}")
+    if (received := _sha256(path, file)) != file.sha256:
+        raise _errors.DataError(f"{path} is corrupt: expected {file.checksum}, received {received}. {remedy}")
+    return path
+
+
+def _download(file: File, urls: tuple[str, ...]) -> Path:
+    """Return the path of the file in the cache, unpacked; if not there, download it from the first of `urls` that has it.
+
+    A cached file with another checksum is fetched again. A broken download goes on where it was. pooch moves a download to its name once its checksum is
+    right, so that neither a partial nor a wrong file stays. Raises DataError with the failure of each URL.
+    """
+    # Imported here because the package has to import without pooch, which brings requests.
+    import pooch
+    import requests
+
+    pooch.get_logger().setLevel("ERROR")
+    cache = pooch.os_cache("collective-variables")
+    cached = cache / file.plain
+    # pooch would ask this too, but not of a packed file that someone has put there.
+    if cached.is_file() and _sha256(cached, file) == file.sha256:
+        return cached
+
+    def fetch(url: str, path: str, caller: object) -> None:
+        """Download to `path`, which pooch has yet to check, and unpack it there."""
+        # What is packed is smaller still.
+        with _Limited(path, file.n_bytes or MOST) as stream:
+            _transfer.fetch(url, stream, timeout=TIMEOUT)
+        if file.n_bytes is not None:
+            Path(path).write_bytes(_content(Path(path), file.n_bytes))
+
+    failures = []
+    for url in urls:
+        try:
+            return Path(pooch.retrieve(url, file.sha256, fname=file.plain, path=cache, downloader=fetch))
+        except (requests.ConnectionError, requests.Timeout) as error:
+            # Their messages are long and hide the kind.
+            failures.append(f"{url}: the connection failed ({type(error).__name__})")
+        except (OSError, ValueError) as error:
+            failures.append(f"{url}: {error}")
+    if cached.is_file():
+        failures.append(f"{cached}: corrupt, expected {file.checksum}, received {_sha256(cached, file)}")
+    raise _errors.DataError(
+        "\n  ".join([f"{file.name} could not be downloaded:", *failures])
+        + f"\nPut the file with {file.checksum} at {cached}, or set {ENVIRONMENT} to a folder that holds it."
+    )
+
+
+class _Limited(io.FileIO):
+    """A file to write that refuses to grow beyond `limit` bytes: requests unpacks as it goes what a server has packed."""
+
+    def __init__(self, path: str, limit: int) -> None:
+        super().__init__(path, "wb")
+        self.limit = limit
+
+    def write(self, piece: bytes, /) -> int:  # pyrefly: ignore[bad-override]
+        if self.tell() + len(piece) > self.limit:
+            raise ValueError(f"more than {self.limit} bytes")
+        return super().write(piece)
+
+
+def open_unpacked(path: Path) -> BinaryIO:
+    """Open a file to read its content, unpacked if it is gzip, whatever its name: a server may unpack as it sends."""
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if packed else path.open("rb")
+
+
+def _content(path: Path, n_bytes: int) -> bytes:
+    """Return the content of a file, packed or not; raises ValueError for a broken gzip file or more than `n_bytes`."""
+    try:
+        with open_unpacked(path) as file:
+            content = file.read(n_bytes + 1)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"a broken gzip file ({error})") from None
+    if len(content) > n_bytes:
+        raise ValueError(f"more than {n_bytes} bytes")
+    return content
+
+
+def _sha256(path: Path, file: File) -> str:
+    """Return the SHA-256 of a copy of the file in hexadecimal, or in words why it has none."""
+    if file.n_bytes is None:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    try:
+        return hashlib.sha256(_content(path, file.n_bytes)).hexdigest()
+    except ValueError as error:
+        return str(error)

@@ -1,0 +1,1 @@
+"""Neural tangent kernels: empirical, of infinite width, their products and traces."""

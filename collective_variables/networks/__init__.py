@@ -1,0 +1,1 @@
+"""Networks from lists of layers, architectures, and networks of the user."""

@@ -1,0 +1,62 @@
+"""Checks of points, of parameters and of the function of both that a network is."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from collective_variables import _checks
+
+ApplyFunction = Callable[[PyTree[Array], PyTree[Array]], Array]
+
+
+def checked_points(name: str, x: PyTree[Array]) -> PyTree[Array]:
+    """The points `x` as JAX's arrays; raises ValueError if there are none, or different numbers, or one is not finite."""
+    if all(isinstance(leaf, int | float) for leaf in jax.tree.leaves(x)):
+        x = jnp.asarray(x)  # a list of numbers is an array, not a tree of scalars
+    x = jax.tree.map(jnp.asarray, x)
+    shapes = [leaf.shape for leaf in jax.tree.leaves(x)]
+    if len({shape[:1] for shape in shapes}) != 1 or shapes[0][:1] in ((), (0,)):
+        received = ", ".join(map(str, shapes)) or "of no array"
+        raise ValueError(f"{name} must hold at least one point: received the shape {received}.")
+    for leaf in jax.tree.leaves(x):
+        if not isinstance(leaf, jax.core.Tracer):
+            _checks.finite(name, leaf)
+    return x
+
+
+def check_shapes(x1: PyTree[Array], x2: PyTree[Array] | None) -> None:
+    """Raise ValueError for points of different shapes."""
+    of_points = [[leaf.shape[1:] for leaf in jax.tree.leaves(x)] for x in (x1, x1 if x2 is None else x2)]
+    if of_points[0] != of_points[1]:
+        first, second = (", ".join(map(str, shapes)) for shapes in of_points)
+        raise ValueError(f"x2 must have points shaped like those of x1, {first}: received {second}.")
+
+
+def check_network(apply_fn: ApplyFunction, params: PyTree[Array], x: PyTree[Array]) -> None:
+    """Raise ValueError unless there are parameters and `apply_fn` gives one vector a point; nothing is computed."""
+    if not jax.tree.leaves(params):
+        raise ValueError("params must hold at least one array: received none.")
+    shape, n = getattr(jax.eval_shape(apply_fn, params, x), "shape", "of no array"), n_points(x)
+    if len(shape) != 2 or shape[0] != n or shape[1] == 0:
+        raise ValueError(f"apply_fn must return (n_points, n_outputs) = ({n}, …): received the shape {shape}.")
+
+
+def n_points(x: PyTree[Array]) -> int:
+    """How many points there are along the first axes of the arrays of `x`."""
+    return jax.tree.leaves(x)[0].shape[0]
+
+
+def n_bytes(tree: PyTree[Array]) -> int:
+    """Bytes of all arrays of `tree`, or of those that have these shapes."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def hashable(apply_fn: ApplyFunction) -> ApplyFunction:
+    """`apply_fn`, or a function of its own identity where it has no hash and so can't keep what is compiled."""
+    try:
+        hash(apply_fn)
+        return apply_fn
+    except TypeError:
+        return lambda params, x: apply_fn(params, x)  # noqa: PLW0108 - it has a hash of its own

@@ -1,0 +1,226 @@
+"""Networks from lists of layers, in the two parametrisations of Tovey et al. 2023 (Tables 2 and 3)."""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from collective_variables import _checks
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": nn.relu,
+    "tanh": jnp.tanh,
+    "sigmoid": nn.sigmoid,
+    "gelu": nn.gelu,
+    "silu": nn.silu,
+    "elu": nn.elu,
+    "softplus": nn.softplus,
+}
+PARAMETRISATIONS = ("lecun", "ntk")
+PADDINGS = ("SAME", "VALID")
+
+_LAYER = re.compile(
+    r"(?:dense (?P<width>\d+)"
+    r"|conv (?P<channels>\d+) (?P<kernel>\d+x\d+)(?: stride (?P<conv_stride>\d+))?"
+    r"|avgpool (?P<window>\d+x\d+)(?: stride (?P<pool_stride>\d+))?)",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One parsed layer: `kind` is dense, conv or avgpool; `window` is the kernel of a convolution too."""
+
+    kind: str
+    width: int = 0
+    window: tuple[int, int] = (1, 1)
+    strides: tuple[int, int] = (1, 1)
+
+
+def parse(layer: str) -> Layer:
+    """Read "dense 32", "conv 32 3x3", "conv 32 3x3 stride 2", "avgpool 2x2" or "avgpool 4x4 stride 2".
+
+    A convolution moves by 1 and a pooling by its own window where no stride is given. Raises TypeError for anything
+    but a text, ValueError for a text of another form or a zero in it.
+    """
+    if not isinstance(layer, str):
+        raise TypeError(f"A layer must be a text such as 'dense 32': received {layer!r}.")
+    text = " ".join(layer.lower().split())
+    match = _LAYER.fullmatch(text)
+    if match is None or re.search(r"\b0+(x|\b)|x0+\b", text):
+        raise ValueError(
+            "A layer must read 'dense 32', 'conv 32 3x3', 'conv 32 3x3 stride 2', 'avgpool 2x2' or "
+            f"'avgpool 4x4 stride 2', with positive numbers: received {layer!r}."
+        )
+    if match["width"]:
+        return Layer("dense", width=int(match["width"]))
+    if match["channels"]:
+        stride = int(match["conv_stride"] or 1)
+        return Layer("conv", int(match["channels"]), _pair(match["kernel"]), (stride, stride))
+    window = _pair(match["window"])
+    stride = match["pool_stride"]
+    return Layer("avgpool", window=window, strides=(int(stride), int(stride)) if stride else window)
+
+
+def _pair(text: str) -> tuple[int, int]:
+    height, width = text.split("x")
+    return int(height), int(width)
+
+
+class Dense(nn.Module):
+    """y = x W + b over the last axis, in the parametrisation that `Network` names."""
+
+    width: int
+    parametrisation: str
+    b_std: float | None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch n_in"]) -> Float[Array, "*batch n_out"]:
+        return _affine(self, x, (x.shape[-1], self.width))
+
+
+class Conv(nn.Module):
+    """Two-dimensional convolution, written as patches times a matrix: n_points x height x width x channels.
+
+    XLA's own convolution falls on a slow path on the CPU inside a loop or under `vmap`; a matrix product does not.
+    """
+
+    width: int
+    window: tuple[int, int]
+    strides: tuple[int, int]
+    padding: str
+    parametrisation: str
+    b_std: float | None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n_points h w c_in"]) -> Float[Array, "n_points h_out w_out c_out"]:
+        patches = _patches(x, self.window, self.strides, self.padding)
+        return _affine(self, patches, (*self.window, x.shape[-1], self.width))
+
+
+def _affine(module: Dense | Conv, x: Array, shape: tuple[int, ...]) -> Array:
+    """x times the kernel of `shape`, flattened to a matrix, plus the bias.
+
+    `lecun` is Flax's default: LeCun normal kernel, zero bias. `ntk`: kernel and bias are N(0, 1) and the forward pass
+    carries 1/sqrt(fan_in) and b_std (Jacot et al. 2018), as in neural-tangents' stax.
+    """
+    fan_in, ntk = math.prod(shape[:-1]), module.parametrisation == "ntk"
+    kernel_init = nn.initializers.normal(1.0) if ntk else nn.initializers.lecun_normal()
+    kernel = module.param("kernel", kernel_init, shape, x.dtype)
+    if isinstance(module, Conv) and fan_in > shape[-1]:
+        # Outputs first, so that the derivative is a product whose result has its longer side last, which takes half the
+        # time. XLA would undo a transposition of the matrix itself.
+        kernel = jnp.moveaxis(kernel, -1, 0).reshape(shape[-1], fan_in).T
+    else:
+        kernel = kernel.reshape(fan_in, shape[-1])
+    # Two axes, because XLA transposes a copy of y for the derivative of a product with more.
+    y = (x.reshape(-1, fan_in) @ kernel).reshape(*x.shape[:-1], shape[-1])
+    if ntk:
+        y = y * (1.0 / math.sqrt(fan_in))
+    if ntk and module.b_std is None:
+        return y
+    bias = module.param("bias", nn.initializers.normal(1.0) if ntk else nn.initializers.zeros, shape[-1:], x.dtype)
+    bias = bias.reshape((1,) * (y.ndim - 1) + bias.shape)
+    # Without a factor that is 1, so that `structured` finds the bias.
+    return y + (module.b_std * bias if ntk else bias)
+
+
+def _patches(x: Array, window: tuple[int, int], strides: tuple[int, int], padding: str) -> Array:
+    """The windows of an image, each flattened in the order of a kernel: height, width, channel."""
+    if padding == "SAME":
+        pads = jax.lax.padtype_to_pads(x.shape[1:3], window, strides, "SAME")
+        x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    height, width = ((n - k) // s + 1 for n, k, s in zip(x.shape[1:3], window, strides))
+    shifted = [
+        x[:, i : i + (height - 1) * strides[0] + 1 : strides[0], j : j + (width - 1) * strides[1] + 1 : strides[1]]
+        for i in range(window[0])
+        for j in range(window[1])
+    ]
+    return jnp.concatenate(shifted, axis=-1)
+
+
+def _pool(x: Array, window: tuple[int, int], strides: tuple[int, int]) -> Array:
+    """Means over windows of an image, none of them padded."""
+    for axis, size, stride in zip((1, 2), window, strides):
+        x = _window_sums(x, axis, size, stride)
+    return x * (1.0 / math.prod(window))
+
+
+def _window_sums(x: Array, axis: int, size: int, stride: int) -> Array:
+    """Sums over windows of `size` entries along `axis`, `stride` apart.
+
+    Written as shifted slices, because the derivative of XLA's own window sum is slow on the CPU.
+    """
+    span = x.shape[axis] - size + 1
+    return sum(jax.lax.slice_in_dim(x, start, start + span, stride, axis) for start in range(size))
+
+
+class Network(nn.Module):
+    """A chain of layers with an activation after every dense and convolutional one but the last.
+
+    apply(params, x) takes points first and gives (n_points, n_outputs). Poolings are never padded. Inputs with more
+    than one axis per point are flattened before a dense layer.
+    """
+
+    layers: tuple[Layer, ...]
+    activation: str
+    parametrisation: str
+    padding: str
+    b_std: float | None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n_points ..."]) -> Float[Array, "n_points n_outputs"]:
+        for number, layer in enumerate(self.layers):
+            last = number == len(self.layers) - 1
+            if layer.kind == "avgpool":
+                x = _pool(_image(x, layer, "VALID"), layer.window, layer.strides)
+                continue
+            if layer.kind == "conv":
+                x = _image(x, layer, self.padding)
+                y = Conv(layer.width, layer.window, layer.strides, self.padding, self.parametrisation, self.b_std)(x)
+            else:
+                y = Dense(layer.width, self.parametrisation, self.b_std)(x.reshape(x.shape[0], -1))
+            x = y if last else ACTIVATIONS[self.activation](y)
+        return x
+
+
+def _image(x: Array, layer: Layer, padding: str) -> Array:
+    if x.ndim != 4:
+        raise ValueError(f"A {layer.kind} layer needs images (height, width, channels): received points {x.shape[1:]}.")
+    if padding == "VALID" and (x.shape[1] < layer.window[0] or x.shape[2] < layer.window[1]):
+        raise ValueError(f"{layer.kind} must not exceed its image: {layer.window} > {x.shape[1:3]}.")
+    return x
+
+
+def build_network(
+    layers: Sequence[str],
+    *,
+    activation: str = "relu",
+    parametrisation: str = "lecun",
+    padding: str = "SAME",
+    b_std: float | None = None,
+) -> Network:
+    """Return the Flax module that `layers` describe (see `parse` for one layer; the last must be dense).
+
+    parametrisation: "lecun" (Flax's default initialisation) or "ntk" (see `_affine`); b_std is the scale of the biases
+    in "ntk" and unused in "lecun"; None is for no biases, the default of neural-tangents' stax. padding is that of the
+    convolutions.
+
+    Raises TypeError or ValueError that quotes the layer or argument that can't be read.
+    """
+    if isinstance(layers, str) or not isinstance(layers, Sequence) or len(layers) == 0:
+        raise TypeError(f"layers must be a list such as ['dense 32', 'dense 1']: received {layers!r}.")
+    parsed = tuple(parse(layer) for layer in layers)
+    if parsed[-1].kind != "dense":
+        raise ValueError(f"The last layer must be dense: received {layers[-1]!r}.")
+    _checks.choice("activation", activation, ACTIVATIONS)
+    _checks.choice("parametrisation", parametrisation, PARAMETRISATIONS)
+    _checks.choice("padding", padding, PADDINGS)
+    if b_std is not None:
+        b_std = _checks.number("b_std", b_std, minimum=0.0)
+    return Network(parsed, activation, parametrisation, padding, b_std)

@@ -1,0 +1,1 @@
+"""Collective variables: what a kernel says in a few numbers."""

@@ -1,0 +1,1 @@
+"""What the papers claim and show, from tables of runs."""

@@ -1,0 +1,204 @@
+"""Figures 2 to 7 of P1 (Tovey, Krippendorf, Nikolaou, Holm, 2023) as Plotly figures of the tables in `statistics`.
+
+Every figure is a grid of panels: a column per group, a row per parametrisation. The colours of the methods are those of
+Okabe and Ito (2008), which colour-blind readers can tell apart, and each method has a marker of its own as well.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from collective_variables import _checks
+from collective_variables.analysis.correlation import KINDS
+from collective_variables.analysis.statistics import LOSSES
+
+LABELS = {
+    "n_points": "Subset size n",
+    "entropy": "Entropy S",
+    "trace": "Trace Tr",
+    "largest_eigenvalue": "Largest eigenvalue",
+    "effective_rank": "Effective rank exp S",
+    "effective_entropy": "Entropy S / ln n",
+    "trace_per_point": "Trace Tr / n",
+    "largest_eigenvalue_fraction": "Largest eigenvalue / Tr",
+    "min_test_loss": "Minimum test loss",
+    "final_test_loss": "Final test loss",
+    "min_train_loss": "Minimum train loss",
+    "final_train_loss": "Final train loss",
+    "max_test_accuracy": "Maximum test accuracy",
+    "final_test_accuracy": "Final test accuracy",
+    "random": "Random",
+    "rnd": "RND",
+    "paper": "RND of the paper",
+    "k-center": "k-center",
+    "facility-location": "Facility location",
+    "k-means++": "k-means++",
+    "log-determinant": "Log determinant",
+    "best-entropy": "Best entropy of random sets",
+    "lecun": "LeCun",
+    "ntk": "NTK",
+}
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("circle", "diamond", "square", "triangle-up", "cross", "x")
+LOGARITHMIC = {"type": "log", "dtick": "D2", "minorloglabels": "complete"}
+DIVERGING = ((0.0, "#0072B2"), (0.5, "#F7F7F7"), (1.0, "#D55E00"))
+
+
+def comparison(summary: pd.DataFrame, variable: str) -> go.Figure:
+    """Mean of `variable` with an error bar of one standard error against the subset size (P1, Figures 4 and 5).
+
+    `summary` is the table of `statistics.summary`; a line per method, all methods in one panel.
+    """
+    lower, upper = f"{variable}_lower", f"{variable}_upper"
+    _require("summary", summary, ["method", "n_points", variable, lower, upper])
+    figure = _grid(summary, "n_points", variable, panel=(220, 190), above=80, right=20)
+    figure.update_layout(legend={"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top"})
+    # Random and RND come first and so keep their colours whatever other methods are compared.
+    methods = sorted(summary["method"].unique(), key=lambda method: (method not in ("random", "rnd"), method))
+    for row, column, panel in _panels(summary):
+        for k, method in enumerate(methods):
+            part = panel[panel["method"] == method].sort_values("n_points")
+            error = {"array": part[upper] - part[variable], "arrayminus": part[variable] - part[lower]}
+            figure.add_scatter(
+                x=part["n_points"],
+                y=part[variable],
+                error_y={"type": "data", "symmetric": False} | error,
+                mode="lines+markers",
+                marker={"symbol": MARKERS[k % len(MARKERS)], "color": PALETTE[k % len(PALETTE)], "size": 8},
+                name=_label(method),
+                legendgroup=method,
+                showlegend=(row, column) == (1, 1),
+                row=row,
+                col=column,
+            )
+    return figure
+
+
+def scatter(runs: pd.DataFrame, x: str, y: str, colour: str) -> go.Figure:
+    """Runs that did not diverge in the plane of two variables, coloured by a third (P1, Figures 2 and 6).
+
+    `runs` is the table that `statistics` takes. Losses have logarithmic axes and colours; darker is smaller, as in P1.
+    """
+    _require("runs", runs, ["diverged", x, y, colour])
+    runs = runs[~runs["diverged"] & np.isfinite(runs[[x, y, colour]]).all(axis=1)]
+    figure = _grid(runs, x, y, below=130)
+    for row, column, panel in _panels(runs):
+        figure.add_scattergl(
+            x=panel[x],
+            y=panel[y],
+            customdata=panel[colour],
+            hovertemplate="%{x:.4g}, %{y:.4g}<br>" + _label(colour) + " %{customdata:.4g}<extra></extra>",
+            mode="markers",
+            marker={"color": _scaled(panel[colour]), "coloraxis": f"coloraxis{column}", "size": 5, "opacity": 0.8},
+            showlegend=False,
+            row=row,
+            col=column,
+        )
+    for column, group in enumerate(runs["group"].unique(), start=1):
+        domain = figure.get_subplot(1, column).xaxis.domain
+        figure.update_layout({f"coloraxis{column}": _colour_axis(runs.loc[runs["group"] == group, colour], domain)})
+    figure.update_xaxes(LOGARITHMIC if x in LOSSES else {})
+    return figure.update_yaxes(LOGARITHMIC if y in LOSSES else {})
+
+
+def correlation_matrix(correlations: pd.DataFrame, kind: str) -> go.Figure:
+    """Matrices of one kind of coefficient with the numbers in the cells (P1, Figures 3 and 7).
+
+    `correlations` is the table of `correlation.correlations`. Variables without any coefficient are left out.
+    """
+    _require("correlations", correlations, ["kind", "x_variable", "y_variable", "coefficient"])
+    _checks.choice("kind", kind, KINDS)
+    table = correlations[(correlations["kind"] == kind) & correlations["coefficient"].notna()]
+    figure = _grid(table, panel=(380, 380), gap=160, below=160)
+    for row, column, panel in _panels(table):
+        names = panel["x_variable"].unique()
+        matrix = panel.pivot(index="y_variable", columns="x_variable", values="coefficient").loc[names, names]
+        labels = [_label(name) for name in names]
+        heatmap = go.Heatmap(z=matrix, x=labels, y=labels, texttemplate="%{z:.2f}", coloraxis="coloraxis")
+        figure.add_trace(heatmap, row=row, col=column)
+    figure.update_xaxes(tickangle=-45).update_yaxes(autorange="reversed")
+    title = {"text": kind.capitalize(), "side": "right"}
+    return figure.update_coloraxes(cmin=-1, cmax=1, colorscale=DIVERGING, colorbar={"title": title})
+
+
+def _grid(
+    table: pd.DataFrame,
+    x: str = "",
+    y: str = "",
+    *,
+    panel: tuple[int, int] = (260, 200),
+    gap: int = 60,
+    above: int = 50,
+    below: int = 70,
+    right: int = 140,
+) -> go.Figure:
+    """Empty panels, `panel` wide and high, `gap` apart and with room around them for labels and legends, in pixels."""
+    groups, parametrisations = table["group"].unique(), table["parametrisation"].unique()
+    width, height = (
+        length * n + gap * (n - 1) for length, n in zip(panel, (len(groups), len(parametrisations)), strict=True)
+    )
+    figure = make_subplots(
+        rows=len(parametrisations),
+        cols=len(groups),
+        subplot_titles=[f"{group}, {_label(name)}" for name in parametrisations for group in groups],
+        horizontal_spacing=gap / width,
+        vertical_spacing=gap / height,
+    )
+    margin = {"l": gap + 20, "r": right, "t": above, "b": below}
+    size = {"width": width + margin["l"] + margin["r"], "height": height + margin["t"] + margin["b"]}
+    figure.update_layout(template="plotly_white", margin=margin, **size)
+    # Only the lowest row and the first column have room for the titles of the axes.
+    figure.update_xaxes(title_text=_label(x), row=len(parametrisations))
+    return figure.update_yaxes(title_text=_label(y), col=1)
+
+
+def _panels(table: pd.DataFrame) -> Iterator[tuple[int, int, pd.DataFrame]]:
+    """Row and column, from 1, and the part of the table of each panel of `_grid` that has data."""
+    groups, parametrisations = list(table["group"].unique()), list(table["parametrisation"].unique())
+    for (group, parametrisation), part in table.groupby(["group", "parametrisation"], sort=False):
+        yield parametrisations.index(parametrisation) + 1, groups.index(group) + 1, part
+
+
+def _scaled(values: pd.Series) -> pd.Series:
+    # Plotly has no logarithmic colour axis, so that the logarithm is what it is given.
+    return np.log10(values) if values.name in LOSSES else values
+
+
+def _colour_axis(values: pd.Series, domain: Sequence[float]) -> dict:
+    """A horizontal colour bar under a column of panels, marked with values and not with their logarithms."""
+    marks = np.linspace(_scaled(values).min(), _scaled(values).max(), 4)
+    shown = 10**marks if values.name in LOSSES else marks
+    bar = {"orientation": "h", "x": np.mean(domain), "len": domain[1] - domain[0], "thickness": 10}
+    bar |= {"y": 0, "yref": "container", "yanchor": "bottom"}
+    bar |= {"tickvals": marks, "ticktext": [f"{value:.3g}" for value in shown]}
+    return {"colorscale": "Viridis", "colorbar": bar | {"title": {"text": _label(values.name), "side": "bottom"}}}
+
+
+def _label(name: str) -> str:
+    return LABELS.get(name, name)
+
+
+def _require(name: str, table: pd.DataFrame, columns: Sequence[str]) -> None:
+    if missing := [column for column in ("group", "parametrisation", *columns) if column not in table.columns]:
+        raise ValueError(f"{name} must have the columns {', '.join(missing)}: received {', '.join(table.columns)}.")
+    if table.empty:
+        raise ValueError(f"{name} must have at least one row: received an empty table.")
+
+
+def experiment_figures(runs: pd.DataFrame, summary: pd.DataFrame, correlations: pd.DataFrame) -> dict[str, go.Figure]:
+    """All figures of a group: those of Experiment 2 where methods are compared (4 and 5), else of Experiment 1 (2, 3)."""
+    if runs["method"].nunique() > 1:
+        return {name: comparison(summary, name) for name in ("min_test_loss", "final_test_loss", "entropy", "trace")}
+    scatters = {
+        "trace_entropy_loss": scatter(runs, "entropy", "trace", "min_test_loss"),
+        "trace_entropy_size": scatter(runs, "entropy", "trace", "n_points"),
+        "loss_trace": scatter(runs, "trace", "min_test_loss", "n_points"),
+        "loss_entropy": scatter(runs, "entropy", "min_test_loss", "n_points"),
+    }
+    # With few runs nothing is defined given the size.
+    defined = correlations.loc[correlations["coefficient"].notna(), "kind"].unique()
+    kinds = [kind for kind in ("pearson", "pearson given size") if kind in defined]
+    return scatters | {kind.replace(" ", "_"): correlation_matrix(correlations, kind) for kind in kinds}

@@ -1,0 +1,1 @@
+"""Ways to choose the points to train on."""

@@ -1,0 +1,1 @@
+"""Training, and the recording of kernels on the way."""

@@ -1,0 +1,127 @@
+"""Files that chance has damaged or made up: each is read, or refused in one sentence; nothing else comes out."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from collective_variables.data._errors import DataError
+from collective_variables.data.reading import read_file
+from collective_variables.networks import sequential
+
+TABLE = pd.DataFrame({"a": [1.5, None, 3.0], "b": ["x", "y,z", None], "c": [1, 2, 3], "d": pd.to_datetime(["2020-01-01"] * 3)})
+MANY = settings(max_examples=150, derandomize=True, deadline=None)
+
+
+def whole(ending):
+    """The bytes of a file that can be read."""
+    buffer = io.BytesIO()
+    if ending == "csv":
+        buffer.write(TABLE.to_csv(index=False).encode())
+    elif ending == "parquet":
+        TABLE.to_parquet(buffer)
+    elif ending == "npz":
+        np.savez_compressed(buffer, x=np.arange(6.0).reshape(3, 2), y=np.array(["u", "v", "w"]))
+    elif ending == "npy":
+        np.save(buffer, np.arange(6.0).reshape(3, 2))
+    else:
+        Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3)).save(buffer, "png")
+    return buffer.getvalue()
+
+
+WHOLE = {ending: whole(ending) for ending in ("csv", "parquet", "npz", "npy", "png")}
+
+
+@st.composite
+def damaged(draw, content):
+    """A file with a few bytes changed, taken out or put in, and perhaps cut short."""
+    content = bytearray(content)
+    for _ in range(draw(st.integers(1, 6))):
+        place = draw(st.integers(0, max(0, len(content) - 1)))
+        kind = draw(st.sampled_from(["change", "take out", "put in", "cut"]))
+        if kind == "change" and content:
+            content[place] = draw(st.integers(0, 255))
+        elif kind == "take out":
+            del content[place : place + draw(st.integers(1, 20))]
+        elif kind == "put in":
+            content[place:place] = draw(st.binary(min_size=1, max_size=20))
+        elif kind == "cut" and draw(st.booleans()):
+            del content[place:]
+    return bytes(content)
+
+
+def read_or_refused(path):
+    try:
+        contents = read_file(path)
+    except (DataError, MemoryError) as error:
+        assert "\n" not in str(error) and 10 < len(str(error)) < 500
+        return
+    assert len({len(array) for array in contents.values()}) == 1
+    for array in contents.values():
+        assert array.dtype.kind in "biufMO"
+        if array.dtype == object:
+            assert all(value is None or isinstance(value, str) for value in array)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("fuzz")
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet", "npz", "npy", "png"])
+def test_a_damaged_file_is_read_or_refused(ending, folder):
+    path = folder / ending / f"a.{ending}"
+    path.parent.mkdir()
+
+    @MANY
+    @given(damaged(WHOLE[ending]))
+    def check(content):
+        path.write_bytes(content)
+        read_or_refused(path.parent if ending == "png" else path)
+
+    check()
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "npz", "npy"])
+def test_a_made_up_file_is_read_or_refused(ending, folder):
+    path = folder / f"a.{ending}"
+
+    @MANY
+    @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+    def check(content):
+        path.write_bytes(content)
+        read_or_refused(path)
+
+    check()
+
+
+CELLS = st.text(st.characters(exclude_categories=["C"], exclude_characters='=@+-\u2028\u2029'), max_size=8)
+
+
+@MANY
+@given(st.lists(st.tuples(CELLS, st.floats(allow_nan=False, allow_infinity=False), st.integers(-(2**63), 2**63 - 1)), min_size=1))
+def test_what_was_written_is_read(folder, rows):
+    table = pd.DataFrame(rows, columns=["text", "number", "whole"])
+    table.to_csv(folder / "written.csv", index=False)
+    found = read_file(folder / "written.csv")
+    np.testing.assert_array_equal(found["number"].astype(float), table["number"])
+    np.testing.assert_array_equal(found["whole"].astype(np.int64), table["whole"])
+
+
+LAYER = st.from_regex(r"(dense|conv|avgpool)( [0-9x]{1,4}){0,3}( stride [0-9x]{1,3})?", fullmatch=True)
+
+
+@MANY
+@given(LAYER | st.text(max_size=20))
+def test_a_layer_is_understood_or_quoted(text):
+    try:
+        layer = sequential.parse(text)
+    except (TypeError, ValueError) as error:
+        assert repr(text) in str(error)
+        return
+    assert layer.kind in ("dense", "conv", "avgpool")
+    assert all(of >= 1 for pair in (layer.window, layer.strides) if pair is not None for of in pair)

@@ -1,0 +1,198 @@
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+
+from collective_variables.analysis import correlation, statistics
+from collective_variables.analysis.correlation import CORRELATED
+from collective_variables.analysis.statistics import COLLECTIVE_VARIABLES, VARIABLES
+from collective_variables.papers import figures_2023
+from plots import TEMPLATES, drawn, having, words
+
+GROUPS, PARAMETRISATIONS = ("mnist", "fuel"), ("lecun", "ntk")
+ROUND_OFF = dict(rtol=1e-12, atol=0)
+
+
+def runs(methods=("random", "rnd"), n_members=4, sizes=(5, 10, 20)):
+    generator = np.random.default_rng(0)
+    keys = ["group", "parametrisation", "method", "n_points", "member"]
+    levels = [GROUPS, PARAMETRISATIONS, methods, sizes, range(n_members)]
+    table = pd.MultiIndex.from_product(levels, names=keys).to_frame(index=False).assign(diverged=False)
+    return table.assign(**{name: generator.lognormal(size=len(table)) for name in VARIABLES})
+
+
+def axes(figure, row, column):
+    return figure.get_subplot(row, column)
+
+
+def traces(figure, row, column):
+    """The traces of one panel."""
+    name = axes(figure, row, column).xaxis.plotly_name.replace("axis", "")
+    return [trace for trace in figure.data if trace.xaxis == name]
+
+
+def part(table, group, parametrisation):
+    return table[(table["group"] == group) & (table["parametrisation"] == parametrisation)]
+
+
+def test_comparison_draws_the_means_and_one_standard_error_of_each_method_in_its_panel():
+    summary = statistics.summary(runs(), ["min_test_loss"])
+    figure = figures_2023.comparison(summary, "min_test_loss")
+    assert isinstance(figure, go.Figure) and len(figure.data) == 8
+    for row, parametrisation in enumerate(PARAMETRISATIONS, start=1):
+        for column, group in enumerate(sorted(GROUPS), start=1):
+            for trace, method in zip(traces(figure, row, column), ("random", "rnd"), strict=True):
+                expected = part(summary, group, parametrisation).query(f"method == '{method}'")
+                assert trace.name == figures_2023.LABELS[method] and trace.mode == "lines+markers"
+                np.testing.assert_array_equal(trace.x, [5, 10, 20])
+                np.testing.assert_array_equal(trace.y, expected["min_test_loss"])
+                for error in (trace.error_y.array, trace.error_y.arrayminus):
+                    np.testing.assert_allclose(error, expected["min_test_loss_standard_error"], **ROUND_OFF)
+
+
+def test_panels_are_a_column_per_group_and_a_row_per_parametrisation():
+    figure = figures_2023.comparison(statistics.summary(runs(), ["trace"]), "trace")
+    titles = [annotation.text for annotation in figure.layout.annotations]
+    assert titles == ["fuel, LeCun", "mnist, LeCun", "fuel, NTK", "mnist, NTK"]
+    assert axes(figure, 2, 2).xaxis.title.text == "Subset size n" and axes(figure, 1, 1).yaxis.title.text == "Trace Tr"
+    assert all(axes(figure, 1, column).yaxis.matches is None for column in (1, 2))  # every panel has its own scale
+
+
+def test_methods_differ_in_colour_and_marker_and_keep_theirs_when_others_join():
+    def styles(methods):
+        figure = figures_2023.comparison(statistics.summary(runs(methods), ["trace"]), "trace")
+        return {trace.name: (trace.marker.color, trace.marker.symbol) for trace in traces(figure, 1, 1)}
+
+    two, three = styles(("random", "rnd")), styles(("k-center", "rnd", "random"))
+    assert three.items() > two.items()
+    assert len({colour for colour, _ in three.values()}) == len({symbol for _, symbol in three.values()}) == 3
+
+
+def test_each_method_stands_in_the_legend_once():
+    figure = figures_2023.comparison(statistics.summary(runs(), ["trace"]), "trace")
+    assert sorted(trace.name for trace in figure.data if trace.showlegend) == ["RND", "Random"]
+
+
+def test_a_method_that_the_first_panel_lacks_stands_in_the_legend():
+    table = runs(("random", "rnd"))
+    summary = statistics.summary(table[(table["group"] != "fuel") | (table["method"] == "random")], ["trace"])
+    figure = figures_2023.comparison(summary, "trace")
+    assert sorted(trace.name for trace in figure.data if trace.showlegend) == ["RND", "Random"]
+    assert [(trace.name, len(trace.x)) for trace in traces(figure, 1, 1)] == [("Random", 3), ("RND", 0)]
+
+
+def test_scatter_holds_every_run_that_did_not_diverge():
+    table = runs()
+    table.loc[0, ["diverged", "min_test_loss"]] = [True, np.inf]
+    table.loc[1, "min_test_loss"] = np.nan
+    figure = figures_2023.scatter(table, "entropy", "trace", "n_points")
+    assert sum(len(trace.x) for trace in figure.data) == len(table) - 1
+    figure = figures_2023.scatter(table, "entropy", "trace", "min_test_loss")
+    assert sum(len(trace.x) for trace in figure.data) == len(table) - 2
+    expected = part(table, "fuel", "ntk")
+    (trace,) = traces(figure, 2, 2)
+    np.testing.assert_array_equal(trace.x, expected["entropy"])
+    np.testing.assert_array_equal(trace.y, expected["trace"])
+    np.testing.assert_array_equal(trace.customdata, expected["min_test_loss"])
+    np.testing.assert_allclose(10**trace.marker.color, expected["min_test_loss"], **ROUND_OFF)
+
+
+def test_losses_have_logarithmic_axes_and_others_linear_ones():
+    figure = figures_2023.scatter(runs(), "trace", "min_test_loss", "n_points")
+    for row, column in ((1, 1), (1, 2), (2, 1), (2, 2)):
+        assert axes(figure, row, column).yaxis.type == "log" and axes(figure, row, column).xaxis.type is None
+    assert axes(figures_2023.scatter(runs(), "min_test_loss", "trace", "n_points"), 1, 1).xaxis.type == "log"
+
+
+@pytest.mark.parametrize("colour", ["min_test_loss", "n_points"])
+def test_the_colour_bar_of_a_group_runs_from_its_smallest_to_its_largest_value_darker_being_smaller(colour):
+    table = runs()
+    layout = figures_2023.scatter(table, "entropy", "trace", colour).layout
+    for axis, group in ((layout.coloraxis, "mnist"), (layout.coloraxis2, "fuel")):
+        values = table.loc[table["group"] == group, colour]
+        assert [axis.colorbar.ticktext[i] for i in (0, -1)] == [f"{v:.3g}" for v in (values.min(), values.max())]
+        assert axis.colorbar.title.text == figures_2023.LABELS[colour]
+        assert axis.colorscale[0][1] == "#440154" and axis.colorscale[-1][1] == "#fde725"  # Viridis, dark to bright
+
+
+@pytest.mark.parametrize("kind", correlation.KINDS)
+def test_the_cells_of_a_correlation_matrix_are_the_coefficients_in_the_order_of_the_table(kind):
+    table = runs()
+    table.loc[table["group"] == "fuel", "max_test_accuracy"] = np.nan
+    correlations = correlation.correlations(table, ["n_points", "trace", "entropy", "max_test_accuracy"], n_resamples=2)
+    figure = figures_2023.correlation_matrix(correlations, kind)
+    (mnist,), (fuel,) = traces(figure, 2, 1), traces(figure, 2, 2)
+    # Given the size n_points has no coefficient, and so no row.
+    names = [figures_2023.LABELS[name] for name in ("n_points", "trace", "entropy")]["given size" in kind :]
+    assert list(fuel.x) == list(fuel.y) == names and list(mnist.x) == [*names, "Maximum test accuracy"]
+    lookup = correlations.set_index(["group", "parametrisation", "kind", "x_variable", "y_variable"])["coefficient"]
+    assert fuel.z[names.index("Trace Tr")][names.index("Entropy S")] == lookup["fuel", "ntk", kind, "entropy", "trace"]
+    assert fuel.texttemplate == "%{z:.2f}"
+    assert (figure.layout.coloraxis.cmin, figure.layout.coloraxis.cmax) == (-1, 1)
+    assert axes(figure, 2, 2).yaxis.autorange == "reversed"  # the first variable on top
+
+
+def test_every_variable_of_the_statistics_has_a_label_in_words():
+    assert {*VARIABLES, *COLLECTIVE_VARIABLES, *CORRELATED} <= figures_2023.LABELS.keys()
+
+
+def test_wrong_arguments_are_errors_that_name_them():
+    table = runs()
+    with pytest.raises(ValueError, match="summary must have the columns trace_lower, trace_upper: received group, "):
+        figures_2023.comparison(table, "trace")
+    with pytest.raises(ValueError, match="runs must have the columns loss: received group, "):
+        figures_2023.scatter(table, "loss", "trace", "entropy")
+    with pytest.raises(ValueError, match="runs must have at least one row"):
+        figures_2023.scatter(table.iloc[:0], "entropy", "trace", "n_points")
+    correlations = correlation.correlations(table, ["trace", "entropy"], n_resamples=2)
+    with pytest.raises(ValueError, match="kind must be one of pearson, .*: received 'kendall'"):
+        figures_2023.correlation_matrix(correlations, "kendall")
+
+
+# the templates of `dvc plots show`
+
+
+def incomplete(table):
+    """Two groups in an order that is not the alphabet's, of which the first has one parametrisation only."""
+    return table[(table["group"] == "fuel") | (table["parametrisation"] == "ntk")]
+
+
+@pytest.mark.parametrize("kind", ["pearson", "pearson given size"])
+def test_the_matrix_template_writes_the_coefficients_of_each_panel_under_its_own_group_and_parametrisation(kind):
+    table = correlation.correlations(runs(n_members=9), ["n_points", "trace", "entropy"], n_resamples=2)
+    table = incomplete(table[::-1])
+    svg = drawn("correlation-matrix", {"workspace": table}, "x_variable", "coefficient", kind.capitalize())
+    columns, rows = words(having(svg, "column_header")), words(having(svg, "row_header"))
+    assert (columns, rows) == (["fuel", "mnist"], ["LeCun", "NTK"])
+    places = [(group, name) for name in PARAMETRISATIONS for group in columns]
+    for panel, place in zip(having(svg, "cell"), places, strict=True):
+        values = part(table, *place).query(f"kind == '{kind}'")["coefficient"].dropna()
+        cells = [text.replace("\N{MINUS SIGN}", "-") for text in words(having(panel, "mark-text")) if "." in text]
+        assert cells == [f"{value:.2f}" for value in values] and (cells == []) == (place == ("mnist", "lecun"))
+
+
+def test_the_comparison_template_draws_a_line_per_method_and_revision_and_a_point_per_size():
+    summary = incomplete(statistics.summary(runs()))
+    for tables in ({"workspace": summary}, {"workspace": summary, "HEAD": summary}):
+        svg = drawn("comparison", tables, "n_points", "trace")
+        n_lines = [len(having(panel, "mark-line")) for panel in having(svg, "cell")]
+        n_markers = [len(having(panel, "mark-symbol")) for panel in having(svg, "cell")]
+        assert n_lines == [2 * len(tables), 0, 2 * len(tables), 2 * len(tables)]
+        assert n_markers == [6 * len(tables), 0, 6 * len(tables), 6 * len(tables)]
+        assert {"Random", "RND", *tables, "label of x", "label of y", "title"} <= set(words([svg]))
+
+
+@pytest.mark.parametrize("template", ["scatter-by-test-loss", "scatter-by-n-points"])
+def test_the_scatter_templates_draw_every_run_that_did_not_diverge(template):
+    table = runs()
+    table.loc[table["group"] == "fuel", "diverged"] = [True, *[False] * 47]
+    svg = drawn(template, {"workspace": incomplete(table)}, "entropy", "trace")
+    assert words(having(svg, "column_header")) == ["mnist", "fuel"]
+    assert [len(having(panel, "mark-symbol")) for panel in having(svg, "cell")] == [0, 23, 24, 24]
+
+
+def test_the_templates_and_the_figures_share_the_palette():
+    comparison, matrix = ((TEMPLATES / f"{name}.json").read_text() for name in ("comparison", "correlation-matrix"))
+    assert all(colour in comparison for colour in figures_2023.PALETTE)
+    assert all(colour in matrix for _, colour in figures_2023.DIVERGING)

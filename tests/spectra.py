@@ -1,0 +1,21 @@
+"""Kernels of a known spectrum, and their entropy one term after another."""
+
+import math
+
+import numpy as np
+
+
+def rotated(eigenvalues, seed=0):
+    """A kernel with the given eigenvalues in a random orthogonal basis."""
+    n_points = len(eigenvalues)
+    basis = np.linalg.qr(np.random.default_rng(seed).normal(size=(n_points, n_points)))[0]
+    return basis @ np.diag(eigenvalues) @ basis.T
+
+
+def entropy_of(eigenvalues):
+    """−Σ p ln p, one share after another."""
+    total, entropy = math.fsum(eigenvalues), 0.0
+    for value in eigenvalues:
+        if value > 0:
+            entropy -= value / total * math.log(value / total)
+    return entropy
