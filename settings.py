@@ -1,4 +1,6 @@
-"""Print a set of parameters as options of `dvc exp run`, one for each value: python settings.py params-paper.yaml"""
+"""Print a set of parameters as options of `dvc exp run`, one for each value: python settings.py
+params-paper.yaml
+"""
 
 import json
 import sys
@@ -9,7 +11,9 @@ import yaml
 
 
 def settings(values: dict[str, Any], prefix: str = "") -> list[str]:
-    """name.name=value of every value that is not a dictionary itself, in the syntax of `dvc exp run --set-param`."""
+    """name.name=value of every value that is not a dictionary itself, in the syntax of `dvc exp run
+    --set-param`.
+    """
     found = []
     for name, value in values.items():
         if isinstance(value, dict):

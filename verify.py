@@ -1,9 +1,10 @@
 """Compare every file of results with its checksum: python verify.py
 
-DVC does not look into the files of its cache again, so that one which a disk or a crash has damaged would be taken for a result.
-This reads all of them, and those in the folders of the stages, removes the ones that differ, and cuts a lock file that was
-written in part back to its last whole stage. `dvc repro` then computes what is missing, and nothing else. It says what it has
-found, and must not run beside DVC.
+DVC does not look into the files of its cache again, so that one which a disk or a crash has damaged
+would be taken for a result. This reads all of them, and those in the folders of the stages, removes
+the ones that differ, and cuts a lock file that was written in part back to its last whole stage.
+`dvc repro` then computes what is missing, and nothing else. It says what it has found, and must not
+run beside DVC.
 """
 
 import hashlib
@@ -24,20 +25,28 @@ def md5(path: Path) -> str:
 
 
 def stages(text: str) -> dict[str, dict] | None:
-    """The stages of a lock file; None for one that was cut off, in a line or so that DVC could not read it."""
+    """The stages of a lock file; None for one that was cut off, in a line or so that DVC could not
+    read it.
+    """
     if text and not text.endswith("\n"):
         return None
     try:
         found = yaml.load(text, yaml.CSafeLoader) or {}
         of_lock = found.get("stages", {})
         outs = [out for stage in of_lock.values() for out in stage["outs"]]
-        return of_lock if all(out["path"] and out["md5"] and out["size"] is not None for out in outs) else None
+        return (
+            of_lock
+            if all(out["path"] and out["md5"] and out["size"] is not None for out in outs)
+            else None
+        )
     except (yaml.YAMLError, AttributeError, KeyError, TypeError):
         return None
 
 
 def mended(path: Path) -> dict[str, dict]:
-    """The stages of a lock file, which is cut back to its last whole stage if it was written in part."""
+    """The stages of a lock file, which is cut back to its last whole stage if it was written in
+    part.
+    """
     text = path.read_text() if path.is_file() else ""
     if (found := stages(text)) is not None:
         return found

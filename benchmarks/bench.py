@@ -1,12 +1,14 @@
-"""Time what the project promises, each in a fresh process and from an empty cache, beside its limit.
+"""Time what the project promises, each in a fresh process and from an empty cache, beside its
+limit.
 
     python benchmarks/bench.py [repro] [test]
 
 repro: `dvc repro`, the whole graph of the first paper, in a fresh clone: 600 s, one run.
 test: all tests in a fresh clone: 600 s, one run.
 
-Beside each: how long a plain loop takes, before and after, for a shared machine is not always equally fast; and for the graph
-what its stages need themselves, without starting a process for each, and without DVC.
+Beside each: how long a plain loop takes, before and after, for a shared machine is not always
+equally fast; and for the graph what its stages need themselves, without starting a process for
+each, and without DVC.
 """
 
 import json
@@ -64,7 +66,10 @@ def main() -> None:
         before = plain_loop()
         took, of_stages = in_fresh_clone(COMMANDS[name])
         stages = f"{of_stages:.1f}" if of_stages else ""
-        print(f"{name:8}{took:10.1f}{LIMITS[name]:8.0f}{stages:>10}{before:13.2f}{plain_loop():8.2f}", flush=True)
+        print(
+            f"{name:8}{took:10.1f}{LIMITS[name]:8.0f}{stages:>10}{before:13.2f}{plain_loop():8.2f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
     python benchmarks/bench_dynamics.py [recording] [d1] [groups] [dynamics-agent …]
 
-recording: 50 log-spaced epochs of one dense network on 1000 images, train and test points: what the record adds to the same
-    training without it: 20 s, three runs of each in turn, medians.
-d1: the studies of activation, width and depth on MNIST at the paper's setting (params-paper.yaml) with the library alone:
-    1800 s, one run, which is kept in reference/paper as by `benchmarks/at_scale.py`.
-groups: each group of dynamics/dvc.yaml at its default scale, by `dvc repro` in a fresh clone: 300 s each, one run. Some of them by
-    their names.
+recording: 50 log-spaced epochs of one dense network on 1000 images, train and test points: what the
+    record adds to the same training without it: 20 s, three runs of each in turn, medians.
+d1: the studies of activation, width and depth on MNIST at the paper's setting (params-paper.yaml)
+    with the library alone: 1800 s, one run, which is kept in reference/paper as by
+    `benchmarks/at_scale.py`.
+groups: each group of dynamics/dvc.yaml at its default scale, by `dvc repro` in a fresh clone: 300 s
+    each, one run. Some of them by their names.
 """
 
 import itertools
@@ -30,7 +31,13 @@ import bench
 
 from collective_variables.data import problems
 from collective_variables.networks import sequential
-from collective_variables.training import ensemble_training, loop, recorded_training, recording, schedules
+from collective_variables.training import (
+    ensemble_training,
+    loop,
+    recorded_training,
+    recording,
+    schedules,
+)
 
 N_POINTS, N_EPOCHS, N_RECORDED, REPEATS = 1000, 500, 50, 3
 LAST = ("_ScalingStudy", "_TrainAutoencoder", "_TrainAgent")
@@ -43,7 +50,10 @@ def line(name: str, seconds: float, limit: float, more: str = "") -> None:
 
 def of_recording() -> None:
     dataset = problems.load_problem("mnist", n_available=3000, n_test=N_POINTS)
-    pool, test = loop.Points(dataset.inputs, dataset.targets), loop.Points(dataset.test_inputs, dataset.test_targets)
+    pool, test = (
+        loop.Points(dataset.inputs, dataset.targets),
+        loop.Points(dataset.test_inputs, dataset.test_targets),
+    )
     network = sequential.build_network(["dense 128", "dense 128", "dense 10"])
     runs = ensemble_training.runs(np.arange(N_POINTS)[None], np.array([[N_POINTS]]), seed=0)
     schedule = schedules.Schedule("cross-entropy", "adam", 0.001, N_EPOCHS, 128)
@@ -51,10 +61,17 @@ def of_recording() -> None:
     seconds = {name: [] for name in cases}
     for _, (name, settings) in itertools.product(range(REPEATS), cases.items()):
         start = time.perf_counter()
-        recorded_training.train_ensemble(network, pool, test, [runs], schedule=schedule, settings=settings)
+        recorded_training.train_ensemble(
+            network, pool, test, [runs], schedule=schedule, settings=settings
+        )
         seconds[name].append(time.perf_counter() - start)
     without, with_record = (statistics.median(of) for of in seconds.values())
-    line("recording adds", with_record - without, LIMITS["recording"], f"{without:.1f} s without, {with_record:.1f} s with it")
+    line(
+        "recording adds",
+        with_record - without,
+        LIMITS["recording"],
+        f"{without:.1f} s without, {with_record:.1f} s with it",
+    )
 
 
 def of_d1() -> None:
@@ -65,7 +82,11 @@ def of_d1() -> None:
 
 def of_groups(*groups: str) -> None:
     stages = yaml.safe_load((ROOT / "dynamics" / "dvc.yaml").read_text())["stages"]
-    last = [name for name in stages if name.endswith(LAST) and (not groups or name.rpartition("_")[0] in groups)]
+    last = [
+        name
+        for name in stages
+        if name.endswith(LAST) and (not groups or name.rpartition("_")[0] in groups)
+    ]
     with tempfile.TemporaryDirectory() as folder:
         bench.run(["git", "clone", "--quiet", str(ROOT), "clone"], Path(folder))
         for name in last:

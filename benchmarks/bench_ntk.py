@@ -1,13 +1,15 @@
-"""Time the empirical NTK beside the methods of neural-tangents, each in a process of its own, and its error.
+"""Time the empirical NTK beside the methods of neural-tangents, each in a process of its own, and
+its error.
 
     python benchmarks/bench_ntk.py [case ...]
 
-The networks are written with Flax's own layers. Prints for each case and method: milliseconds (median and range of the
-calls after the first, which compiles), how many times as long as ours, memory that a call takes at its peak above what
-the process had before it, and the largest error of a kernel of the first points against explicit Jacobians in float64,
-relative to its largest entry. Every call is one of a function under `jax.jit`, and of `jax.vmap` for several members;
-outside of them ours also checks its arguments and plans its tiles. Then the large cases, ours alone: all eigenvalues of
-10000 images, and entropy and trace of 60000 without their kernel.
+The networks are written with Flax's own layers. Prints for each case and method: milliseconds
+(median and range of the calls after the first, which compiles), how many times as long as ours,
+memory that a call takes at its peak above what the process had before it, and the largest error of
+a kernel of the first points against explicit Jacobians in float64, relative to its largest entry.
+Every call is one of a function under `jax.jit`, and of `jax.vmap` for several members; outside of
+them ours also checks its arguments and plans its tiles. Then the large cases, ours alone: all
+eigenvalues of 10000 images, and entropy and trace of 60000 without their kernel.
 """
 
 import argparse
@@ -73,7 +75,9 @@ class Convolutional(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Two blocks of attention and a dense layer, each after layer normalisation, on sequences of tokens."""
+    """Two blocks of attention and a dense layer, each after layer normalisation, on sequences of
+    tokens.
+    """
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -97,7 +101,9 @@ def mnist(n_points: int) -> jax.Array:
     """Images of the pool; beyond its 9500 the same ones, moved by a pixel or two."""
     images = problems.load_problem("mnist").inputs
     moves = [(0, 0), (0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (-1, -1)]
-    return jnp.asarray(np.concatenate([np.roll(images, move, axis=(1, 2)) for move in moves])[:n_points])
+    return jnp.asarray(
+        np.concatenate([np.roll(images, move, axis=(1, 2)) for move in moves])[:n_points]
+    )
 
 
 DENSE = Dense((128, 128, 10))
@@ -108,7 +114,9 @@ CASES: dict[str, Callable[[], Case]] = {
     "MNIST CNN (Table 3), 100": lambda: Case(Convolutional((32, 32), (3, 2), 2), mnist(100)),
     "Fuel (Table 3), 272": lambda: Case(FUEL, jnp.asarray(problems.load_problem("fuel").inputs)),
     "Fuel, 20 members": lambda: Case(FUEL, jnp.asarray(problems.load_problem("fuel").inputs), 20),
-    "transformer, 64 of 32 tokens": lambda: Case(Transformer(), jax.random.randint(jax.random.key(1), (64, 32), 0, 64)),
+    "transformer, 64 of 32 tokens": lambda: Case(
+        Transformer(), jax.random.randint(jax.random.key(1), (64, 32), 0, 64)
+    ),
 }
 
 
@@ -117,7 +125,9 @@ def parameters(case: Case) -> Any:
         return case.module.init(key, case.points[:1])
 
     keys = jax.random.split(jax.random.key(0), case.n_members)
-    return jax.jit(initialise)(keys[0]) if case.n_members == 1 else jax.jit(jax.vmap(initialise))(keys)
+    return (
+        jax.jit(initialise)(keys[0]) if case.n_members == 1 else jax.jit(jax.vmap(initialise))(keys)
+    )
 
 
 def kernel_function(case: Case, method: str) -> Callable[[Any, jax.Array], jax.Array]:
@@ -152,9 +162,17 @@ def error(case: Case, method: str, params: Any) -> float:
     points = np.asarray(alone.points)
     with jax.enable_x64(True):
         wide = points if np.issubdtype(points.dtype, np.integer) else points.astype(float)
-        jacobian = jax.jacobian(case.module.apply)(jax.tree.map(lambda leaf: np.asarray(leaf, float), first), wide)
-        leaves = [np.asarray(leaf).reshape(N_COMPARED, -1, leaf[0, 0].size) for leaf in jax.tree.leaves(jacobian)]
-    exact = sum(np.einsum("ick,jck->ij", leaf, leaf, optimize=True) for leaf in leaves) / leaves[0].shape[1]
+        jacobian = jax.jacobian(case.module.apply)(
+            jax.tree.map(lambda leaf: np.asarray(leaf, float), first), wide
+        )
+        leaves = [
+            np.asarray(leaf).reshape(N_COMPARED, -1, leaf[0, 0].size)
+            for leaf in jax.tree.leaves(jacobian)
+        ]
+    exact = (
+        sum(np.einsum("ick,jck->ij", leaf, leaf, optimize=True) for leaf in leaves)
+        / leaves[0].shape[1]
+    )
     return float(np.abs(kernel - exact).max() / exact.max())
 
 
@@ -186,7 +204,9 @@ def within_memory(name: str, method: str) -> dict | None:
 
 def eigenvalues_of_10000() -> str:
     x, start = mnist(10000), time.perf_counter()
-    kernel = jax.block_until_ready(empirical.empirical_ntk(DENSE.apply, DENSE.init(jax.random.key(0), x[:1]), x))
+    kernel = jax.block_until_ready(
+        empirical.empirical_ntk(DENSE.apply, DENSE.init(jax.random.key(0), x[:1]), x)
+    )
     middle = time.perf_counter()
     values = spectrum.eigenvalues(kernel)
     seconds = time.perf_counter() - start
@@ -200,7 +220,13 @@ def entropy_of_60000() -> str:
     x, start = mnist(60000), time.perf_counter()
     found = products.kernel_product(DENSE.apply, DENSE.init(jax.random.key(0), x[:1]), x)
     estimate = lanczos.estimate_entropy(
-        found.product, len(x), key=jax.random.key(1), diagonal=found.diagonal, n_leading=8, n_probes=6, n_steps=26
+        found.product,
+        len(x),
+        key=jax.random.key(1),
+        diagonal=found.diagonal,
+        n_leading=8,
+        n_probes=6,
+        n_steps=26,
     )
     relative = 100 * estimate.entropy_standard_error / estimate.entropy
     return (
@@ -210,11 +236,16 @@ def entropy_of_60000() -> str:
     )
 
 
-LARGE = {"MNIST dense, 10000: all eigenvalues": eigenvalues_of_10000, "MNIST dense, 60000: no kernel": entropy_of_60000}
+LARGE = {
+    "MNIST dense, 10000: all eigenvalues": eigenvalues_of_10000,
+    "MNIST dense, 60000: no kernel": entropy_of_60000,
+}
 
 
 def in_own_process(name: str, method: str) -> Any:
-    """What `compare` or a large case gives; None if there was no memory for it, for which a process may be killed."""
+    """What `compare` or a large case gives; None if there was no memory for it, for which a process
+    may be killed.
+    """
     command = [sys.executable, __file__, name, "--worker", method]
     done = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE)
     if done.returncode == -signal.SIGKILL:
@@ -234,8 +265,12 @@ def main() -> None:
         print(json.dumps(LARGE[name]() if name in LARGE else within_memory(name, arguments.worker)))
         return
     device = jax.devices()[0]
-    print(f"{os.cpu_count()} cores, {platform.machine()}, JAX {jax.__version__} on {device.device_kind}")
-    print(f"{'case':30}{'method':22}{'ms':>10}{'range':>24}{'x ours':>8}{'peak GiB':>10}{'error':>10}")
+    print(
+        f"{os.cpu_count()} cores, {platform.machine()}, JAX {jax.__version__} on {device.device_kind}"
+    )
+    print(
+        f"{'case':30}{'method':22}{'ms':>10}{'range':>24}{'x ours':>8}{'peak GiB':>10}{'error':>10}"
+    )
     for name in arguments.cases or [*CASES, *LARGE]:
         if name in LARGE:
             print(f"{name}: {in_own_process(name, 'ours')}", flush=True)

@@ -1,11 +1,14 @@
-"""Time random network distillation, each case in a fresh process, compilation included, beside its limit.
+"""Time random network distillation, each case in a fresh process, compilation included, beside its
+limit.
 
     python benchmarks/bench_selection.py [fuel] [loop] [mnist] [1000-of-10000] [10000-of-60000]
 
 fuel: Algorithm 1 of the paper, 100 points, 100 epochs a re-training, 20 members, Table 3's network.
-loop: the same for one member by a plain Python loop, whose jitted step meets a new shape with every point.
+loop: the same for one member by a plain Python loop, whose jitted step meets a new shape with every
+point.
 mnist: Algorithm 1, 60 of 10000 images, 100 epochs, Table 3's CNN, one member.
-1000-of-10000, 10000-of-60000: the linearised predictor, on the embedded images of MNIST and on all (data/README.md).
+1000-of-10000, 10000-of-60000: the linearised predictor, on the embedded images of MNIST and on all
+(data/README.md).
 """
 
 import json
@@ -54,14 +57,21 @@ def images(problem: str) -> np.ndarray:
 def fuel() -> list[int]:
     pool = problems.load_problem("fuel").inputs
     network = sequential.build_network(FUEL, parametrisation="ntk")
-    return rnd.select(pool, network, n_selected=100, n_members=20, key=jax.random.key(0)).indices[0].tolist()
+    return (
+        rnd.select(pool, network, n_selected=100, n_members=20, key=jax.random.key(0))
+        .indices[0]
+        .tolist()
+    )
 
 
 def loop() -> list[int]:
     """Algorithm 1 as one would write it first; the member 0 of `fuel`."""
     pool = jnp.asarray(problems.load_problem("fuel").inputs)
     network = sequential.build_network(FUEL, parametrisation="ntk")
-    target, predictor = (network.init(key, pool[:1]) for key in jax.random.split(jax.random.fold_in(jax.random.key(0), 0)))
+    target, predictor = (
+        network.init(key, pool[:1])
+        for key in jax.random.split(jax.random.fold_in(jax.random.key(0), 0))
+    )
     optimiser = optax.adam(0.01)
     state = optimiser.init(predictor)
 
@@ -87,11 +97,19 @@ def loop() -> list[int]:
 
 def mnist() -> list[int]:
     network = sequential.build_network(CNN, parametrisation="ntk")
-    return rnd.select(images("mnist"), network, n_selected=60, key=jax.random.key(0)).indices[0].tolist()
+    return (
+        rnd.select(images("mnist"), network, n_selected=60, key=jax.random.key(0))
+        .indices[0]
+        .tolist()
+    )
 
 
 def scaled(n_selected: int, problem: str) -> list[int]:
-    return rnd_linearised.select(images(problem), n_selected=n_selected, key=jax.random.key(0)).indices[0].tolist()
+    return (
+        rnd_linearised.select(images(problem), n_selected=n_selected, key=jax.random.key(0))
+        .indices[0]
+        .tolist()
+    )
 
 
 CASES = {
@@ -107,7 +125,11 @@ def worker(name: str) -> dict:
     start = time.perf_counter()
     indices = CASES[name]()
     seconds = time.perf_counter() - start
-    return {"seconds": seconds, "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, "indices": indices}
+    return {
+        "seconds": seconds,
+        "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "indices": indices,
+    }
 
 
 def in_own_process(name: str) -> dict:
@@ -120,7 +142,9 @@ def main() -> None:
     if "--worker" in sys.argv:
         print(json.dumps(worker(sys.argv[-1])))
         return
-    print(f"{os.cpu_count()} cores, {platform.machine()}, JAX {jax.__version__} on {jax.devices()[0].device_kind}")
+    print(
+        f"{os.cpu_count()} cores, {platform.machine()}, JAX {jax.__version__} on {jax.devices()[0].device_kind}"
+    )
     seconds = f"{'fastest':>10}{'median':>10}{'slowest':>10}{'limit':>8}   seconds"
     print(f"{'case':16}{'runs':>5}{seconds}{'GiB':>8}{'limit':>8}   same points")
     medians, first = {}, {}
@@ -135,7 +159,9 @@ def main() -> None:
         print(f"{row}   {same if len(found) > 1 else ''}", flush=True)
     if {"fuel", "loop"} <= set(medians):
         ratio = medians["loop"] / (medians["fuel"] / 20)
-        agree = next((i for i, (a, b) in enumerate(zip(first["fuel"], first["loop"])) if a != b), 100)
+        agree = next(
+            (i for i, (a, b) in enumerate(zip(first["fuel"], first["loop"])) if a != b), 100
+        )
         print(f"a member of fuel is {ratio:.0f} times as fast as the loop (at least {SPEED_UP})")
         print(f"their first {agree} points are the same")
 

@@ -1,17 +1,20 @@
-"""Time the networks of Experiment 1 at the paper's numbers of runs, kernels and spectra included, compilation included.
+"""Time the networks of Experiment 1 at the paper's numbers of runs, kernels and spectra included,
+compilation included.
 
     python benchmarks/bench_training.py [fuel] [mnist] [conv] [plain] [--scale 1.0]
 
 fuel: Table 2's dense network, 7075 runs of 5 to 256 points, 200 full-batch epochs.
 mnist: Table 2's dense network, 5480 runs of 10 to 500 points, 100 full-batch epochs.
 conv: Table 2's convolutional network, 60 of its 3082 runs, 10 to 200 points, 50 full-batch epochs.
-plain: 40 of the runs of fuel, trained by a plain loop whose jitted steps of Flax and optax meet every size anew.
+plain: 40 of the runs of fuel, trained by a plain loop whose jitted steps of Flax and optax meet
+every size anew.
 scale: a fraction of the runs of each; the seconds printed are those of the runs that were made.
 
-All in the standard initialisation of Flax ("lecun"), sizes log-uniform, losses evaluated every second epoch. Each case runs
-in a fresh process. The rate is that of the operations of the products alone, three forward passes for a point and epoch
-of training, one for a point that is evaluated besides, padding not counted; beside it the fraction of the rate of
-a product of two 2048 x 2048 matrices on all cores.
+All in the standard initialisation of Flax ("lecun"), sizes log-uniform, losses evaluated every
+second epoch. Each case runs in a fresh process. The rate is that of the operations of the products
+alone, three forward passes for a point and epoch of training, one for a point that is evaluated
+besides, padding not counted; beside it the fraction of the rate of a product of two 2048 x 2048
+matrices on all cores.
 """
 
 import argparse
@@ -55,9 +58,24 @@ class Case(NamedTuple):
 
 
 DENSE = ["dense 128", "dense 128"]
-CONV = ["conv 32 2x2", "avgpool 4x4 stride 2", "conv 64 2x2", "avgpool 4x4 stride 2", "dense 128", "dense 10"]
+CONV = [
+    "conv 32 2x2",
+    "avgpool 4x4 stride 2",
+    "conv 64 2x2",
+    "avgpool 4x4 stride 2",
+    "dense 128",
+    "dense 10",
+]
 CASES = {
-    "fuel": Case("fuel", [*DENSE, "dense 1"], 7075, 5, 256, schedules.Schedule(n_epochs=200, evaluate_every=2), 240.0),
+    "fuel": Case(
+        "fuel",
+        [*DENSE, "dense 1"],
+        7075,
+        5,
+        256,
+        schedules.Schedule(n_epochs=200, evaluate_every=2),
+        240.0,
+    ),
     "mnist": Case(
         "mnist",
         [*DENSE, "dense 10"],
@@ -100,11 +118,22 @@ def ensemble(name: str, scale: float) -> dict:
     test = loop.Points(dataset.test_inputs, dataset.test_targets)
     start = time.perf_counter()
     ensembles_of_runs = [ensemble_training.runs(indices, n_points, seed=SEED)]
-    (curves,) = ensemble_training.train_ensemble(network, pool, test, ensembles_of_runs, schedule=case.schedule, progress=name)
+    (curves,) = ensemble_training.train_ensemble(
+        network, pool, test, ensembles_of_runs, schedule=case.schedule, progress=name
+    )
     trained = time.perf_counter()
-    measurement.measure_ensemble(network, measurement.Pool(*pool), [indices], n_points, seed=SEED, progress=f"{name}: kernels")
+    measurement.measure_ensemble(
+        network,
+        measurement.Pool(*pool),
+        [indices],
+        n_points,
+        seed=SEED,
+        progress=f"{name}: kernels",
+    )
     end = time.perf_counter()
-    forward = forward_operations(network, parameters.initialise(network, jax.random.key(0), dataset.inputs), dataset.inputs)
+    forward = forward_operations(
+        network, parameters.initialise(network, jax.random.key(0), dataset.inputs), dataset.inputs
+    )
     # The loss of the subset comes with its gradient, but for the last one.
     n_evaluated = len(case.schedule.epochs) * n_runs * len(test.inputs) + n_points.sum()
     operations = forward * (3 * case.schedule.n_epochs * n_points.sum() + n_evaluated)
@@ -120,7 +149,9 @@ def ensemble(name: str, scale: float) -> dict:
 
 
 def plain(_: str, scale: float) -> dict:
-    """What one would write first: for each run a loop over epochs with jitted functions of exactly its points."""
+    """What one would write first: for each run a loop over epochs with jitted functions of exactly
+    its points.
+    """
     case, n_runs = CASES["fuel"], max(1, round(40 * scale))
     dataset, network = problems.load_problem(case.problem), sequential.build_network(case.layers)
     indices, n_points = runs_of(case, len(dataset.inputs), n_runs)
@@ -138,12 +169,16 @@ def plain(_: str, scale: float) -> dict:
     for run in range(n_runs):
         rows = indices[run, : n_points[run, 0]]
         inputs, targets = jnp.asarray(dataset.inputs[rows]), jnp.asarray(dataset.targets[rows])
-        params = network.init(jax.random.fold_in(seeding.key(SEED, "initialisation"), run), inputs[:1])
+        params = network.init(
+            jax.random.fold_in(seeding.key(SEED, "initialisation"), run), inputs[:1]
+        )
         state = optimiser.init(params)
         for epoch in range(case.schedule.n_epochs + 1):
             if epoch % case.schedule.evaluate_every == 0:
                 evaluate(params, inputs, targets)
-                smallest = min(smallest, float(evaluate(params, dataset.test_inputs, dataset.test_targets)))
+                smallest = min(
+                    smallest, float(evaluate(params, dataset.test_inputs, dataset.test_targets))
+                )
             params, state = step(params, state, inputs, targets)
     return {"runs": n_runs, "train": time.perf_counter() - start, "loss": smallest}
 
@@ -167,7 +202,9 @@ def in_own_process(name: str, scale: float) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", metavar="case")
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--worker", action="store_true")
@@ -177,9 +214,13 @@ def main() -> None:
         print(json.dumps((plain if name == "plain" else ensemble)(name, given.scale)))
         return
     peak, found = rate_of_products(), {}
-    print(f"{os.cpu_count()} cores, {platform.machine()}, JAX {jax.__version__} on {jax.devices()[0].device_kind}")
+    print(
+        f"{os.cpu_count()} cores, {platform.machine()}, JAX {jax.__version__} on {jax.devices()[0].device_kind}"
+    )
     print(f"a product of 2048 x 2048 matrices: {peak:.0f} GFLOP/s")
-    print(f"{'case':8}{'runs':>6}{'train, s':>10}{'kernels, s':>12}{'together':>10}{'limit':>7}{'GFLOP/s':>9}{'of it':>7}{'GiB':>6}")
+    print(
+        f"{'case':8}{'runs':>6}{'train, s':>10}{'kernels, s':>12}{'together':>10}{'limit':>7}{'GFLOP/s':>9}{'of it':>7}{'GiB':>6}"
+    )
     for name in given.names or [*CASES, "plain"]:
         of = found[name] = in_own_process(name, given.scale)
         row = f"{name:8}{of['runs']:6}{of['train']:10.1f}"
@@ -190,7 +231,9 @@ def main() -> None:
         print(row, flush=True)
     if {"fuel", "plain"} <= set(found):
         each = [found[name]["train"] / found[name]["runs"] for name in ("plain", "fuel")]
-        print(f"a run of fuel: {each[0]:.2f} s by the plain loop, {each[1]:.4f} s here, a ratio of {each[0] / each[1]:.0f}")
+        print(
+            f"a run of fuel: {each[0]:.2f} s by the plain loop, {each[1]:.4f} s here, a ratio of {each[0] / each[1]:.0f}"
+        )
 
 
 if __name__ == "__main__":

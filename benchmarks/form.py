@@ -1,12 +1,14 @@
-"""Compare the forms of random network distillation (RND), to choose the one that ships, without any test point.
+"""Compare the forms of random network distillation (RND), to choose the one that ships, without any
+test point.
 
     python benchmarks/form.py [clusters] [fuel] [concrete] [gait] [mnist] | tables
 
-fuel, concrete, gait, mnist: a fifth of the pool of params.yaml is held out, in 20 splits (MNIST: 5) with a network and a
-    seed of everything random each; forms choose from the rest, and the losses are those on the held-out part. The test
-    points that other tables report are not used.
-clusters: ten tight clusters of 2 to 60 points, 20 of such pools; how many of them the first ten points reach.
-Each part into reference/form-PART.csv; then reference/form.md is written anew from all that are there. tables: this alone.
+fuel, concrete, gait, mnist: a fifth of the pool of params.yaml is held out, in 20 splits (MNIST: 5)
+    with a network and a seed of everything random each; forms choose from the rest, and the losses
+    are those on the held-out part. The test points that other tables report are not used.
+clusters: ten tight clusters of 2 to 60 points, 20 of such pools; how many of them the first ten
+points reach. Each part into reference/form-PART.csv; then reference/form.md is written anew from
+all that are there. tables: this alone.
 """
 
 import sys
@@ -44,7 +46,10 @@ FORMS = {
     "paper, 64 outputs, twice the epochs": ("paper", {"width": 64, "n_epochs": 200}),
     "paper, 64 outputs, cosine": ("paper", {"width": 64, "distance": "cosine"}),
     "rnd, largest distance": ("rnd", {"criterion": "largest"}),
-    "rnd, largest distance, random first point": ("rnd", {"criterion": "largest", "first": "random"}),
+    "rnd, largest distance, random first point": (
+        "rnd",
+        {"criterion": "largest", "first": "random"},
+    ),
     "rnd, 1 hidden layer": ("rnd", {"depth": 1}),
     SHIPPED: ("rnd", {}),
     "rnd, 5 hidden layers": ("rnd", {"depth": 5}),
@@ -73,15 +78,21 @@ def losses(problem: str, params: dict) -> pd.DataFrame:
     """One row for each form, split (`member`) and subset size."""
     dataset = rows_of(problem, params, section(problem, params, "LoadDataset")["seed"])
     parts = [
-        runs_on(problem, params, held_out(dataset, split), FORMS, 1, seed=split, kernels=False).assign(member=split)
+        runs_on(
+            problem, params, held_out(dataset, split), FORMS, 1, seed=split, kernels=False
+        ).assign(member=split)
         for split in range(PROBLEMS[problem])
     ]
     return pd.concat(parts, ignore_index=True)[["method", "member", "n_points", "min_test_loss"]]
 
 
 def clusters() -> pd.DataFrame:
-    """One row for each form and pool: how many clusters have a point among the first ten, one for each of them."""
-    network = sequential.build_network(["dense 32", "dense 32", "dense 32", "dense 1"], parametrisation="ntk")
+    """One row for each form and pool: how many clusters have a point among the first ten, one for
+    each of them.
+    """
+    network = sequential.build_network(
+        ["dense 32", "dense 32", "dense 32", "dense 1"], parametrisation="ntk"
+    )
     rows = []
     for seed in range(N_POOLS):
         generator = np.random.default_rng(seed)
@@ -91,23 +102,34 @@ def clusters() -> pd.DataFrame:
         pool = (centers[of] + 0.02 * generator.normal(size=(len(of), 5))).astype(np.float32)
         problem = registry.Problem(pool, pool[:, :1], "regression", network, seed)
         for label, (method, options) in FORMS.items():
-            found = registry.select_by(method, problem, registry.Budget(N_CLUSTERS, 1, f"pool {seed}: {label}"), options)
+            found = registry.select_by(
+                method, problem, registry.Budget(N_CLUSTERS, 1, f"pool {seed}: {label}"), options
+            )
             rows.append({"method": label, "pool": seed, "clusters": len(set(of[found.indices[0]]))})
     return pd.DataFrame(rows)
 
 
 def beside_shipped(table: pd.DataFrame, form: str) -> str:
-    """Loss relative to the shipped form's: a mean over sizes of its logarithm, and over splits with its standard error."""
-    logarithms = np.log(table.pivot(index=["member", "n_points"], columns="method", values="min_test_loss"))
+    """Loss relative to the shipped form's: a mean over sizes of its logarithm, and over splits with
+    its standard error.
+    """
+    logarithms = np.log(
+        table.pivot(index=["member", "n_points"], columns="method", values="min_test_loss")
+    )
     of_splits = (logarithms[form] - logarithms[SHIPPED]).groupby("member").mean()
     error = of_splits.std() / np.sqrt(len(of_splits))
-    return "" if form == SHIPPED else f"{100 * np.expm1(of_splits.mean()):+.1f} ± {100 * error:.1f} %"
+    return (
+        "" if form == SHIPPED else f"{100 * np.expm1(of_splits.mean()):+.1f} ± {100 * error:.1f} %"
+    )
 
 
 def text_of(tables: dict[str, pd.DataFrame]) -> str:
     """All parts in one table."""
     header = ["form", *(f"{part}, {PROBLEMS[part]} splits" for part in tables if part in PROBLEMS)]
-    rows = [[form, *(beside_shipped(of, form) for part, of in tables.items() if part in PROBLEMS)] for form in FORMS]
+    rows = [
+        [form, *(beside_shipped(of, form) for part, of in tables.items() if part in PROBLEMS)]
+        for form in FORMS
+    ]
     if "clusters" in tables:
         header.append(f"clusters of {N_CLUSTERS}")
         reached = tables["clusters"].groupby("method")["clusters"].mean()

@@ -1,11 +1,14 @@
-"""Run groups of the graph in a clean clone of the last commit and hold their numbers against those of reference/.
+"""Run groups of the graph in a clean clone of the last commit and hold their numbers against those
+of reference/.
 
     python benchmarks/reproduce.py [GROUP ...] [--here]
 
-Without a group all of them, and the claims as well. --here: hold what is in the workspace against the reference, without a
-run. Every number that has moved is named, and then it ends with 1. `make pictures` writes the reference.
+Without a group all of them, and the claims as well. --here: hold what is in the workspace against
+the reference, without a run. Every number that has moved is named, and then it ends with 1. `make
+pictures` writes the reference.
 
-What may differ, and why (another machine, number of cores or version of XLA adds float32 numbers in another order):
+What may differ, and why (another machine, number of cores or version of XLA adds float32 numbers in
+another order):
 
 kernels     Entropy, trace and what follows from them for subsets that no network chooses. Between the random numbers and these
             is nothing chaotic: a part in 10 000, a hundred times the round-off of a kernel.
@@ -16,7 +19,8 @@ choices     All numbers of subsets that random network distillation chose. Where
 statistics  Correlations and the effects of claims: half of the interval's half width, as for losses. Of train losses the
             whole: where a network fits its subset they are round-off, and so are their ranks.
 
-Of all groups, between a processor with AVX2 and one with AVX-512, the largest difference was 0.85 of what is allowed.
+Of all groups, between a processor with AVX2 and one with AVX-512, the largest difference was 0.85
+of what is allowed.
 """
 
 import argparse
@@ -38,7 +42,10 @@ REFERENCE = ROOT / "reference"
 sys.path.insert(0, str(ROOT))
 
 CHOSEN = ("rnd", "paper")
-RELATIVE, SMALLEST = 1e-4, 1e-6  # of values in float32; losses below the second are round-off themselves
+RELATIVE, SMALLEST = (
+    1e-4,
+    1e-6,
+)  # of values in float32; losses below the second are round-off themselves
 ERRORS = {"kernels": 0.0, "losses": 0.5, "choices": 2.0}
 OF_WIDTH, OF_WIDTH_IN_TRAINING = 0.5, 1.0
 TRAIN_LOSSES = ("min_train_loss", "final_train_loss")
@@ -64,7 +71,11 @@ def effects(table: pd.DataFrame, name: str, keys: list[str], quantity: str) -> p
     is_of_training = table["y_variable"].isin(TRAIN_LOSSES) if "y_variable" in table else False
     share = np.where(is_of_training, OF_WIDTH_IN_TRAINING, OF_WIDTH)
     allowed = share * (table["upper"] - table["lower"]) / 2 + SMALLEST
-    return _rows(name, table.assign(quantity=quantity, value=table[quantity], allowed=allowed.fillna(SMALLEST)), keys)
+    return _rows(
+        name,
+        table.assign(quantity=quantity, value=table[quantity], allowed=allowed.fillna(SMALLEST)),
+        keys,
+    )
 
 
 def _rows(name: str, table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
@@ -74,7 +85,9 @@ def _rows(name: str, table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 def of_loss(correlations: pd.DataFrame) -> pd.DataFrame:
     """The correlations of entropy and trace with the losses."""
-    is_pair = correlations["x_variable"].isin(["entropy", "trace"]) & correlations["y_variable"].isin(statistics.LOSSES)
+    is_pair = correlations["x_variable"].isin(["entropy", "trace"]) & correlations[
+        "y_variable"
+    ].isin(statistics.LOSSES)
     return correlations[is_pair]
 
 
@@ -82,18 +95,23 @@ def numbers(folder: Path, groups: Collection[str], with_claims: bool) -> pd.Data
     """All that is compared, from the tables in a folder."""
     tables = {name: pd.read_csv(folder / f"{name}.csv") for name in ("summary", "correlations")}
     tables = {name: table[table["group"].isin(groups)] for name, table in tables.items()}
-    parts = [means(tables["summary"]), effects(of_loss(tables["correlations"]), "correlations", correlation.ROWS, "coefficient")]
+    parts = [
+        means(tables["summary"]),
+        effects(of_loss(tables["correlations"]), "correlations", correlation.ROWS, "coefficient"),
+    ]
     if with_claims:
         parts.append(effects(pd.read_csv(folder / "evidence.csv"), "claims", CASE, "effect"))
     return pd.concat(parts, ignore_index=True)
 
 
 def compared(reference: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
-    """Both values of every number; NaN where one of the two has none. What may differ is the reference's."""
+    """Both values of every number; NaN where one of the two has none. What may differ is the
+    reference's.
+    """
     keys = ["table", "of", "quantity"]
-    return reference.merge(found[[*keys, "value"]], on=keys, how="outer", suffixes=("", "_found")).rename(
-        columns={"value": "reference", "value_found": "found"}
-    )[COLUMNS]
+    return reference.merge(
+        found[[*keys, "value"]], on=keys, how="outer", suffixes=("", "_found")
+    ).rename(columns={"value": "reference", "value_found": "found"})[COLUMNS]
 
 
 def moved(table: pd.DataFrame) -> pd.Series:
@@ -105,7 +123,10 @@ def moved(table: pd.DataFrame) -> pd.Series:
 def collect(project: Path, groups: Collection[str], with_claims: bool, folder: Path) -> None:
     """Write the tables of a project's stages into a folder, all groups in each."""
     for name in ("summary", "correlations"):
-        of_groups = [pd.read_csv(project / f"nodes/{group}/CorrelationAnalysis/{name}.csv") for group in groups]
+        of_groups = [
+            pd.read_csv(project / f"nodes/{group}/CorrelationAnalysis/{name}.csv")
+            for group in groups
+        ]
         table = pd.concat(of_groups, ignore_index=True)
         table = of_loss(table) if name == "correlations" else table
         table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
@@ -120,19 +141,29 @@ def run_again(groups: Collection[str], everything: bool, folder: Path) -> Path:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     targets = [] if everything else [f"{group}_CorrelationAnalysis" for group in groups]
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
-    subprocess.run(["dvc", "repro", *targets], cwd=clone, env=os.environ | {"PATH": path}, check=True)
+    subprocess.run(
+        ["dvc", "repro", *targets], cwd=clone, env=os.environ | {"PATH": path}, check=True
+    )
     return clone
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("groups", nargs="*", metavar="GROUP")
     parser.add_argument("--here", action="store_true")
     given = parser.parse_args()
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    known = [name.removesuffix("_CorrelationAnalysis") for name in params if name.endswith("_CorrelationAnalysis")]
+    known = [
+        name.removesuffix("_CorrelationAnalysis")
+        for name in params
+        if name.endswith("_CorrelationAnalysis")
+    ]
     if unknown := set(given.groups) - set(known):
-        parser.error(f"GROUP must be one of {', '.join(known)}: received {', '.join(sorted(unknown))}.")
+        parser.error(
+            f"GROUP must be one of {', '.join(known)}: received {', '.join(sorted(unknown))}."
+        )
     groups, everything = given.groups or known, not given.groups
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -143,7 +174,9 @@ def main() -> None:
     share = ((table["found"] - table["reference"]).abs() / table["allowed"]).max()
     if len(changed):
         print(changed.to_string(index=False, max_colwidth=80))
-    print(f"{len(table)} numbers of {', '.join(groups)}: {len(changed)} moved; the largest difference is {share:.2g} of what is allowed.")
+    print(
+        f"{len(table)} numbers of {', '.join(groups)}: {len(changed)} moved; the largest difference is {share:.2g} of what is allowed."
+    )
     sys.exit(bool(len(changed)))
 
 

@@ -1,9 +1,10 @@
-"""Judge the claims of both papers on what is kept in reference/paper/, draw it, and write the README's parts on it.
+"""Judge the claims of both papers on what is kept in reference/paper/, draw it, and write the
+README's parts on it.
 
     python benchmarks/scale_report.py
 
-`benchmarks/at_scale.py` makes those tables of runs and recordings; the evidence of all of them and the pictures are written
-beside them.
+`benchmarks/at_scale.py` makes those tables of runs and recordings; the evidence of all of them and
+the pictures are written beside them.
 """
 
 import json
@@ -21,8 +22,16 @@ from collective_variables.papers import claims, claims_2023, claims_2024, report
 About = dict[str, dict[str, Any]]
 PICTURES = {  # template, x, y; of Experiment 1, and of the means of Experiment 2
     "figure-2": ("scatter-by-test-loss", ("entropy", "Entropy S"), ("trace", "Trace Tr")),
-    "figure-2-trace": ("scatter-by-n-points", ("trace", "Trace Tr"), ("min_test_loss", "Minimum test loss")),
-    "figure-4": ("comparison", ("n_points", "Subset size n"), ("min_test_loss", "Minimum test loss")),
+    "figure-2-trace": (
+        "scatter-by-n-points",
+        ("trace", "Trace Tr"),
+        ("min_test_loss", "Minimum test loss"),
+    ),
+    "figure-4": (
+        "comparison",
+        ("n_points", "Subset size n"),
+        ("min_test_loss", "Minimum test loss"),
+    ),
     "figure-5-entropy": ("comparison", ("n_points", "Subset size n"), ("entropy", "Entropy S")),
     "figure-5-trace": ("comparison", ("n_points", "Subset size n"), ("trace", "Trace Tr")),
 }
@@ -39,7 +48,9 @@ def kept() -> tuple[pd.DataFrame, About]:
     """The runs of all groups of the first paper, and what they were computed with."""
     about = about_groups("TrainModel")
     runs = pd.concat([pd.read_csv(KEPT / f"{group}.csv.gz") for group in about], ignore_index=True)
-    return runs.assign(largest_eigenvalue_fraction=runs["largest_eigenvalue"] / runs["trace"]), about
+    return runs.assign(
+        largest_eigenvalue_fraction=runs["largest_eigenvalue"] / runs["trace"]
+    ), about
 
 
 def kept_studies() -> tuple[dict[str, claims_2024.Group], About]:
@@ -47,7 +58,9 @@ def kept_studies() -> tuple[dict[str, claims_2024.Group], About]:
     about, groups = about_groups("ScalingStudy"), {}
     for name, of in about.items():
         recording = pd.read_csv(KEPT / f"{name}.csv.gz")
-        groups[name] = claims_2024.Group(recording, cases_of(of["params"]), pd.DataFrame(), of["params"]["ScalingStudy"]["kind"])
+        groups[name] = claims_2024.Group(
+            recording, cases_of(of["params"]), pd.DataFrame(), of["params"]["ScalingStudy"]["kind"]
+        )
     return groups, about
 
 
@@ -70,22 +83,33 @@ def machines(about: About) -> str:
 def judged(evidence: pd.DataFrame, stated: claims.Claims) -> str:
     """A row for each claim with evidence, then, folded, all evidence."""
     of_claims = claims.judge_claims(evidence, stated).dropna(subset="smallest").to_dict("records")
-    rows = [[of["claim"], f"{of['effect']}: {report.effects(of)}", of["verdict"]] for of in of_claims]
+    rows = [
+        [of["claim"], f"{of['effect']}: {report.effects(of)}", of["verdict"]] for of in of_claims
+    ]
     short = table(["claim", "our effects [and ends of their intervals]", "verdict"], rows)
     rows = []
     for of in evidence.itertuples():
         interval = f"{of.effect:+.3f} [{of.lower:+.3f}, {of.upper:+.3f}]"
         p_value = "–" if pd.isna(of.p_value_holm) else f"{of.p_value_holm:.3f}"
-        rows.append([of.claim, of.group, of.parametrisation, of.variable, interval, p_value, of.verdict])
-    every = table(["claim", "network", "parametrisation", "variable", "effect", "p, corrected", "verdict"], rows)
-    return f"{short}\n\n<details><summary>Each network and variable</summary>\n\n{every}\n\n</details>"
+        rows.append(
+            [of.claim, of.group, of.parametrisation, of.variable, interval, p_value, of.verdict]
+        )
+    every = table(
+        ["claim", "network", "parametrisation", "variable", "effect", "p, corrected", "verdict"],
+        rows,
+    )
+    return (
+        f"{short}\n\n<details><summary>Each network and variable</summary>\n\n{every}\n\n</details>"
+    )
 
 
 def analyses(runs: pd.DataFrame) -> dict[str, Analysis]:
     """The groups of Experiment 2."""
     second = runs[statistics.compares_methods(runs)]
     return {
-        group: Analysis(statistics.summary(of, MEASURED), statistics.paired_differences(of, MEASURED))
+        group: Analysis(
+            statistics.summary(of, MEASURED), statistics.paired_differences(of, MEASURED)
+        )
         for group, of in second.groupby("group", sort=False)
     }
 
@@ -103,7 +127,12 @@ def draw(runs: pd.DataFrame, name: str) -> None:
     template, (x, x_label), (y, y_label) = PICTURES[name]
     labels = {"x": x, "x_label": x_label, "y": y, "y_label": y_label}
     points = runs.astype(str).assign(rev="").to_dict("records")
-    options = {"template": template, "template_dir": str(ROOT / ".dvc" / "plots"), "title": "", **labels}
+    options = {
+        "template": template,
+        "template_dir": str(ROOT / ".dvc" / "plots"),
+        "title": "",
+        **labels,
+    }
     filled = VegaRenderer(points, name, **options).get_filled_template()
     # What tells several revisions apart.
     if template == "comparison":
@@ -115,13 +144,23 @@ def draw(runs: pd.DataFrame, name: str) -> None:
 
 def networks_of(about: About) -> dict[str, tuple[str, list[str]]]:
     """Problem and layers of each group."""
-    return {group: (of["params"]["LoadDataset"]["problem"], of["params"]["Network"]["layers"]) for group, of in about.items()}
+    return {
+        group: (of["params"]["LoadDataset"]["problem"], of["params"]["Network"]["layers"])
+        for group, of in about.items()
+    }
 
 
-def section(first: pd.DataFrame, second: dict[str, Analysis], about: About, evidence: pd.DataFrame) -> str:
+def section(
+    first: pd.DataFrame, second: dict[str, Analysis], about: About, evidence: pd.DataFrame
+) -> str:
     """The README's part, of the runs of Experiment 1 and the groups of Experiment 2."""
     of_claims = judged(evidence, claims_2023.CLAIMS)
-    parts = [against_table_2(first, networks_of(about)), against_random(second), of_claims, machines(about)]
+    parts = [
+        against_table_2(first, networks_of(about)),
+        against_random(second),
+        of_claims,
+        machines(about),
+    ]
     return "\n\n".join(filter(None, parts))
 
 
@@ -142,15 +181,21 @@ def of_first_paper() -> str:
         elif means:
             draw(pd.concat(means, ignore_index=True), name)
     layers = {group: layers for group, (_, layers) in networks_of(about).items()}
-    convolutional = [group for group, of in layers.items() if any(layer.startswith("conv") for layer in of)]
-    claims_2023.evidence(runs, convolutional=convolutional).to_csv(KEPT / "evidence.csv", index=False, float_format="%.6g")
+    convolutional = [
+        group for group, of in layers.items() if any(layer.startswith("conv") for layer in of)
+    ]
+    claims_2023.evidence(runs, convolutional=convolutional).to_csv(
+        KEPT / "evidence.csv", index=False, float_format="%.6g"
+    )
     return section(first, second, about, pd.read_csv(KEPT / "evidence.csv"))
 
 
 def of_second_paper() -> str:
     """Write the evidence and the picture; the README's part."""
     groups, about = kept_studies()
-    claims_2024.evidence(groups).to_csv(KEPT / "evidence-dynamics.csv", index=False, float_format="%.6g")
+    claims_2024.evidence(groups).to_csv(
+        KEPT / "evidence-dynamics.csv", index=False, float_format="%.6g"
+    )
     drawn = groups[EVOLUTION]
     render(evolution(drawn.recording, drawn.studies), KEPT / "evolution.png")
     return section_of_studies(about, pd.read_csv(KEPT / "evidence-dynamics.csv"))

@@ -13,21 +13,40 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 
 def table(header: list[str], rows: list[list[str]]) -> str:
     """A table in Markdown."""
-    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows])
+    return "\n".join(
+        "| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]
+    )
 
 
 def against_table_2(runs: pd.DataFrame, networks: Mapping[str, tuple[str, Sequence[str]]]) -> str:
-    """The networks of Experiment 1 beside the paper's. networks: of each group its problem and layers."""
+    """The networks of Experiment 1 beside the paper's. networks: of each group its problem and
+    layers.
+    """
     rows = []
     for (group, parametrisation), of in runs.groupby(["group", "parametrisation"], sort=False):
         problem, layers = networks[group]
-        n_runs, accuracy, loss = results_2023.TABLE_2.get((problem, ", ".join(layers)), (None, None, None))
+        n_runs, accuracy, loss = results_2023.TABLE_2.get(
+            (problem, ", ".join(layers)), (None, None, None)
+        )
         best = of[~of["diverged"]]
-        counts = "–" if n_runs is None else f"{n_runs}", f"{len(of)} (≤ {of['n_points'].max()} points)"
+        counts = (
+            "–" if n_runs is None else f"{n_runs}",
+            f"{len(of)} (≤ {of['n_points'].max()} points)",
+        )
         accuracies = _in_percent(accuracy, 0), _in_percent(best["max_test_accuracy"].max(), 1)
         losses = "–" if loss is None else f"{loss:.3f}", f"{best['min_test_loss'].min():.3f}"
-        rows.append([f"{group}, {PARAMETRISATIONS[parametrisation]}", *counts, *accuracies, *losses])
-    header = ["network", "runs, paper", "runs, ours", "max accuracy, paper", "ours", "min test loss, paper", "ours"]
+        rows.append(
+            [f"{group}, {PARAMETRISATIONS[parametrisation]}", *counts, *accuracies, *losses]
+        )
+    header = [
+        "network",
+        "runs, paper",
+        "runs, ours",
+        "max accuracy, paper",
+        "ours",
+        "min test loss, paper",
+        "ours",
+    ]
     return table(header, rows)
 
 

@@ -1,4 +1,6 @@
-"""Checks of arguments: each raises one error that names the quantity, what was expected and what came."""
+"""Checks of arguments: each raises one error that names the quantity, what was expected and what
+came.
+"""
 
 import math
 import numbers
@@ -10,7 +12,8 @@ import numpy as np
 def integer(name: str, value: object, *, minimum: int | None = None) -> int:
     """Return `value` if it is an integer of at least `minimum`.
 
-    Raises TypeError for anything that is not an integer (True and 3.0 included) and ValueError below `minimum`.
+    Raises TypeError for anything that is not an integer (True and 3.0 included) and ValueError
+    below `minimum`.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} must be an integer: received {value!r}.")
@@ -19,10 +22,14 @@ def integer(name: str, value: object, *, minimum: int | None = None) -> int:
     return int(value)
 
 
-def number(name: str, value: object, *, above: float | None = None, minimum: float | None = None) -> float:
-    """Return `value` if it is a finite real number, greater than `above` and not less than `minimum`.
+def number(
+    name: str, value: object, *, above: float | None = None, minimum: float | None = None
+) -> float:
+    """Return `value` if it is a finite real number, greater than `above` and not less than
+    `minimum`.
 
-    Raises TypeError for anything else; for a text that looks like a number it says how YAML reads numbers.
+    Raises TypeError for anything else; for a text that looks like a number it says how YAML reads
+    numbers.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         hint = " YAML reads 1e-3 as text: write 0.001." if isinstance(value, str) else ""
@@ -37,7 +44,9 @@ def number(name: str, value: object, *, above: float | None = None, minimum: flo
 
 
 def choice(name: str, value: object, allowed: Collection[str]) -> str:
-    """Return `value` if it is one of `allowed`; raises TypeError for no text and ValueError otherwise."""
+    """Return `value` if it is one of `allowed`; raises TypeError for no text and ValueError
+    otherwise.
+    """
     listed = ", ".join(sorted(allowed))
     if not isinstance(value, str):
         raise TypeError(f"{name} must be one of {listed}: received {value!r}.")
@@ -47,7 +56,9 @@ def choice(name: str, value: object, allowed: Collection[str]) -> str:
 
 
 def unique(name: str, values: object) -> list:
-    """Return `values` if it is a list of at least one entry and none twice; TypeError or ValueError otherwise."""
+    """Return `values` if it is a list of at least one entry and none twice; TypeError or ValueError
+    otherwise.
+    """
     if not isinstance(values, list | tuple) or len(values) == 0:
         raise TypeError(f"{name} must be a list of at least one entry: received {values!r}.")
     if len(set(map(str, values))) < len(values):
@@ -56,15 +67,23 @@ def unique(name: str, values: object) -> list:
 
 
 def finite(name: str, array: np.ndarray) -> None:
-    """Raise ValueError if `array` holds NaN or infinity, with their number and the place of the first."""
+    """Raise ValueError if `array` holds NaN or infinity, with their number and the place of the
+    first.
+    """
     bad = ~np.isfinite(array)
     if bad.any():
         first = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise ValueError(f"{name} must be finite: {int(bad.sum())} of {bad.size} values are NaN or infinite, the first at {first}.")
+        raise ValueError(
+            f"{name} must be finite: {int(bad.sum())} of {bad.size} values are NaN or infinite, the first at {first}."
+        )
 
 
 def rows(name: str, indices: np.ndarray, n_rows: int) -> None:
-    """Raise ValueError if `indices` holds anything but rows of an array of `n_rows`, counted from 0."""
+    """Raise ValueError if `indices` holds anything but rows of an array of `n_rows`, counted from
+    0.
+    """
     outside = indices[(indices < 0) | (indices >= n_rows)]
     if outside.size:
-        raise ValueError(f"{name} must be rows of the pool, 0 to {n_rows - 1}: received {outside[0]}.")
+        raise ValueError(
+            f"{name} must be rows of the pool, 0 to {n_rows - 1}: received {outside[0]}."
+        )

@@ -1,4 +1,6 @@
-"""Subsets put to the test: the collective variables of untrained networks on them, and the losses of trained ones."""
+"""Subsets put to the test: the collective variables of untrained networks on them, and the losses
+of trained ones.
+"""
 
 import numpy as np
 import pandas as pd
@@ -23,9 +25,11 @@ def run_experiment(
     kernels: bool = True,
     progress: str | None = None,
 ) -> pd.DataFrame:
-    """One row for each method of `subsets`, member and size: losses on the test points, entropy and trace if `kernels`.
+    """One row for each method of `subsets`, member and size: losses on the test points, entropy and
+    trace if `kernels`.
 
-    A member starts from the same network whatever the method, so that methods are paired. name: of the group in the table.
+    A member starts from the same network whatever the method, so that methods are paired. name: of
+    the group in the table.
     progress: what is shown in front of its bars, the name if not given; "" shows none.
     """
     progress = name if progress is None else progress
@@ -38,13 +42,26 @@ def run_experiment(
         schedule=schedule,
         progress=progress and f"{progress}: networks",
     )
-    tables = [ensemble_training.losses_table(of_method, n_points, dataset.task) for of_method in curves]
+    tables = [
+        ensemble_training.losses_table(of_method, n_points, dataset.task) for of_method in curves
+    ]
     if kernels:
         arrays = list(subsets.values())
         measured = measurement.measure_ensemble(
-            network, measurement.Pool(*pool), arrays, n_points, seed=seed, progress=progress and f"{progress}: kernels"
+            network,
+            measurement.Pool(*pool),
+            arrays,
+            n_points,
+            seed=seed,
+            progress=progress and f"{progress}: kernels",
         )
         variables = (of.tables["collective_variables"] for of in measured)
-        tables = [of.merge(losses, on=["member", "n_points"], validate="one_to_one") for of, losses in zip(variables, tables)]
+        tables = [
+            of.merge(losses, on=["member", "n_points"], validate="one_to_one")
+            for of, losses in zip(variables, tables)
+        ]
     about = {"group": name, "parametrisation": network.parametrisation}
-    return pd.concat([of.assign(method=method, **about) for method, of in zip(subsets, tables)], ignore_index=True)
+    return pd.concat(
+        [of.assign(method=method, **about) for method, of in zip(subsets, tables)],
+        ignore_index=True,
+    )

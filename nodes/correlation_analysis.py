@@ -17,11 +17,13 @@ KEYS = ["parametrisation", "method", "member", "n_points"]
 
 
 class CorrelationAnalysis(zntrack.Node):
-    """Join spectra and losses into one table of runs and compute its statistics (`collective_variables.analysis.statistics`).
+    """Join spectra and losses into one table of runs and compute its statistics
+    (`collective_variables.analysis.statistics`).
 
     n_bands: bands of sizes in the summary where each run has a size of its own.
     n_resamples: of the bootstrap over runs that gives the intervals of correlations.
-    confidence: of all intervals. degree: of the polynomial in ln n that is regressed out "given size".
+    confidence: of all intervals. degree: of the polynomial in ln n that is regressed out "given
+    size".
     seed: of the bootstrap.
     """
 
@@ -44,13 +46,19 @@ class CorrelationAnalysis(zntrack.Node):
     @alone
     def run(self) -> None:
         group = self.nwd.parent.name
-        runs = self.kernels.collective_variables.merge(self.networks.losses, on=KEYS, validate="one_to_one")
+        runs = self.kernels.collective_variables.merge(
+            self.networks.losses, on=KEYS, validate="one_to_one"
+        )
         runs.insert(0, "group", group)
         files.write_table(self.runs_path, runs)
         summary = statistics.summary(runs, n_bands=self.n_bands)
         differences = statistics.paired_differences(runs, confidence=self.confidence)
         correlations = correlation.correlations(
-            runs, n_resamples=self.n_resamples, confidence=self.confidence, degree=self.degree, seed=self.seed
+            runs,
+            n_resamples=self.n_resamples,
+            confidence=self.confidence,
+            degree=self.degree,
+            seed=self.seed,
         )
         files.write_table(self.summary_path, summary)
         files.write_table(self.differences_path, differences)
@@ -64,12 +72,16 @@ class CorrelationAnalysis(zntrack.Node):
 
     @property
     def summary(self) -> pd.DataFrame:
-        """Mean and standard error per parametrisation, method and subset size (or band of sizes)."""
+        """Mean and standard error per parametrisation, method and subset size (or band of
+        sizes).
+        """
         return files.read_table(self, self.summary_path)
 
     @property
     def differences(self) -> pd.DataFrame:
-        """Paired differences between each method and random selection; no rows where there is no other method."""
+        """Paired differences between each method and random selection; no rows where there is no
+        other method.
+        """
         return files.read_table(self, self.differences_path)
 
     @property

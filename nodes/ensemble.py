@@ -12,9 +12,11 @@ from nodes.alone import alone
 class Ensemble(zntrack.Node):
     """Say how many members there are, how large their subsets, and which random numbers they use.
 
-    n_members: independent repetitions; 20 per size in P1's Experiment 2, the runs of its Experiment 1.
-    n_points: a list of subset sizes, which every member goes through (Experiment 2), or `{low, high, distribution}`,
-        from which each member draws one size (Experiment 1); distribution is "uniform" or "log-uniform".
+    n_members: independent repetitions; 20 per size in P1's Experiment 2, the runs of its Experiment
+    1.
+    n_points: a list of subset sizes, which every member goes through (Experiment 2), or `{low,
+        high, distribution}`, from which each member draws one size (Experiment 1); distribution is
+        "uniform" or "log-uniform".
     seed: of sizes, subsets, initial networks, RND's networks and mini-batches.
     """
 
@@ -29,6 +31,10 @@ class Ensemble(zntrack.Node):
     @alone
     def run(self) -> None:
         n_points = subset_sizes.draw(self.n_points, n_members=self.n_members, seed=self.seed)
-        budget = {"n_members": self.n_members, "n_selected": subset_sizes.largest(self.n_points), "seed": self.seed}
+        budget = {
+            "n_members": self.n_members,
+            "n_selected": subset_sizes.largest(self.n_points),
+            "seed": self.seed,
+        }
         files.write_values(self.members_path, budget)
         files.write_values(self.n_points_path, n_points.tolist())

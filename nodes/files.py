@@ -1,4 +1,6 @@
-"""Reading and writing what the stages hand to each other: arrays as NPZ, tables as CSV, values as JSON."""
+"""Reading and writing what the stages hand to each other: arrays as NPZ, tables as CSV, values as
+JSON.
+"""
 
 import io
 import json
@@ -30,7 +32,9 @@ class Subset(NamedTuple):
 
 @contextmanager
 def whole(path: Path) -> Generator[Path]:
-    """Another name to write a file under, which gets its own name when it is complete, so that nobody reads half of it."""
+    """Another name to write a file under, which gets its own name when it is complete, so that
+    nobody reads half of it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.stem}.unfinished{path.suffix}")
     yield unfinished
@@ -38,14 +42,19 @@ def whole(path: Path) -> Generator[Path]:
 
 
 def write_arrays(path: Path, **arrays: Any) -> None:
-    """Write named arrays to an uncompressed NPZ file; nothing that would need a pickle is accepted."""
+    """Write named arrays to an uncompressed NPZ file; nothing that would need a pickle is
+    accepted.
+    """
     with whole(path) as unfinished:
         np.savez(unfinished, allow_pickle=False, **arrays)
 
 
 def read_arrays(node: zntrack.Node, path: Path) -> Arrays:
     """The arrays of an NPZ file of `node`, at the revision that the node was loaded from."""
-    with node.state.fs.open(str(path), "rb") as file, np.load(io.BytesIO(file.read()), allow_pickle=False) as arrays:
+    with (
+        node.state.fs.open(str(path), "rb") as file,
+        np.load(io.BytesIO(file.read()), allow_pickle=False) as arrays,
+    ):
         return dict(arrays)
 
 
@@ -61,7 +70,9 @@ def read_subset(node: zntrack.Node, path: Path) -> Subset:
 
 
 def read_subsets(nodes: list[zntrack.Node]) -> dict[str, np.ndarray]:
-    """The indices of each node's subsets by the name of its method; ValueError if two have one name."""
+    """The indices of each node's subsets by the name of its method; ValueError if two have one
+    name.
+    """
     subsets = [node.subset for node in nodes]
     _checks.unique("methods", [subset.method for subset in subsets])
     return {subset.method: subset.points.indices for subset in subsets}
@@ -90,7 +101,11 @@ class _Kept(MutableMapping[str, Arrays]):
         self._path(name).unlink()
 
     def __iter__(self) -> Iterator[str]:
-        return (path.stem for path in self._folder.glob("*.npz") if not path.stem.endswith(".unfinished"))
+        return (
+            path.stem
+            for path in self._folder.glob("*.npz")
+            if not path.stem.endswith(".unfinished")
+        )
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -98,9 +113,11 @@ class _Kept(MutableMapping[str, Arrays]):
 
 @contextmanager
 def kept(folder: Path, code: Sequence[str]) -> Generator[MutableMapping[str, Arrays]]:
-    """A mapping whose arrays stay in `folder` when the stage is interrupted, and go when it is done.
+    """A mapping whose arrays stay in `folder` when the stage is interrupted, and go when it is
+    done.
 
-    code: the files that compute them, as `sources.of` has them. What other code of theirs has kept is not gone on with.
+    code: the files that compute them, as `sources.of` has them. What other code of theirs has kept
+    is not gone on with.
     """
     yield _Kept(folder / sources.digest(code))
     shutil.rmtree(folder, ignore_errors=True)
@@ -130,10 +147,14 @@ def read_values(path: Path) -> Any:
 
 
 def labelled(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """One table out of those of each "parametrisation/method", with these two as its first columns."""
+    """One table out of those of each "parametrisation/method", with these two as its first
+    columns.
+    """
     parts = []
     for label, table in tables.items():
         parametrisation, method = label.split("/")
         parts.append(table.assign(parametrisation=parametrisation, method=method))
     joined = pd.concat(parts, ignore_index=True)
-    return joined[["parametrisation", "method", *joined.columns.drop(["parametrisation", "method"])]]
+    return joined[
+        ["parametrisation", "method", *joined.columns.drop(["parametrisation", "method"])]
+    ]

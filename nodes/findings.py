@@ -19,9 +19,11 @@ KINDS = {TrainAutoencoder: "autoencoder", TrainAgent: "agent"}
 
 
 class Findings(zntrack.Node):
-    """Hold the findings of P2 (`collective_variables.papers.claims_2024`) against the recordings of all its groups.
+    """Hold the findings of P2 (`collective_variables.papers.claims_2024`) against the recordings of
+    all its groups.
 
-    resolution: changes of the entropy in nats that are smaller are no phase (`collective_variables.analysis.entropy_phases`).
+    resolution: changes of the entropy in nats that are smaller are no phase
+    (`collective_variables.analysis.entropy_phases`).
     confidence: of all intervals, and 1 - level of the tests.
     """
 
@@ -45,17 +47,28 @@ class Findings(zntrack.Node):
         evidence = claims_2024.evidence(groups, confidence=self.confidence)
         files.write_table(self.evidence_path, evidence)
         files.write_values(self.findings_path, claims.claims_record(evidence, claims_2024.FINDINGS))
-        for table in results_2024.tables(groups, resolution=self.resolution, confidence=self.confidence):
+        for table in results_2024.tables(
+            groups, resolution=self.resolution, confidence=self.confidence
+        ):
             files.write_table(getattr(self, f"{table.name}_path"), table.frame)
-        drawn = [picture._asdict() | {"figure": picture.figure.to_json()} for picture in results_2024.pictures(groups)]
+        drawn = [
+            picture._asdict() | {"figure": picture.figure.to_json()}
+            for picture in results_2024.pictures(groups)
+        ]
         files.write_values(self.pictures_path, drawn)
-        self.verdicts = claims.judge_claims(evidence, claims_2024.FINDINGS).set_index("claim")["verdict"].to_dict()
+        self.verdicts = (
+            claims.judge_claims(evidence, claims_2024.FINDINGS)
+            .set_index("claim")["verdict"]
+            .to_dict()
+        )
 
     @property
     def part(self) -> report.Part:
         """The findings with their evidence."""
         evidence = files.read_table(self, self.evidence_path)
-        return report.Part("findings", "Findings on learning dynamics", claims_2024.FINDINGS, evidence)
+        return report.Part(
+            "findings", "Findings on learning dynamics", claims_2024.FINDINGS, evidence
+        )
 
     @property
     def tables(self) -> list[report.Table]:
@@ -69,7 +82,9 @@ class Findings(zntrack.Node):
     def pictures(self) -> list[report.Picture]:
         """The figures with their captions."""
         drawn = files.read_values(self.pictures_path)
-        return [report.Picture(**of | {"figure": plotly.io.from_json(of["figure"])}) for of in drawn]
+        return [
+            report.Picture(**of | {"figure": plotly.io.from_json(of["figure"])}) for of in drawn
+        ]
 
 
 def _group(node: Recorded) -> claims_2024.Group:

@@ -9,18 +9,21 @@ from collective_variables.data.problems import PROBLEMS, Dataset, load_problem
 from nodes import files, sources
 from nodes.alone import alone
 
-EMBEDDED = sorted(f"data/{file.name}" for problem in PROBLEMS.values() for file in problem.files if not file.urls)
+EMBEDDED = sorted(
+    f"data/{file.name}" for problem in PROBLEMS.values() for file in problem.files if not file.urls
+)
 
 
 class LoadDataset(zntrack.Node):
     """Load, split and scale a problem (`collective_variables.data.problems.load_problem` says how).
 
-    problem: one of `problems.PROBLEMS`, such as fuel, mnist (10000 of its images, embedded) or mnist-60000 (all for
-        training, fetched).
+    problem: one of `problems.PROBLEMS`, such as fuel, mnist (10000 of its images, embedded) or
+        mnist-60000 (all for training, fetched).
     n_available: rows drawn at random before the split, test points included; null for all.
     n_test: test points; null for Table 1's.
     seed: of the draw and the split.
-    scaling: "train" takes mean and standard deviation from the training pool, "all" from every row, test included.
+    scaling: "train" takes mean and standard deviation from the training pool, "all" from every row,
+    test included.
     """
 
     problem: str = zntrack.params()
@@ -35,9 +38,15 @@ class LoadDataset(zntrack.Node):
     @alone
     def run(self) -> None:
         dataset = load_problem(
-            self.problem, n_available=self.n_available, n_test=self.n_test, seed=self.seed, scaling=self.scaling
+            self.problem,
+            n_available=self.n_available,
+            n_test=self.n_test,
+            seed=self.seed,
+            scaling=self.scaling,
         )
-        print(f"{self.name}: {len(dataset.inputs)} points in the pool, {len(dataset.test_inputs)} test points")
+        print(
+            f"{self.name}: {len(dataset.inputs)} points in the pool, {len(dataset.test_inputs)} test points"
+        )
         files.write_arrays(self.dataset_path, **asdict(dataset))
 
     @property

@@ -13,12 +13,14 @@ from nodes.load_dataset import LoadDataset
 
 
 class LoadFile(zntrack.Node):
-    """Read a file, say what is in it, and split and scale it (`collective_variables.data.encoding`).
+    """Read a file, say what is in it, and split and scale it
+    (`collective_variables.data.encoding`).
 
-    path: of the file or the folder of images, from the project's root and inside it. After another path `python main.py`
-        has to run, because DVC follows the file itself.
+    path: of the file or the folder of images, from the project's root and inside it. After another
+        path `python main.py` has to run, because DVC follows the file itself.
     targets: columns to predict. ignored: columns that are neither target nor input.
-    task: "auto", "regression" or "classification". image_size: [height, width] that images are brought to, null for theirs.
+    task: "auto", "regression" or "classification". image_size: [height, width] that images are
+    brought to, null for theirs.
     n_available, n_test, seed, scaling: as in LoadDataset; n_test null is one row in five.
     """
 
@@ -41,14 +43,22 @@ class LoadFile(zntrack.Node):
     @alone
     def run(self) -> None:
         if Path(self.path) != Path(self.file):
-            raise ValueError(f"path must be the file that the graph follows, {self.file}: received {self.path}. Run python main.py.")
-        contents = reading.read_file(self.file, image_size=self.image_size and tuple(self.image_size))
+            raise ValueError(
+                f"path must be the file that the graph follows, {self.file}: received {self.path}. Run python main.py."
+            )
+        contents = reading.read_file(
+            self.file, image_size=self.image_size and tuple(self.image_size)
+        )
         table = encoding.encode_table(contents, self.targets, ignored=self.ignored, task=self.task)
-        options = {name: getattr(self, name) for name in ("n_available", "n_test", "seed", "scaling")}
+        options = {
+            name: getattr(self, name) for name in ("n_available", "n_test", "seed", "scaling")
+        }
         dataset = encoding.split_table(table, Path(self.path).stem, **options)
         words = [table.columns.to_string(index=False), *table.notes]
         print("\n".join(words))
-        print(f"{self.name}: {table.task}, {len(dataset.inputs)} points in the pool, {len(dataset.test_inputs)} test points")
+        print(
+            f"{self.name}: {table.task}, {len(dataset.inputs)} points in the pool, {len(dataset.test_inputs)} test points"
+        )
         files.write_table(self.columns_path, table.columns)
         files.write_arrays(self.dataset_path, **asdict(dataset))
 

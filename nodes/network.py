@@ -13,9 +13,11 @@ from nodes.alone import alone
 class Network(zntrack.Node):
     """Check an architecture and hand it to the stages that select, measure and train.
 
-    layers: such as "dense 32", "conv 32 3x3", "avgpool 4x4 stride 2" (`collective_variables.networks.sequential.parse`).
-    model: in their place the import path of a network of one's own, such as "notebooks.models.Wide", with `options` for
-        what makes it (`collective_variables.networks.imported.load_model`). What follows is of layers alone.
+    layers: such as "dense 32", "conv 32 3x3", "avgpool 4x4 stride 2"
+    (`collective_variables.networks.sequential.parse`).
+    model: in their place the import path of a network of one's own, such as
+        "notebooks.models.Wide", with `options` for what makes it
+        (`collective_variables.networks.imported.load_model`). What follows is of layers alone.
     activation: between the layers, never after the last.
     parametrisations: "lecun" and/or "ntk"; each is measured and trained, RND uses the first.
     padding: of convolutions, SAME or VALID.
@@ -45,11 +47,16 @@ class Network(zntrack.Node):
         if self.layers is None:
             raise ValueError("A network must have layers or a model: received neither.")
         _checks.unique("parametrisations", self.parametrisations)
-        return {name: getattr(self, name) for name in ("layers", "activation", "parametrisations", "padding", "b_std")}
+        return {
+            name: getattr(self, name)
+            for name in ("layers", "activation", "parametrisations", "padding", "b_std")
+        }
 
     def _of_model(self) -> dict:
         if self.layers is not None:
-            raise ValueError(f"A network must have layers or a model: received {self.layers} and {self.model}.")
+            raise ValueError(
+                f"A network must have layers or a model: received {self.layers} and {self.model}."
+            )
         if (expected := sources.of_module(self.model)) != tuple(map(str, self.model_files)):
             raise ValueError(
                 f"The graph must follow the files of the model, {', '.join(expected) or 'none'}: it follows "
@@ -57,7 +64,9 @@ class Network(zntrack.Node):
             )
         # Stages that train it read this alone, so an edit of its code has to change it.
         version = sources.digest(expected)
-        in_words = f"{self.model}({', '.join(f'{name}={value}' for name, value in self.options.items())})"
+        in_words = (
+            f"{self.model}({', '.join(f'{name}={value}' for name, value in self.options.items())})"
+        )
         model = {"model": self.model, "options": self.options, "version": version}
         return model | {"layers": [in_words], "parametrisations": [imported.PARAMETRISATION]}
 
@@ -65,11 +74,15 @@ class Network(zntrack.Node):
 def build(architecture: dict) -> dict[str, sequential.Network | imported.Model]:
     """The networks of an architecture by parametrisation."""
     if "model" in architecture:
-        model = imported.load_model(architecture["model"], architecture["options"], version=architecture["version"])
+        model = imported.load_model(
+            architecture["model"], architecture["options"], version=architecture["version"]
+        )
         return {imported.PARAMETRISATION: model}
     options = {name: architecture[name] for name in ("activation", "padding", "b_std")}
     return {
-        parametrisation: sequential.build_network(architecture["layers"], parametrisation=parametrisation, **options)
+        parametrisation: sequential.build_network(
+            architecture["layers"], parametrisation=parametrisation, **options
+        )
         for parametrisation in architecture["parametrisations"]
     }
 

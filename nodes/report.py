@@ -18,7 +18,18 @@ from nodes.findings import Findings
 from nodes.load_dataset import LoadDataset
 
 DECISIONS = "nodes/decisions.yaml"
-PACKAGES = ("jax", "flax", "optax", "neural-tangents", "numpy", "scipy", "pandas", "scikit-learn", "zntrack", "dvc")
+PACKAGES = (
+    "jax",
+    "flax",
+    "optax",
+    "neural-tangents",
+    "numpy",
+    "scipy",
+    "pandas",
+    "scikit-learn",
+    "zntrack",
+    "dvc",
+)
 TITLE = "Entropy, trace and random network distillation: does it hold?"
 INTRODUCTION = (
     "The claims of Tovey, Krippendorf, Nikolaou and Holm (2023), “Towards a Phenomenological Understanding of Neural "
@@ -30,12 +41,15 @@ INTRODUCTION = (
 
 
 class Report(zntrack.Node):
-    """Hold the claims of P1 against the runs of all groups (`collective_variables.papers.claims_2023`) and write the page.
+    """Hold the claims of P1 against the runs of all groups
+    (`collective_variables.papers.claims_2023`) and write the page.
 
-    findings: what is known of learning dynamics, which the page then has as well; one stage or none.
+    findings: what is known of learning dynamics, which the page then has as well; one stage or
+    none.
     algorithm: the method that stands for RND as P1 describes it.
     n_resamples: of bootstraps. n_permutations: permutations of runs, and flips of members' signs.
-    confidence: of all intervals, and 1 - level of the tests. degree: of the polynomial that takes the subset size out.
+    confidence: of all intervals, and 1 - level of the tests. degree: of the polynomial that takes
+    the subset size out.
     seed: of resamples and permutations.
     """
 
@@ -53,7 +67,9 @@ class Report(zntrack.Node):
     degree: int = zntrack.params(3)
     seed: int = zntrack.params(0)
 
-    code: tuple = zntrack.deps_path(sources.of(__file__, "collective_variables/papers/templates/report.html", DECISIONS))
+    code: tuple = zntrack.deps_path(
+        sources.of(__file__, "collective_variables/papers/templates/report.html", DECISIONS)
+    )
     page_path: Path = zntrack.outs_path(zntrack.nwd / "report.html")
     claims_path: Path = zntrack.outs_path(zntrack.nwd / "claims.json")
     evidence_path: Path = zntrack.outs_path(zntrack.nwd / "evidence.csv")
@@ -62,17 +78,27 @@ class Report(zntrack.Node):
     @alone
     def run(self) -> None:
         params = yaml.safe_load(self.params_path.read_text())
-        runs, summary, correlations = (self._joined(name) for name in ("runs", "summary", "correlations"))
+        runs, summary, correlations = (
+            self._joined(name) for name in ("runs", "summary", "correlations")
+        )
         problems = self._problems()
         names = ("n_resamples", "n_permutations", "confidence", "degree", "seed")
         options = {name: getattr(self, name) for name in names}
         convolutional = [group for group, of in problems.items() if of.is_convolutional]
-        evidence = claims_2023.evidence(runs, convolutional=convolutional, algorithm=self.algorithm, **options)
+        evidence = claims_2023.evidence(
+            runs, convolutional=convolutional, algorithm=self.algorithm, **options
+        )
         content = report.Content(
             title=TITLE,
             introduction=INTRODUCTION,
-            parts=[report.Part("claims", "Claims", claims_2023.CLAIMS, evidence), *(of.part for of in self.findings)],
-            pictures=[*results_2023.pictures(runs, summary, correlations), *self._of_findings("pictures")],
+            parts=[
+                report.Part("claims", "Claims", claims_2023.CLAIMS, evidence),
+                *(of.part for of in self.findings),
+            ],
+            pictures=[
+                *results_2023.pictures(runs, summary, correlations),
+                *self._of_findings("pictures"),
+            ],
             tables=[
                 *results_2023.tables(runs, problems, **options),
                 *self._of_findings("tables"),
@@ -86,7 +112,11 @@ class Report(zntrack.Node):
         files.write_values(self.claims_path, claims.claims_record(evidence, claims_2023.CLAIMS))
         with files.whole(self.page_path) as unfinished:
             unfinished.write_text(report.html(content))
-        self.verdicts = claims.judge_claims(evidence, claims_2023.CLAIMS).set_index("claim")["verdict"].to_dict()
+        self.verdicts = (
+            claims.judge_claims(evidence, claims_2023.CLAIMS)
+            .set_index("claim")["verdict"]
+            .to_dict()
+        )
         print(f"{self.name} wrote {self.page_path}")
 
     def _joined(self, name: str) -> pd.DataFrame:
@@ -96,7 +126,9 @@ class Report(zntrack.Node):
         return [item for of in self.findings for item in getattr(of, name)]
 
     def _problems(self) -> dict[str, results_2023.Problem]:
-        layers = {path.parts[-3]: files.read_values(path)["layers"] for path in self.architecture_paths}
+        layers = {
+            path.parts[-3]: files.read_values(path)["layers"] for path in self.architecture_paths
+        }
         found = {}
         for node in self.data:
             group, of = node.nwd.parent.name, node.dataset
@@ -105,7 +137,9 @@ class Report(zntrack.Node):
         return found
 
     def _times(self) -> report.Table:
-        rows = [(*path.parts[-3:-1], files.read_values(path)["run_time"]) for path in self.time_paths]
+        rows = [
+            (*path.parts[-3:-1], files.read_values(path)["run_time"]) for path in self.time_paths
+        ]
         table = pd.DataFrame(rows, columns=["group", "stage", "seconds"])
         caption = "Seconds that each stage took when it last ran, here or where its result was computed, the start of Python not counted."
         return report.Table("time", "Time", caption, table)
@@ -116,10 +150,24 @@ def _decisions(params: dict[str, dict]) -> report.Table:
     rows = []
     for of in yaml.safe_load((sources.ROOT / DECISIONS).read_text()):
         stage, name = of["where"].split(".")
-        sections = [values for section, values in params.items() if section.endswith(f"_{stage}") and name in values]
+        sections = [
+            values
+            for section, values in params.items()
+            if section.endswith(f"_{stage}") and name in values
+        ]
         values = dict.fromkeys(json.dumps(values[name]) for values in sections)
-        rows.append((of["question"], of["ours"], of["where"], "; ".join(values), f"dvc exp run -S '{of['change']}'"))
-    table = pd.DataFrame(rows, columns=["question", "default, and why", "parameter", "values here", "change it"])
+        rows.append(
+            (
+                of["question"],
+                of["ours"],
+                of["where"],
+                "; ".join(values),
+                f"dvc exp run -S '{of['change']}'",
+            )
+        )
+    table = pd.DataFrame(
+        rows, columns=["question", "default, and why", "parameter", "values here", "change it"]
+    )
     return report.Table("decisions", "Where the paper is silent", "Each is a parameter.", table)
 
 

@@ -9,8 +9,9 @@ class RNDSelect(select_subset.SelectSubset):
     """SelectSubset with random network distillation, the method that all others are compared with.
 
     method: rnd, its best form, or paper, that of Tovey et al. 2023.
-    options: fields of `collective_variables.selection.rnd_linearised.Settings` for rnd, of `collective_variables.selection.rnd.Settings` for
-        paper, and what `collective_variables.selection.registry.select_by` says.
+    options: fields of `collective_variables.selection.rnd_linearised.Settings` for rnd, of
+        `collective_variables.selection.rnd.Settings` for paper, and what
+        `collective_variables.selection.registry.select_by` says.
     """
 
     method: str = zntrack.params("rnd")

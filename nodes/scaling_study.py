@@ -1,4 +1,6 @@
-"""ScalingStudy: entropy, trace and loss through training, over the network's size, its data and how it is trained."""
+"""ScalingStudy: entropy, trace and loss through training, over the network's size, its data and how
+it is trained.
+"""
 
 import itertools
 from pathlib import Path
@@ -6,7 +8,14 @@ from pathlib import Path
 import pandas as pd
 import zntrack
 
-from collective_variables.training import loop, recorded_training, recording, scaling_study, schedules, study_cases
+from collective_variables.training import (
+    loop,
+    recorded_training,
+    recording,
+    scaling_study,
+    schedules,
+    study_cases,
+)
 from nodes import files, sources
 from nodes.alone import alone
 from nodes.load_dataset import LoadDataset
@@ -14,15 +23,18 @@ from nodes.random_subset import RandomSubset
 
 
 class ScalingStudy(zntrack.Node):
-    """Train every network of every study for each member, and record its kernels (`collective_variables.training.recording`).
+    """Train every network of every study for each member, and record its kernels
+    (`collective_variables.training.recording`).
 
-    studies: by name the axes of `collective_variables.training.study_cases.Case`, each a value or a list: activation, width and depth,
-        and, if wanted, n_points, batch_size, weight_scale and label_noise. All combinations of a study are trained.
+    studies: by name the axes of `collective_variables.training.study_cases.Case`, each a value or a
+        list: activation, width and depth, and, if wanted, n_points, batch_size, weight_scale and
+        label_noise. All combinations of a study are trained.
     kind: "dense", "conv", "resnet", "transformer" or "graph-network".
-    loss, optimiser, learning_rate, n_epochs, trace_every: as in TrainModel. batch_size: of studies that have none.
+    loss, optimiser, learning_rate, n_epochs, trace_every: as in TrainModel. batch_size: of studies
+    that have none.
     noise_from: the epoch from which on the labels are noisy where a study says so.
-    record: fields of `recording.Settings`: epochs, n_train, n_test, subsample, observables, outputs, n_modes.
-    Members train on all points of their random subsets.
+    record: fields of `recording.Settings`: epochs, n_train, n_test, subsample, observables,
+    outputs, n_modes. Members train on all points of their random subsets.
     """
 
     data: LoadDataset = zntrack.deps()
@@ -63,7 +75,9 @@ class ScalingStudy(zntrack.Node):
         every = list(dict.fromkeys(itertools.chain(*self.cases.values())))
         with files.kept(self.nwd / "unfinished", self.code) as store:
             indices = self.subset.subset.points.indices
-            found = scaling_study.train_cases(every, self.kind, pool, test, indices, **options, store=store)
+            found = scaling_study.train_cases(
+                every, self.kind, pool, test, indices, **options, store=store
+            )
             for name in recorded_training.TABLES:
                 files.write_table(getattr(self, f"{name}_path"), found.tables[name])
             self.metrics = {"diverged": found.n_diverged, "networks": len(every)}
@@ -81,10 +95,14 @@ class ScalingStudy(zntrack.Node):
 
     @property
     def classes(self) -> pd.DataFrame:
-        """Of each such row the kernels of single classes and of unions of two; none without the observable "classes"."""
+        """Of each such row the kernels of single classes and of unions of two; none without the
+        observable "classes".
+        """
         return files.read_table(self, self.classes_path)
 
     @property
     def modes(self) -> pd.DataFrame:
-        """Of each such row the leading modes of the first epoch's kernel; none without the observable "modes"."""
+        """Of each such row the leading modes of the first epoch's kernel; none without the
+        observable "modes".
+        """
         return files.read_table(self, self.modes_path)

@@ -1,4 +1,6 @@
-"""The project's own files that a stage runs, so that an edit of one of them makes the stage stale."""
+"""The project's own files that a stage runs, so that an edit of one of them makes the stage
+stale.
+"""
 
 import hashlib
 import re
@@ -7,16 +9,20 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# Ten times as fast as Python's own parser, which every start of a stage would wait for. What looks like an import and is
-# none, in a text, counts for nothing unless there is a file of that name.
-IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import[ \t]+(\([^)]*\)|.*)|import[ \t]+(.*))", re.MULTILINE)
+# Ten times as fast as Python's own parser, which every start of a stage would wait for. What looks
+# like an import and is none, in a text, counts for nothing unless there is a file of that name.
+IMPORT = re.compile(
+    r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import[ \t]+(\([^)]*\)|.*)|import[ \t]+(.*))", re.MULTILINE
+)
 
 
 def of(file: str, *others: str) -> tuple[str, ...]:
-    """The file of a stage, all that it imports from this project, and `others`, as paths from the project's root.
+    """The file of a stage, all that it imports from this project, and `others`, as paths from the
+    project's root.
 
-    Imports are followed through the library. Of another module in nodes/ only its own file counts: it has the loader of
-    that stage's results, and what it calls makes that stage stale, which this one follows if the results change.
+    Imports are followed through the library. Of another module in nodes/ only its own file counts:
+    it has the loader of that stage's results, and what it calls makes that stage stale, which this
+    one follows if the results change.
     """
     own = str(Path(file).resolve().relative_to(ROOT))
     found, waiting = {own}, [own]
@@ -30,7 +36,9 @@ def of(file: str, *others: str) -> tuple[str, ...]:
 
 
 def of_module(path: str) -> tuple[str, ...]:
-    """The files of this project that the module at an import path, or that has what is at it, runs; none of another's."""
+    """The files of this project that the module at an import path, or that has what is at it, runs;
+    none of another's.
+    """
     parts = str(path).split(".")
     for end in (len(parts), len(parts) - 1):
         for file in ("/".join(parts[:end]) + ".py", "/".join([*parts[:end], "__init__.py"])):

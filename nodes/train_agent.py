@@ -1,4 +1,6 @@
-"""TrainAgent: an actor and a critic for each member, with the kernels of both through the training."""
+"""TrainAgent: an actor and a critic for each member, with the kernels of both through the
+training.
+"""
 
 from dataclasses import fields
 from pathlib import Path
@@ -12,12 +14,15 @@ from nodes.alone import alone
 
 
 class TrainAgent(zntrack.Node):
-    """Train agents by proximal policy optimisation on a control task (`collective_variables.training.policy_optimisation`).
+    """Train agents by proximal policy optimisation on a control task
+    (`collective_variables.training.policy_optimisation`).
 
-    environment: of gymnax, with discrete actions. n_members: agents. seed: of all their random numbers.
-    width, depth, n_updates, n_environments, n_steps, n_epochs, n_minibatches, learning_rate, discount, gae_lambda, clip,
-        entropy_coefficient, value_coefficient, max_gradient_norm: of `policy_optimisation.PPO`.
-    record: fields of `recording.Settings`, with observables that need no targets; n_train is the number of observations.
+    environment: of gymnax, with discrete actions. n_members: agents. seed: of all their random
+    numbers. width, depth, n_updates, n_environments, n_steps, n_epochs, n_minibatches,
+    learning_rate, discount, gae_lambda, clip, entropy_coefficient, value_coefficient,
+    max_gradient_norm: of `policy_optimisation.PPO`.
+    record: fields of `recording.Settings`, with observables that need no targets; n_train is the
+    number of observations.
     """
 
     environment: str = zntrack.params("CartPole-v1")
@@ -37,7 +42,9 @@ class TrainAgent(zntrack.Node):
     entropy_coefficient: float = zntrack.params(0.01)
     value_coefficient: float = zntrack.params(0.5)
     max_gradient_norm: float = zntrack.params(0.5)
-    record: dict = zntrack.params(default_factory=lambda: {"epochs": {"log_spaced": 20}, "observables": ["drift"]})
+    record: dict = zntrack.params(
+        default_factory=lambda: {"epochs": {"log_spaced": 20}, "observables": ["drift"]}
+    )
 
     code: tuple = zntrack.deps_path(sources.of(__file__))
     recording_path: Path = zntrack.outs_path(zntrack.nwd / "recording.csv")
@@ -45,19 +52,31 @@ class TrainAgent(zntrack.Node):
 
     @alone
     def run(self) -> None:
-        ppo = policy_optimisation.PPO(**{of.name: getattr(self, of.name) for of in fields(policy_optimisation.PPO)})
-        options = {"settings": recording.Settings(**self.record), "seed": self.seed, "progress": self.name}
+        ppo = policy_optimisation.PPO(
+            **{of.name: getattr(self, of.name) for of in fields(policy_optimisation.PPO)}
+        )
+        options = {
+            "settings": recording.Settings(**self.record),
+            "seed": self.seed,
+            "progress": self.name,
+        }
         with files.kept(self.nwd / "unfinished", self.code) as store:
             found = policy_optimisation.train_ensemble(ppo, self.n_members, **options, store=store)
-            files.write_table(self.recording_path, found.tables["recording"].rename(columns={"run": "member"}))
+            files.write_table(
+                self.recording_path, found.tables["recording"].rename(columns={"run": "member"})
+            )
             files.write_table(self.returns_path, policy_optimisation.table(found.curves))
 
     @property
     def recording(self) -> pd.DataFrame:
-        """A row for each member, network (actor or critic) and recorded number of updates, which is its epoch."""
+        """A row for each member, network (actor or critic) and recorded number of updates, which is
+        its epoch.
+        """
         return files.read_table(self, self.recording_path)
 
     @property
     def returns(self) -> pd.DataFrame:
-        """A row for each member and update, with the mean return of the episodes that ended in it."""
+        """A row for each member and update, with the mean return of the episodes that ended in
+        it.
+        """
         return files.read_table(self, self.returns_path)

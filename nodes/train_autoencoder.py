@@ -1,4 +1,6 @@
-"""TrainAutoencoder: a variational autoencoder for each member, with the kernel of its encoder through the training."""
+"""TrainAutoencoder: a variational autoencoder for each member, with the kernel of its encoder
+through the training.
+"""
 
 from dataclasses import fields
 from pathlib import Path
@@ -14,10 +16,11 @@ from nodes.random_subset import RandomSubset
 
 
 class TrainAutoencoder(zntrack.Node):
-    """Train an autoencoder on the images of each random subset (`collective_variables.training.autoencoder`).
+    """Train an autoencoder on the images of each random subset
+    (`collective_variables.training.autoencoder`).
 
-    n_latents, width, beta: of the autoencoder and its loss. optimiser, learning_rate, n_epochs, batch_size,
-        evaluate_every: as in TrainModel.
+    n_latents, width, beta: of the autoencoder and its loss. optimiser, learning_rate, n_epochs,
+        batch_size, evaluate_every: as in TrainModel.
     record: fields of `recording.Settings`, with observables that need no targets.
     """
 
@@ -33,7 +36,9 @@ class TrainAutoencoder(zntrack.Node):
     n_epochs: int = zntrack.params(100)
     batch_size: int | None = zntrack.params(128)
     evaluate_every: int = zntrack.params(1)
-    record: dict = zntrack.params(default_factory=lambda: {"epochs": {"log_spaced": 20}, "observables": ["drift"]})
+    record: dict = zntrack.params(
+        default_factory=lambda: {"epochs": {"log_spaced": 20}, "observables": ["drift"]}
+    )
 
     code: tuple = zntrack.deps_path(sources.of(__file__))
     recording_path: Path = zntrack.outs_path(zntrack.nwd / "recording.csv")
@@ -42,7 +47,9 @@ class TrainAutoencoder(zntrack.Node):
     def run(self) -> None:
         dataset = self.data.dataset
         options = {
-            "schedule": autoencoder.Schedule(**{of.name: getattr(self, of.name) for of in fields(autoencoder.Schedule)}),
+            "schedule": autoencoder.Schedule(
+                **{of.name: getattr(self, of.name) for of in fields(autoencoder.Schedule)}
+            ),
             "settings": recording.Settings(**self.record),
             "seed": files.read_values(self.members_path)["seed"],
             "progress": self.name,

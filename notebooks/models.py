@@ -1,7 +1,7 @@
 """Networks of one's own, for the group of params.yaml and the notebook that show how to use them.
 
-A section `NAME_Network: {model: notebooks.models.Residual, options: {n_outputs: 1, width: 64}}` takes the place of one with
-layers.
+A section `NAME_Network: {model: notebooks.models.Residual, options: {n_outputs: 1, width: 64}}`
+takes the place of one with layers.
 """
 
 from collections.abc import Callable
@@ -37,10 +37,13 @@ def fourier(n_outputs: int, n_frequencies: int = 32) -> tuple[Callable, Callable
         return {
             "frequencies": jax.random.normal(frequencies, (x.shape[1], n_frequencies)),
             "phases": jax.random.uniform(phases, (1, n_frequencies), maxval=2 * jnp.pi),
-            "weights": jax.random.normal(weights, (n_frequencies, n_outputs)) / jnp.sqrt(n_frequencies),
+            "weights": jax.random.normal(weights, (n_frequencies, n_outputs))
+            / jnp.sqrt(n_frequencies),
         }
 
-    def apply(params: Parameters, x: Float[Array, "n_points n_inputs"]) -> Float[Array, "n_points n_outputs"]:
+    def apply(
+        params: Parameters, x: Float[Array, "n_points n_inputs"]
+    ) -> Float[Array, "n_points n_outputs"]:
         return jnp.cos(x @ params["frequencies"] + params["phases"]) @ params["weights"]
 
     return init, apply

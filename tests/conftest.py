@@ -9,12 +9,16 @@ import jaxlib
 import pytest
 from project import COMPILED, ROOT, Project
 
-# These emitters compile most slowly; without them here and in every stage that a test runs. A jaxlib that does not know the
-# flag would end the process, so it is set for the one that is known to.
+# These emitters compile most slowly; without them here and in every stage that a test runs. A
+# jaxlib that does not know the flag would end the process, so it is set for the one that is known
+# to.
 if f"\njaxlib=={jaxlib.__version__}\n" in (ROOT / "requirements.txt").read_text():
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+    os.environ["XLA_FLAGS"] = (
+        f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+    )
 
-# Tracing makes many objects and hardly a cycle: looking for these more rarely takes a tenth off the time of such tests.
+# Tracing makes many objects and hardly a cycle: looking for these more rarely takes a tenth off the
+# time of such tests.
 gc.set_threshold(50_000, 20, 20)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -31,7 +35,9 @@ def float64():
 
 @pytest.fixture
 def quick_float64():
-    """64 bits, quick compilation, and standard promotion for optax's Adam; for the threads of the library too."""
+    """64 bits, quick compilation, and standard promotion for optax's Adam; for the threads of the
+    library too.
+    """
     settings = {
         "jax_enable_x64": (True, False),
         "jax_disable_most_optimizations": (True, False),
@@ -46,7 +52,9 @@ def quick_float64():
 
 @pytest.fixture
 def standard_promotion():
-    """JAX's own, as optax's Adam and networks of one's own expect it; for the threads of the library too."""
+    """JAX's own, as optax's Adam and networks of one's own expect it; for the threads of the
+    library too.
+    """
     jax.config.update("jax_numpy_dtype_promotion", "standard")
     yield
     jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -70,14 +78,28 @@ def quick_compilation():
 
 @pytest.fixture
 def copy(project, tmp_path):
-    """A copy of a test file's reproduced project, outputs and cache included, for tests that change it."""
+    """A copy of a test file's reproduced project, outputs and cache included, for tests that change
+    it.
+    """
     shutil.copytree(project.folder, tmp_path / "copy", symlinks=True)
     return Project(tmp_path / "copy")
 
 
-LONGEST = ("test_pipeline.py", "test_experiments.py", "test_rnd.py", "test_dynamics_pipeline.py", "test_recorded_training.py")
+LONGEST = (
+    "test_pipeline.py",
+    "test_experiments.py",
+    "test_rnd.py",
+    "test_dynamics_pipeline.py",
+    "test_recorded_training.py",
+)
 
 
 def pytest_collection_modifyitems(items):
-    """The long files start first, so that no worker ends with one while the others have nothing to do."""
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    """The long files start first, so that no worker ends with one while the others have nothing to
+    do.
+    """
+    items.sort(
+        key=lambda item: (
+            LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST)
+        )
+    )

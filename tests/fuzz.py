@@ -1,8 +1,10 @@
-"""Search for files and texts of layers that the readers can't cope with: python tests/fuzz.py files|layers [options of libFuzzer]
+"""Search for files and texts of layers that the readers can't cope with: python tests/fuzz.py
+files|layers [options of libFuzzer]
 
-atheris follows which lines an input reaches and changes inputs so that they reach more, for ever or for so long as
-`-max_total_time=SECONDS` says. What is found is written to a file crash-…, whose content makes a case for
-`test_own_files_fuzz.py`. Needs `pip install atheris`, which is not part of the environment (it has builds for few Pythons).
+atheris follows which lines an input reaches and changes inputs so that they reach more, for ever or
+for so long as `-max_total_time=SECONDS` says. What is found is written to a file crash-…, whose
+content makes a case for `test_own_files_fuzz.py`. Needs `pip install atheris`, which is not part of
+the environment (it has builds for few Pythons).
 """
 
 import sys
@@ -38,7 +40,9 @@ def layers(data: bytes) -> None:
         parsed = sequential.parse(data.decode(errors="replace"))
     except ValueError:
         return
-    assert parsed.kind in ("dense", "conv", "avgpool") and all(number > 0 for number in (*parsed.window, *parsed.strides))
+    assert parsed.kind in ("dense", "conv", "avgpool") and all(
+        number > 0 for number in (*parsed.window, *parsed.strides)
+    )
 
 
 def main() -> None:

@@ -1,8 +1,10 @@
-"""Disturb `dvc repro` in every way that a machine can, and compare what it ends with: python tests/harness.py [case ...]
+"""Disturb `dvc repro` in every way that a machine can, and compare what it ends with: python
+tests/harness.py [case ...]
 
-Each case works on a small graph of its own, in processes of their own, which are then ended, starved or given damaged files.
-Afterwards `make verify` and `dvc repro` must end with the arrays, tables and values of an undisturbed run, to the last byte. Prints
-for each case what was done how often and what the commands said; ends with 1 if any number differs.
+Each case works on a small graph of its own, in processes of their own, which are then ended,
+starved or given damaged files. Afterwards `make verify` and `dvc repro` must end with the arrays,
+tables and values of an undisturbed run, to the last byte. Prints for each case what was done how
+often and what the commands said; ends with 1 if any number differs.
 
 kill        the whole process group by SIGKILL, at 30 random moments
 orphan      `dvc` alone by SIGKILL at 10 random moments, its stage goes on; the next command is given at once
@@ -72,8 +74,16 @@ class Small:
 
     def results(self) -> dict[str, bytes]:
         folder = self.folder / "nodes" / GROUP
-        paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
-        return {str(path.relative_to(folder)): path.read_bytes() for path in paths if path.name not in LEFT_OUT}
+        paths = [
+            path
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and not path.name.startswith(".")
+        ]
+        return {
+            str(path.relative_to(folder)): path.read_bytes()
+            for path in paths
+            if path.name not in LEFT_OUT
+        }
 
 
 class Harness:
@@ -94,21 +104,31 @@ class Harness:
 
     def compare(self, case: str, small: Small) -> None:
         found = small.results()
-        moved = sorted(name for name in self.expected.keys() | found.keys() if found.get(name) != self.expected.get(name))
+        moved = sorted(
+            name
+            for name in self.expected.keys() | found.keys()
+            if found.get(name) != self.expected.get(name)
+        )
         self.differ += [f"{case}: {name}" for name in moved]
-        self.differ += [f"{case}: {path.name} is left" for path in small.folder.glob("nodes/**/*unfinished*")]
+        self.differ += [
+            f"{case}: {path.name} is left" for path in small.folder.glob("nodes/**/*unfinished*")
+        ]
         if small.folder.name.startswith("copy-"):
             shutil.rmtree(small.folder)
 
     def moments(self, case: str, n: int, stop: Callable[[subprocess.Popen], None]) -> None:
-        """Stop `dvc repro` at n random moments: again where it was, and anew when a run has come to its end."""
+        """Stop `dvc repro` at n random moments: again where it was, and anew when a run has come to
+        its end.
+        """
         small, n_done = self.copy(), 0
         for _ in range(n):
             process = small.start("dvc", "repro")
             try:
                 output = process.communicate(timeout=self.random.uniform(0.0, self.seconds / 2))[0]
                 if process.returncode:
-                    raise SystemExit(f"{case}: dvc repro ended with {process.returncode}:\n{output}")
+                    raise SystemExit(
+                        f"{case}: dvc repro ended with {process.returncode}:\n{output}"
+                    )
             except subprocess.TimeoutExpired:
                 stop(process)
                 process.stdout.close()
@@ -234,7 +254,10 @@ def report(case: str, output: str, *words: str) -> None:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         harness = Harness(Path(folder))
-        print(f"undisturbed: {harness.seconds:.0f} s, {len(harness.expected)} files compared to the last byte", flush=True)
+        print(
+            f"undisturbed: {harness.seconds:.0f} s, {len(harness.expected)} files compared to the last byte",
+            flush=True,
+        )
         for case in sys.argv[1:] or CASES:
             getattr(harness, case)()
             sys.stdout.flush()

@@ -38,10 +38,18 @@ def in_browser(page, folder):
     assert browser, f"The page is tested in a browser: install one of {', '.join(names)}."
     file = folder / "report.html"
     file.write_text(page)
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader", "--enable-logging=stderr"]
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--enable-unsafe-swiftshader",
+        "--enable-logging=stderr",
+    ]
     # No name is found, so that nothing can come from a network.
     options += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={folder / 'profile'}"]
     command = [browser, *options, "--virtual-time-budget=20000", "--dump-dom", file.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     messages = re.findall("CONSOLE.*", done.stderr)
-    return done.stdout, [message for message in messages if "WebGL" not in message]  # how fast it is without a GPU
+    return done.stdout, [
+        message for message in messages if "WebGL" not in message
+    ]  # how fast it is without a GPU

@@ -13,10 +13,14 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def drawn(template, tables, x, y, y_label="label of y"):
-    """The SVG that `dvc plots` draws of a table per revision: DVC reads csv files and leaves every value a text."""
+    """The SVG that `dvc plots` draws of a table per revision: DVC reads csv files and leaves every
+    value a text.
+    """
     rows = [row | {"rev": rev} for rev, table in tables.items() for row in read(table)]
     labels = {"title": "title", "x_label": "label of x", "y_label": y_label}
-    renderer = VegaRenderer(rows, "plot", template=template, template_dir=TEMPLATES, x=x, y=y, **labels)
+    renderer = VegaRenderer(
+        rows, "plot", template=template, template_dir=TEMPLATES, x=x, y=y, **labels
+    )
     return ElementTree.fromstring(vl_convert.vegalite_to_svg(renderer.get_filled_template()))
 
 
@@ -25,8 +29,12 @@ def read(table):
 
 
 def having(element, name):
-    """What the marks or groups of this class inside `element` consist of: for "cell" the panels, row by row."""
-    return [part for mark in element.iter() if name in mark.get("class", "").split() for part in mark]
+    """What the marks or groups of this class inside `element` consist of: for "cell" the panels,
+    row by row.
+    """
+    return [
+        part for mark in element.iter() if name in mark.get("class", "").split() for part in mark
+    ]
 
 
 def words(elements):

@@ -1,4 +1,6 @@
-"""A copy of this project in a folder of its own, at parameters so small that every stage is done in seconds."""
+"""A copy of this project in a folder of its own, at parameters so small that every stage is done in
+seconds.
+"""
 
 import json
 import os
@@ -26,7 +28,10 @@ COMPILED = {
     "jax_persistent_cache_min_compile_time_secs": 0,
     "jax_persistent_cache_min_entry_size_bytes": 0,
 }
-JAX = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", **{name.upper(): str(value) for name, value in COMPILED.items()}}
+JAX = {
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    **{name.upper(): str(value) for name, value in COMPILED.items()},
+}
 TINY = {
     "LoadDataset": {},
     "Network": {"layers": ["dense 8", "dense {n_outputs}"]},
@@ -40,14 +45,24 @@ TINY = {
     "Findings": {},
     "ScalingStudy": {"n_epochs": 2, "batch_size": 4},
     "TrainAutoencoder": {"n_latents": 2, "width": 4, "n_epochs": 2, "batch_size": 4},
-    "TrainAgent": {"n_members": 3, "n_updates": 2, "n_environments": 2, "n_steps": 16, "n_minibatches": 2, "width": 4},
+    "TrainAgent": {
+        "n_members": 3,
+        "n_updates": 2,
+        "n_environments": 2,
+        "n_steps": 16,
+        "n_minibatches": 2,
+        "width": 4,
+    },
 }
 # Of each axis of a study the first two values, small ones.
 TINY_AXES = {"width": (4, 8), "depth": (1, 2), "n_points": (4, 8), "batch_size": (2, 4)}
 TINY_RECORD = {"epochs": [1], "n_test": 6}
 TINY_CONVOLUTION = ["conv 2 3x3 stride 3", "avgpool 2x2", "dense 10"]
-TINY_RANGE = {"Ensemble": {"n_members": 9, "n_points": {"low": 4, "high": 9, "distribution": "uniform"}}}
-# What no group switches on by itself. Of the two sizes the smaller is formed from its products, the larger estimated.
+TINY_RANGE = {
+    "Ensemble": {"n_members": 9, "n_points": {"low": 4, "high": 9, "distribution": "uniform"}}
+}
+# What no group switches on by itself. Of the two sizes the smaller is formed from its products, the
+# larger estimated.
 TINY_OF_GROUP = {
     "mnist_Ensemble": {"n_points": [4, 12]},
     "mnist_ComputeNTK": {
@@ -59,7 +74,9 @@ TINY_OF_GROUP = {
         "subsample": {"n_samples": 2, "sample_size": 3},
     },
     "fuel_TrainModel": {"record": {"epochs": [2], "observables": ["drift", "modes"], "n_modes": 2}},
-    "mnist_TrainModel": {"record": {"epochs": [0], "n_test": 6, "observables": ["alignment", "classes"]}},
+    "mnist_TrainModel": {
+        "record": {"epochs": [0], "n_test": 6, "observables": ["alignment", "classes"]}
+    },
     "mnist-conv_ComputeNTK": {"outputs": "per-output", "dtype": "float64"},
 }
 
@@ -74,7 +91,11 @@ def environment() -> dict[str, str]:
     """This process's, with the programs of its own Python first, which start in a moment."""
     programs = [str(warm.folder(tuple(JAX.items()))), str(Path(sys.executable).parent)]
     path = os.pathsep.join([*programs, os.environ["PATH"]])
-    return os.environ | JAX | {"PATH": path, "DVC_NO_ANALYTICS": "1", "COLLECTIVE_VARIABLES_DATA": mirror() or ""}
+    return (
+        os.environ
+        | JAX
+        | {"PATH": path, "DVC_NO_ANALYTICS": "1", "COLLECTIVE_VARIABLES_DATA": mirror() or ""}
+    )
 
 
 class Project:
@@ -86,7 +107,10 @@ class Project:
     @classmethod
     def copy_to(cls, folder: Path) -> "Project":
         listed = subprocess.run(
-            ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            capture_output=True,
+            check=True,
         ).stdout.decode()
         for name in listed.splitlines():
             if (ROOT / name).is_file():
@@ -102,9 +126,16 @@ class Project:
     def run(self, *command: str, fails: bool = False) -> str:
         """What a command printed; it must succeed, or fail if that is what is expected."""
         done = subprocess.run(
-            command, cwd=self.folder, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command,
+            cwd=self.folder,
+            env=environment(),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
-        assert (done.returncode != 0) == fails, f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}"
+        assert (done.returncode != 0) == fails, (
+            f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}"
+        )
         return done.stdout
 
     def commit(self) -> None:
@@ -123,7 +154,8 @@ class Project:
         (self.folder / "params.yaml").write_text(yaml.safe_dump(params))
 
     def shrink(self, groups: Collection[str]) -> None:
-        """Leave these groups alone in the graph, at tiny parameters; the kinds of layers and of sizes are kept.
+        """Leave these groups alone in the graph, at tiny parameters; the kinds of layers and of
+        sizes are kept.
 
         Of the further methods of selection, which all go through one stage, the paper's stays.
         """
@@ -131,7 +163,8 @@ class Project:
         params = {
             name: values
             for name, values in self.params().items()
-            if name.split("_")[0] in (*groups, *("all", "dynamics")[: 1 + has_studies]) and name.split("_")[1] in TINY
+            if name.split("_")[0] in (*groups, *("all", "dynamics")[: 1 + has_studies])
+            and name.split("_")[1] in TINY
         }
         for name, values in params.items():
             group, stage = name.split("_")
@@ -151,7 +184,9 @@ class Project:
                 studies = {name: smaller(study) for name, study in values["studies"].items()}
                 tiny = tiny | {"studies": studies, "record": values["record"] | TINY_RECORD}
             if stage in ("TrainAutoencoder", "TrainAgent"):
-                tiny = tiny | {"record": values["record"] | {"epochs": [2], "n_train": 6, "n_test": 6}}
+                tiny = tiny | {
+                    "record": values["record"] | {"epochs": [2], "n_train": 6, "n_test": 6}
+                }
             values.update(tiny | TINY_OF_GROUP.get(name, {}))
         self.write_params(params)
         self.run("python", "main.py")
@@ -159,7 +194,9 @@ class Project:
             (self.folder / lock).unlink(missing_ok=True)
 
     def at_scale(self, group: str, paper: dict[str, dict], into: Path) -> tuple[pd.DataFrame, dict]:
-        """What benchmarks/at_scale.py keeps of a group, its table and what is said of it, with `paper` as params-paper.yaml."""
+        """What benchmarks/at_scale.py keeps of a group, its table and what is said of it, with
+        `paper` as params-paper.yaml.
+        """
         values = self.folder / "params-paper.yaml"
         of_paper = values.read_text()
         values.write_text(yaml.safe_dump(paper))
@@ -167,27 +204,42 @@ class Project:
             self.run("python", "benchmarks/at_scale.py", group, "--into", str(into))
         finally:
             values.write_text(of_paper)
-        return pd.read_csv(into / f"{group}.csv.gz"), json.loads((into / f"{group}.json").read_text())
+        return pd.read_csv(into / f"{group}.csv.gz"), json.loads(
+            (into / f"{group}.json").read_text()
+        )
 
     def stale(self) -> set[str]:
-        """The stages that `dvc status` says have changed themselves: code, parameters or files that they read."""
+        """The stages that `dvc status` says have changed themselves: code, parameters or files that
+        they read.
+        """
         with self.watched() as stale:
             return stale()
 
     @contextmanager
     def watched(self) -> Iterator[Callable[[], set[str]]]:
-        """`stale`, for many changes of a graph that stays the same: what has its stages is read once."""
+        """`stale`, for many changes of a graph that stays the same: what has its stages is read
+        once.
+        """
         # DVC would parse the parameters for each stage again, which takes it four seconds.
         once = {"attribute": "parse_yaml", "new": parse_once}
-        with patch.object(_yaml, **once), patch.object(strictyaml, **once), Repo(self.folder) as repo, lock_repo(repo):
+        with (
+            patch.object(_yaml, **once),
+            patch.object(strictyaml, **once),
+            Repo(self.folder) as repo,
+            lock_repo(repo),
+        ):
             stages = repo.index.stages
-            yield lambda: {name.split(":")[-1] for stage in stages for name in stage.status(check_updates=True)}
+            yield lambda: {
+                name.split(":")[-1] for stage in stages for name in stage.status(check_updates=True)
+            }
 
 
 def smaller(study: dict) -> dict:
     """A study with as many values of each axis as it has, two at most, and small networks."""
     return {
-        axis: list(TINY_AXES.get(axis, value)[:2]) if isinstance(value, list) else TINY_AXES.get(axis, (value,))[-1]
+        axis: list(TINY_AXES.get(axis, value)[:2])
+        if isinstance(value, list)
+        else TINY_AXES.get(axis, (value,))[-1]
         for axis, value in study.items()
     }
 

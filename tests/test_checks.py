@@ -26,7 +26,13 @@ def test_a_right_value_is_returned_as_a_plain_one(check, value, options, expecte
     "check, value, options, error, message",
     [
         (_checks.integer, True, {}, TypeError, "name must be an integer: received True."),
-        (_checks.integer, np.True_, {}, TypeError, f"name must be an integer: received {np.True_!r}."),
+        (
+            _checks.integer,
+            np.True_,
+            {},
+            TypeError,
+            f"name must be an integer: received {np.True_!r}.",
+        ),
         (_checks.integer, 3.0, {}, TypeError, "name must be an integer: received 3.0."),
         (_checks.integer, "3", {}, TypeError, "name must be an integer: received '3'."),
         (_checks.integer, None, {}, TypeError, "name must be an integer: received None."),
@@ -43,24 +49,76 @@ def test_a_right_value_is_returned_as_a_plain_one(check, value, options, expecte
         ),
         (_checks.number, float("nan"), {}, ValueError, "name must be finite: received nan."),
         (_checks.number, float("-inf"), {}, ValueError, "name must be finite: received -inf."),
-        (_checks.number, 0.0, {"above": 0.0}, ValueError, "name must be greater than 0.0: received 0.0."),
-        (_checks.number, -0.1, {"minimum": 0.0}, ValueError, "name must be at least 0.0: received -0.1."),
-        (_checks.choice, "c", {"allowed": {"b", "a"}}, ValueError, "name must be one of a, b: received 'c'."),
+        (
+            _checks.number,
+            0.0,
+            {"above": 0.0},
+            ValueError,
+            "name must be greater than 0.0: received 0.0.",
+        ),
+        (
+            _checks.number,
+            -0.1,
+            {"minimum": 0.0},
+            ValueError,
+            "name must be at least 0.0: received -0.1.",
+        ),
+        (
+            _checks.choice,
+            "c",
+            {"allowed": {"b", "a"}},
+            ValueError,
+            "name must be one of a, b: received 'c'.",
+        ),
         (_checks.choice, 1, {"allowed": ("a",)}, TypeError, "name must be one of a: received 1."),
-        (_checks.choice, ["a"], {"allowed": ("a",)}, TypeError, "name must be one of a: received ['a']."),
-        (_checks.unique, [], {}, TypeError, "name must be a list of at least one entry: received []."),
-        (_checks.unique, "ab", {}, TypeError, "name must be a list of at least one entry: received 'ab'."),
-        (_checks.unique, 5, {}, TypeError, "name must be a list of at least one entry: received 5."),
-        (_checks.unique, [5, 6, 5], {}, ValueError, "name must not repeat an entry: received [5, 6, 5]."),
+        (
+            _checks.choice,
+            ["a"],
+            {"allowed": ("a",)},
+            TypeError,
+            "name must be one of a: received ['a'].",
+        ),
+        (
+            _checks.unique,
+            [],
+            {},
+            TypeError,
+            "name must be a list of at least one entry: received [].",
+        ),
+        (
+            _checks.unique,
+            "ab",
+            {},
+            TypeError,
+            "name must be a list of at least one entry: received 'ab'.",
+        ),
+        (
+            _checks.unique,
+            5,
+            {},
+            TypeError,
+            "name must be a list of at least one entry: received 5.",
+        ),
+        (
+            _checks.unique,
+            [5, 6, 5],
+            {},
+            ValueError,
+            "name must not repeat an entry: received [5, 6, 5].",
+        ),
     ],
 )
-def test_a_wrong_value_is_one_error_that_names_quantity_expected_and_received(check, value, options, error, message):
+def test_a_wrong_value_is_one_error_that_names_quantity_expected_and_received(
+    check, value, options, error, message
+):
     with pytest.raises(error) as caught:
         check("name", value, **options)
     assert type(caught.value) is error and str(caught.value) == message
 
 
-@pytest.mark.parametrize("array", [np.zeros((3, 2)), np.arange(4), np.zeros((0, 2)), np.array([True])])
+@pytest.mark.parametrize(
+    "array", [np.zeros((3, 2)), np.arange(4), np.zeros((0, 2)), np.array([True])]
+)
 def test_a_finite_array_passes(array):
     assert _checks.finite("pool", array) is None
 
@@ -72,11 +130,16 @@ def test_values_that_are_not_finite_are_counted_and_the_first_is_located(bad, dt
     array[1, 2] = array[2, 0] = bad
     with pytest.raises(ValueError) as caught:
         _checks.finite("pool", array)
-    assert str(caught.value) == "pool must be finite: 2 of 12 values are NaN or infinite, the first at (1, 2)."
+    assert (
+        str(caught.value)
+        == "pool must be finite: 2 of 12 values are NaN or infinite, the first at (1, 2)."
+    )
 
 
 def test_rows_of_an_array_pass_and_others_are_an_error():
     _checks.rows("indices", np.array([[0, 4], [2, 2]]), 5)
     for bad in (5, -1):
-        with pytest.raises(ValueError, match=f"^indices must be rows of the pool, 0 to 4: received {bad}.$"):
+        with pytest.raises(
+            ValueError, match=f"^indices must be rows of the pool, 0 to 4: received {bad}.$"
+        ):
             _checks.rows("indices", np.array([[0, 4], [bad, 2]]), 5)

@@ -1,8 +1,10 @@
-"""Programs of this Python that start in a moment: a process that has imported what they need forks for each call.
+"""Programs of this Python that start in a moment: a process that has imported what they need forks
+for each call.
 
-Importing dvc, zntrack and jax takes seconds, and tests of the graph do so hundreds of times. `folder()` has `dvc`, `zntrack`
-and `python` of the same Python, for the front of PATH; whatever else is called runs as ever. Each call has a process of its
-own, with its own folder, environment, input and output, in which none of this project's modules has been imported.
+Importing dvc, zntrack and jax takes seconds, and tests of the graph do so hundreds of times.
+`folder()` has `dvc`, `zntrack` and `python` of the same Python, for the front of PATH; whatever
+else is called runs as ever. Each call has a process of its own, with its own folder, environment,
+input and output, in which none of this project's modules has been imported.
 """
 
 import atexit
@@ -23,15 +25,33 @@ from collections.abc import Callable
 from pathlib import Path
 
 PACKAGES = (
-    *("jax", "flax.linen", "optax", "jaxtyping", "scipy.io", "scipy.optimize", "scipy.spatial.distance", "scipy.stats"),
-    *("threadpoolctl", "pandas", "plotly.graph_objects", "jinja2", "zntrack.cli", "dvc.cli", "dvc.repo"),
+    *(
+        "jax",
+        "flax.linen",
+        "optax",
+        "jaxtyping",
+        "scipy.io",
+        "scipy.optimize",
+        "scipy.spatial.distance",
+        "scipy.stats",
+    ),
+    *(
+        "threadpoolctl",
+        "pandas",
+        "plotly.graph_objects",
+        "jinja2",
+        "zntrack.cli",
+        "dvc.cli",
+        "dvc.repo",
+    ),
 )
 PROGRAMS = ("dvc", "zntrack", "python")
 
 
 @functools.cache
 def folder(settings: tuple[tuple[str, str], ...]) -> Path:
-    """Start the server, once, with these variables of the environment, which jax reads as it is imported.
+    """Start the server, once, with these variables of the environment, which jax reads as it is
+    imported.
 
     It ends with this process.
     """
@@ -40,10 +60,14 @@ def folder(settings: tuple[tuple[str, str], ...]) -> Path:
     address = made / "socket"
     for program in PROGRAMS:
         path = made / "bin" / program
-        path.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {__file__} call {address} {program} "$@"\n')
+        path.write_text(
+            f'#!/bin/sh\nexec {sys.executable} -I -S {__file__} call {address} {program} "$@"\n'
+        )
         path.chmod(0o755)
     command = [sys.executable, __file__, "serve", str(address)]
-    server = subprocess.Popen(command, env=os.environ | dict(settings), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    server = subprocess.Popen(
+        command, env=os.environ | dict(settings), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     server.stdout.read(1)  # which comes when it listens
 
     def stop() -> None:
@@ -55,7 +79,9 @@ def folder(settings: tuple[tuple[str, str], ...]) -> Path:
 
 
 def call(address: str, program: str, arguments: list[str]) -> int:
-    """What a program of `folder()` does: hand over to the server and end as the process there does."""
+    """What a program of `folder()` does: hand over to the server and end as the process there
+    does.
+    """
     if program == "python" and not (arguments and arguments[0].endswith(".py")):
         os.execv(sys.executable, [sys.executable, *arguments])
     request = {
@@ -99,8 +125,9 @@ def serve(address: str) -> None:
 def read_and_write_quickly() -> None:
     """Let DVC parse no lock that it has written itself, and of a lock write anew what has changed.
 
-    It parses and writes the whole lock for each stage, which takes it two seconds in a graph of this size, with a parser that
-    keeps comments, which a lock has none of. The file is the same to the byte.
+    It parses and writes the whole lock for each stage, which takes it two seconds in a graph of
+    this size, with a parser that keeps comments, which a lock has none of. The file is the same to
+    the byte.
     """
     from dvc.utils.serialize import _yaml
 
@@ -135,7 +162,10 @@ def read_and_write_quickly() -> None:
             return parse(text, path)
         data = _yaml.parse_yaml(text, path)
         texts = re.split(r"^(?=  \S)", text.partition("stages:\n")[2], flags=re.MULTILINE)[1:]
-        parts.update((json.dumps([name, stage]), of) for (name, stage), of in zip(data.get("stages", {}).items(), texts, strict=True))
+        parts.update(
+            (json.dumps([name, stage]), of)
+            for (name, stage), of in zip(data.get("stages", {}).items(), texts, strict=True)
+        )
         return data
 
     _yaml.parse_yaml_for_update, _yaml._dump = parse_unless_written, dump_in_parts
@@ -156,7 +186,9 @@ def answer(connection: socket.socket) -> None:
 
 
 def end(program: Callable[[], object]) -> None:
-    """End this process as an interpreter ends with its program, but without clearing up all that it has imported."""
+    """End this process as an interpreter ends with its program, but without clearing up all that it
+    has imported.
+    """
     try:
         result = program()
     except SystemExit as exit:

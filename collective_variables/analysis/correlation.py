@@ -8,8 +8,21 @@ import pandas as pd
 from collective_variables import _checks
 from collective_variables.analysis import _weighted, statistics
 
-CORRELATED = ("n_points", "entropy", "trace", *statistics.SIZE_FREE, *statistics.LOSSES, *statistics.ACCURACIES)
-KINDS = ("pearson", "spearman", "pearson given size", "spearman given size", "spearman within bands")
+CORRELATED = (
+    "n_points",
+    "entropy",
+    "trace",
+    *statistics.SIZE_FREE,
+    *statistics.LOSSES,
+    *statistics.ACCURACIES,
+)
+KINDS = (
+    "pearson",
+    "spearman",
+    "pearson given size",
+    "spearman given size",
+    "spearman within bands",
+)
 ROWS = ["group", "parametrisation", "kind", "x_variable", "y_variable"]
 MIN_RUNS = 4
 RUNS_PER_BAND = 10
@@ -25,7 +38,8 @@ def correlations(
     seed: int = 0,
     degree: int = 3,
 ) -> pd.DataFrame:
-    """Correlation matrices of the variables, plain (P1, Figures 3 and 7) and given the subset size n.
+    """Correlation matrices of the variables, plain (P1, Figures 3 and 7) and given the subset size
+    n.
 
     pearson, spearman       r of the values, and of their ranks.
     pearson given size      r of the residuals after regression of both variables on a polynomial of `degree` in ln n.
@@ -33,31 +47,43 @@ def correlations(
     spearman within bands   in bands of neighbouring sizes with some RUNS_PER_BAND runs, averaged with the counts as
                             weights; so few runs pull it towards 0, the spread of sizes in a band to the plain one.
 
-    Long table, one row per group, parametrisation, kind, x_variable and y_variable: coefficient, lower, upper, n_runs.
-    All methods enter together. The interval is the percentile bootstrap over runs, taken as independent, with the same
-    resamples for all pairs. A variable without any value in its group is left out. NaN: a constant variable, n_points
-    given the size, every variable with fewer than MIN_RUNS finite runs, and given the size with fewer than `degree` more.
+    Long table, one row per group, parametrisation, kind, x_variable and y_variable: coefficient,
+    lower, upper, n_runs. All methods enter together. The interval is the percentile bootstrap over
+    runs, taken as independent, with the same resamples for all pairs. A variable without any value
+    in its group is left out. NaN: a constant variable, n_points given the size, every variable with
+    fewer than MIN_RUNS finite runs, and given the size with fewer than `degree` more.
     """
     n_resamples = _checks.integer("n_resamples", n_resamples, minimum=1)
     degree = _checks.integer("degree", degree, minimum=1)
     tail, tables = statistics.tail_probability(confidence), []
-    for key, part in statistics.checked_runs(runs, variables).groupby(["group", "parametrisation"], sort=False):
+    for key, part in statistics.checked_runs(runs, variables).groupby(
+        ["group", "parametrisation"], sort=False
+    ):
         values, sizes = complete_runs(part, variables)
         rows = pd.MultiIndex.from_product([key[:1], key[1:], KINDS, values, values], names=ROWS)
-        table = rows.to_frame(index=False).assign(coefficient=np.nan, lower=np.nan, upper=np.nan, n_runs=len(values))
+        table = rows.to_frame(index=False).assign(
+            coefficient=np.nan, lower=np.nan, upper=np.nan, n_runs=len(values)
+        )
         tables.append(table)
         if len(values) < MIN_RUNS:
             continue
-        # Each group starts from the seed, so that its intervals do not depend on the other groups in the table.
-        estimate, samples = _bootstrap(values, sizes, degree, n_resamples, np.random.default_rng(seed))
+        # Each group starts from the seed, so that its intervals do not depend on the other groups
+        # in the table.
+        estimate, samples = _bootstrap(
+            values, sizes, degree, n_resamples, np.random.default_rng(seed)
+        )
         # Quantiles of pandas skip the resamples in which a variable happened to be constant.
-        lower, upper = pd.DataFrame(samples.reshape(n_resamples, -1)).quantile([tail, 1 - tail]).to_numpy()
+        lower, upper = (
+            pd.DataFrame(samples.reshape(n_resamples, -1)).quantile([tail, 1 - tail]).to_numpy()
+        )
         table["coefficient"], table["lower"], table["upper"] = estimate.ravel(), lower, upper
     return pd.concat(tables, ignore_index=True)
 
 
 def complete_runs(part: pd.DataFrame, variables: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray]:
-    """The variables that have values, at the runs where all of these are finite; and the sizes of these runs."""
+    """The variables that have values, at the runs where all of these are finite; and the sizes of
+    these runs.
+    """
     values = part.loc[~part["diverged"], list(variables)].astype(float)
     finite = np.isfinite(values)
     measured = finite.columns[finite.any()]
@@ -66,20 +92,31 @@ def complete_runs(part: pd.DataFrame, variables: Sequence[str]) -> tuple[pd.Data
 
 
 def _bootstrap(
-    table: pd.DataFrame, sizes: np.ndarray, degree: int, n_resamples: int, generator: np.random.Generator
+    table: pd.DataFrame,
+    sizes: np.ndarray,
+    degree: int,
+    n_resamples: int,
+    generator: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Matrices of all kinds [1 kinds p p] of the runs as they are, and [n_resamples kinds p p] of resamples of them.
+    """Matrices of all kinds [1 kinds p p] of the runs as they are, and [n_resamples kinds p p] of
+    resamples of them.
 
-    A resample is how often each run was drawn: weights [runs], so that one weighted formula serves both.
+    A resample is how often each run was drawn: weights [runs], so that one weighted formula serves
+    both.
     """
     n_runs, values = len(table), (table - table.mean()).to_numpy()
     bands = statistics.size_bands(pd.Series(sizes), max(1, n_runs // RUNS_PER_BAND)).to_numpy()
-    drawn = generator.multinomial(n_runs, np.full(n_runs, 1 / n_runs), size=n_resamples).astype(float)
+    drawn = generator.multinomial(n_runs, np.full(n_runs, 1 / n_runs), size=n_resamples).astype(
+        float
+    )
     n_batches = min(n_resamples, 1 + drawn.size * values.shape[1] // BATCH_ELEMENTS)
     batches = [np.ones((1, n_runs)), *np.array_split(drawn, n_batches)]
-    matrices = np.concatenate([_all_kinds(values, sizes, bands, weights, degree) for weights in batches])
-    # n is no polynomial in ln n, so its residual is small but not zero, and would have a meaningless correlation;
-    # and with fewer than MIN_RUNS - 1 degrees of freedom left any two residuals correlate by nearly +1 or -1.
+    matrices = np.concatenate(
+        [_all_kinds(values, sizes, bands, weights, degree) for weights in batches]
+    )
+    # n is no polynomial in ln n, so its residual is small but not zero, and would have a
+    # meaningless correlation; and with fewer than MIN_RUNS - 1 degrees of freedom left any two
+    # residuals correlate by nearly +1 or -1.
     undefined = (table.columns == "n_points") | (n_runs < degree + MIN_RUNS)
     for kind in (KINDS.index("pearson given size"), KINDS.index("spearman given size")):
         matrices[:, kind, undefined, :] = matrices[:, kind, :, undefined] = np.nan
@@ -89,7 +126,9 @@ def _bootstrap(
 def _all_kinds(
     values: np.ndarray, sizes: np.ndarray, bands: np.ndarray, weights: np.ndarray, degree: int
 ) -> np.ndarray:
-    """Matrices in the order of KINDS, [resamples kinds p p], of values [runs p] with weights [resamples runs]."""
+    """Matrices in the order of KINDS, [resamples kinds p p], of values [runs p] with weights
+    [resamples runs].
+    """
     constant, ranks = np.ones((len(sizes), 1)), _weighted.ranks(values, weights)
     size_ranks = _weighted.ranks(sizes[:, None], weights)[..., 0]
     matrices = (
@@ -103,11 +142,15 @@ def _all_kinds(
 
 
 def _within_bands(values: np.ndarray, bands: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Spearman matrices [resamples p p] averaged over bands with their counts; undefined ones do not enter."""
+    """Spearman matrices [resamples p p] averaged over bands with their counts; undefined ones do
+    not enter.
+    """
     total, count = 0.0, 0.0
     for inside in (bands == band for band in np.unique(bands)):
         drawn = weights[:, inside]
-        matrix = _weighted.correlations(_weighted.ranks(values[inside], drawn), np.ones((inside.sum(), 1)), drawn)
+        matrix = _weighted.correlations(
+            _weighted.ranks(values[inside], drawn), np.ones((inside.sum(), 1)), drawn
+        )
         share = np.where(np.isnan(matrix), 0, drawn.sum(axis=1)[:, None, None])
         total, count = total + share * np.nan_to_num(matrix), count + share
     return total / np.where(count > 0, count, np.nan)

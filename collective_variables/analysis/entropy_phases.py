@@ -1,16 +1,20 @@
-"""The two regimes of learning in the entropy S(t) of a kernel (Tovey et al. 2024), by a rule that can fail.
+"""The two regimes of learning in the entropy S(t) of a kernel (Tovey et al. 2024), by a rule that
+can fail.
 
-Information compression is a phase in which S falls, structure formation one in which it rises. The rule, for the
-curves of several members at the same epochs:
+Information compression is a phase in which S falls, structure formation one in which it rises. The
+rule, for the curves of several members at the same epochs:
 
-1. Phases are the swings of the members' mean curve from turning point to turning point. A change smaller than
-   `resolution` is none: the mean has to come back by that much for a turning point to be one.
-2. How large a phase is, is measured on one member at a time, between the turning points of the mean of the *others*: a
-   mean curve of noise has swings too, but a member that did not choose them does not follow them.
-3. A phase is supported if the mean of these changes has the phase's sign, is as large as `resolution`, and differs from
-   0 by a t-test over members, corrected for the number of phases (Holm).
-4. Its onset is the last epoch at which at most a tenth of the change is done, its uncertainty the jackknife's standard
-   error over members.
+1. Phases are the swings of the members' mean curve from turning point to turning point. A change
+   smaller than `resolution` is none: the mean has to come back by that much for a turning point to
+   be one.
+2. How large a phase is, is measured on one member at a time, between the turning points of the mean
+   of the *others*: a mean curve of noise has swings too, but a member that did not choose them does
+   not follow them.
+3. A phase is supported if the mean of these changes has the phase's sign, is as large as
+   `resolution`, and differs from 0 by a t-test over members, corrected for the number of phases
+   (Holm).
+4. Its onset is the last epoch at which at most a tenth of the change is done, its uncertainty the
+   jackknife's standard error over members.
 """
 
 import itertools
@@ -33,9 +37,11 @@ BEGUN = 0.1  # of its change, by which a phase has begun
 
 
 class Phase(NamedTuple):
-    """A phase between two recorded epochs and its change of entropy in nats, as mean over members with an interval.
+    """A phase between two recorded epochs and its change of entropy in nats, as mean over members
+    with an interval.
 
-    onset: epoch, with onset_error from the jackknife. p: of the t-test, corrected. supported: by the rule above.
+    onset: epoch, with onset_error from the jackknife. p: of the t-test, corrected. supported: by
+    the rule above.
     """
 
     kind: str
@@ -57,10 +63,12 @@ def phases(
     resolution: float = RESOLUTION,
     confidence: float = 0.95,
 ) -> list[Phase]:
-    """The phases of the curves, in their order in time; none where no change is as large as `resolution` (nats).
+    """The phases of the curves, in their order in time; none where no change is as large as
+    `resolution` (nats).
 
-    Members whose entropy is not finite everywhere (diverged networks) are left out. Raises ValueError for fewer than
-    three others, for epochs that do not ascend, and for arguments out of their range.
+    Members whose entropy is not finite everywhere (diverged networks) are left out. Raises
+    ValueError for fewer than three others, for epochs that do not ascend, and for arguments out of
+    their range.
     """
     epochs, entropy = np.asarray(epochs), np.asarray(entropy, dtype=np.float64)
     if entropy.ndim != 2 or entropy.shape[1] != len(epochs) or (np.diff(epochs) <= 0).any():
@@ -70,7 +78,9 @@ def phases(
     _checks.number("resolution", resolution, above=0.0)
     entropy = entropy[np.isfinite(entropy).all(axis=1)]
     if len(entropy) < MIN_MEMBERS:
-        raise ValueError(f"Phases need at least {MIN_MEMBERS} members with a finite entropy: received {len(entropy)}.")
+        raise ValueError(
+            f"Phases need at least {MIN_MEMBERS} members with a finite entropy: received {len(entropy)}."
+        )
     swings = _swings(entropy.mean(axis=0), resolution)
     others = (entropy.sum(axis=0) - entropy) / (len(entropy) - 1)
     found = [_measured(epochs, entropy, others, swings, place) for place in range(len(swings))]
@@ -84,27 +94,47 @@ def phases(
     ]
 
 
-def recording_phases(table: pd.DataFrame, by: Sequence[str], /, *, resolution: float = RESOLUTION, confidence: float = 0.95) -> pd.DataFrame:
+def recording_phases(
+    table: pd.DataFrame,
+    by: Sequence[str],
+    /,
+    *,
+    resolution: float = RESOLUTION,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
     """The phases of each kind of points of each network of a recording, which `by` tell apart.
 
-    `table` has the columns `by`, member, points, epoch and entropy. A row per phase, with the columns `by`, points, the
-    place of the phase in time, and the fields of `Phase`; none for a network with fewer than three members that did not
-    diverge.
+    `table` has the columns `by`, member, points, epoch and entropy. A row per phase, with the
+    columns `by`, points, the place of the phase in time, and the fields of `Phase`; none for a
+    network with fewer than three members that did not diverge.
     """
     rows = []
     for labels, part in table.groupby([*by, "points"], sort=False):
         curves = part.pivot(index="member", columns="epoch", values="entropy")
         if curves.notna().all(axis=1).sum() < MIN_MEMBERS:
             continue
-        found = phases(curves.columns.to_numpy(), curves.to_numpy(), resolution=resolution, confidence=confidence)
-        rows += [dict(zip([*by, "points"], labels)) | {"phase": n} | one._asdict() for n, one in enumerate(found, start=1)]
+        found = phases(
+            curves.columns.to_numpy(),
+            curves.to_numpy(),
+            resolution=resolution,
+            confidence=confidence,
+        )
+        rows += [
+            dict(zip([*by, "points"], labels)) | {"phase": n} | one._asdict()
+            for n, one in enumerate(found, start=1)
+        ]
     return pd.DataFrame(rows, columns=[*by, "points", "phase", *Phase._fields])
 
 
 def regime(found: list[Phase], /) -> str:
     """The kinds of the supported phases in their order, or "none"."""
     kinds = [phase.kind for phase in found if phase.supported]
-    return ", then ".join(kind for place, kind in enumerate(kinds) if place == 0 or kinds[place - 1] != kind) or "none"
+    return (
+        ", then ".join(
+            kind for place, kind in enumerate(kinds) if place == 0 or kinds[place - 1] != kind
+        )
+        or "none"
+    )
 
 
 Swing = tuple[int, int]
@@ -134,7 +164,9 @@ def _measured(
     swings: list[Swing],
     place: int,
 ) -> tuple[Float[np.ndarray, " n_members"], Float[np.ndarray, " n_members"]]:
-    """Of each member the change in one phase, and its onset, between turning points of the mean of the others."""
+    """Of each member the change in one phase, and its onset, between turning points of the mean of
+    the others.
+    """
     sign = np.sign(_change(entropy.mean(axis=0), swings[place]))
     first = swings[max(place - 1, 0)][0]
     last = swings[min(place + 1, len(swings) - 1)][1]
@@ -167,8 +199,12 @@ def _onset(curve: Float[np.ndarray, " n_epochs"], swing: Swing) -> int:
     return start + max(0, int(np.argmax(done > BEGUN)) - 1)
 
 
-def t_test(changes: Float[np.ndarray, " n_members"], confidence: float) -> tuple[float, float, float, float]:
-    """Mean, both ends of its interval, and p of the two-sided t-test against 0; p is 0 or 1 where all are the same."""
+def t_test(
+    changes: Float[np.ndarray, " n_members"], confidence: float
+) -> tuple[float, float, float, float]:
+    """Mean, both ends of its interval, and p of the two-sided t-test against 0; p is 0 or 1 where
+    all are the same.
+    """
     n, mean = len(changes), float(changes.mean())
     error = float(changes.std(ddof=1)) / math.sqrt(n)
     if error == 0.0:
@@ -193,4 +229,6 @@ def _phase(
     n = len(onsets)
     error = math.sqrt((n - 1) / n * float(np.sum((onsets - onsets.mean()) ** 2)))
     supported = (change < 0) == falls and abs(change) >= resolution and p < 1 - confidence
-    return Phase(COMPRESSION if falls else FORMATION, onset, error, end, change, low, high, p, supported)
+    return Phase(
+        COMPRESSION if falls else FORMATION, onset, error, end, change, low, high, p, supported
+    )

@@ -1,8 +1,11 @@
-"""Statistics of a table of runs, one row per trained network: means, paired differences and correlations.
+"""Statistics of a table of runs, one row per trained network: means, paired differences and
+correlations.
 
-Source: Figures 2 to 7 of Tovey, Krippendorf, Nikolaou, Holm (2023), "Towards a Phenomenological Understanding of
-Neural Networks: Data" (P1). P1 says that "it is the collective variables themselves and not simply data-set size"
-that go with the test loss; correlations given the size, which P1 does not have, answer that.
+Source: Figures 2 to 7 of Tovey, Krippendorf, Nikolaou, Holm (2023), "Towards a Phenomenological
+Understanding of
+Neural Networks: Data" (P1). P1 says that "it is the collective variables themselves and not simply
+data-set size" that go with the test loss; correlations given the size, which P1 does not have,
+answer that.
 
 A run that diverged enters no statistic: it is only counted.
 """
@@ -26,7 +29,9 @@ KEYS = [*ENSEMBLE, "member", "n_points", "diverged"]
 
 
 def compares_methods(runs: pd.DataFrame) -> pd.Series:
-    """For each run whether its group has several methods (P1's Experiment 2) or one (Experiment 1)."""
+    """For each run whether its group has several methods (P1's Experiment 2) or one (Experiment
+    1).
+    """
     return runs.groupby("group")["method"].transform("nunique") > 1
 
 
@@ -35,14 +40,18 @@ def has_several_sizes(runs: pd.DataFrame) -> pd.Series:
     return runs.groupby("group")["n_points"].transform("nunique") > 1
 
 
-def summary(runs: pd.DataFrame, variables: Sequence[str] = VARIABLES, *, n_bands: int = 8) -> pd.DataFrame:
-    """Mean and standard error of each variable v over the members of an ensemble (P1, Figures 4 and 5).
+def summary(
+    runs: pd.DataFrame, variables: Sequence[str] = VARIABLES, *, n_bands: int = 8
+) -> pd.DataFrame:
+    """Mean and standard error of each variable v over the members of an ensemble (P1, Figures 4 and
+    5).
 
     One row per group, parametrisation, method and size: n_members and n_diverged; `v` the mean,
-    `v_standard_deviation` σ (n - 1 degrees of freedom), `v_standard_error` σ/√n, `v_lower` and `v_upper` mean ∓ σ/√n.
-    An ensemble with more than `n_bands` distinct sizes, and more than each member has (Experiment 1 draws one per run),
-    is cut into bands of neighbouring sizes of about equal count: `n_points` is the mean size in a band, `n_points_low`
-    and `n_points_high` are its ends.
+    `v_standard_deviation` σ (n - 1 degrees of freedom), `v_standard_error` σ/√n, `v_lower` and
+    `v_upper` mean ∓ σ/√n. An ensemble with more than `n_bands` distinct sizes, and more than each
+    member has (Experiment 1 draws one per run),
+    is cut into bands of neighbouring sizes of about equal count: `n_points` is the mean size in a
+    band, `n_points_low` and `n_points_high` are its ends.
     """
     n_bands = _checks.integer("n_bands", n_bands, minimum=1)
     runs = checked_runs(runs, variables)
@@ -58,7 +67,8 @@ def summary(runs: pd.DataFrame, variables: Sequence[str] = VARIABLES, *, n_bands
         n_members=("diverged", lambda diverged: (~diverged).sum()),
         n_diverged=("diverged", "sum"),
     )
-    # A NaN in a run that did not diverge makes the mean NaN, so that n_members holds for every variable.
+    # A NaN in a run that did not diverge makes the mean NaN, so that n_members holds for every
+    # variable.
     kept = runs[~runs["diverged"]].groupby([*ENSEMBLE, "band"])[list(variables)]
     mean, deviation = kept.mean(skipna=False), kept.std(skipna=False)  # pyrefly: ignore[unexpected-keyword]
     error = deviation.div(np.sqrt(kept.size()), axis=0)
@@ -69,15 +79,20 @@ def summary(runs: pd.DataFrame, variables: Sequence[str] = VARIABLES, *, n_bands
 
 
 def paired_differences(
-    runs: pd.DataFrame, variables: Sequence[str] = VARIABLES, *, reference: str = "random", confidence: float = 0.95
+    runs: pd.DataFrame,
+    variables: Sequence[str] = VARIABLES,
+    *,
+    reference: str = "random",
+    confidence: float = 0.95,
 ) -> pd.DataFrame:
     """Differences d = method - reference, paired over members, with Student's t interval and test.
 
-    One row per group, parametrisation, method, size and variable: n_pairs, n_diverged (pairs left out because a run
-    diverged), mean_difference, standard_error σ_d/√n, lower and upper = mean ∓ t_{n-1} σ_d/√n, p_value (two-sided),
-    relative_difference = mean of d / mean of the reference, win_rate = fraction of pairs with d < 0, ties as one half, and
-    win_rate_lower and win_rate_upper, Wilson's interval of it (1927).
-    A variable without any value in its group (accuracy in regression) is left out; one method gives an empty table.
+    One row per group, parametrisation, method, size and variable: n_pairs, n_diverged (pairs left
+    out because a run diverged), mean_difference, standard_error σ_d/√n, lower and upper = mean ∓
+    t_{n-1} σ_d/√n, p_value (two-sided), relative_difference = mean of d / mean of the reference,
+    win_rate = fraction of pairs with d < 0, ties as one half, and win_rate_lower and
+    win_rate_upper, Wilson's interval of it (1927). A variable without any value in its group
+    (accuracy in regression) is left out; one method gives an empty table.
     """
     tail = tail_probability(confidence)
     pairs = paired_runs(checked_runs(runs, variables), variables, reference)
@@ -96,7 +111,9 @@ def paired_differences(
         "relative_difference": mean / grouped["reference"].mean(),
         "win_rate": grouped["win"].mean(),
     }
-    columns["win_rate_lower"], columns["win_rate_upper"] = _wilson(columns["win_rate"], n, stats.norm.isf(tail))
+    columns["win_rate_lower"], columns["win_rate_upper"] = _wilson(
+        columns["win_rate"], n, stats.norm.isf(tail)
+    )
     return pd.DataFrame(columns, index=n.index).reset_index()
 
 
@@ -108,13 +125,19 @@ def _wilson(rate: pd.Series, n: pd.Series, z: float) -> tuple[pd.Series, pd.Seri
 
 
 def paired_runs(runs: pd.DataFrame, variables: Sequence[str], reference: str) -> pd.DataFrame:
-    """One row per variable and run of another method that has a reference run of the same group, size and member."""
+    """One row per variable and run of another method that has a reference run of the same group,
+    size and member.
+    """
     if runs["method"].nunique() > 1:
         _checks.choice("reference", reference, runs["method"].unique())
         if (n_repeated := runs.duplicated([*ENSEMBLE, "n_points", "member"]).sum()) > 0:
-            raise ValueError(f"member must be unique in an ensemble of one size: {n_repeated} runs repeat one.")
+            raise ValueError(
+                f"member must be unique in an ensemble of one size: {n_repeated} runs repeat one."
+            )
     long = runs.melt(id_vars=KEYS, value_vars=list(variables), var_name="variable")
-    long = long[long.groupby(["group", "parametrisation", "variable"])["value"].transform("count") > 0]
+    long = long[
+        long.groupby(["group", "parametrisation", "variable"])["value"].transform("count") > 0
+    ]
     is_reference = long["method"] == reference
     key = ["group", "parametrisation", "n_points", "member", "variable"]
     other = long[is_reference].drop(columns="method")
@@ -127,9 +150,11 @@ def paired_runs(runs: pd.DataFrame, variables: Sequence[str], reference: str) ->
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-    """p-values corrected for their number by Holm's step-down rule (1979); NaN is no test and stays NaN.
+    """p-values corrected for their number by Holm's step-down rule (1979); NaN is no test and stays
+    NaN.
 
-    The probability of any false rejection among all of them is then at most the level, however they depend on each other.
+    The probability of any false rejection among all of them is then at most the level, however they
+    depend on each other.
     """
     p_values = np.asarray(p_values, float)
     order = np.argsort(p_values)  # NaN last
@@ -140,7 +165,9 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
 
 def tail_probability(confidence: float) -> float:
-    """The probability beyond each end of a two-sided interval; ValueError unless confidence lies between 0 and 1."""
+    """The probability beyond each end of a two-sided interval; ValueError unless confidence lies
+    between 0 and 1.
+    """
     if _checks.number("confidence", confidence, above=0) >= 1:
         raise ValueError(f"confidence must be less than 1: received {confidence}.")
     return (1 - confidence) / 2
@@ -149,25 +176,35 @@ def tail_probability(confidence: float) -> float:
 def checked_runs(runs: pd.DataFrame, variables: Sequence[str]) -> pd.DataFrame:
     """A copy of the table with a fresh index, if it has rows and all columns that are needed."""
     if missing := [column for column in (*KEYS, *variables) if column not in runs.columns]:
-        raise ValueError(f"runs must have the columns {', '.join(missing)}: received {', '.join(runs.columns)}.")
+        raise ValueError(
+            f"runs must have the columns {', '.join(missing)}: received {', '.join(runs.columns)}."
+        )
     if runs.empty:
         raise ValueError("runs must have at least one row: received an empty table.")
     if not pd.api.types.is_bool_dtype(runs["diverged"]):
-        raise TypeError(f"diverged must be a column of booleans: received {runs['diverged'].dtype}.")
+        raise TypeError(
+            f"diverged must be a column of booleans: received {runs['diverged'].dtype}."
+        )
     return runs.reset_index(drop=True)
 
 
 def headline(runs: pd.DataFrame, differences: pd.DataFrame, correlations: pd.DataFrame) -> dict:
-    """The few numbers of a group that fit into a line of a table: n_runs, n_diverged and the following.
+    """The few numbers of a group that fit into a line of a table: n_runs, n_diverged and the
+    following.
 
-    For each method other than the reference (and each parametrisation, where there are several): the mean over sizes of
-    its relative differences in losses, entropy and trace, and of its win rate in minimum test loss. With one method, for
-    each parametrisation: Pearson's r of the minimum test loss with entropy and with trace, plain and given the subset size.
+    For each method other than the reference (and each parametrisation, where there are several):
+    the mean over sizes of its relative differences in losses, entropy and trace, and of its win
+    rate in minimum test loss. With one method, for
+    each parametrisation: Pearson's r of the minimum test loss with entropy and with trace, plain
+    and given the subset size.
     """
     counts = {"n_runs": len(runs), "n_diverged": int(runs["diverged"].sum())}
     if len(differences):
         several = ["parametrisation"] if differences["parametrisation"].nunique() > 1 else []
-        return counts | {" ".join(label): _advantage(of) for label, of in differences.groupby(["method", *several])}
+        return counts | {
+            " ".join(label): _advantage(of)
+            for label, of in differences.groupby(["method", *several])
+        }
     of_loss = correlations[correlations["y_variable"] == "min_test_loss"]
     return counts | {name: _relations(of) for name, of in of_loss.groupby("parametrisation")}
 
@@ -175,7 +212,9 @@ def headline(runs: pd.DataFrame, differences: pd.DataFrame, correlations: pd.Dat
 def _advantage(differences: pd.DataFrame) -> dict[str, float]:
     means = differences.groupby("variable")[["relative_difference", "win_rate"]].mean()
     means = means.reindex(["min_test_loss", "final_test_loss", "entropy", "trace"])
-    return means["relative_difference"].to_dict() | {"win_rate": float(means["win_rate"]["min_test_loss"])}
+    return means["relative_difference"].to_dict() | {
+        "win_rate": float(means["win_rate"]["min_test_loss"])
+    }
 
 
 def _relations(correlations: pd.DataFrame) -> dict[str, float]:
@@ -186,5 +225,11 @@ def _relations(correlations: pd.DataFrame) -> dict[str, float]:
 
 
 def size_bands(sizes: pd.Series, n_bands: int) -> pd.Series:
-    """The sizes themselves if at most `n_bands` are distinct, else the index of a band of about equal count."""
-    return sizes if sizes.nunique() <= n_bands else pd.qcut(sizes, n_bands, labels=False, duplicates="drop")
+    """The sizes themselves if at most `n_bands` are distinct, else the index of a band of about
+    equal count.
+    """
+    return (
+        sizes
+        if sizes.nunique() <= n_bands
+        else pd.qcut(sizes, n_bands, labels=False, duplicates="drop")
+    )

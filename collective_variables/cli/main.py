@@ -14,9 +14,23 @@ from collective_variables.data import _errors, encoding, reading
 from collective_variables.networks import imported
 from collective_variables.training import schedules
 
-SUMMARY = ("method", "n_points", "min_test_loss", "min_test_loss_standard_error", "entropy", "trace")
+SUMMARY = (
+    "method",
+    "n_points",
+    "min_test_loss",
+    "min_test_loss_standard_error",
+    "entropy",
+    "trace",
+)
 DIFFERENCES = ("method", "n_points", "mean_difference", "lower", "upper", "win_rate")
-VARIABLES = ("n_points", "entropy", "trace", "largest_eigenvalue", "effective_rank", "trace_per_point")
+VARIABLES = (
+    "n_points",
+    "entropy",
+    "trace",
+    "largest_eigenvalue",
+    "effective_rank",
+    "trace_per_point",
+)
 LARGEST = 1000  # points of a kernel that nobody asked for
 
 
@@ -40,7 +54,9 @@ def _rows(path: Path | None, n_rows: int) -> list[int]:
         if not line.strip():
             continue
         if not line.strip().isdecimal() or int(line) >= n_rows:
-            raise _errors.DataError(f"Line {number} of {path} must be a row, 0 to {n_rows - 1}: received {line.strip()[:50]!r}.")
+            raise _errors.DataError(
+                f"Line {number} of {path} must be a row, 0 to {n_rows - 1}: received {line.strip()[:50]!r}."
+            )
         rows.append(int(line))
     return rows
 
@@ -54,7 +70,9 @@ def _shared(given: argparse.Namespace) -> dict[str, object]:
     if given.model is not None:
         network = imported.load_model(given.model, options)
     elif options:
-        raise _errors.DataError(f"--model-option is for the network of --model: received {', '.join(options)} alone.")
+        raise _errors.DataError(
+            f"--model-option is for the network of --model: received {', '.join(options)} alone."
+        )
     return {"network": network, "seed": given.seed}
 
 
@@ -76,12 +94,16 @@ def _select(given: argparse.Namespace, table: encoding.Table) -> dict[str, objec
 
 
 def _compare(given: argparse.Namespace, table: encoding.Table) -> dict[str, object]:
-    dataset = encoding.split_table(table, Path(given.file).stem, n_test=given.n_test, seed=given.seed)
+    dataset = encoding.split_table(
+        table, Path(given.file).stem, n_test=given.n_test, seed=given.seed
+    )
     options = _shared(given) | {
         "n_points": given.n_points,
         "chosen_by": {name: (name, {}) for name in given.methods if name != commands.REFERENCE},
         "n_members": given.members,
-        "schedule": schedules.Schedule(given.loss, learning_rate=given.learning_rate, n_epochs=given.epochs),
+        "schedule": schedules.Schedule(
+            given.loss, learning_rate=given.learning_rate, n_epochs=given.epochs
+        ),
     }
     if given.dry_run:
         return _forecast(given, dry_run.forecast_compare(dataset, **options))
@@ -93,7 +115,9 @@ def _compare(given: argparse.Namespace, table: encoding.Table) -> dict[str, obje
     summary, differences = compared.summary[list(SUMMARY)], compared.differences
     differences = differences.loc[differences["variable"] == "min_test_loss", list(DIFFERENCES)]
     if not given.json:
-        print(f"{_text(summary)}\n\nsmallest test loss minus that of random choice:\n{_text(differences)}")
+        print(
+            f"{_text(summary)}\n\nsmallest test loss minus that of random choice:\n{_text(differences)}"
+        )
     return {"summary": summary, "differences": differences}
 
 
@@ -136,7 +160,12 @@ RUN = {"select": _select, "compare": _compare, "measure": _measure}
 
 
 def _about(table: encoding.Table) -> dict[str, object]:
-    return {"task": table.task, "classes": list(table.classes), "columns": table.columns, "notes": list(table.notes)}
+    return {
+        "task": table.task,
+        "classes": list(table.classes),
+        "columns": table.columns,
+        "notes": list(table.notes),
+    }
 
 
 def _values(found: object) -> object:
@@ -151,7 +180,11 @@ def run(given: argparse.Namespace) -> None:
     contents = reading.read_file(given.file, image_size=given.image_size)
     table = encoding.encode_table(contents, given.target, ignored=given.ignore, task=given.task)
     if not given.quiet:
-        words = [_text(table.columns.astype(object).fillna("")), *table.notes, f"{len(table.inputs)} rows, {table.task}"]
+        words = [
+            _text(table.columns.astype(object).fillna("")),
+            *table.notes,
+            f"{len(table.inputs)} rows, {table.task}",
+        ]
         print("\n".join(words), file=sys.stderr)
     found = RUN[given.command](given, table)
     if given.json:
@@ -159,7 +192,9 @@ def run(given: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 0, 1 for what could not be computed, 2 for wrong arguments or data, 130 for an interruption."""
+    """The exit code: 0, 1 for what could not be computed, 2 for wrong arguments or data, 130 for an
+    interruption.
+    """
     given = command_line.build_parser().parse_args(arguments)
     try:
         run(given)

@@ -22,8 +22,9 @@ MOST = 2**26  # bytes of a file that is not packed
 class File:
     """A file and where it is (no `urls`: embedded).
 
-    With n_bytes the public file is packed by gzip, and sha256 and n_bytes are those of its content, since every mirror
-    packs it differently. `name` then ends in .gz, and the file may be there under `plain` instead, unpacked.
+    With n_bytes the public file is packed by gzip, and sha256 and n_bytes are those of its content,
+    since every mirror packs it differently. `name` then ends in .gz, and the file may be there
+    under `plain` instead, unpacked.
     """
 
     name: str
@@ -56,20 +57,28 @@ def locate(file: File) -> Path:
 
 
 def _in_folder(file: File, folder: Path, remedy: str) -> Path:
-    """Return the path of the file in `folder`, read in place; raises DataError, ending in `remedy`."""
-    path = next((folder / name for name in (file.plain, file.name) if (folder / name).is_file()), None)
+    """Return the path of the file in `folder`, read in place; raises DataError, ending in
+    `remedy`.
+    """
+    path = next(
+        (folder / name for name in (file.plain, file.name) if (folder / name).is_file()), None
+    )
     if path is None:
         raise _errors.DataError(f"{file.name} ({file.checksum}) is not in {folder}. {remedy}")
     if (received := _sha256(path, file)) != file.sha256:
-        raise _errors.DataError(f"{path} is corrupt: expected {file.checksum}, received {received}. {remedy}")
+        raise _errors.DataError(
+            f"{path} is corrupt: expected {file.checksum}, received {received}. {remedy}"
+        )
     return path
 
 
 def _download(file: File, urls: tuple[str, ...]) -> Path:
-    """Return the path of the file in the cache, unpacked; if not there, download it from the first of `urls` that has it.
+    """Return the path of the file in the cache, unpacked; if not there, download it from the first
+    of `urls` that has it.
 
-    A cached file with another checksum is fetched again. A broken download goes on where it was. pooch moves a download to its name once its checksum is
-    right, so that neither a partial nor a wrong file stays. Raises DataError with the failure of each URL.
+    A cached file with another checksum is fetched again. A broken download goes on where it was.
+    pooch moves a download to its name once its checksum is right, so that neither a partial nor a
+    wrong file stays. Raises DataError with the failure of each URL.
     """
     # Imported here because the package has to import without pooch, which brings requests.
     import pooch
@@ -93,14 +102,18 @@ def _download(file: File, urls: tuple[str, ...]) -> Path:
     failures = []
     for url in urls:
         try:
-            return Path(pooch.retrieve(url, file.sha256, fname=file.plain, path=cache, downloader=fetch))
+            return Path(
+                pooch.retrieve(url, file.sha256, fname=file.plain, path=cache, downloader=fetch)
+            )
         except (requests.ConnectionError, requests.Timeout) as error:
             # Their messages are long and hide the kind.
             failures.append(f"{url}: the connection failed ({type(error).__name__})")
         except (OSError, ValueError) as error:
             failures.append(f"{url}: {error}")
     if cached.is_file():
-        failures.append(f"{cached}: corrupt, expected {file.checksum}, received {_sha256(cached, file)}")
+        failures.append(
+            f"{cached}: corrupt, expected {file.checksum}, received {_sha256(cached, file)}"
+        )
     raise _errors.DataError(
         "\n  ".join([f"{file.name} could not be downloaded:", *failures])
         + f"\nPut the file with {file.checksum} at {cached}, or set {ENVIRONMENT} to a folder that holds it."
@@ -108,7 +121,9 @@ def _download(file: File, urls: tuple[str, ...]) -> Path:
 
 
 class _Limited(io.FileIO):
-    """A file to write that refuses to grow beyond `limit` bytes: requests unpacks as it goes what a server has packed."""
+    """A file to write that refuses to grow beyond `limit` bytes: requests unpacks as it goes what a
+    server has packed.
+    """
 
     def __init__(self, path: str, limit: int) -> None:
         super().__init__(path, "wb")
@@ -121,14 +136,18 @@ class _Limited(io.FileIO):
 
 
 def open_unpacked(path: Path) -> BinaryIO:
-    """Open a file to read its content, unpacked if it is gzip, whatever its name: a server may unpack as it sends."""
+    """Open a file to read its content, unpacked if it is gzip, whatever its name: a server may
+    unpack as it sends.
+    """
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     return gzip.open(path) if packed else path.open("rb")
 
 
 def _content(path: Path, n_bytes: int) -> bytes:
-    """Return the content of a file, packed or not; raises ValueError for a broken gzip file or more than `n_bytes`."""
+    """Return the content of a file, packed or not; raises ValueError for a broken gzip file or more
+    than `n_bytes`.
+    """
     try:
         with open_unpacked(path) as file:
             content = file.read(n_bytes + 1)

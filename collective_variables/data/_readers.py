@@ -19,11 +19,13 @@ def one_hot(labels: np.ndarray, n_classes: int) -> np.ndarray:
 def read_fuel(path: Path) -> Arrays:
     """Return (n, 9) inputs and (n, 1) miles per gallon.
 
-    Inputs: cylinders, displacement (cubic inch), horsepower, weight (lb), acceleration (s), model year − 1900, and
-    one-hot origin (USA, Europe, Japan).
+    Inputs: cylinders, displacement (cubic inch), horsepower, weight (lb), acceleration (s), model
+    year − 1900, and one-hot origin (USA, Europe, Japan).
     """
     # Column 7 is the name of the car.
-    table = np.loadtxt(path, delimiter=",", skiprows=1, usecols=(0, 1, 2, 3, 4, 5, 6, 8), comments=None)
+    table = np.loadtxt(
+        path, delimiter=",", skiprows=1, usecols=(0, 1, 2, 3, 4, 5, 6, 8), comments=None
+    )
     return np.hstack([table[:, :6], one_hot(table[:, 6] - 1, 3)]), table[:, 7:]
 
 
@@ -40,12 +42,15 @@ def read_mnist_60000(images: Path, labels: Path) -> Arrays:
 
 def _grey(images: np.ndarray) -> np.ndarray:
     """Return (n, 28, 28, 1) float32 grey values in 0 … 1 of (n, 28, 28) uint8."""
-    # Not by way of float64, which would take 376 MB for 60000 images; for each of the 256 values the result is the same.
+    # Not by way of float64, which would take 376 MB for 60000 images; for each of the 256 values
+    # the result is the same.
     return np.divide(images[..., None], 255, dtype=np.float32)
 
 
 def _read_idx(path: Path) -> np.ndarray:
-    """Return the uint8 array of an idx file: 0, 0, 8 (for uint8), n dimensions; n sizes, 4 bytes each; the values."""
+    """Return the uint8 array of an idx file: 0, 0, 8 (for uint8), n dimensions; n sizes, 4 bytes
+    each; the values.
+    """
     with _download.open_unpacked(path) as file:
         n_dimensions = file.read(4)[3]
         shape = [int.from_bytes(file.read(4), "big") for _ in range(n_dimensions)]
@@ -53,7 +58,9 @@ def _read_idx(path: Path) -> np.ndarray:
 
 
 def read_concrete(path: Path) -> Arrays:
-    """Return (n, 7) components of the concrete in kg/m³ and (n, 3) slump (cm), flow (cm), 28-day strength (MPa)."""
+    """Return (n, 7) components of the concrete in kg/m³ and (n, 3) slump (cm), flow (cm), 28-day
+    strength (MPa).
+    """
     # Column 0 numbers the rows.
     table = np.loadtxt(path, delimiter=",", skiprows=1)
     return table[:, 1:8], table[:, 8:11]
@@ -62,29 +69,37 @@ def read_concrete(path: Path) -> Arrays:
 def read_gait(path: Path) -> Arrays:
     """Return (n, 321) features of a walk and (n, 16) one-hot persons.
 
-    The missing X[43, 111] becomes the mean of its column over the observed values of all rows, test points included.
-    P1 prints 328 inputs; the public file has 321, of which eight pairs are copies.
+    The missing X[43, 111] becomes the mean of its column over the observed values of all rows, test
+    points included. P1 prints 328 inputs; the public file has 321, of which eight pairs are copies.
     """
     file = scipy.io.loadmat(path)
     features = file["X"].astype(np.float64)
-    return np.where(np.isnan(features), np.nanmean(features, axis=0), features), one_hot(file["Y"].ravel(), 16)
+    return np.where(np.isnan(features), np.nanmean(features, axis=0), features), one_hot(
+        file["Y"].ravel(), 16
+    )
 
 
 def read_words(path: Path) -> Arrays:
-    """Return (n, 12) letters of a word, 1 (a) … 26 (z) and 0 behind its end, and its number of syllables, 1 … 4, one-hot."""
+    """Return (n, 12) letters of a word, 1 (a) … 26 (z) and 0 behind its end, and its number of
+    syllables, 1 … 4, one-hot.
+    """
     words, n_syllables = np.loadtxt(path, dtype=str, delimiter=",", skiprows=1, unpack=True)
     letters = words.astype("S12").view(np.uint8).reshape(len(words), -1).astype(np.float32)
-    return np.where(letters > 0, letters - (ord("a") - 1), 0.0), one_hot(n_syllables.astype(int) - 1, 4)
+    return np.where(letters > 0, letters - (ord("a") - 1), 0.0), one_hot(
+        n_syllables.astype(int) - 1, 4
+    )
 
 
 def read_molecules(path: Path) -> Arrays:
     """Return (n, 14, 28) graphs and (n, 1) enthalpies of formation at 298 K in kcal/mol.
 
-    The row of an atom is its element, one-hot in the order of atomic numbers, and behind it 1/distance (1/Å) for each
-    atom that it is bonded to, else 0. Rows without an atom are 0.
+    The row of an atom is its element, one-hot in the order of atomic numbers, and behind it
+    1/distance (1/Å) for each atom that it is bonded to, else 0. Rows without an atom are 0.
     """
     with np.load(path, allow_pickle=False) as file:
-        numbers, positions, bonds, enthalpy = (file[name] for name in ("numbers", "positions", "bonds", "enthalpy"))
+        numbers, positions, bonds, enthalpy = (
+            file[name] for name in ("numbers", "positions", "bonds", "enthalpy")
+        )
     elements = np.unique(numbers[numbers > 0])
     distances = np.linalg.norm(positions[:, :, None] - positions[:, None], axis=-1)
     adjacency = np.divide(1.0, distances, out=np.zeros_like(distances), where=bonds > 0)

@@ -6,16 +6,18 @@ from typing import BinaryIO
 ATTEMPTS = 4
 BACK_OFF = 0.5  # seconds before the second attempt; twice as many before each further one
 PIECE = 2**16
-# What a server may answer better a moment later: it is late, or has too much to do; or no range of the file is left.
+# What a server may answer better a moment later: it is late, or has too much to do; or no range of
+# the file is left.
 PASSING = (408, 416, 425, 429, 500, 502, 503, 504)
 
 
 def fetch(url: str, file: BinaryIO, *, timeout: tuple[float, float]) -> None:
     """Write the content of `url` to an empty file that is open to write.
 
-    After a broken connection, one that is silent for longer than `timeout` (seconds to connect, and between two pieces),
-    or an answer that says to come again, it is asked for up to `ATTEMPTS` times, later each time, and only for the rest
-    if the server can tell where that begins. Proxies are those of the usual variables HTTP_PROXY, HTTPS_PROXY, NO_PROXY.
+    After a broken connection, one that is silent for longer than `timeout` (seconds to connect, and
+    between two pieces), or an answer that says to come again, it is asked for up to `ATTEMPTS`
+    times, later each time, and only for the rest if the server can tell where that begins. Proxies
+    are those of the usual variables HTTP_PROXY, HTTPS_PROXY, NO_PROXY.
 
     Raises the last failure as one of `requests.RequestException`.
     """

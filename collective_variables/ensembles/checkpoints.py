@@ -1,4 +1,6 @@
-"""What a long computation keeps as it goes on, under a name that belongs to its own arguments alone."""
+"""What a long computation keeps as it goes on, under a name that belongs to its own arguments
+alone.
+"""
 
 import hashlib
 from collections.abc import Callable, MutableMapping, Sequence
@@ -14,9 +16,11 @@ Store = MutableMapping[str, Arrays]
 
 
 class Results(Generic[Task, Result]):
-    """What a store keeps of the results of tasks; nothing is known and nothing is kept where there is no store.
+    """What a store keeps of the results of tasks; nothing is known and nothing is kept where there
+    is no store.
 
-    name: of a task, the same for the same task of another call. pack, unpack: a result as named arrays, and back.
+    name: of a task, the same for the same task of another call. pack, unpack: a result as named
+    arrays, and back.
     known: the results that the store has, by the place of their task.
     """
 
@@ -32,7 +36,9 @@ class Results(Generic[Task, Result]):
     ):
         self._store, self._name, self._pack = store, name, pack
         names = {} if store is None else {place: name(task) for place, task in enumerate(tasks)}
-        self.known = {place: unpack(store[of_task]) for place, of_task in names.items() if of_task in store}
+        self.known = {
+            place: unpack(store[of_task]) for place, of_task in names.items() if of_task in store
+        }
 
     def keep(self, task: Task, result: Result, /) -> None:
         """Keep the result of a task."""
@@ -41,7 +47,9 @@ class Results(Generic[Task, Result]):
 
 
 class LocalStore:
-    """A store that a function uses by itself; where the function is sent to another process, there is none."""
+    """A store that a function uses by itself; where the function is sent to another process, there
+    is none.
+    """
 
     def __init__(self, store: Store | None):
         self.store = store
@@ -51,7 +59,8 @@ class LocalStore:
 
 
 def fingerprint(*decisive: Any) -> str:
-    """A name for all that decides a result, so that a store never goes on with what belongs to another call.
+    """A name for all that decides a result, so that a store never goes on with what belongs to
+    another call.
 
     Arrays count by shape, dtype and values, random keys by their data, anything else by its `repr`.
     """

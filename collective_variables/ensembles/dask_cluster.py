@@ -1,4 +1,6 @@
-"""The tasks of a long computation on the workers of a Dask cluster, with the same results as here."""
+"""The tasks of a long computation on the workers of a Dask cluster, with the same results as
+here.
+"""
 
 import hashlib
 import os
@@ -25,7 +27,9 @@ from collective_variables.ensembles._types import Advance, Result, Task
 
 
 class _Job(NamedTuple):
-    """What is sent to each worker once: the function, and what must be the same there for the same results."""
+    """What is sent to each worker once: the function, and what must be the same there for the same
+    results.
+    """
 
     function: Callable[[Any, Advance], Any]
     together: bool
@@ -43,21 +47,26 @@ def run(
     address: str,
     together: bool,
 ) -> None:
-    """finished(place, function(task, advance)) for each task, as they are done by the workers of the scheduler at `address`.
+    """finished(place, function(task, advance)) for each task, as they are done by the workers of
+    the scheduler at `address`.
 
-    together: as many tasks of a worker at once as it has threads, or one after another. Each worker gets the function once
-    and compiles it once. A task whose worker is lost is computed by another one. Scheduler and workers need this library
-    and the same versions of it, JAX and NumPy.
+    together: as many tasks of a worker at once as it has threads, or one after another. Each worker
+    gets the function once and compiles it once. A task whose worker is lost is computed by another
+    one. Scheduler and workers need this library and the same versions of it, JAX and NumPy.
 
-    Raises ConnectionError for a scheduler that can't be reached or is lost, RuntimeError for a worker with other versions
-    and for a task that ends one worker after the other, and the first error of a task.
+    Raises ConnectionError for a scheduler that can't be reached or is lost, RuntimeError for a
+    worker with other versions and for a task that ends one worker after the other, and the first
+    error of a task.
     """
     name = f"collective-variables-{uuid.uuid4().hex}"
     job = cloudpickle.dumps(_Job(function, together, jax.config.jax_enable_x64, versions()))
     with _client(address) as client, client.as_current():
         if not client.scheduler_info()["workers"]:
-            # The tasks are sent all the same: a cluster that grows with its tasks has no worker before.
-            tqdm.write(f"The scheduler at {address} has no worker yet: waiting for one.", file=sys.stderr)
+            # The tasks are sent all the same: a cluster that grows with its tasks has no worker
+            # before.
+            tqdm.write(
+                f"The scheduler at {address} has no worker yet: waiting for one.", file=sys.stderr
+            )
         client.subscribe_topic(name, lambda event: advance(event[1]))
         try:
             futures = _submitted(client, name, job, tasks)
@@ -70,7 +79,9 @@ def run(
                 "of memory. What was done is kept."
             ) from error
         except (CancelledError, CommClosedError) as error:
-            raise ConnectionError(f"The scheduler at {address} was lost. What was done is kept.") from error
+            raise ConnectionError(
+                f"The scheduler at {address} was lost. What was done is kept."
+            ) from error
         finally:
             client.unsubscribe_topic(name)
 
@@ -80,7 +91,8 @@ def _submitted(
 ) -> dict[distributed.Future, int]:
     """The results to come, and the places of their tasks."""
     with warnings.catch_warnings():
-        # The job may be large. Its bytes are a task, too, and not data of one worker, with which they would be lost.
+        # The job may be large. Its bytes are a task, too, and not data of one worker, with which
+        # they would be lost.
         warnings.filterwarnings("ignore", "Sending large graph")
         sent = client.submit(bytes, job, key=name, pure=False)
         # Otherwise the one worker that has it would be given most tasks.
@@ -103,7 +115,9 @@ def _client(address: str) -> distributed.Client:
 
 @cache
 def versions() -> dict[str, str]:
-    """What decides the digits of a result, and this library's code as it was when this was first called."""
+    """What decides the digits of a result, and this library's code as it was when this was first
+    called.
+    """
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(path.read_bytes())
@@ -142,9 +156,15 @@ def compute(sent: bytes, name: str, task: Any, /) -> Any:
 
 def _checked(job: _Job, address: str) -> _Job:
     here = versions()
-    differ = [f"{name} {here[name]} and not {version}" for name, version in job.versions.items() if here[name] != version]
+    differ = [
+        f"{name} {here[name]} and not {version}"
+        for name, version in job.versions.items()
+        if here[name] != version
+    ]
     if differ:
-        raise RuntimeError(f"The worker {address} has {', '.join(differ)}: start it anew with what this process has.")
+        raise RuntimeError(
+            f"The worker {address} has {', '.join(differ)}: start it anew with what this process has."
+        )
     return job
 
 

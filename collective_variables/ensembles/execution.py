@@ -1,4 +1,6 @@
-"""Where the tasks of a long computation run: on the cores and devices of this machine, or on a Dask cluster."""
+"""Where the tasks of a long computation run: on the cores and devices of this machine, or on a Dask
+cluster.
+"""
 
 import os
 import sys
@@ -20,7 +22,8 @@ ADDRESS = "DASK_SCHEDULER_ADDRESS"
 class _PerhapsUnread(ObjectWrapper):
     """A stream that may be written to although nobody reads it any more, as a closed pipe.
 
-    tqdm never gives back its lock where a write fails, and all other threads would wait for it without end.
+    tqdm never gives back its lock where a write fails, and all other threads would wait for it
+    without end.
     """
 
     def write(self, text: str) -> None:
@@ -33,7 +36,9 @@ class _PerhapsUnread(ObjectWrapper):
 
 
 class Progress:
-    """A bar with the time left; `advance` may be called from any thread. Without a description nothing is shown."""
+    """A bar with the time left; `advance` may be called from any thread. Without a description
+    nothing is shown.
+    """
 
     def __init__(self, description: str, total: int, unit: str):
         how = {"disable": not description, "mininterval": 1.0, "file": _PerhapsUnread(sys.stderr)}
@@ -62,13 +67,15 @@ def run(
 ) -> list[_types.Result]:
     """[function(task, advance) for task in tasks], in which advance(n) moves `bar` on by n.
 
-    together: as many tasks at once as there are cores, each with one thread of LAPACK (more get in each other's way:
-        small eigenproblems take 100 times longer) and in turn on one of the devices; or one after another, each with all
-        of the machine.
-    kept: results that are known are not computed again, and others are kept as soon as they are there.
+    together: as many tasks at once as there are cores, each with one thread of LAPACK (more get in
+        each other's way: small eigenproblems take 100 times longer) and in turn on one of the
+        devices; or one after another, each with all of the machine.
+    kept: results that are known are not computed again, and others are kept as soon as they are
+    there.
 
-    Where DASK_SCHEDULER_ADDRESS names the scheduler of a Dask cluster, its workers compute them; function and tasks are
-    pickled for them, and the results are the same (see `dask_cluster.run`). The first error stops what has not started.
+    Where DASK_SCHEDULER_ADDRESS names the scheduler of a Dask cluster, its workers compute them;
+    function and tasks are pickled for them, and the results are the same (see `dask_cluster.run`).
+    The first error stops what has not started.
     """
     results = {} if kept is None else dict(kept.known)
     left = {place: task for place, task in enumerate(tasks) if place not in results}
@@ -79,9 +86,13 @@ def run(
         results[place] = result
 
     if left and os.environ.get(ADDRESS):
-        from collective_variables.ensembles import dask_cluster  # dask is imported by those alone who use it
+        from collective_variables.ensembles import (
+            dask_cluster,
+        )  # dask is imported by those alone who use it
 
-        dask_cluster.run(function, left, bar.advance, finished, address=os.environ[ADDRESS], together=together)
+        dask_cluster.run(
+            function, left, bar.advance, finished, address=os.environ[ADDRESS], together=together
+        )
     elif together:
         _in_threads(function, left, bar.advance, finished)
     else:
@@ -96,7 +107,8 @@ def _in_threads(
     advance: _types.Advance,
     finished: Callable[[int, _types.Result], None],
 ) -> None:
-    """XLA releases the interpreter's lock, and small matrix products leave most cores idle when they come one by one.
+    """XLA releases the interpreter's lock, and small matrix products leave most cores idle when
+    they come one by one.
 
     64-bit arrays are as they are in the thread that calls.
     """

@@ -11,17 +11,21 @@ def draw(
 ) -> Int[np.ndarray, "n_members n_sizes"]:
     """The subset sizes of every member, ascending.
 
-    A list gives every member all its sizes. A range {"low", "high", "distribution"} gives each member one size, both
-    ends included, drawn with `numpy.random.default_rng(seed)`: "uniform" over the integers, or "log-uniform", where the
-    logarithm of a real number in [low, high + 1) is uniform and the number is rounded down.
+    A list gives every member all its sizes. A range {"low", "high", "distribution"} gives each
+    member one size, both
+    ends included, drawn with `numpy.random.default_rng(seed)`: "uniform" over the integers, or
+    "log-uniform", where the logarithm of a real number in [low, high + 1) is uniform and the number
+    is rounded down.
 
-    Raises TypeError or ValueError for a size below 2 (one point has the entropy 0 whatever the network), a size that
-    repeats, or a range that is empty or says something else.
+    Raises TypeError or ValueError for a size below 2 (one point has the entropy 0 whatever the
+    network), a size that repeats, or a range that is empty or says something else.
     """
     _checks.integer("n_members", n_members, minimum=1)
     _checks.integer("seed", seed, minimum=0)
     if not isinstance(n_points, dict):
-        sizes = [_checks.integer("n_points", n, minimum=2) for n in _checks.unique("n_points", n_points)]
+        sizes = [
+            _checks.integer("n_points", n, minimum=2) for n in _checks.unique("n_points", n_points)
+        ]
         return np.tile(np.sort(sizes), (n_members, 1))
     low, high, distribution = _range(n_points)
     generator = np.random.default_rng(seed)
@@ -38,7 +42,15 @@ def largest(n_points: list[int] | dict[str, int | str], /) -> int:
 
 def _range(n_points: dict[str, int | str]) -> tuple[int, int, str]:
     if set(n_points) != {"low", "high", "distribution"}:
-        raise ValueError(f"n_points must be a list or have low, high and distribution: received {n_points!r}.")
+        raise ValueError(
+            f"n_points must be a list or have low, high and distribution: received {n_points!r}."
+        )
     low = _checks.integer("n_points.low", n_points["low"], minimum=2)
     high = _checks.integer("n_points.high", n_points["high"], minimum=low)
-    return low, high, _checks.choice("n_points.distribution", n_points["distribution"], ("uniform", "log-uniform"))
+    return (
+        low,
+        high,
+        _checks.choice(
+            "n_points.distribution", n_points["distribution"], ("uniform", "log-uniform")
+        ),
+    )

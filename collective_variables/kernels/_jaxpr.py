@@ -1,4 +1,6 @@
-"""A traced function as a flat list of steps, in which the products with a parameter can be found and tapped."""
+"""A traced function as a flat list of steps, in which the products with a parameter can be found
+and tapped.
+"""
 
 import itertools
 import math
@@ -41,12 +43,17 @@ class Step(NamedTuple):
         bound = self.equation.primitive.get_bind_params(self.equation.params)
         # Up to JAX 0.9 the functions to call stood apart from the options.
         functions, options = bound if isinstance(bound, tuple) else ((), bound)
-        results = self.equation.primitive.bind(*functions, *(values[i] for i in self.operands), **options)
-        values.update(zip(self.results, results if self.equation.primitive.multiple_results else [results]))
+        results = self.equation.primitive.bind(
+            *functions, *(values[i] for i in self.operands), **options
+        )
+        values.update(
+            zip(self.results, results if self.equation.primitive.multiple_results else [results])
+        )
 
 
 class Use(Protocol):
-    """A step y that is linear in a parameter: its derivative is Σ_t a_t ⊗ g_t, where g is the signal that reaches y.
+    """A step y that is linear in a parameter: its derivative is Σ_t a_t ⊗ g_t, where g is the
+    signal that reaches y.
 
     Positions t are, for instance, the pixels of a convolution or the tokens of a sequence.
     """
@@ -55,7 +62,9 @@ class Use(Protocol):
 
     @property
     def layout(self) -> tuple:
-        """Uses of one parameter with equal layouts have the same axes of a and g, so their positions can be joined."""
+        """Uses of one parameter with equal layouts have the same axes of a and g, so their
+        positions can be joined.
+        """
 
     def inputs(self, values: dict[int, Array]) -> Float[Array, "t n_in"] | Int[Array, " t"]:
         """a; for a lookup the rows that are looked up, which stand for one-hot vectors."""
@@ -68,7 +77,9 @@ class Use(Protocol):
 
 
 class Product(NamedTuple):
-    """y = dot_general of a parameter and anything else, in either order: Dense, DenseGeneral, einsum."""
+    """y = dot_general of a parameter and anything else, in either order: Dense, DenseGeneral,
+    einsum.
+    """
 
     step: Step
     side: int
@@ -81,7 +92,9 @@ class Product(NamedTuple):
 
     @property
     def _contracted(self) -> list[tuple[int, int]]:
-        """Pairs of contracted axes, of the parameter and of the other operand, in the order of the parameter's."""
+        """Pairs of contracted axes, of the parameter and of the other operand, in the order of the
+        parameter's.
+        """
         axes = self.step.equation.params["dimension_numbers"][0]
         return sorted(zip(axes[self.side], axes[1 - self.side]))
 
@@ -90,7 +103,10 @@ class Product(NamedTuple):
         return ("product", *(axis for axis, _ in self._contracted))
 
     def inputs(self, values: dict[int, Array]) -> Float[Array, "t n_in"]:
-        other, axes = values[self.step.operands[1 - self.side]], [axis for _, axis in self._contracted]
+        other, axes = (
+            values[self.step.operands[1 - self.side]],
+            [axis for _, axis in self._contracted],
+        )
         last = jnp.moveaxis(other, axes, range(other.ndim - len(axes), other.ndim))
         return last.reshape(-1, math.prod(other.shape[axis] for axis in axes))
 
@@ -103,7 +119,11 @@ class Product(NamedTuple):
     def n_positions(self) -> int:
         """How many rows a has."""
         parameter = self.step.equation.invars[self.side].aval
-        return self.step.result.size * math.prod(parameter.shape[axis] for axis, _ in self._contracted) // parameter.size
+        return (
+            self.step.result.size
+            * math.prod(parameter.shape[axis] for axis, _ in self._contracted)
+            // parameter.size
+        )
 
     def evaluate(self, values: dict[int, Array]) -> None:
         self.step.evaluate(values)
@@ -112,7 +132,8 @@ class Product(NamedTuple):
 class Convolution(NamedTuple):
     """y = convolution with a parameter as the kernel, computed as patches times a matrix.
 
-    XLA's own convolution and its derivatives are slow on a CPU inside a loop and under `vmap`; a product is not.
+    XLA's own convolution and its derivatives are slow on a CPU inside a loop and under `vmap`; a
+    product is not.
     """
 
     step: Step
@@ -122,7 +143,9 @@ class Convolution(NamedTuple):
         if step.name != "conv_general_dilated" or side != 1:
             return None
         options = step.equation.params
-        plain = options["feature_group_count"] == options["batch_group_count"] == 1 and set(options["lhs_dilation"]) <= {1}
+        plain = options["feature_group_count"] == options["batch_group_count"] == 1 and set(
+            options["lhs_dilation"]
+        ) <= {1}
         return cls(step) if plain else None
 
     @property
@@ -135,13 +158,22 @@ class Convolution(NamedTuple):
     def inputs(self, values: dict[int, Array]) -> Float[Array, "t n_in"]:
         options, (images, kernel, result) = self.step.equation.params, self._specification()
         x = jnp.transpose(values[self.step.operands[0]], (images[0], *images[2:], images[1]))
-        x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*pad, 0) for pad in options["padding"]), (0, 0, 0)])
+        x = jax.lax.pad(
+            x,
+            jnp.zeros((), x.dtype),
+            [(0, 0, 0), *((*pad, 0) for pad in options["padding"]), (0, 0, 0)],
+        )
         shape = self.step.equation.invars[1].aval.shape
         size = [self.step.result.shape[axis] for axis in result[2:]]
 
         def shifted(offsets: tuple[int, ...]) -> Array:
-            starts = [offset * dilation for offset, dilation in zip(offsets, options["rhs_dilation"])]
-            stops = [a + (n - 1) * stride + 1 for a, n, stride in zip(starts, size, options["window_strides"])]
+            starts = [
+                offset * dilation for offset, dilation in zip(offsets, options["rhs_dilation"])
+            ]
+            stops = [
+                a + (n - 1) * stride + 1
+                for a, n, stride in zip(starts, size, options["window_strides"])
+            ]
             return x[(slice(None), *map(slice, starts, stops, options["window_strides"]))]
 
         windows = itertools.product(*(range(shape[axis]) for axis in kernel[2:]))
@@ -158,7 +190,9 @@ class Convolution(NamedTuple):
         w = jnp.transpose(values[self.step.operands[1]], (*kernel[2:], kernel[1], kernel[0]))
         y, shape = self.inputs(values) @ w.reshape(-1, w.shape[-1]), self.step.result.shape
         y = y.reshape(shape[result[0]], *(shape[axis] for axis in result[2:]), w.shape[-1])
-        values[self.step.results[0]] = jnp.moveaxis(y, range(y.ndim), (result[0], *result[2:], result[1]))
+        values[self.step.results[0]] = jnp.moveaxis(
+            y, range(y.ndim), (result[0], *result[2:], result[1])
+        )
 
 
 class Lookup(NamedTuple):
@@ -199,7 +233,8 @@ class Lookup(NamedTuple):
 
 
 class Program(NamedTuple):
-    """A traced function as a flat list of steps: nested jit calls are spelled out, so that every use of a leaf is seen.
+    """A traced function as a flat list of steps: nested jit calls are spelled out, so that every
+    use of a leaf is seen.
 
     n_outputs: entries of its result.
     """
@@ -212,16 +247,27 @@ class Program(NamedTuple):
     n_outputs: int
 
     @classmethod
-    def trace(cls, function: Callable[..., Array], leaves: Sequence[Array], point: Sequence[Array]) -> "Program":
+    def trace(
+        cls, function: Callable[..., Array], leaves: Sequence[Array], point: Sequence[Array]
+    ) -> "Program":
         """Trace function(leaves, point), both lists of arrays (or of their shapes)."""
         closed = jax.make_jaxpr(function)(leaves, point)
         numbers, steps, constants = itertools.count(), [], {}
         arguments = [next(numbers) for _ in closed.jaxpr.invars]
         (result,) = _spell_out(closed, arguments, numbers, steps, constants)
-        return cls(steps, constants, arguments[: len(leaves)], arguments[len(leaves) :], result, closed.out_avals[0].size)
+        return cls(
+            steps,
+            constants,
+            arguments[: len(leaves)],
+            arguments[len(leaves) :],
+            result,
+            closed.out_avals[0].size,
+        )
 
     def largest_signal(self) -> int:
-        """Bytes of the largest result through which the outputs of a point depend on the parameters."""
+        """Bytes of the largest result through which the outputs of a point depend on the
+        parameters.
+        """
         of_points, of_leaves, largest = set(self.points), set(self.leaves), 1
         for step in self.steps:
             for depending in (of_points, of_leaves):
@@ -232,10 +278,14 @@ class Program(NamedTuple):
         return largest
 
     def uses(self) -> dict[int, list[Use]]:
-        """For each leaf that is used in products alone, all of one layout: these uses. Other leaves are left out."""
+        """For each leaf that is used in products alone, all of one layout: these uses. Other leaves
+        are left out.
+        """
         # By number of a value that is a leaf under another name: the leaf and how it was renamed.
         names = {number: (leaf, ()) for leaf, number in enumerate(self.leaves)}
-        uses: dict[int, list[tuple[tuple, Use]] | None] = {leaf: [] for leaf in range(len(self.leaves))}
+        uses: dict[int, list[tuple[tuple, Use]] | None] = {
+            leaf: [] for leaf in range(len(self.leaves))
+        }
         for step in self.steps:
             for side, number in enumerate(step.operands):
                 if number not in names:
@@ -258,7 +308,9 @@ class Program(NamedTuple):
         }
 
     def biases(self, uses: dict[int, list[Use]]) -> dict[int, int]:
-        """For each leaf that is nothing but the bias of a product at one position: the leaf of that product."""
+        """For each leaf that is nothing but the bias of a product at one position: the leaf of that
+        product.
+        """
         takers: dict[int, list[Step | None]] = {self.result: [None]}
         for step in self.steps:
             for number in step.operands:
@@ -274,16 +326,25 @@ class Program(NamedTuple):
             if len(steps) > 1 or steps[0] is None or steps[0].name != "add":
                 continue
             of_same_size = len({atom.aval.size for atom in steps[0].equation.invars}) == 1
-            others = [other for other in steps[0].operands if other in products and len(takers[other]) == 1]
+            others = [
+                other
+                for other in steps[0].operands
+                if other in products and len(takers[other]) == 1
+            ]
             if of_same_size and others:
                 found[leaf] = products[others[-1]]
         return found
 
     def _last(self, number: int, takers: dict[int, list[Step | None]]) -> int:
-        """The number of a value under the last of its shapes, as long as it is used under that one alone."""
+        """The number of a value under the last of its shapes, as long as it is used under that one
+        alone.
+        """
         while len(steps := takers.get(number, [])) == 1 and steps[0] is not None:
             equation = steps[0].equation
-            if steps[0].name not in RESHAPINGS or equation.invars[0].aval.size != equation.outvars[0].aval.size:
+            if (
+                steps[0].name not in RESHAPINGS
+                or equation.invars[0].aval.size != equation.outvars[0].aval.size
+            ):
                 break
             number = steps[0].results[0]
         return number
@@ -292,14 +353,28 @@ class Program(NamedTuple):
         return any(number in names for place, number in enumerate(step.operands) if place != side)
 
     def run(
-        self, leaves: Sequence[Array], point: Sequence[Array], uses: dict[int, list[Use]], taps: dict[int, list[Array]]
+        self,
+        leaves: Sequence[Array],
+        point: Sequence[Array],
+        uses: dict[int, list[Use]],
+        taps: dict[int, list[Array]],
     ) -> tuple[Array, dict[int, list[Array]]]:
-        """The result with each tap added to the result of its use, and the inputs a of every use."""
-        tapped = {use.step.results[0]: (leaf, place, use) for leaf, of in uses.items() for place, use in enumerate(of)}
-        values = dict(self.constants) | dict(zip(self.leaves, leaves)) | dict(zip(self.points, point))
+        """The result with each tap added to the result of its use, and the inputs a of every
+        use.
+        """
+        tapped = {
+            use.step.results[0]: (leaf, place, use)
+            for leaf, of in uses.items()
+            for place, use in enumerate(of)
+        }
+        values = (
+            dict(self.constants) | dict(zip(self.leaves, leaves)) | dict(zip(self.points, point))
+        )
         inputs = {leaf: [None] * len(of) for leaf, of in uses.items()}
         for step in self.steps:
-            leaf, place, use = tapped.get(step.results[0] if step.results else None, (None, None, step))
+            leaf, place, use = tapped.get(
+                step.results[0] if step.results else None, (None, None, step)
+            )
             use.evaluate(values)
             if leaf is not None:
                 inputs[leaf][place] = use.inputs(values)
@@ -316,10 +391,14 @@ def _window_sum(
     base_dilation: Sequence[int],
     window_dilation: Sequence[int],
 ) -> Array:
-    """Sums over windows, axis by axis as shifted slices: the derivative of XLA's own window sum is slow on a CPU."""
+    """Sums over windows, axis by axis as shifted slices: the derivative of XLA's own window sum is
+    slow on a CPU.
+    """
     pads = [(*pad, dilation - 1) for pad, dilation in zip(padding, base_dilation)]
     x = jax.lax.pad(x, jnp.zeros((), x.dtype), pads)
-    for axis, (size, stride, dilation) in enumerate(zip(window_dimensions, window_strides, window_dilation)):
+    for axis, (size, stride, dilation) in enumerate(
+        zip(window_dimensions, window_strides, window_dilation)
+    ):
         span = x.shape[axis] - (size - 1) * dilation
         shifts = range(0, size * dilation, dilation)
         x = sum(jax.lax.slice_in_dim(x, shift, shift + span, stride, axis) for shift in shifts)
@@ -331,11 +410,16 @@ def _use(step: Step, side: int) -> Use | None:
 
 
 def _spell_out(
-    closed: Any, arguments: list[int], numbers: Iterator[int], steps: list[Step], constants: dict[int, Array]
+    closed: Any,
+    arguments: list[int],
+    numbers: Iterator[int],
+    steps: list[Step],
+    constants: dict[int, Array],
 ) -> list[int]:
     """Append the primitives of `closed` to `steps` and return the numbers of its results.
 
-    Calls with derivatives of their own (`jax.nn.relu`) stay whole: spelled out they would lose them.
+    Calls with derivatives of their own (`jax.nn.relu`) stay whole: spelled out they would lose
+    them.
     """
     values = dict(zip(closed.jaxpr.invars, arguments))
 
@@ -343,7 +427,9 @@ def _spell_out(
         constants[number := next(numbers)] = value
         return number
 
-    values |= {variable: constant(value) for variable, value in zip(closed.jaxpr.constvars, closed.consts)}
+    values |= {
+        variable: constant(value) for variable, value in zip(closed.jaxpr.constvars, closed.consts)
+    }
 
     def number_of(atom: Any) -> int:
         return constant(atom.val) if isinstance(atom, jax.extend.core.Literal) else values[atom]

@@ -1,4 +1,6 @@
-"""How a kernel is cut into tiles of points and groups of outputs, so that it fits the memory, and what it takes."""
+"""How a kernel is cut into tiles of points and groups of outputs, so that it fits the memory, and
+what it takes.
+"""
 
 from typing import NamedTuple
 
@@ -18,11 +20,14 @@ TILE = 2048  # points on the side of a tile of the kernel; larger tiles are no f
 class Sizes(NamedTuple):
     """Bytes that one kind of kernel takes.
 
-    inputs, signals: what is held of the derivatives of a point, whatever the number of its outputs and for each of them.
-    jacobian: of a point and output, of the largest parameter whose Jacobian is made on the way. pair: of the kernel of
-    two points. in_network: of the largest array on the way from a point to an output. n_outputs: of the network.
-    is_separable: whether outputs may be taken a few at a time, and fewest_at_once: how many at least, because what they
-    share would be computed too often.
+    inputs, signals: what is held of the derivatives of a point, whatever the number of its outputs
+    and for each of them.
+    jacobian: of a point and output, of the largest parameter whose Jacobian is made on the way.
+    pair: of the kernel of
+    two points. in_network: of the largest array on the way from a point to an output. n_outputs: of
+    the network.
+    is_separable: whether outputs may be taken a few at a time, and fewest_at_once: how many at
+    least, because what they share would be computed too often.
     """
 
     inputs: int
@@ -35,11 +40,15 @@ class Sizes(NamedTuple):
     fewest_at_once: int
 
     def outputs_at_once(self, n_points: int) -> int:
-        """How many outputs go through the network together, in equal groups: more take memory and save little time."""
+        """How many outputs go through the network together, in equal groups: more take memory and
+        save little time.
+        """
         if not self.is_separable:
             return self.n_outputs
         most = 2**27 if jax.default_backend() == "cpu" else 2**31
-        n_groups = -(-self.n_outputs // max(self.fewest_at_once, most // max(1, n_points * self.signals)))
+        n_groups = -(
+            -self.n_outputs // max(self.fewest_at_once, most // max(1, n_points * self.signals))
+        )
         return -(-self.n_outputs // n_groups)
 
     def peak(self, n_points: tuple[int, int], tile: int, n_held: int, at_once: int) -> int:
@@ -50,7 +59,12 @@ class Sizes(NamedTuple):
         # A tile and its intermediate results; a kernel of several tiles is copied once at the end.
         of_tile = 3 * min(tile, n_points[0]) * min(tile, n_points[1]) * self.pair
         network = _derivatives.bytes_in_network(self.in_network, min(tile, n_held), at_once)
-        return held + max(made, network) + of_tile + (1 if is_one else 2) * n_points[0] * n_points[1] * self.pair
+        return (
+            held
+            + max(made, network)
+            + of_tile
+            + (1 if is_one else 2) * n_points[0] * n_points[1] * self.pair
+        )
 
 
 def point_derivatives(
@@ -64,10 +78,18 @@ def point_derivatives(
 
 
 def kernel_sizes(
-    apply_fn: ApplyFunction, params: PyTree[Array], x: PyTree[Array], outputs: str, *, is_structured: bool = True
+    apply_fn: ApplyFunction,
+    params: PyTree[Array],
+    x: PyTree[Array],
+    outputs: str,
+    *,
+    is_structured: bool = True,
 ) -> Sizes:
     """The sizes of a kernel, from the shapes of its arguments."""
-    one, result = point_derivatives(apply_fn, params, x, is_structured=is_structured), jax.eval_shape(apply_fn, params, x)
+    one, result = (
+        point_derivatives(apply_fn, params, x, is_structured=is_structured),
+        jax.eval_shape(apply_fn, params, x),
+    )
     n_outputs, number = result.shape[1], result.dtype.itemsize
     return Sizes(
         inputs=n_bytes([of.inputs for of in one]),
@@ -81,14 +103,22 @@ def kernel_sizes(
     )
 
 
-def output_groups(result: jax.ShapeDtypeStruct, at_once: int) -> Float[Array, "n_groups at_once n_outputs"]:
-    """Rows of the identity, the outputs of the network, in groups; the last is filled up with zeros, which add nothing."""
+def output_groups(
+    result: jax.ShapeDtypeStruct, at_once: int
+) -> Float[Array, "n_groups at_once n_outputs"]:
+    """Rows of the identity, the outputs of the network, in groups; the last is filled up with
+    zeros, which add nothing.
+    """
     n_groups = -(-result.shape[1] // at_once)
-    return jnp.eye(n_groups * at_once, result.shape[1], dtype=result.dtype).reshape(n_groups, at_once, -1)
+    return jnp.eye(n_groups * at_once, result.shape[1], dtype=result.dtype).reshape(
+        n_groups, at_once, -1
+    )
 
 
 class Plan(NamedTuple):
-    """Points on the side of a tile, outputs at once, and whether the derivatives of all points are kept."""
+    """Points on the side of a tile, outputs at once, and whether the derivatives of all points are
+    kept.
+    """
 
     tile: int
     outputs_at_once: int
@@ -99,9 +129,11 @@ class Plan(NamedTuple):
 def plan(
     sizes: Sizes, n1: int, n2: int | None, block_size: int | None, *, may_keep: bool, must_fit: bool
 ) -> Plan:
-    """Cut the kernel of n1 and n2 points, or of n1 points among themselves, so that it fits the free memory.
+    """Cut the kernel of n1 and n2 points, or of n1 points among themselves, so that it fits the
+    free memory.
 
-    may_keep: whether what is held of a point may be kept for all. Raises MemoryError if it must fit and can't.
+    may_keep: whether what is held of a point may be kept for all. Raises MemoryError if it must fit
+    and can't.
     """
     n_points, n_all = (n1, n2 or n1), n1 + (n2 or 0)
     tile = min(TILE if block_size is None else block_size, max(n_points))
@@ -139,7 +171,9 @@ class ProductPlan(NamedTuple):
 def plan_product(
     sizes: Sizes, one: list[Derivative], params: PyTree[Array], n: int, block_size: int | None
 ) -> ProductPlan:
-    """Vectors over the parameters in a quarter of the free memory, then as many points at once as another quarter holds."""
+    """Vectors over the parameters in a quarter of the free memory, then as many points at once as
+    another quarter holds.
+    """
     free, number = max(_memory.SMALL, _memory.available()), one[0].signals.dtype.itemsize
     tile = min(PRODUCT_TILE if block_size is None else block_size, n)
     at_once = sizes.outputs_at_once(tile)
@@ -148,7 +182,10 @@ def plan_product(
     n_vectors = int(min(VECTORS, max(1, free // 4 // of_vector)))
 
     def needed(tile: int) -> int:
-        made = max(max(_derivatives.jacobian_size(of), _weighted_size(of) * n_vectors) for of in one) * number
+        made = (
+            max(max(_derivatives.jacobian_size(of), _weighted_size(of) * n_vectors) for of in one)
+            * number
+        )
         network = _derivatives.bytes_in_network(sizes.in_network, tile, at_once)
         return tile * (sizes.inputs + at_once * (sizes.signals + made)) + network
 
@@ -166,5 +203,7 @@ def plan_product(
 
 
 def _weighted_size(of: Derivative) -> int:
-    """Numbers that the signals of a point and output are for each vector, where there is no Jacobian."""
+    """Numbers that the signals of a point and output are for each vector, where there is no
+    Jacobian.
+    """
     return 0 if of.inputs is None or _derivatives.jacobian_size(of) else of.signals.size

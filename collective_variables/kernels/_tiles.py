@@ -16,12 +16,15 @@ Held = TypeVar("Held")
 
 
 class Tiles:
-    """function of the points `x` in tiles of at most `size` points, all of one size: the last overlaps the one before.
+    """function of the points `x` in tiles of at most `size` points, all of one size: the last
+    overlaps the one before.
 
     keep: whether the results of all tiles are kept, or of the last one alone.
     """
 
-    def __init__(self, function: Callable[[PyTree[Array]], Held], x: PyTree[Array], size: int, keep: bool):
+    def __init__(
+        self, function: Callable[[PyTree[Array]], Held], x: PyTree[Array], size: int, keep: bool
+    ):
         n = _arguments.n_points(x)
         self.size = min(size, n)
         self.starts = [min(start, n - self.size) for start in range(0, n, self.size)]
@@ -34,7 +37,9 @@ class Tiles:
 
 
 def exact_products(function: Callable[..., object]) -> Callable[..., object]:
-    """Trace `function` with products in the full precision of their dtype, which is not an accelerator's default."""
+    """Trace `function` with products in the full precision of their dtype, which is not an
+    accelerator's default.
+    """
 
     @wraps(function)
     def traced(*arguments: object) -> object:
@@ -48,6 +53,8 @@ def exact_products(function: Callable[..., object]) -> Callable[..., object]:
 def compiled_derivatives(
     apply_fn: ApplyFunction, is_structured: bool = True
 ) -> Callable[[PyTree[Array], PyTree[Array], Array], list[Derivative]]:
-    """derivatives(params, x, cotangents) of `structured`, which keeps what it compiled for the next call of like shapes."""
+    """derivatives(params, x, cotangents) of `structured`, which keeps what it compiled for the next
+    call of like shapes.
+    """
     function = partial(_derivatives.derivatives, apply_fn, structured=is_structured)
     return jax.jit(exact_products(function))

@@ -1,4 +1,6 @@
-"""Kernels by the package neural-tangents (Novak et al. 2020, 2022): empirical ones, and those of infinite width."""
+"""Kernels by the package neural-tangents (Novak et al. 2020, 2022): empirical ones, and those of
+infinite width.
+"""
 
 import functools
 import importlib
@@ -17,7 +19,13 @@ from collective_variables import _checks
 from collective_variables.kernels import infinite_width
 from collective_variables.kernels._derivatives import OUTPUTS
 from collective_variables.networks import sequential
-from collective_variables.networks._arguments import ApplyFunction, check_network, check_shapes, checked_points, hashable
+from collective_variables.networks._arguments import (
+    ApplyFunction,
+    check_network,
+    check_shapes,
+    checked_points,
+    hashable,
+)
 
 # Its third method, structured derivatives, needs functions of JAX whose signatures have changed.
 METHODS = ("jacobian contraction", "ntk-vector products")
@@ -32,15 +40,19 @@ def reference_ntk(
     outputs: str = "mean",
     method: str = "jacobian contraction",
 ) -> Float[Array, "..."]:
-    """K(x1, x2) of `empirical.empirical_ntk`, with the same arguments and result, by `neural_tangents.empirical_ntk_fn`.
+    """K(x1, x2) of `empirical.empirical_ntk`, with the same arguments and result, by
+    `neural_tangents.empirical_ntk_fn`.
 
-    For C outputs the shape is (n1, n2) with "mean" and "sum", (C, n1, n2) with "per-output" and (n1·C, n2·C) with
-    "full". method: "jacobian contraction" forms the Jacobians of all points; "ntk-vector products" does not, and passes
-    through the network n1·n2·C times instead (Novak et al. 2022, "Fast Finite Width Neural Tangent Kernel").
-    Without x2 the kernel is exactly symmetric, except inside a jit of the caller's, where it is so up to round-off.
+    For C outputs the shape is (n1, n2) with "mean" and "sum", (C, n1, n2) with "per-output" and
+    (n1·C, n2·C) with
+    "full". method: "jacobian contraction" forms the Jacobians of all points; "ntk-vector products"
+    does not, and passes through the network n1·n2·C times instead (Novak et al. 2022, "Fast Finite
+    Width Neural Tangent Kernel"). Without x2 the kernel is exactly symmetric, except inside a jit
+    of the caller's, where it is so up to round-off.
 
-    Raises ValueError for `outputs` or `method` unknown, no points, values that are not finite, points of different
-    shapes, no parameters, or outputs that are not (n_points, n_outputs); ImportError if neural-tangents does not load.
+    Raises ValueError for `outputs` or `method` unknown, no points, values that are not finite,
+    points of different shapes, no parameters, or outputs that are not (n_points, n_outputs);
+    ImportError if neural-tangents does not load.
     """
     _checks.choice("outputs", outputs, OUTPUTS)
     _checks.choice("method", method, METHODS)
@@ -51,11 +63,17 @@ def reference_ntk(
     return _symmetric(kernel) if x2 is None else kernel
 
 
-def _analytic_network(layers: Sequence[str], *, activation: str, **options: str | float | None) -> sequential.Network:
-    network = sequential.build_network(layers, activation=activation, parametrisation="ntk", **options)
+def _analytic_network(
+    layers: Sequence[str], *, activation: str, **options: str | float | None
+) -> sequential.Network:
+    network = sequential.build_network(
+        layers, activation=activation, parametrisation="ntk", **options
+    )
     if activation not in infinite_width.ANALYTIC_ACTIVATIONS:
         names = ", ".join(infinite_width.ANALYTIC_ACTIVATIONS)
-        raise ValueError(f"activation must have an analytic kernel, as {names} has: received {activation!r}.")
+        raise ValueError(
+            f"activation must have an analytic kernel, as {names} has: received {activation!r}."
+        )
     return network
 
 
@@ -63,12 +81,18 @@ def _floating(x: Array) -> Float[Array, "..."]:
     return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float)
 
 
-# For each of OUTPUTS: the axes of the outputs that neural-tangents takes the mean over, and those it keeps once.
+# For each of OUTPUTS: the axes of the outputs that neural-tangents takes the mean over, and those
+# it keeps once.
 _AXES = {"mean": ((-1,), ()), "sum": ((-1,), ()), "per-output": ((), (-1,)), "full": ((), ())}
 
 
 def _empirical(
-    apply_fn: ApplyFunction, outputs: str, method: str, params: PyTree[Array], x1: Array, x2: Array | None
+    apply_fn: ApplyFunction,
+    outputs: str,
+    method: str,
+    params: PyTree[Array],
+    x1: Array,
+    x2: Array | None,
 ) -> Array:
     library = _library()
     trace_axes, diagonal_axes = _AXES[outputs]
@@ -77,11 +101,15 @@ def _empirical(
         trace_axes=trace_axes,
         diagonal_axes=diagonal_axes,
         vmap_axes=0,
-        implementation=library.NtkImplementation[method.upper().replace(" ", "_").replace("-", "_")],
+        implementation=library.NtkImplementation[
+            method.upper().replace(" ", "_").replace("-", "_")
+        ],
     )
     with warnings.catch_warnings():
         # Its products ask jnp.size about shapes without values.
-        warnings.filterwarnings("ignore", "size requires ndarray or scalar arguments", DeprecationWarning)
+        warnings.filterwarnings(
+            "ignore", "size requires ndarray or scalar arguments", DeprecationWarning
+        )
         kernel = kernel_fn(x1, x2, params)
     if outputs == "sum":
         kernel = kernel * jax.eval_shape(apply_fn, params, x1).shape[1]
@@ -111,20 +139,25 @@ _compiled_infinite_width = jax.jit(_infinite_width, static_argnums=0)
 def _symmetric(kernel: Array) -> Array:
     """The kernel without the round-off that differs between the two sides of its diagonal.
 
-    A program of its own: compiled together with the kernel, each of the two sums is rounded in another way.
+    A program of its own: compiled together with the kernel, each of the two sums is rounded in
+    another way.
     """
     return (kernel + jnp.swapaxes(kernel, -1, -2)) / 2
 
 
 def _analytic_layers(network: sequential.Network) -> Iterator[tuple]:
-    """The layers of `network` in stax, each a triple of functions; the defaults there are W ~ N(0, 1)/sqrt(fan_in)."""
+    """The layers of `network` in stax, each a triple of functions; the defaults there are W ~ N(0,
+    1)/sqrt(fan_in).
+    """
     stax, last, image = _library().stax, len(network.layers) - 1, network.layers[0].kind != "dense"
     for number, layer in enumerate(network.layers):
         if layer.kind == "avgpool":
             yield stax.AvgPool(layer.window, layer.strides, "VALID")
             continue
         if layer.kind == "conv":
-            yield stax.Conv(layer.width, layer.window, layer.strides, network.padding, b_std=network.b_std)
+            yield stax.Conv(
+                layer.width, layer.window, layer.strides, network.padding, b_std=network.b_std
+            )
         else:
             if image:
                 yield stax.Flatten()
@@ -139,7 +172,9 @@ _loading = threading.Lock()
 
 @functools.cache
 def _library() -> types.ModuleType:
-    """The package neural-tangents; raises ImportError that names the version of JAX where it does not load."""
+    """The package neural-tangents; raises ImportError that names the version of JAX where it does
+    not load.
+    """
     with _loading, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -148,17 +183,22 @@ def _library() -> types.ModuleType:
         except Exception as error:
             for name in [name for name in sys.modules if name.split(".")[0] == "neural_tangents"]:
                 del sys.modules[name]
-            raise ImportError(f"neural-tangents does not load on JAX {jax.__version__}: {error}") from error
+            raise ImportError(
+                f"neural-tangents does not load on JAX {jax.__version__}: {error}"
+            ) from error
 
 
 @contextmanager
 def _names_of_older_jax() -> Generator[None]:
-    """Put modules with the names that neural-tangents 0.6.5 imports in the places where JAX had them before 0.10.
+    """Put modules with the names that neural-tangents 0.6.5 imports in the places where JAX had
+    them before 0.10.
 
     It keeps the modules that it has imported, so that JAX gets its own back afterwards.
     """
     # Its only part that needs TensorFlow, which is not among our dependencies.
-    sys.modules.setdefault("neural_tangents.experimental", types.ModuleType("neural_tangents.experimental"))
+    sys.modules.setdefault(
+        "neural_tangents.experimental", types.ModuleType("neural_tangents.experimental")
+    )
     names = ("jax.core", "jax.util", "jax.interpreters.ad")
     modules = {name: importlib.import_module(name.replace("jax.", "jax._src.")) for name in names}
     differentiation = types.ModuleType("jax.interpreters.ad")

@@ -12,7 +12,9 @@ ApplyFunction = Callable[[PyTree[Array], PyTree[Array]], Array]
 
 
 def checked_points(name: str, x: PyTree[Array]) -> PyTree[Array]:
-    """The points `x` as JAX's arrays; raises ValueError if there are none, or different numbers, or one is not finite."""
+    """The points `x` as JAX's arrays; raises ValueError if there are none, or different numbers, or
+    one is not finite.
+    """
     if all(isinstance(leaf, int | float) for leaf in jax.tree.leaves(x)):
         x = jnp.asarray(x)  # a list of numbers is an array, not a tree of scalars
     x = jax.tree.map(jnp.asarray, x)
@@ -28,19 +30,27 @@ def checked_points(name: str, x: PyTree[Array]) -> PyTree[Array]:
 
 def check_shapes(x1: PyTree[Array], x2: PyTree[Array] | None) -> None:
     """Raise ValueError for points of different shapes."""
-    of_points = [[leaf.shape[1:] for leaf in jax.tree.leaves(x)] for x in (x1, x1 if x2 is None else x2)]
+    of_points = [
+        [leaf.shape[1:] for leaf in jax.tree.leaves(x)] for x in (x1, x1 if x2 is None else x2)
+    ]
     if of_points[0] != of_points[1]:
         first, second = (", ".join(map(str, shapes)) for shapes in of_points)
-        raise ValueError(f"x2 must have points shaped like those of x1, {first}: received {second}.")
+        raise ValueError(
+            f"x2 must have points shaped like those of x1, {first}: received {second}."
+        )
 
 
 def check_network(apply_fn: ApplyFunction, params: PyTree[Array], x: PyTree[Array]) -> None:
-    """Raise ValueError unless there are parameters and `apply_fn` gives one vector a point; nothing is computed."""
+    """Raise ValueError unless there are parameters and `apply_fn` gives one vector a point; nothing
+    is computed.
+    """
     if not jax.tree.leaves(params):
         raise ValueError("params must hold at least one array: received none.")
     shape, n = getattr(jax.eval_shape(apply_fn, params, x), "shape", "of no array"), n_points(x)
     if len(shape) != 2 or shape[0] != n or shape[1] == 0:
-        raise ValueError(f"apply_fn must return (n_points, n_outputs) = ({n}, …): received the shape {shape}.")
+        raise ValueError(
+            f"apply_fn must return (n_points, n_outputs) = ({n}, …): received the shape {shape}."
+        )
 
 
 def n_points(x: PyTree[Array]) -> int:
@@ -54,7 +64,9 @@ def n_bytes(tree: PyTree[Array]) -> int:
 
 
 def hashable(apply_fn: ApplyFunction) -> ApplyFunction:
-    """`apply_fn`, or a function of its own identity where it has no hash and so can't keep what is compiled."""
+    """`apply_fn`, or a function of its own identity where it has no hash and so can't keep what is
+    compiled.
+    """
     try:
         hash(apply_fn)
         return apply_fn

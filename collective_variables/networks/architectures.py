@@ -1,4 +1,5 @@
-"""Residual network, transformer and graph network: Flax modules that take points first and treat each by itself.
+"""Residual network, transformer and graph network: Flax modules that take points first and treat
+each by itself.
 
 None normalises over a batch: a kernel is defined between points of a function of single points.
 """
@@ -14,10 +15,12 @@ from collective_variables.networks import sequential
 
 
 class ResNet(nn.Module):
-    """Residual network on images (He et al. 2016, with activations before convolutions), normalised by groups.
+    """Residual network on images (He et al. 2016, with activations before convolutions), normalised
+    by groups.
 
-    A 3x3 convolution of `width` channels, then `n_stages` stages of `n_blocks` residual blocks of two 3x3 convolutions;
-    each stage but the first halves the image and doubles the channels. Means over the image lead to the outputs.
+    A 3x3 convolution of `width` channels, then `n_stages` stages of `n_blocks` residual blocks of
+    two 3x3 convolutions; each stage but the first halves the image and doubles the channels. Means
+    over the image lead to the outputs.
     """
 
     n_outputs: int
@@ -43,7 +46,9 @@ class ResNet(nn.Module):
 
 
 def _conv(channels: int, stride: int = 1, window: int = 3) -> sequential.Conv:
-    """Flax's own is slow on a CPU in a loop (see `sequential.Conv`); the initialisation is the same."""
+    """Flax's own is slow on a CPU in a loop (see `sequential.Conv`); the initialisation is the
+    same.
+    """
     return sequential.Conv(channels, (window, window), (stride, stride), "SAME", "lecun", None)
 
 
@@ -53,7 +58,8 @@ def _group_norm(x: Array) -> nn.GroupNorm:
 
 
 class Transformer(nn.Module):
-    """Encoder on sequences (Vaswani et al. 2017, normalised before each part), whose mean over tokens leads to the outputs.
+    """Encoder on sequences (Vaswani et al. 2017, normalised before each part), whose mean over
+    tokens leads to the outputs.
 
     x holds tokens 1 … n_tokens, and 0 behind the end of a sequence, which no token attends to.
     """
@@ -70,12 +76,16 @@ class Transformer(nn.Module):
         tokens = x.astype(jnp.int32)
         is_token = tokens > 0
         y = nn.Embed(self.n_tokens + 1, self.width)(tokens)
-        y = y + self.param("positions", nn.initializers.normal(0.02), (1, x.shape[1], self.width)).astype(y.dtype)
+        y = y + self.param(
+            "positions", nn.initializers.normal(0.02), (1, x.shape[1], self.width)
+        ).astype(y.dtype)
         mask = is_token[:, None, None, :]
         for _ in range(self.n_layers):
             normalised = nn.LayerNorm()(y)
             y = y + nn.MultiHeadDotProductAttention(self.n_heads)(normalised, mask=mask)
-            hidden = sequential.ACTIVATIONS[self.activation](nn.Dense(4 * self.width)(nn.LayerNorm()(y)))
+            hidden = sequential.ACTIVATIONS[self.activation](
+                nn.Dense(4 * self.width)(nn.LayerNorm()(y))
+            )
             y = y + nn.Dense(self.width)(hidden)
         return nn.Dense(self.n_outputs)(_mean_over(nn.LayerNorm()(y), is_token))
 
@@ -83,9 +93,9 @@ class Transformer(nn.Module):
 class GraphNetwork(nn.Module):
     """Message passing on graphs (Gilmer et al. 2017), whose sum over nodes leads to the outputs.
 
-    x holds a row for each node: its features, and behind them its row of the adjacency matrix. A node without features
-    is none. In every step a node adds to its state a function of it and of the sum of its neighbours' states, weighted
-    by the adjacency matrix.
+    x holds a row for each node: its features, and behind them its row of the adjacency matrix. A
+    node without features is none. In every step a node adds to its state a function of it and of
+    the sum of its neighbours' states, weighted by the adjacency matrix.
     """
 
     n_outputs: int
@@ -94,7 +104,9 @@ class GraphNetwork(nn.Module):
     activation: str = "relu"
 
     @nn.compact
-    def __call__(self, x: Float[Array, "n_points n_nodes n_columns"]) -> Float[Array, "n_points n_outputs"]:
+    def __call__(
+        self, x: Float[Array, "n_points n_nodes n_columns"]
+    ) -> Float[Array, "n_points n_outputs"]:
         n_nodes = x.shape[1]
         features, adjacency = x[..., :-n_nodes], x[..., -n_nodes:]
         is_node = (features != 0).any(axis=-1)
@@ -108,7 +120,9 @@ class GraphNetwork(nn.Module):
         return nn.Dense(self.n_outputs)(jnp.sum(y * is_node[..., None], axis=1))
 
 
-def _mean_over(x: Float[Array, "n_points n k"], chosen: Bool[Array, "n_points n"]) -> Float[Array, "n_points k"]:
+def _mean_over(
+    x: Float[Array, "n_points n k"], chosen: Bool[Array, "n_points n"]
+) -> Float[Array, "n_points k"]:
     weights = chosen.astype(x.dtype)
     return jnp.einsum("pn,pnk->pk", weights, x) / jnp.maximum(weights.sum(axis=1), 1.0)[:, None]
 
@@ -117,18 +131,32 @@ ARCHITECTURES = {"resnet": ResNet, "transformer": Transformer, "graph-network": 
 
 
 def build_architecture(name: str, **options: int | str) -> nn.Module:
-    """The module of `ARCHITECTURES` with an activation and positive integers as its options; other ones raise."""
+    """The module of `ARCHITECTURES` with an activation and positive integers as its options; other
+    ones raise.
+    """
     module = ARCHITECTURES[_checks.choice("architecture", name, ARCHITECTURES)]
-    known = {field.name: field.default for field in dataclasses.fields(module) if field.name not in ("parent", "name")}
+    known = {
+        field.name: field.default
+        for field in dataclasses.fields(module)
+        if field.name not in ("parent", "name")
+    }
     for option, value in options.items():
         _checks.choice(f"options of {name}", option, known)
         if option == "activation":
             _checks.choice(option, value, sequential.ACTIVATIONS)
         else:
             _checks.integer(option, value, minimum=1)
-    if missing := [option for option, default in known.items() if default is dataclasses.MISSING and option not in options]:
-        raise ValueError(f"{name} needs {', '.join(missing)}: received {', '.join(options) or 'no option'}.")
+    if missing := [
+        option
+        for option, default in known.items()
+        if default is dataclasses.MISSING and option not in options
+    ]:
+        raise ValueError(
+            f"{name} needs {', '.join(missing)}: received {', '.join(options) or 'no option'}."
+        )
     built = module(**options)
     if isinstance(built, Transformer) and built.width % built.n_heads:
-        raise ValueError(f"width must be a multiple of n_heads: received {built.width} and {built.n_heads}.")
+        raise ValueError(
+            f"width must be a multiple of n_heads: received {built.width} and {built.n_heads}."
+        )
     return built

@@ -9,19 +9,25 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from collective_variables.networks import sequential
 
-# How many images go through a network at once on a CPU, forward and with the gradient: their activations fit its caches,
-# which makes a convolution several times faster. An accelerator has the memory for more.
+# How many images go through a network at once on a CPU, forward and with the gradient: their
+# activations fit its caches, which makes a convolution several times faster. An accelerator has the
+# memory for more.
 IMAGES, IMAGES_WITH_GRADIENT = 16, 8
 ON_ACCELERATOR = 4096
 
 
 def forward(
-    network: nn.Module, params: PyTree[Array], inputs: Float[Array, "n_points ..."], *, at_once: int = 1
+    network: nn.Module,
+    params: PyTree[Array],
+    inputs: Float[Array, "n_points ..."],
+    *,
+    at_once: int = 1,
 ) -> Float[Array, "n_points n_outputs"]:
-    """network.apply(params, inputs), tables and what dense layers flatten as a whole, images block by block.
+    """network.apply(params, inputs), tables and what dense layers flatten as a whole, images block
+    by block.
 
-    at_once: blocks in one step of the loop. They are independent of each other, so that two fill the cores better than
-    one does where no other thread is at work; the outputs are the same.
+    at_once: blocks in one step of the loop. They are independent of each other, so that two fill
+    the cores better than one does where no other thread is at work; the outputs are the same.
     """
     block = _block_size(network, inputs, IMAGES)
     if len(inputs) <= block:
@@ -30,10 +36,13 @@ def forward(
 
     def add_blocks(number: Array, outputs: Array) -> Array:
         for i in range(at_once):
-            # The last block ends with the last point; where it overlaps the one before, it repeats its outputs.
+            # The last block ends with the last point; where it overlaps the one before, it repeats
+            # its outputs.
             start = jnp.minimum((at_once * number + i) * block, len(inputs) - block)
             points = jax.lax.dynamic_slice_in_dim(inputs, start, block)
-            outputs = jax.lax.dynamic_update_slice_in_dim(outputs, network.apply(params, points), start, axis=0)
+            outputs = jax.lax.dynamic_update_slice_in_dim(
+                outputs, network.apply(params, points), start, axis=0
+            )
         return outputs
 
     n_steps = -(-len(inputs) // (at_once * block))
@@ -50,19 +59,27 @@ def mean_loss_and_gradient(
     *,
     at_once: int = 1,
 ) -> tuple[Float[Array, ""], PyTree[Array]]:
-    """Mean over the first `n_points` ≥ 1 points of loss(outputs, targets) -> (n_points,), and its gradient by `params`.
+    """Mean over the first `n_points` ≥ 1 points of loss(outputs, targets) -> (n_points,), and its
+    gradient by `params`.
 
-    The rest is padding: any finite points, which change nothing. Points are taken as a whole or in blocks as in `forward`;
+    The rest is padding: any finite points, which change nothing. Points are taken as a whole or in
+    blocks as in `forward`;
     steps of nothing but padding are skipped. at_once: as in `forward`.
     """
     size = len(inputs)
     block = min(_block_size(network, inputs, IMAGES_WITH_GRADIENT), size)
 
-    def of_block(places: Int[Array, " block"], inputs: Array, targets: Array) -> tuple[Array, PyTree[Array]]:
+    def of_block(
+        places: Int[Array, " block"], inputs: Array, targets: Array
+    ) -> tuple[Array, PyTree[Array]]:
         weights = jnp.where(places < n_points, 1.0 / jnp.asarray(n_points, inputs.dtype), 0.0)
-        return jax.value_and_grad(lambda params: jnp.sum(weights * loss(network.apply(params, inputs), targets)))(params)
+        return jax.value_and_grad(
+            lambda params: jnp.sum(weights * loss(network.apply(params, inputs), targets))
+        )(params)
 
-    def add_blocks(number: Array, total: tuple[Array, PyTree[Array]]) -> tuple[Array, PyTree[Array]]:
+    def add_blocks(
+        number: Array, total: tuple[Array, PyTree[Array]]
+    ) -> tuple[Array, PyTree[Array]]:
         for i in range(at_once):
             places = (at_once * number + i) * block + jnp.arange(block)
             rows = jnp.minimum(places, size - 1)
@@ -76,7 +93,9 @@ def mean_loss_and_gradient(
 
 
 def _block_size(network: nn.Module, inputs: Float[Array, "n_points ..."], images: int) -> int:
-    is_dense = isinstance(network, sequential.Network) and all(layer.kind == "dense" for layer in network.layers)
+    is_dense = isinstance(network, sequential.Network) and all(
+        layer.kind == "dense" for layer in network.layers
+    )
     if inputs.ndim == 2 or is_dense:
         return len(inputs)
     return images if jax.default_backend() == "cpu" else ON_ACCELERATOR

@@ -9,7 +9,9 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from collective_variables.networks import imported
 
 
-def initialise(network: nn.Module, key: PRNGKeyArray, inputs: Float[Array, "n_points ..."]) -> PyTree[Array]:
+def initialise(
+    network: nn.Module, key: PRNGKeyArray, inputs: Float[Array, "n_points ..."]
+) -> PyTree[Array]:
     """Random parameters of `network` for points shaped like `inputs`, in the dtype of `inputs`."""
     params = network.init(key, inputs[:1])
     return jax.tree.map(lambda leaf: leaf.astype(inputs.dtype), params)
@@ -31,7 +33,8 @@ def n_outputs(network: nn.Module, inputs: Float[Array, "n_points ..."]) -> int:
 def check_fit(
     network: nn.Module | imported.Model, inputs: Array, targets: Float[Array, "n_points n_outputs"]
 ) -> None:
-    """Raise ValueError if `network` can't take `inputs` or its width is not the number of columns of `targets`.
+    """Raise ValueError if `network` can't take `inputs` or its width is not the number of columns
+    of `targets`.
 
     Of a network of one's own also what `imported.check_model` raises.
     """
@@ -39,6 +42,10 @@ def check_fit(
         imported.check_model(network, inputs)
     found = n_outputs(network, inputs)
     if targets.ndim != 2:
-        raise ValueError(f"targets must be (n_points, n_outputs): received the shape {targets.shape}.")
+        raise ValueError(
+            f"targets must be (n_points, n_outputs): received the shape {targets.shape}."
+        )
     if found != targets.shape[1]:
-        raise ValueError(f"The last layer must have as many outputs as the targets: {found} != {targets.shape[1]}.")
+        raise ValueError(
+            f"The last layer must have as many outputs as the targets: {found} != {targets.shape[1]}."
+        )

@@ -1,4 +1,6 @@
-"""Networks from lists of layers, in the two parametrisations of Tovey et al. 2023 (Tables 2 and 3)."""
+"""Networks from lists of layers, in the two parametrisations of Tovey et al. 2023 (Tables 2 and
+3).
+"""
 
 import math
 import re
@@ -34,7 +36,9 @@ _LAYER = re.compile(
 
 @dataclass(frozen=True)
 class Layer:
-    """One parsed layer: `kind` is dense, conv or avgpool; `window` is the kernel of a convolution too."""
+    """One parsed layer: `kind` is dense, conv or avgpool; `window` is the kernel of a convolution
+    too.
+    """
 
     kind: str
     width: int = 0
@@ -43,10 +47,11 @@ class Layer:
 
 
 def parse(layer: str) -> Layer:
-    """Read "dense 32", "conv 32 3x3", "conv 32 3x3 stride 2", "avgpool 2x2" or "avgpool 4x4 stride 2".
+    """Read "dense 32", "conv 32 3x3", "conv 32 3x3 stride 2", "avgpool 2x2" or "avgpool 4x4 stride
+    2".
 
-    A convolution moves by 1 and a pooling by its own window where no stride is given. Raises TypeError for anything
-    but a text, ValueError for a text of another form or a zero in it.
+    A convolution moves by 1 and a pooling by its own window where no stride is given. Raises
+    TypeError for anything but a text, ValueError for a text of another form or a zero in it.
     """
     if not isinstance(layer, str):
         raise TypeError(f"A layer must be a text such as 'dense 32': received {layer!r}.")
@@ -85,9 +90,11 @@ class Dense(nn.Module):
 
 
 class Conv(nn.Module):
-    """Two-dimensional convolution, written as patches times a matrix: n_points x height x width x channels.
+    """Two-dimensional convolution, written as patches times a matrix: n_points x height x width x
+    channels.
 
-    XLA's own convolution falls on a slow path on the CPU inside a loop or under `vmap`; a matrix product does not.
+    XLA's own convolution falls on a slow path on the CPU inside a loop or under `vmap`; a matrix
+    product does not.
     """
 
     width: int
@@ -98,7 +105,9 @@ class Conv(nn.Module):
     b_std: float | None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "n_points h w c_in"]) -> Float[Array, "n_points h_out w_out c_out"]:
+    def __call__(
+        self, x: Float[Array, "n_points h w c_in"]
+    ) -> Float[Array, "n_points h_out w_out c_out"]:
         patches = _patches(x, self.window, self.strides, self.padding)
         return _affine(self, patches, (*self.window, x.shape[-1], self.width))
 
@@ -106,15 +115,16 @@ class Conv(nn.Module):
 def _affine(module: Dense | Conv, x: Array, shape: tuple[int, ...]) -> Array:
     """x times the kernel of `shape`, flattened to a matrix, plus the bias.
 
-    `lecun` is Flax's default: LeCun normal kernel, zero bias. `ntk`: kernel and bias are N(0, 1) and the forward pass
-    carries 1/sqrt(fan_in) and b_std (Jacot et al. 2018), as in neural-tangents' stax.
+    `lecun` is Flax's default: LeCun normal kernel, zero bias. `ntk`: kernel and bias are N(0, 1)
+    and the forward pass carries 1/sqrt(fan_in) and b_std (Jacot et al. 2018), as in
+    neural-tangents' stax.
     """
     fan_in, ntk = math.prod(shape[:-1]), module.parametrisation == "ntk"
     kernel_init = nn.initializers.normal(1.0) if ntk else nn.initializers.lecun_normal()
     kernel = module.param("kernel", kernel_init, shape, x.dtype)
     if isinstance(module, Conv) and fan_in > shape[-1]:
-        # Outputs first, so that the derivative is a product whose result has its longer side last, which takes half the
-        # time. XLA would undo a transposition of the matrix itself.
+        # Outputs first, so that the derivative is a product whose result has its longer side last,
+        # which takes half the time. XLA would undo a transposition of the matrix itself.
         kernel = jnp.moveaxis(kernel, -1, 0).reshape(shape[-1], fan_in).T
     else:
         kernel = kernel.reshape(fan_in, shape[-1])
@@ -124,7 +134,9 @@ def _affine(module: Dense | Conv, x: Array, shape: tuple[int, ...]) -> Array:
         y = y * (1.0 / math.sqrt(fan_in))
     if ntk and module.b_std is None:
         return y
-    bias = module.param("bias", nn.initializers.normal(1.0) if ntk else nn.initializers.zeros, shape[-1:], x.dtype)
+    bias = module.param(
+        "bias", nn.initializers.normal(1.0) if ntk else nn.initializers.zeros, shape[-1:], x.dtype
+    )
     bias = bias.reshape((1,) * (y.ndim - 1) + bias.shape)
     # Without a factor that is 1, so that `structured` finds the bias.
     return y + (module.b_std * bias if ntk else bias)
@@ -137,7 +149,11 @@ def _patches(x: Array, window: tuple[int, int], strides: tuple[int, int], paddin
         x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     height, width = ((n - k) // s + 1 for n, k, s in zip(x.shape[1:3], window, strides))
     shifted = [
-        x[:, i : i + (height - 1) * strides[0] + 1 : strides[0], j : j + (width - 1) * strides[1] + 1 : strides[1]]
+        x[
+            :,
+            i : i + (height - 1) * strides[0] + 1 : strides[0],
+            j : j + (width - 1) * strides[1] + 1 : strides[1],
+        ]
         for i in range(window[0])
         for j in range(window[1])
     ]
@@ -163,8 +179,8 @@ def _window_sums(x: Array, axis: int, size: int, stride: int) -> Array:
 class Network(nn.Module):
     """A chain of layers with an activation after every dense and convolutional one but the last.
 
-    apply(params, x) takes points first and gives (n_points, n_outputs). Poolings are never padded. Inputs with more
-    than one axis per point are flattened before a dense layer.
+    apply(params, x) takes points first and gives (n_points, n_outputs). Poolings are never padded.
+    Inputs with more than one axis per point are flattened before a dense layer.
     """
 
     layers: tuple[Layer, ...]
@@ -182,7 +198,14 @@ class Network(nn.Module):
                 continue
             if layer.kind == "conv":
                 x = _image(x, layer, self.padding)
-                y = Conv(layer.width, layer.window, layer.strides, self.padding, self.parametrisation, self.b_std)(x)
+                y = Conv(
+                    layer.width,
+                    layer.window,
+                    layer.strides,
+                    self.padding,
+                    self.parametrisation,
+                    self.b_std,
+                )(x)
             else:
                 y = Dense(layer.width, self.parametrisation, self.b_std)(x.reshape(x.shape[0], -1))
             x = y if last else ACTIVATIONS[self.activation](y)
@@ -191,9 +214,13 @@ class Network(nn.Module):
 
 def _image(x: Array, layer: Layer, padding: str) -> Array:
     if x.ndim != 4:
-        raise ValueError(f"A {layer.kind} layer needs images (height, width, channels): received points {x.shape[1:]}.")
+        raise ValueError(
+            f"A {layer.kind} layer needs images (height, width, channels): received points {x.shape[1:]}."
+        )
     if padding == "VALID" and (x.shape[1] < layer.window[0] or x.shape[2] < layer.window[1]):
-        raise ValueError(f"{layer.kind} must not exceed its image: {layer.window} > {x.shape[1:3]}.")
+        raise ValueError(
+            f"{layer.kind} must not exceed its image: {layer.window} > {x.shape[1:3]}."
+        )
     return x
 
 
@@ -205,16 +232,19 @@ def build_network(
     padding: str = "SAME",
     b_std: float | None = None,
 ) -> Network:
-    """Return the Flax module that `layers` describe (see `parse` for one layer; the last must be dense).
+    """Return the Flax module that `layers` describe (see `parse` for one layer; the last must be
+    dense).
 
-    parametrisation: "lecun" (Flax's default initialisation) or "ntk" (see `_affine`); b_std is the scale of the biases
-    in "ntk" and unused in "lecun"; None is for no biases, the default of neural-tangents' stax. padding is that of the
-    convolutions.
+    parametrisation: "lecun" (Flax's default initialisation) or "ntk" (see `_affine`); b_std is the
+    scale of the biases in "ntk" and unused in "lecun"; None is for no biases, the default of
+    neural-tangents' stax. padding is that of the convolutions.
 
     Raises TypeError or ValueError that quotes the layer or argument that can't be read.
     """
     if isinstance(layers, str) or not isinstance(layers, Sequence) or len(layers) == 0:
-        raise TypeError(f"layers must be a list such as ['dense 32', 'dense 1']: received {layers!r}.")
+        raise TypeError(
+            f"layers must be a list such as ['dense 32', 'dense 1']: received {layers!r}."
+        )
     parsed = tuple(parse(layer) for layer in layers)
     if parsed[-1].kind != "dense":
         raise ValueError(f"The last layer must be dense: received {layers[-1]!r}.")

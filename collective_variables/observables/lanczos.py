@@ -1,11 +1,13 @@
-"""Entropy, trace and largest eigenvalue of a kernel that is known only by its products with vectors, with error bars.
+"""Entropy, trace and largest eigenvalue of a kernel that is known only by its products with
+vectors, with error bars.
 
-Stochastic Lanczos quadrature (Ubaru, Chen, Saad 2017) after the leading directions are taken out (as in Hutch++, Meyer
-et al. 2021). With orthonormal columns Q, P = 1 − QQᵀ, d = n_points − n_leading, f(λ) = λ ln λ and z a random unit
-vector in the range of P, tr f(K) = Σ_i q_iᵀ f(K) q_i + d E[zᵀ f(K) z] holds for every Q: leading directions that are no
-eigenvectors yet cost variance and make no bias. Lanczos' process from each q_i and z gives the quadratic forms. As the
-derivatives of f from the second on alternate in sign, Gauss's rule is a lower bound of each form and Gauss-Radau's rule
-with a node at 0 an upper one (Golub, Meurant 1994).
+Stochastic Lanczos quadrature (Ubaru, Chen, Saad 2017) after the leading directions are taken out
+(as in Hutch++, Meyer et al. 2021). With orthonormal columns Q, P = 1 − QQᵀ, d = n_points −
+n_leading, f(λ) = λ ln λ and z a random unit vector in the range of P, tr f(K) = Σ_i q_iᵀ f(K) q_i +
+d E[zᵀ f(K) z] holds for every Q: leading directions that are no eigenvectors yet cost variance and
+make no bias. Lanczos' process from each q_i and z gives the quadratic forms. As the derivatives of
+f from the second on alternate in sign, Gauss's rule is a lower bound of each form and Gauss-Radau's
+rule with a node at 0 an upper one (Golub, Meurant 1994).
 """
 
 from collections.abc import Callable
@@ -30,14 +32,19 @@ MIN_PROBES = 3  # a line through the probes leaves n_probes - 2 degrees of freed
 
 @dataclass(frozen=True)
 class Estimate:
-    """Collective variables of a kernel and their errors; entropies in nats, the rest in the unit of the kernel.
+    """Collective variables of a kernel and their errors; entropies in nats, the rest in the unit of
+    the kernel.
 
-    entropy_standard_error, trace_standard_error: from the spread over probes, one standard deviation of the estimate;
-    few probes want Student's t with `degrees_of_freedom` (see `interval`). The trace has none if the diagonal is known.
-    entropy_quadrature_error: bound of what the finite number of Lanczos steps moves the entropy either way, which the
-    standard error leaves out. largest_eigenvalue: a lower bound; an eigenvalue, though not surely the largest, lies
-    within largest_eigenvalue_residual of it. None of them covers the round-off of `product`.
-    n_leading, n_probes, n_steps: those of the estimate; n_points, 0, 0 and no errors if the kernel was formed.
+    entropy_standard_error, trace_standard_error: from the spread over probes, one standard
+    deviation of the estimate; few probes want Student's t with `degrees_of_freedom` (see
+    `interval`). The trace has none if the diagonal is known.
+    entropy_quadrature_error: bound of what the finite number of Lanczos steps moves the entropy
+    either way, which the
+    standard error leaves out. largest_eigenvalue: a lower bound; an eigenvalue, though not surely
+    the largest, lies within largest_eigenvalue_residual of it. None of them covers the round-off of
+    `product`.
+    n_leading, n_probes, n_steps: those of the estimate; n_points, 0, 0 and no errors if the kernel
+    was formed.
     n_products: how many vectors were multiplied by the kernel.
     """
 
@@ -55,11 +62,17 @@ class Estimate:
     n_products: int
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Interval of the entropy: t times the standard error, plus the bound of the quadrature's error."""
+        """Interval of the entropy: t times the standard error, plus the bound of the quadrature's
+        error.
+        """
         confidence = _checks.number("confidence", confidence, above=0.0)
         if confidence >= 1:
             raise ValueError(f"confidence must be less than 1: received {confidence}.")
-        quantile = special.stdtrit(self.degrees_of_freedom, (1 + confidence) / 2) if self.degrees_of_freedom else 0.0
+        quantile = (
+            special.stdtrit(self.degrees_of_freedom, (1 + confidence) / 2)
+            if self.degrees_of_freedom
+            else 0.0
+        )
         margin = float(quantile * self.entropy_standard_error + self.entropy_quadrature_error)
         return self.entropy - margin, self.entropy + margin
 
@@ -74,19 +87,23 @@ def estimate_entropy(
     n_probes: int = 32,
     n_steps: int = 24,
 ) -> Estimate:
-    """Entropy, trace and largest eigenvalue of the kernel K with product(v) = K v, which is not formed.
+    """Entropy, trace and largest eigenvalue of the kernel K with product(v) = K v, which is not
+    formed.
 
-    product: takes and gives (n_points, n_vectors), at most max(n_leading, n_probes) vectors at once, and is called as it
-    is (`products.kernel_product` has one; compile another with `jax.jit`); K is symmetric and positive semi-definite.
-    Arrays are float32, or float64 in JAX's 64-bit mode; `product` should be as accurate (on an accelerator:
-    precision="highest"). diagonal: of K; the trace is then exact, and the probes' own traces, whose mean it tells, take
+    product: takes and gives (n_points, n_vectors), at most max(n_leading, n_probes) vectors at
+    once, and is called as it is (`products.kernel_product` has one; compile another with
+    `jax.jit`); K is symmetric and positive semi-definite. Arrays are float32, or float64 in JAX's
+    64-bit mode; `product` should be as accurate (on an accelerator: precision="highest"). diagonal:
+    of K; the trace is then exact, and the probes' own traces, whose mean it tells, take
     part of the scatter out of the entropy. key: the same key gives the same estimate.
 
-    Memory: n_points (n_steps n_probes or 4 n_leading, whichever is larger) numbers. A kernel of no more points than the
-    products it would take is formed and decomposed instead. The entropy of a kernel that is zero is NaN.
+    Memory: n_points (n_steps n_probes or 4 n_leading, whichever is larger) numbers. A kernel of no
+    more points than the products it would take is formed and decomposed instead. The entropy of a
+    kernel that is zero is NaN.
 
-    Raises TypeError or ValueError for a wrong argument, and for products of another shape, not finite, or not those of
-    a symmetric positive semi-definite kernel as far as the leading directions show.
+    Raises TypeError or ValueError for a wrong argument, and for products of another shape, not
+    finite, or not those of a symmetric positive semi-definite kernel as far as the leading
+    directions show.
     """
     n_points = _checks.integer("n_points", n_points, minimum=1)
     n_leading = _checks.integer("n_leading", n_leading, minimum=1)
@@ -100,11 +117,26 @@ def estimate_entropy(
     leading_key, probe_key = jax.random.split(key)
     leading, scale = _leading(multiply, jax.random.normal(leading_key, (n_points, n_leading)))
     if scale == 0.0:
-        return Estimate(np.nan, np.nan, 0.0, 0.0, 0.0, 0.0, 0.0, n_probes - 1, n_leading, n_probes, n_steps, n_products)
+        return Estimate(
+            np.nan,
+            np.nan,
+            0.0,
+            0.0,
+            0.0,
+            0.0,
+            0.0,
+            n_probes - 1,
+            n_leading,
+            n_probes,
+            n_steps,
+            n_products,
+        )
     exact = _forms(multiply, leading, N_LEADING_STEPS, scale)
     probes = _unit_complement(leading, jax.random.normal(probe_key, (n_points, n_probes)))
     sampled = _forms(multiply, probes, n_steps, scale).times(n_points - n_leading)
-    entropy, error, total, trace_error = _combine(exact, sampled, None if trace is None else trace / scale)
+    entropy, error, total, trace_error = _combine(
+        exact, sampled, None if trace is None else trace / scale
+    )
     width = np.sum(exact.upper - exact.lower) + np.mean(sampled.upper - sampled.lower)
     best = np.argmax(exact.largest)
     return Estimate(
@@ -133,10 +165,14 @@ def _trace(diagonal: Float[Array, " n_points"], n_points: int) -> float:
     return float(values.sum())
 
 
-def _multiply(product: Product, vectors: Float[Array, "n_points n_vectors"]) -> Float[Array, "n_points n_vectors"]:
+def _multiply(
+    product: Product, vectors: Float[Array, "n_points n_vectors"]
+) -> Float[Array, "n_points n_vectors"]:
     images = product(vectors)
     if images.shape != vectors.shape:
-        raise ValueError(f"product must give the shape {vectors.shape} of its vectors: received {images.shape}.")
+        raise ValueError(
+            f"product must give the shape {vectors.shape} of its vectors: received {images.shape}."
+        )
     if not jnp.isfinite(images).all():
         _checks.finite("product", np.asarray(images))
     return images.astype(vectors.dtype)
@@ -145,36 +181,48 @@ def _multiply(product: Product, vectors: Float[Array, "n_points n_vectors"]) -> 
 def _formed(multiply: Product, n_points: int, width: int) -> Estimate:
     """The kernel column by column, and its eigenvalues."""
     starts = range(0, n_points, width)
-    columns = [multiply(jax.nn.one_hot(start + jnp.arange(width), n_points, axis=0)) for start in starts]
+    columns = [
+        multiply(jax.nn.one_hot(start + jnp.arange(width), n_points, axis=0)) for start in starts
+    ]
     kernel = np.concatenate(columns, axis=1)[:, :n_points]
     _check_symmetric(kernel)
     values = spectrum.eigenvalues((kernel + kernel.T) / 2)
     entropy, total, largest = spectrum.entropy(values), spectrum.trace(values), float(values.max())
-    return Estimate(entropy, 0.0, 0.0, total, 0.0, largest, 0.0, 0, n_points, 0, 0, len(starts) * width)
+    return Estimate(
+        entropy, 0.0, 0.0, total, 0.0, largest, 0.0, 0, n_points, 0, 0, len(starts) * width
+    )
 
 
 def _check_symmetric(matrix: Float[np.ndarray, "n n"]) -> None:
     asymmetry, size = np.abs(matrix - matrix.T).max(), np.abs(matrix).max()
     if asymmetry > _round_off(matrix.dtype) * size:
-        raise ValueError(f"product must be that of a symmetric kernel: received entries {asymmetry:.3g} apart.")
+        raise ValueError(
+            f"product must be that of a symmetric kernel: received entries {asymmetry:.3g} apart."
+        )
 
 
 def _round_off(dtype: np.dtype) -> float:
-    """What products that differ in the order of their sums may differ by, relative to the largest eigenvalue."""
+    """What products that differ in the order of their sums may differ by, relative to the largest
+    eigenvalue.
+    """
     return 10 * float(np.sqrt(jnp.finfo(dtype).eps))
 
 
 def _leading(
     multiply: Product, vectors: Float[Array, "n_points n_leading"]
 ) -> tuple[Float[Array, "n_points n_leading"], float]:
-    """Approximate leading eigenvectors by subspace iteration (Halko, Martinsson, Tropp 2011), and the largest value."""
+    """Approximate leading eigenvectors by subspace iteration (Halko, Martinsson, Tropp 2011), and
+    the largest value.
+    """
     for _ in range(N_ITERATIONS):
         vectors = jnp.linalg.qr(multiply(vectors))[0]
     matrix = np.asarray(jnp.matmul(vectors.T, multiply(vectors), precision="highest"))
     _check_symmetric(matrix)
     values, rotation = np.linalg.eigh((matrix + matrix.T) / 2)
     if -values[0] > _round_off(matrix.dtype) * max(values[-1], 0.0):
-        raise ValueError(f"product must be that of a positive semi-definite kernel: received {values[0]:.3g}.")
+        raise ValueError(
+            f"product must be that of a positive semi-definite kernel: received {values[0]:.3g}."
+        )
     return jnp.matmul(vectors, rotation, precision="highest"), float(values[-1])
 
 
@@ -182,7 +230,9 @@ def _leading(
 def _unit_complement(
     leading: Float[Array, "n_points n_leading"], vectors: Float[Array, "n_points n_probes"]
 ) -> Float[Array, "n_points n_probes"]:
-    """Gaussian vectors made orthogonal to `leading`, each of length one: uniform on the sphere of the complement."""
+    """Gaussian vectors made orthogonal to `leading`, each of length one: uniform on the sphere of
+    the complement.
+    """
     for _ in range(2):
         inside = jnp.matmul(leading.T, vectors, precision="highest")
         vectors = vectors - jnp.matmul(leading, inside, precision="highest")
@@ -190,7 +240,9 @@ def _unit_complement(
 
 
 class _Forms(NamedTuple):
-    """For each unit vector v: vᵀKv, bounds of vᵀf(K)v, the largest Ritz value and its residual, scale as the unit."""
+    """For each unit vector v: vᵀKv, bounds of vᵀf(K)v, the largest Ritz value and its residual,
+    scale as the unit.
+    """
 
     trace: Float[np.ndarray, " n_vectors"]
     lower: Float[np.ndarray, " n_vectors"]
@@ -202,7 +254,9 @@ class _Forms(NamedTuple):
         return self._replace(trace=n * self.trace, lower=n * self.lower, upper=n * self.upper)
 
 
-def _forms(multiply: Product, vectors: Float[Array, "n_points n_vectors"], n_steps: int, scale: float) -> _Forms:
+def _forms(
+    multiply: Product, vectors: Float[Array, "n_points n_vectors"], n_steps: int, scale: float
+) -> _Forms:
     diagonals, off_diagonals = _lanczos(multiply, vectors, n_steps, scale)
     inner, last = off_diagonals[:, :-1], off_diagonals[:, -1]
     values, eigenvectors = np.linalg.eigh(_tridiagonal(diagonals, inner))
@@ -220,7 +274,9 @@ def _forms(multiply: Product, vectors: Float[Array, "n_points n_vectors"], n_ste
 def _lanczos(
     multiply: Product, vectors: Float[Array, "n_points n_vectors"], n_steps: int, scale: float
 ) -> tuple[Float[np.ndarray, "n_vectors n_steps"], Float[np.ndarray, "n_vectors n_steps"]]:
-    """Diagonals and off-diagonals of Lanczos' matrices in units of `scale`; the last off-diagonal leads out of them."""
+    """Diagonals and off-diagonals of Lanczos' matrices in units of `scale`; the last off-diagonal
+    leads out of them.
+    """
     basis = jnp.zeros((n_steps, *vectors.shape), vectors.dtype).at[0].set(vectors)
     floor = jnp.asarray(10 * float(jnp.finfo(vectors.dtype).eps) * scale, vectors.dtype)
     steps = []
@@ -237,8 +293,13 @@ def _lanczos_step(
     images: Float[Array, "n_points n_vectors"],
     step: Int[Array, ""],
     floor: Float[Array, ""],
-) -> tuple[Float[Array, "n_steps n_points n_vectors"], Float[Array, " n_vectors"], Float[Array, " n_vectors"]]:
-    """One step from `images` of basis[step], orthogonal to all vectors before it; rows after it are still zero.
+) -> tuple[
+    Float[Array, "n_steps n_points n_vectors"],
+    Float[Array, " n_vectors"],
+    Float[Array, " n_vectors"],
+]:
+    """One step from `images` of basis[step], orthogonal to all vectors before it; rows after it are
+    still zero.
 
     A remainder below `floor` is round-off: the process has ended, and its further vectors are zero.
     """
@@ -264,9 +325,13 @@ def _tridiagonal(
 
 
 def _radau_diagonal(
-    diagonals: Float[np.ndarray, "n_vectors n_steps"], off_diagonals: Float[np.ndarray, "n_vectors n_steps"], eps: float
+    diagonals: Float[np.ndarray, "n_vectors n_steps"],
+    off_diagonals: Float[np.ndarray, "n_vectors n_steps"],
+    eps: float,
 ) -> Float[np.ndarray, " n_vectors"]:
-    """The diagonal entry that, appended with the last off-diagonal, makes Lanczos' matrix singular."""
+    """The diagonal entry that, appended with the last off-diagonal, makes Lanczos' matrix
+    singular.
+    """
     pivots = np.full(len(diagonals), np.inf)
     previous = np.zeros(len(diagonals))
     for diagonal, off_diagonal in zip(diagonals.T, off_diagonals.T):
@@ -284,7 +349,9 @@ def _rule(
     return np.sum(eigenvectors[:, 0] ** 2 * special.xlogy(nodes, nodes), axis=1)
 
 
-def _combine(exact: _Forms, sampled: _Forms, trace: float | None) -> tuple[float, float, float, float]:
+def _combine(
+    exact: _Forms, sampled: _Forms, trace: float | None
+) -> tuple[float, float, float, float]:
     """Entropy S = ln Tr − tr f(K)/Tr and its standard error, trace and its standard error."""
     n_probes = len(sampled.trace)
     forms, shares = (sampled.lower + sampled.upper) / 2, sampled.trace
@@ -293,15 +360,21 @@ def _combine(exact: _Forms, sampled: _Forms, trace: float | None) -> tuple[float
         total = float(exact.trace.sum() + shares.mean())
         # First order of S in the mean of (share, form), which come from the same probes.
         changes = ((1 + form / total) * shares - forms) / total
-        error, trace_error = (float(values.std(ddof=1) / np.sqrt(n_probes)) for values in (changes, shares))
+        error, trace_error = (
+            float(values.std(ddof=1) / np.sqrt(n_probes)) for values in (changes, shares)
+        )
         return float(np.log(total) - form / total), error, total, trace_error
     line = _line_at(shares, forms, trace - exact.trace.sum())
     form += line[0] - forms.mean()
     return float(np.log(trace) - form / trace), line[1] / trace, trace, 0.0
 
 
-def _line_at(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], at: float) -> tuple[float, float]:
-    """The least-squares line of y in x, evaluated at the known mean of x, and its standard error."""
+def _line_at(
+    x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], at: float
+) -> tuple[float, float]:
+    """The least-squares line of y in x, evaluated at the known mean of x, and its standard
+    error.
+    """
     deviation = x - x.mean()
     spread = float(deviation @ deviation)
     slope = float(deviation @ y) / spread if spread > 0 else 0.0

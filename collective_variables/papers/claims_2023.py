@@ -1,6 +1,8 @@
-"""The claims of Tovey et al. 2023 (P1), each held against a table of runs: effects, intervals, verdicts.
+"""The claims of Tovey et al. 2023 (P1), each held against a table of runs: effects, intervals,
+verdicts.
 
-P1: Tovey, Krippendorf, Nikolaou, Holm (2023), "Towards a Phenomenological Understanding of Neural Networks: Data".
+P1: Tovey, Krippendorf, Nikolaou, Holm (2023), "Towards a Phenomenological Understanding of Neural
+Networks: Data".
 """
 
 from collections.abc import Collection, Sequence
@@ -110,17 +112,20 @@ def evidence(
     seed: int = 0,
     degree: int = 3,
 ) -> pd.DataFrame:
-    """One row for each claim, group, parametrisation and variable that `runs` can tell something of.
+    """One row for each claim, group, parametrisation and variable that `runs` can tell something
+    of.
 
-    `runs` is the table that `statistics` takes. Groups with several methods are P1's Experiment 2, in which `algorithm` is
-    the method that stands for RND as P1 describes it; the others are its Experiment 1. convolutional: the groups whose
-    network has convolutions, of which P1 claims something else. A group of one size has no curve, and none of C7 to C9.
+    `runs` is the table that `statistics` takes. Groups with several methods are P1's Experiment 2,
+    in which `algorithm` is the method that stands for RND as P1 describes it; the others are its
+    Experiment 1. convolutional: the groups whose network has convolutions, of which P1 claims
+    something else. A group of one size has no curve, and none of C7 to C9.
 
-    Columns: claim, group, parametrisation, variable; effect (see `CLAIMS`) with its interval lower and upper; p_value of the
-    hypothesis without the effect, where there is a test, by permutations or sign flips (n_permutations of them);
-    p_value_holm, corrected over all tests of the table (Holm 1979); n, runs or pairs; n_lower, n_undecided and n_higher, the
-    sizes at which the method is below random, neither and above (C7 to C9); verdict. There the p-value is of "at every
-    size", the largest of all sizes (`learning_curves.sequential`).
+    Columns: claim, group, parametrisation, variable; effect (see `CLAIMS`) with its interval lower
+    and upper; p_value of the hypothesis without the effect, where there is a test, by permutations
+    or sign flips (n_permutations of them); p_value_holm, corrected over all tests of the table
+    (Holm 1979); n, runs or pairs; n_lower, n_undecided and n_higher, the sizes at which the method
+    is below random, neither and above (C7 to C9); verdict. There the p-value is of "at every size",
+    the largest of all sizes (`learning_curves.sequential`).
     """
     compared = statistics.compares_methods(runs)
     has_curve = compared & statistics.has_several_sizes(runs)
@@ -129,12 +134,18 @@ def evidence(
     options = {"confidence": confidence, "seed": seed}
     parts = [_of_eigenvalues(converged[converged["method"] == "random"], confidence)]
     if len(first):
-        parts.append(_of_correlations(first, set(convolutional), n_resamples, n_permutations, degree, **options))
+        parts.append(
+            _of_correlations(
+                first, set(convolutional), n_resamples, n_permutations, degree, **options
+            )
+        )
         parts.append(_of_spread(first, n_resamples, n_permutations, degree, **options))
         parts.append(_of_parametrisations(first[~first["diverged"]], confidence))
     if len(second):
         parts += [_of_selection(second, *of, n_permutations, **options) for of in SELECTION]
-    table = pd.concat([part for part in parts if len(part)], ignore_index=True).reindex(columns=[*claims.ROW, *claims.SIZES])
+    table = pd.concat([part for part in parts if len(part)], ignore_index=True).reindex(
+        columns=[*claims.ROW, *claims.SIZES]
+    )
     table["p_value_holm"] = statistics.holm(table["p_value"])
     table["verdict"] = [_verdict(row, 1 - confidence) for row in table.itertuples()]
     order = table["claim"].map(list(CLAIMS).index)
@@ -153,31 +164,57 @@ def _of_correlations(
 ) -> pd.DataFrame:
     """C1, C2, C3, C5 and C6."""
     variables, parts = ["entropy", "trace"], []
-    outcomes = {"min_test_loss": ("spearman", "spearman given size"), "min_train_loss": ("spearman",)}
+    outcomes = {
+        "min_test_loss": ("spearman", "spearman given size"),
+        "min_train_loss": ("spearman",),
+    }
     intervals = correlation.correlations(
-        runs, [*variables, *outcomes], n_resamples=n_resamples, confidence=confidence, seed=seed, degree=degree
+        runs,
+        [*variables, *outcomes],
+        n_resamples=n_resamples,
+        confidence=confidence,
+        seed=seed,
+        degree=degree,
     )
     for outcome, kinds in outcomes.items():
         tests = beyond_size.permutation_tests(
             runs, variables, outcome, n_permutations=n_permutations, seed=seed, degree=degree
         )
         keys = ["group", "parametrisation", "kind"]
-        of_outcome = intervals[intervals["y_variable"] == outcome].rename(columns={"x_variable": "variable"})
-        joined = tests.drop(columns="coefficient").merge(of_outcome, on=[*keys, "variable"], suffixes=("", "_interval"))
+        of_outcome = intervals[intervals["y_variable"] == outcome].rename(
+            columns={"x_variable": "variable"}
+        )
+        joined = tests.drop(columns="coefficient").merge(
+            of_outcome, on=[*keys, "variable"], suffixes=("", "_interval")
+        )
         parts.append(joined[joined["kind"].isin(kinds)].assign(outcome=outcome))
     table = pd.concat(parts).rename(columns={"coefficient": "effect", "n_runs": "n"})
     on_test, given = table["outcome"] == "min_test_loss", table["kind"] == "spearman given size"
-    of_trace, of_entropy = table["variable"] == "trace", np.where(table["group"].isin(convolutional), "C3", "C2")
+    of_trace, of_entropy = (
+        table["variable"] == "trace",
+        np.where(table["group"].isin(convolutional), "C3", "C2"),
+    )
     table["claim"] = np.select([~on_test, given, of_trace], ["C6", "C5", "C1"], default=of_entropy)
     # What C3 is of is an equivalence, for which the test of no correlation is none.
     return table.assign(p_value=table["p_value"].mask(table["claim"] == "C3"))
 
 
 def _of_spread(
-    runs: pd.DataFrame, n_resamples: int, n_permutations: int, degree: int, *, confidence: float, seed: int
+    runs: pd.DataFrame,
+    n_resamples: int,
+    n_permutations: int,
+    degree: int,
+    *,
+    confidence: float,
+    seed: int,
 ) -> pd.DataFrame:
     """C4."""
-    numbers = {"n_resamples": n_resamples, "n_permutations": n_permutations, "seed": seed, "degree": degree}
+    numbers = {
+        "n_resamples": n_resamples,
+        "n_permutations": n_permutations,
+        "seed": seed,
+        "degree": degree,
+    }
     table = beyond_size.spread(runs, confidence=confidence, **numbers)
     table = table[(table["statistic"] == "spearman given size") & (table["scale"] == "ln")]
     return table.rename(columns={"value": "effect", "n_runs": "n"}).assign(claim="C4")
@@ -185,11 +222,15 @@ def _of_spread(
 
 def _of_parametrisations(runs: pd.DataFrame, confidence: float) -> pd.DataFrame:
     """C10: runs of both parametrisations on the same subset are pairs."""
-    wide = runs.pivot(index=["group", "member", "n_points"], columns="parametrisation", values="trace")
+    wide = runs.pivot(
+        index=["group", "member", "n_points"], columns="parametrisation", values="trace"
+    )
     if not {"lecun", "ntk"} <= set(wide.columns):
         return pd.DataFrame()
     ratios = np.log10(wide["lecun"] / wide["ntk"]).dropna()
-    return _means(ratios, ["group"], confidence).assign(claim="C10", parametrisation="both", variable="trace")
+    return _means(ratios, ["group"], confidence).assign(
+        claim="C10", parametrisation="both", variable="trace"
+    )
 
 
 def _of_eigenvalues(runs: pd.DataFrame, confidence: float) -> pd.DataFrame:
@@ -204,7 +245,9 @@ def _means(values: pd.Series, keys: list[str], confidence: float) -> pd.DataFram
     grouped = values.groupby(level=keys, sort=False)
     n, mean = grouped.count(), grouped.mean()
     margin = grouped.sem() * stats.t.isf((1 - confidence) / 2, n - 1)
-    return pd.DataFrame({"effect": mean, "lower": mean - margin, "upper": mean + margin, "n": n}).reset_index()
+    return pd.DataFrame(
+        {"effect": mean, "lower": mean - margin, "upper": mean + margin, "n": n}
+    ).reset_index()
 
 
 def _of_selection(
@@ -221,13 +264,25 @@ def _of_selection(
     options = {"confidence": confidence, "n_resamples": n_permutations, "seed": seed}
     keys = ["group", "parametrisation", "method", "variable"]
     areas = learning_curves.areas(runs, variables, **options)
-    sizes = learning_curves.verdicts(learning_curves.effects(runs, variables, confidence=confidence), confidence=confidence)
+    sizes = learning_curves.verdicts(
+        learning_curves.effects(runs, variables, confidence=confidence), confidence=confidence
+    )
     every = learning_curves.sequential(runs, variables, **options)
-    every = every.loc[every["alternative"] == alternative, [*keys, "p_every"]].rename(columns={"p_every": "p_value"})
+    every = every.loc[every["alternative"] == alternative, [*keys, "p_every"]].rename(
+        columns={"p_every": "p_value"}
+    )
     table = areas.drop(columns="p_value").merge(sizes, on=keys).merge(every, on=keys)
-    of_losses, scale = table["variable"].isin(statistics.LOSSES), table["relative_difference"] / table["mean_difference"]
-    relative = {end: np.where(of_losses, np.expm1(table[end]), table[end] * scale) for end in ("lower", "upper")}
-    return table.assign(claim=claim, effect=table["relative_difference"], n=table["n_pairs"], **relative)
+    of_losses, scale = (
+        table["variable"].isin(statistics.LOSSES),
+        table["relative_difference"] / table["mean_difference"],
+    )
+    relative = {
+        end: np.where(of_losses, np.expm1(table[end]), table[end] * scale)
+        for end in ("lower", "upper")
+    }
+    return table.assign(
+        claim=claim, effect=table["relative_difference"], n=table["n_pairs"], **relative
+    )
 
 
 def _verdict(row: NamedTuple, level: float) -> str:
@@ -236,5 +291,9 @@ def _verdict(row: NamedTuple, level: float) -> str:
         contrary = row.n_lower if claim.supports == _ABOVE else row.n_higher
         if row.p_value_holm <= level:
             return claims.SUPPORTED
-        return claims.NOT_SUPPORTED if contrary or claims.is_apart(row, claim.needs) else claims.UNDECIDED
+        return (
+            claims.NOT_SUPPORTED
+            if contrary or claims.is_apart(row, claim.needs)
+            else claims.UNDECIDED
+        )
     return claims.interval_verdict(row, claim, level)

@@ -1,7 +1,8 @@
-"""Findings of Tovey et al. 2024 (P2) on learning dynamics, each held against recordings: effects, intervals, verdicts.
+"""Findings of Tovey et al. 2024 (P2) on learning dynamics, each held against recordings: effects,
+intervals, verdicts.
 
-P2: Tovey, Krippendorf, Spannowsky, Nikolaou, Holm (2024), "Collective variables of neural networks: empirical time
-evolution and scaling laws".
+P2: Tovey, Krippendorf, Spannowsky, Nikolaou, Holm (2024), "Collective variables of neural networks:
+empirical time evolution and scaling laws".
 """
 
 import itertools
@@ -21,7 +22,10 @@ from collective_variables.training.study_cases import Case
 SIZES = ("width", "depth")  # axes along which networks grow
 DATA_POINTS = ("train", "observations")  # of the recorded kinds those that a network learns from
 _FALLS, _GROWS = (-np.inf, 0.0), (0.0, np.inf)
-_FALLS_CLEARLY, _GROWS_CLEARLY = (-np.inf, -entropy_phases.RESOLUTION), (entropy_phases.RESOLUTION, np.inf)
+_FALLS_CLEARLY, _GROWS_CLEARLY = (
+    (-np.inf, -entropy_phases.RESOLUTION),
+    (entropy_phases.RESOLUTION, np.inf),
+)
 FINDINGS: claims.Claims = {
     "F1": Claim(
         "Small networks compress information: the entropy of their kernel falls during training.",
@@ -65,9 +69,12 @@ FINDINGS: claims.Claims = {
 class Group(NamedTuple):
     """What was recorded of a group's networks.
 
-    recording: columns that tell networks apart, member, points, epoch, entropy, trace, loss and, of agents, reward.
-    studies: the cases of each study; none for a group that is no scaling study. modes: the table of that name with the
-    same first columns, empty where it was not recorded. kind: of `scaling_study.KINDS`, or another name.
+    recording: columns that tell networks apart, member, points, epoch, entropy, trace, loss and, of
+    agents, reward.
+    studies: the cases of each study; none for a group that is no scaling study. modes: the table of
+    that name with the
+    same first columns, empty where it was not recorded. kind: of `scaling_study.KINDS`, or another
+    name.
     """
 
     recording: pd.DataFrame
@@ -77,12 +84,16 @@ class Group(NamedTuple):
 
 
 def label_columns(table: pd.DataFrame, /) -> list[str]:
-    """The columns of a recording that tell its networks apart: all in front of `points` but the member."""
+    """The columns of a recording that tell its networks apart: all in front of `points` but the
+    member.
+    """
     return [name for name in table.columns[: table.columns.get_loc("points")] if name != "member"]
 
 
 def split_networks(table: pd.DataFrame, /) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The rows of each network under a name of what differs between the networks of the table, "" for an only one."""
+    """The rows of each network under a name of what differs between the networks of the table, ""
+    for an only one.
+    """
     labels = label_columns(table)
     if not labels:
         yield "", table
@@ -95,14 +106,19 @@ def split_networks(table: pd.DataFrame, /) -> Iterator[tuple[str, pd.DataFrame]]
 def network_name(values: Mapping[str, object], /) -> str:
     """A network in words: the value alone where it speaks for itself."""
     alone = ("activation", "network")
-    return ", ".join(f"{value}" if name in alone else f"{name.replace('_', ' ')} {value:g}" for name, value in values.items())
+    return ", ".join(
+        f"{value}" if name in alone else f"{name.replace('_', ' ')} {value:g}"
+        for name, value in values.items()
+    )
 
 
 def evidence(groups: Mapping[str, Group], *, confidence: float = 0.95) -> pd.DataFrame:
-    """One row for each finding and network that tells something of it, with the columns of `claims_2023.evidence`.
+    """One row for each finding and network that tells something of it, with the columns of
+    `claims_2023.evidence`.
 
-    Effects are means over members with Student's interval and t-test; `parametrisation` says which network. Members
-    whose values are not finite (diverged networks) are left out, and a network with fewer than three others as well.
+    Effects are means over members with Student's interval and t-test; `parametrisation` says which
+    network. Members whose values are not finite (diverged networks) are left out, and a network
+    with fewer than three others as well.
     """
     rows = []
     for name, group in groups.items():
@@ -119,17 +135,25 @@ def evidence(groups: Mapping[str, Group], *, confidence: float = 0.95) -> pd.Dat
         if group.kind not in ("dense", "conv"):
             for of, table in split_networks(shown):
                 words = of or group.kind
-                rows += [("F2", name, words, "entropy", _change(table)), ("F4", name, words, "trace", _with_loss(table))]
+                rows += [
+                    ("F2", name, words, "entropy", _change(table)),
+                    ("F4", name, words, "trace", _with_loss(table)),
+                ]
         for of, table in split_networks(_healthy(shown)):
             rows.append(("F5", name, of or group.kind, "trace", _growth(table)))
         for of, table in split_networks(group.modes) if len(group.modes) else ():
             rows.append(("F6", name, of or group.kind, "error", mode_speeds(_of_data(table))))
-    table = pd.DataFrame([_row(*row, confidence) for row in rows if row[-1].count() >= entropy_phases.MIN_MEMBERS])
+    table = pd.DataFrame(
+        [_row(*row, confidence) for row in rows if row[-1].count() >= entropy_phases.MIN_MEMBERS]
+    )
     table = table.drop_duplicates(["claim", "group", "parametrisation", "variable"]).reindex(
         columns=[*claims.ROW, *claims.SIZES]
     )
     table["p_value_holm"] = statistics.holm(table["p_value"])
-    table["verdict"] = [claims.interval_verdict(row, FINDINGS[row.claim], 1 - confidence) for row in table.itertuples()]
+    table["verdict"] = [
+        claims.interval_verdict(row, FINDINGS[row.claim], 1 - confidence)
+        for row in table.itertuples()
+    ]
     return table.sort_values("claim", kind="stable", ignore_index=True)
 
 
@@ -144,8 +168,12 @@ def _healthy(table: pd.DataFrame) -> pd.DataFrame:
     return table[(table["label_noise"] == 0) & (table["weight_scale"] == 1)]
 
 
-def _ends(studies: Mapping[str, Sequence[Case]]) -> Iterator[tuple[tuple[Case, Case], tuple[str, str]]]:
-    """The smallest and the largest network wherever in a study width or depth alone grows, and both in words."""
+def _ends(
+    studies: Mapping[str, Sequence[Case]],
+) -> Iterator[tuple[tuple[Case, Case], tuple[str, str]]]:
+    """The smallest and the largest network wherever in a study width or depth alone grows, and both
+    in words.
+    """
     for cases, axis in itertools.product(studies.values(), SIZES):
         ordered = sorted(cases, key=lambda case: getattr(case, axis))
         table = pd.DataFrame([asdict(case) for case in ordered])
@@ -153,7 +181,10 @@ def _ends(studies: Mapping[str, Sequence[Case]]) -> Iterator[tuple[tuple[Case, C
         for _, part in table.groupby([name for name in table if name != axis], sort=False):
             if len(part) > 1:
                 places = part.index[0], part.index[-1]
-                words = [network_name({name: part.at[place, name] for name in differing}) for place in places]
+                words = [
+                    network_name({name: part.at[place, name] for name in differing})
+                    for place in places
+                ]
                 yield tuple(ordered[place] for place in places), tuple(words)
 
 
@@ -175,24 +206,33 @@ def _growth(table: pd.DataFrame) -> pd.Series:
 
 
 def _with_loss(table: pd.DataFrame) -> pd.Series:
-    """Of each member the rank correlation of trace and loss over the epochs at which both are known."""
+    """Of each member the rank correlation of trace and loss over the epochs at which both are
+    known.
+    """
     target = table["loss"] if "reward" not in table else -table["reward"]
     known = table.assign(target=target)[np.isfinite(target) & np.isfinite(table["trace"])]
-    return known.groupby("member")[["trace", "target"]].apply(lambda of: _rank_correlation(of["trace"], of["target"]))
+    return known.groupby("member")[["trace", "target"]].apply(
+        lambda of: _rank_correlation(of["trace"], of["target"])
+    )
 
 
 def mode_speeds(modes: pd.DataFrame, /) -> pd.Series:
-    """Of each member the rank correlation of λ and ln(error before the first epoch / error at the next recorded one).
+    """Of each member the rank correlation of λ and ln(error before the first epoch / error at the
+    next recorded one).
 
-    `modes` is the table that `recording` gives under this name, of one network and kind of points: eigenvalue λ of the
-    initial kernel and residual ‖vᵀ ∂loss/∂outputs‖ of each leading mode v. Tovey et al. 2023, equation 6: along a mode
-    the outputs move at a rate in proportion to λ.
+    `modes` is the table that `recording` gives under this name, of one network and kind of points:
+    eigenvalue λ of the initial kernel and residual ‖vᵀ ∂loss/∂outputs‖ of each leading mode v.
+    Tovey et al. 2023, equation 6: along a mode the outputs move at a rate in proportion to λ.
     """
     first, second = sorted(modes["epoch"].unique())[:2]
     keys = ["member", "mode"]
     start, then = (modes[modes["epoch"] == epoch].set_index(keys) for epoch in (first, second))
-    speeds = pd.DataFrame({"eigenvalue": start["eigenvalue"], "speed": np.log(start["residual"] / then["residual"])})
-    return speeds.groupby("member").apply(lambda of: _rank_correlation(of["eigenvalue"], of["speed"]))
+    speeds = pd.DataFrame(
+        {"eigenvalue": start["eigenvalue"], "speed": np.log(start["residual"] / then["residual"])}
+    )
+    return speeds.groupby("member").apply(
+        lambda of: _rank_correlation(of["eigenvalue"], of["speed"])
+    )
 
 
 def _rank_correlation(x: pd.Series, y: pd.Series) -> float:
@@ -200,17 +240,32 @@ def _rank_correlation(x: pd.Series, y: pd.Series) -> float:
     return x.rank().corr(y.rank())
 
 
-def _row(claim: str, group: str, network: str, variable: str, values: pd.Series, confidence: float) -> dict[str, object]:
+def _row(
+    claim: str, group: str, network: str, variable: str, values: pd.Series, confidence: float
+) -> dict[str, object]:
     values = values.dropna().to_numpy()
-    return dict(zip(claims.ROW, (claim, group, network, variable, *entropy_phases.t_test(values, confidence), len(values))))
+    return dict(
+        zip(
+            claims.ROW,
+            (
+                claim,
+                group,
+                network,
+                variable,
+                *entropy_phases.t_test(values, confidence),
+                len(values),
+            ),
+        )
+    )
 
 
 def summary(groups: Mapping[str, Group], of_phases: pd.DataFrame, /) -> pd.DataFrame:
-    """One row for each network and kind of points: means over members at the first and the last epoch, and the regime.
+    """One row for each network and kind of points: means over members at the first and the last
+    epoch, and the regime.
 
-    Columns: group, network, points, n_members, entropy_first, entropy_last, trace_first, trace_last, loss_first,
-    loss_last, and regime, the supported ones of `of_phases`, the table of `phases`, in their order. Of an agent the loss
-    is its network's.
+    Columns: group, network, points, n_members, entropy_first, entropy_last, trace_first,
+    trace_last, loss_first, loss_last, and regime, the supported ones of `of_phases`, the table of
+    `phases`, in their order. Of an agent the loss is its network's.
     """
     rows, found = [], dict(list(of_phases.groupby(["group", "network", "points"])))
     for name, group in groups.items():
@@ -218,21 +273,45 @@ def summary(groups: Mapping[str, Group], of_phases: pd.DataFrame, /) -> pd.DataF
             for points, part in table.groupby("points", sort=False):
                 ends = part[part["epoch"].isin([part["epoch"].min(), part["epoch"].max()])]
                 means = ends.groupby("epoch")[["entropy", "trace", "loss"]].mean()
-                row = {"group": name, "network": of or group.kind, "points": points, "n_members": part["member"].nunique()}
+                row = {
+                    "group": name,
+                    "network": of or group.kind,
+                    "points": points,
+                    "n_members": part["member"].nunique(),
+                }
                 for variable in means:
-                    row |= {f"{variable}_{end}": means[variable].iloc[place] for end, place in (("first", 0), ("last", -1))}
+                    row |= {
+                        f"{variable}_{end}": means[variable].iloc[place]
+                        for end, place in (("first", 0), ("last", -1))
+                    }
                 its_phases = found.get((name, row["network"], points), of_phases[:0])
                 too_few = len(_curves(part, "entropy")) < entropy_phases.MIN_MEMBERS
-                rows.append(row | {"regime": "too few members" if too_few else entropy_phases.regime(list(its_phases.itertuples()))})
+                rows.append(
+                    row
+                    | {
+                        "regime": "too few members"
+                        if too_few
+                        else entropy_phases.regime(list(its_phases.itertuples()))
+                    }
+                )
     return pd.DataFrame(rows)
 
 
-def phases(groups: Mapping[str, Group], *, resolution: float = entropy_phases.RESOLUTION, confidence: float = 0.95) -> pd.DataFrame:
-    """One row for each phase of the entropy of each network and kind of points, with the fields of `entropy_phases.Phase`."""
+def phases(
+    groups: Mapping[str, Group],
+    *,
+    resolution: float = entropy_phases.RESOLUTION,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """One row for each phase of the entropy of each network and kind of points, with the fields of
+    `entropy_phases.Phase`.
+    """
     parts = []
     for name, group in groups.items():
         for of, table in split_networks(group.recording):
-            found = entropy_phases.recording_phases(table, [], resolution=resolution, confidence=confidence)
+            found = entropy_phases.recording_phases(
+                table, [], resolution=resolution, confidence=confidence
+            )
             found.insert(0, "group", name)
             found.insert(1, "network", of or group.kind)
             parts.append(found)
@@ -243,7 +322,8 @@ LAWS = ("group", "epoch", "variable", "depth", "exponent", "standard_error", "r_
 
 
 def power_laws(groups: Mapping[str, Group]) -> pd.DataFrame:
-    """Entropy, trace and loss of train points as powers of the width, for each depth, at the first and the last epoch.
+    """Entropy, trace and loss of train points as powers of the width, for each depth, at the first
+    and the last epoch.
 
     Of the studies with at least three widths; the columns are `LAWS`.
     """
@@ -254,7 +334,9 @@ def power_laws(groups: Mapping[str, Group]) -> pd.DataFrame:
             if table["width"].nunique() < 3:
                 continue
             epochs = (table["epoch"].min(), table["epoch"].max())
-            for depth, epoch, variable in itertools.product(sorted(table["depth"].unique()), epochs, ("entropy", "trace", "loss")):
+            for depth, epoch, variable in itertools.product(
+                sorted(table["depth"].unique()), epochs, ("entropy", "trace", "loss")
+            ):
                 part = table[(table["depth"] == depth) & (table["epoch"] == epoch)]
                 law = power_law.fit_power_law(part[np.isfinite(part[variable])], "width", variable)
                 rows.append((name, epoch, variable, depth, *law))

@@ -1,7 +1,9 @@
-"""Figures 2 to 7 of P1 (Tovey, Krippendorf, Nikolaou, Holm, 2023) as Plotly figures of the tables in `statistics`.
+"""Figures 2 to 7 of P1 (Tovey, Krippendorf, Nikolaou, Holm, 2023) as Plotly figures of the tables
+in `statistics`.
 
-Every figure is a grid of panels: a column per group, a row per parametrisation. The colours of the methods are those of
-Okabe and Ito (2008), which colour-blind readers can tell apart, and each method has a marker of its own as well.
+Every figure is a grid of panels: a column per group, a row per parametrisation. The colours of the
+methods are those of Okabe and Ito (2008), which colour-blind readers can tell apart, and each
+method has a marker of its own as well.
 """
 
 from collections.abc import Iterator, Sequence
@@ -48,26 +50,38 @@ DIVERGING = ((0.0, "#0072B2"), (0.5, "#F7F7F7"), (1.0, "#D55E00"))
 
 
 def comparison(summary: pd.DataFrame, variable: str) -> go.Figure:
-    """Mean of `variable` with an error bar of one standard error against the subset size (P1, Figures 4 and 5).
+    """Mean of `variable` with an error bar of one standard error against the subset size (P1,
+    Figures 4 and 5).
 
     `summary` is the table of `statistics.summary`; a line per method, all methods in one panel.
     """
     lower, upper = f"{variable}_lower", f"{variable}_upper"
     _require("summary", summary, ["method", "n_points", variable, lower, upper])
     figure = _grid(summary, "n_points", variable, panel=(220, 190), above=80, right=20)
-    figure.update_layout(legend={"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top"})
+    figure.update_layout(
+        legend={"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top"}
+    )
     # Random and RND come first and so keep their colours whatever other methods are compared.
-    methods = sorted(summary["method"].unique(), key=lambda method: (method not in ("random", "rnd"), method))
+    methods = sorted(
+        summary["method"].unique(), key=lambda method: (method not in ("random", "rnd"), method)
+    )
     for row, column, panel in _panels(summary):
         for k, method in enumerate(methods):
             part = panel[panel["method"] == method].sort_values("n_points")
-            error = {"array": part[upper] - part[variable], "arrayminus": part[variable] - part[lower]}
+            error = {
+                "array": part[upper] - part[variable],
+                "arrayminus": part[variable] - part[lower],
+            }
             figure.add_scatter(
                 x=part["n_points"],
                 y=part[variable],
                 error_y={"type": "data", "symmetric": False} | error,
                 mode="lines+markers",
-                marker={"symbol": MARKERS[k % len(MARKERS)], "color": PALETTE[k % len(PALETTE)], "size": 8},
+                marker={
+                    "symbol": MARKERS[k % len(MARKERS)],
+                    "color": PALETTE[k % len(PALETTE)],
+                    "size": 8,
+                },
                 name=_label(method),
                 legendgroup=method,
                 showlegend=(row, column) == (1, 1),
@@ -78,9 +92,11 @@ def comparison(summary: pd.DataFrame, variable: str) -> go.Figure:
 
 
 def scatter(runs: pd.DataFrame, x: str, y: str, colour: str) -> go.Figure:
-    """Runs that did not diverge in the plane of two variables, coloured by a third (P1, Figures 2 and 6).
+    """Runs that did not diverge in the plane of two variables, coloured by a third (P1, Figures 2
+    and 6).
 
-    `runs` is the table that `statistics` takes. Losses have logarithmic axes and colours; darker is smaller, as in P1.
+    `runs` is the table that `statistics` takes. Losses have logarithmic axes and colours; darker is
+    smaller, as in P1.
     """
     _require("runs", runs, ["diverged", x, y, colour])
     runs = runs[~runs["diverged"] & np.isfinite(runs[[x, y, colour]]).all(axis=1)]
@@ -90,16 +106,25 @@ def scatter(runs: pd.DataFrame, x: str, y: str, colour: str) -> go.Figure:
             x=panel[x],
             y=panel[y],
             customdata=panel[colour],
-            hovertemplate="%{x:.4g}, %{y:.4g}<br>" + _label(colour) + " %{customdata:.4g}<extra></extra>",
+            hovertemplate="%{x:.4g}, %{y:.4g}<br>"
+            + _label(colour)
+            + " %{customdata:.4g}<extra></extra>",
             mode="markers",
-            marker={"color": _scaled(panel[colour]), "coloraxis": f"coloraxis{column}", "size": 5, "opacity": 0.8},
+            marker={
+                "color": _scaled(panel[colour]),
+                "coloraxis": f"coloraxis{column}",
+                "size": 5,
+                "opacity": 0.8,
+            },
             showlegend=False,
             row=row,
             col=column,
         )
     for column, group in enumerate(runs["group"].unique(), start=1):
         domain = figure.get_subplot(1, column).xaxis.domain
-        figure.update_layout({f"coloraxis{column}": _colour_axis(runs.loc[runs["group"] == group, colour], domain)})
+        figure.update_layout(
+            {f"coloraxis{column}": _colour_axis(runs.loc[runs["group"] == group, colour], domain)}
+        )
     figure.update_xaxes(LOGARITHMIC if x in LOSSES else {})
     return figure.update_yaxes(LOGARITHMIC if y in LOSSES else {})
 
@@ -107,7 +132,8 @@ def scatter(runs: pd.DataFrame, x: str, y: str, colour: str) -> go.Figure:
 def correlation_matrix(correlations: pd.DataFrame, kind: str) -> go.Figure:
     """Matrices of one kind of coefficient with the numbers in the cells (P1, Figures 3 and 7).
 
-    `correlations` is the table of `correlation.correlations`. Variables without any coefficient are left out.
+    `correlations` is the table of `correlation.correlations`. Variables without any coefficient are
+    left out.
     """
     _require("correlations", correlations, ["kind", "x_variable", "y_variable", "coefficient"])
     _checks.choice("kind", kind, KINDS)
@@ -115,9 +141,13 @@ def correlation_matrix(correlations: pd.DataFrame, kind: str) -> go.Figure:
     figure = _grid(table, panel=(380, 380), gap=160, below=160)
     for row, column, panel in _panels(table):
         names = panel["x_variable"].unique()
-        matrix = panel.pivot(index="y_variable", columns="x_variable", values="coefficient").loc[names, names]
+        matrix = panel.pivot(index="y_variable", columns="x_variable", values="coefficient").loc[
+            names, names
+        ]
         labels = [_label(name) for name in names]
-        heatmap = go.Heatmap(z=matrix, x=labels, y=labels, texttemplate="%{z:.2f}", coloraxis="coloraxis")
+        heatmap = go.Heatmap(
+            z=matrix, x=labels, y=labels, texttemplate="%{z:.2f}", coloraxis="coloraxis"
+        )
         figure.add_trace(heatmap, row=row, col=column)
     figure.update_xaxes(tickangle=-45).update_yaxes(autorange="reversed")
     title = {"text": kind.capitalize(), "side": "right"}
@@ -135,20 +165,28 @@ def _grid(
     below: int = 70,
     right: int = 140,
 ) -> go.Figure:
-    """Empty panels, `panel` wide and high, `gap` apart and with room around them for labels and legends, in pixels."""
+    """Empty panels, `panel` wide and high, `gap` apart and with room around them for labels and
+    legends, in pixels.
+    """
     groups, parametrisations = table["group"].unique(), table["parametrisation"].unique()
     width, height = (
-        length * n + gap * (n - 1) for length, n in zip(panel, (len(groups), len(parametrisations)), strict=True)
+        length * n + gap * (n - 1)
+        for length, n in zip(panel, (len(groups), len(parametrisations)), strict=True)
     )
     figure = make_subplots(
         rows=len(parametrisations),
         cols=len(groups),
-        subplot_titles=[f"{group}, {_label(name)}" for name in parametrisations for group in groups],
+        subplot_titles=[
+            f"{group}, {_label(name)}" for name in parametrisations for group in groups
+        ],
         horizontal_spacing=gap / width,
         vertical_spacing=gap / height,
     )
     margin = {"l": gap + 20, "r": right, "t": above, "b": below}
-    size = {"width": width + margin["l"] + margin["r"], "height": height + margin["t"] + margin["b"]}
+    size = {
+        "width": width + margin["l"] + margin["r"],
+        "height": height + margin["t"] + margin["b"],
+    }
     figure.update_layout(template="plotly_white", margin=margin, **size)
     # Only the lowest row and the first column have room for the titles of the axes.
     figure.update_xaxes(title_text=_label(x), row=len(parametrisations))
@@ -157,7 +195,10 @@ def _grid(
 
 def _panels(table: pd.DataFrame) -> Iterator[tuple[int, int, pd.DataFrame]]:
     """Row and column, from 1, and the part of the table of each panel of `_grid` that has data."""
-    groups, parametrisations = list(table["group"].unique()), list(table["parametrisation"].unique())
+    groups, parametrisations = (
+        list(table["group"].unique()),
+        list(table["parametrisation"].unique()),
+    )
     for (group, parametrisation), part in table.groupby(["group", "parametrisation"], sort=False):
         yield parametrisations.index(parametrisation) + 1, groups.index(group) + 1, part
 
@@ -168,13 +209,18 @@ def _scaled(values: pd.Series) -> pd.Series:
 
 
 def _colour_axis(values: pd.Series, domain: Sequence[float]) -> dict:
-    """A horizontal colour bar under a column of panels, marked with values and not with their logarithms."""
+    """A horizontal colour bar under a column of panels, marked with values and not with their
+    logarithms.
+    """
     marks = np.linspace(_scaled(values).min(), _scaled(values).max(), 4)
     shown = 10**marks if values.name in LOSSES else marks
     bar = {"orientation": "h", "x": np.mean(domain), "len": domain[1] - domain[0], "thickness": 10}
     bar |= {"y": 0, "yref": "container", "yanchor": "bottom"}
     bar |= {"tickvals": marks, "ticktext": [f"{value:.3g}" for value in shown]}
-    return {"colorscale": "Viridis", "colorbar": bar | {"title": {"text": _label(values.name), "side": "bottom"}}}
+    return {
+        "colorscale": "Viridis",
+        "colorbar": bar | {"title": {"text": _label(values.name), "side": "bottom"}},
+    }
 
 
 def _label(name: str) -> str:
@@ -182,16 +228,27 @@ def _label(name: str) -> str:
 
 
 def _require(name: str, table: pd.DataFrame, columns: Sequence[str]) -> None:
-    if missing := [column for column in ("group", "parametrisation", *columns) if column not in table.columns]:
-        raise ValueError(f"{name} must have the columns {', '.join(missing)}: received {', '.join(table.columns)}.")
+    if missing := [
+        column for column in ("group", "parametrisation", *columns) if column not in table.columns
+    ]:
+        raise ValueError(
+            f"{name} must have the columns {', '.join(missing)}: received {', '.join(table.columns)}."
+        )
     if table.empty:
         raise ValueError(f"{name} must have at least one row: received an empty table.")
 
 
-def experiment_figures(runs: pd.DataFrame, summary: pd.DataFrame, correlations: pd.DataFrame) -> dict[str, go.Figure]:
-    """All figures of a group: those of Experiment 2 where methods are compared (4 and 5), else of Experiment 1 (2, 3)."""
+def experiment_figures(
+    runs: pd.DataFrame, summary: pd.DataFrame, correlations: pd.DataFrame
+) -> dict[str, go.Figure]:
+    """All figures of a group: those of Experiment 2 where methods are compared (4 and 5), else of
+    Experiment 1 (2, 3).
+    """
     if runs["method"].nunique() > 1:
-        return {name: comparison(summary, name) for name in ("min_test_loss", "final_test_loss", "entropy", "trace")}
+        return {
+            name: comparison(summary, name)
+            for name in ("min_test_loss", "final_test_loss", "entropy", "trace")
+        }
     scatters = {
         "trace_entropy_loss": scatter(runs, "entropy", "trace", "min_test_loss"),
         "trace_entropy_size": scatter(runs, "entropy", "trace", "n_points"),
@@ -201,4 +258,6 @@ def experiment_figures(runs: pd.DataFrame, summary: pd.DataFrame, correlations: 
     # With few runs nothing is defined given the size.
     defined = correlations.loc[correlations["coefficient"].notna(), "kind"].unique()
     kinds = [kind for kind in ("pearson", "pearson given size") if kind in defined]
-    return scatters | {kind.replace(" ", "_"): correlation_matrix(correlations, kind) for kind in kinds}
+    return scatters | {
+        kind.replace(" ", "_"): correlation_matrix(correlations, kind) for kind in kinds
+    }

@@ -1,4 +1,5 @@
-"""Figures of learning dynamics (Tovey et al. 2024) as Plotly figures of the tables that recordings give.
+"""Figures of learning dynamics (Tovey et al. 2024) as Plotly figures of the tables that recordings
+give.
 
 Colours are those of `figures`: of Okabe and Ito (2008), which colour-blind readers can tell apart.
 """
@@ -29,10 +30,12 @@ Lines = Mapping[str, pd.DataFrame]
 
 
 def evolution(rows: Mapping[str, Lines], /) -> go.Figure:
-    """Loss, entropy and trace against the epoch, mean and one standard deviation over members (P2's 3x3 figure).
+    """Loss, entropy and trace against the epoch, mean and one standard deviation over members (P2's
+    3x3 figure).
 
-    rows: for each row of panels the recordings of its lines, by their names ("" for an only one). Train points are solid,
-    test points dotted; axes of epoch and loss are logarithmic, so that the epochs are shown as epoch + 1.
+    rows: for each row of panels the recordings of its lines, by their names ("" for an only one).
+    Train points are solid, test points dotted; axes of epoch and loss are logarithmic, so that the
+    epochs are shown as epoch + 1.
     """
     figure = _grid(len(rows), QUANTITIES)
     for row, (name, lines) in enumerate(rows.items(), start=1):
@@ -48,17 +51,25 @@ def evolution(rows: Mapping[str, Lines], /) -> go.Figure:
             figure.update_yaxes(title_text=LABELS[quantity], title_standoff=4, row=row, col=column)
         figure.update_yaxes(LOGARITHMIC, row=row, col=1)
         top = figure.get_subplot(row, 1).yaxis.domain[1]
-        place = {"orientation": "h", "x": 0, "y": top, "yanchor": "bottom", "title": {"text": f"{name}  "}}
+        place = {
+            "orientation": "h",
+            "x": 0,
+            "y": top,
+            "yanchor": "bottom",
+            "title": {"text": f"{name}  "},
+        }
         figure.update_layout({_legend(row): place})
     figure.update_xaxes(title_text=LABELS["epoch"], row=len(rows))
     return figure.update_xaxes(type="log")
 
 
 def joint(tables: Lines, /) -> go.Figure:
-    """Entropy, trace and loss or reward of networks of different architecture, a column each (P2's joint figure).
+    """Entropy, trace and loss or reward of networks of different architecture, a column each (P2's
+    joint figure).
 
-    Recordings by name; those with a column `mean_reward` are shown with it in the place of the loss. Means and one
-    standard deviation over members; train points (or an agent's observations) are solid, test points dotted.
+    Recordings by name; those with a column `mean_reward` are shown with it in the place of the
+    loss. Means and one standard deviation over members; train points (or an agent's observations)
+    are solid, test points dotted.
     """
     figure = _grid(3, tuple(tables), titles=tuple(tables))
     for column, table in enumerate(tables.values(), start=1):
@@ -70,13 +81,17 @@ def joint(tables: Lines, /) -> go.Figure:
             figure.update_yaxes(title_text=LABELS[quantity], title_standoff=4, row=row, col=column)
         if quantities[-1] == "loss":
             figure.update_yaxes(LOGARITHMIC, row=3, col=column)
-        figure.update_xaxes(title_text=LABELS["update" if "mean_reward" in table else "epoch"], row=3, col=column)
+        figure.update_xaxes(
+            title_text=LABELS["update" if "mean_reward" in table else "epoch"], row=3, col=column
+        )
     return figure.update_xaxes(type="log").update_layout(showlegend=False)
 
 
 def _grid(n_rows: int, columns: Sequence[str], titles: Sequence[str] | None = None) -> go.Figure:
     """Panels of one size, however many there are."""
-    width, height = (of * panel + (of - 1) * gap for of, panel, gap in zip((len(columns), n_rows), PANEL, GAP))
+    width, height = (
+        of * panel + (of - 1) * gap for of, panel, gap in zip((len(columns), n_rows), PANEL, GAP)
+    )
     figure = make_subplots(
         rows=n_rows,
         cols=len(columns),
@@ -84,7 +99,10 @@ def _grid(n_rows: int, columns: Sequence[str], titles: Sequence[str] | None = No
         horizontal_spacing=GAP[0] / width,
         vertical_spacing=GAP[1] / height,
     )
-    size = {"width": width + MARGIN["l"] + MARGIN["r"], "height": height + MARGIN["t"] + MARGIN["b"]}
+    size = {
+        "width": width + MARGIN["l"] + MARGIN["r"],
+        "height": height + MARGIN["t"] + MARGIN["b"],
+    }
     return figure.update_layout(template="plotly_white", margin=MARGIN, **size)
 
 
@@ -93,7 +111,9 @@ def _legend(row: int) -> str:
 
 
 def mean_and_band(table: pd.DataFrame, quantity: str, /) -> pd.DataFrame:
-    """Of each epoch the mean over members, and low and high, one standard deviation to both sides of it."""
+    """Of each epoch the mean over members, and low and high, one standard deviation to both sides
+    of it.
+    """
     groups = table.dropna(subset=quantity).groupby("epoch")[quantity]
     mean, deviation = groups.mean(), groups.std(ddof=1).fillna(0.0)
     low, high = mean - deviation, mean + deviation
@@ -108,7 +128,9 @@ def _mean_and_band(table: pd.DataFrame, quantity: str, style: dict[str, str]) ->
     mean, low, high = found["mean"], found["low"], found["high"]
     x = mean.index.to_numpy() + 1
     hover = "epoch %{customdata}: %{y:.4g}"
-    line = go.Scatter(x=x, y=mean, mode="lines", line=style, customdata=mean.index, hovertemplate=hover)
+    line = go.Scatter(
+        x=x, y=mean, mode="lines", line=style, customdata=mean.index, hovertemplate=hover
+    )
     area = go.Scatter(
         x=np.concatenate([x, x[::-1]]),
         y=np.concatenate([high, low[::-1]]),
@@ -127,22 +149,32 @@ def _transparent(colour: str) -> str:
 
 
 def maps(table: pd.DataFrame, epochs: Sequence[int], /, *, points: str = "train") -> go.Figure:
-    """Entropy, trace and loss over width and depth, means over members, a row for each epoch (P2's phase maps).
+    """Entropy, trace and loss over width and depth, means over members, a row for each epoch (P2's
+    phase maps).
 
-    The colours of trace and loss are logarithmic; a network that diverged leaves its cell empty. Loss is that of the
-    test points, entropy and trace those of `points`.
+    The colours of trace and loss are logarithmic; a network that diverged leaves its cell empty.
+    Loss is that of the test points, entropy and trace those of `points`.
     """
     names = ("entropy", "trace", "loss")
     figure = _grid(len(epochs), names)
     for row, epoch in enumerate(epochs, start=1):
         for column, name in enumerate(names, start=1):
-            part = table[(table["epoch"] == epoch) & (table["points"] == ("test" if name == "loss" else points))]
+            part = table[
+                (table["epoch"] == epoch)
+                & (table["points"] == ("test" if name == "loss" else points))
+            ]
             values = part.pivot_table(index="depth", columns="width", values=name, aggfunc="mean")
             panel = figure.get_subplot(row, column)
             figure.add_trace(_heatmap(values, name, panel), row=row, col=column)
             words = f"{'Test loss' if name == 'loss' else LABELS[name]}, epoch {epoch}"
-            place = {"x": np.mean(panel.xaxis.domain), "y": panel.yaxis.domain[1], "yanchor": "bottom"}
-            figure.add_annotation(text=words, showarrow=False, xref="paper", yref="paper", xanchor="center", **place)
+            place = {
+                "x": np.mean(panel.xaxis.domain),
+                "y": panel.yaxis.domain[1],
+                "yanchor": "bottom",
+            }
+            figure.add_annotation(
+                text=words, showarrow=False, xref="paper", yref="paper", xanchor="center", **place
+            )
     figure.update_xaxes(type="category").update_yaxes(type="category")
     figure.update_xaxes(title_text="Width", row=len(epochs)).update_yaxes(title_text="Depth", col=1)
     return figure.update_layout(margin={"l": 60, "r": 45}, width=figure.layout.width + 15)

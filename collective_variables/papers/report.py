@@ -1,4 +1,6 @@
-"""One HTML page that says which claims of the paper hold, and shows the figures and numbers that say so."""
+"""One HTML page that says which claims of the paper hold, and shows the figures and numbers that
+say so.
+"""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,7 +12,18 @@ import plotly.offline
 
 from collective_variables.papers import claims
 
-EVIDENCE = ["problem", "parametrisation", "of", "effect", "95 % interval", "p", "p, corrected", "n", "sizes", "verdict"]
+EVIDENCE = [
+    "problem",
+    "parametrisation",
+    "of",
+    "effect",
+    "95 % interval",
+    "p",
+    "p, corrected",
+    "n",
+    "sizes",
+    "verdict",
+]
 RULE = (
     "A claim is not supported where the interval of its effect leaves nothing of the claimed kind that is worth mentioning, "
     "however significant; else supported where the whole interval lies on the claimed side and the test, corrected for all tests "
@@ -38,7 +51,9 @@ class Table(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A table of claims, its place in the page, and the evidence of them, as `claims_2023.evidence` gives it."""
+    """A table of claims, its place in the page, and the evidence of them, as `claims_2023.evidence`
+    gives it.
+    """
 
     name: str
     title: str
@@ -61,7 +76,9 @@ class Content(NamedTuple):
 def html(content: Content) -> str:
     """The page with all that it needs in it: it opens from a disk without a network."""
     loader = jinja2.PackageLoader("collective_variables.papers")
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined
+    )
     return environment.get_template("report.html").render(
         title=content.title,
         introduction=content.introduction,
@@ -70,7 +87,10 @@ def html(content: Content) -> str:
         evidence_header=EVIDENCE,
         pictures=[_drawn(picture) for picture in content.pictures],
         tables=[_written(table) for table in content.tables],
-        settings=[{"name": name, "entries": list(values.items())} for name, values in content.settings.items()],
+        settings=[
+            {"name": name, "entries": list(values.items())}
+            for name, values in content.settings.items()
+        ],
         about=content.about,
         plotly=plotly.offline.get_plotlyjs(),
     )
@@ -81,7 +101,13 @@ def _judged(part: Part) -> dict[str, Any]:
     rows = dict(list(part.evidence.groupby("claim")))
     judged = claims.judge_claims(part.evidence, part.claims).to_dict("records")
     found = [
-        claim | {"found": effects(claim), "rows": [_cells(row) for row in rows.get(claim["claim"], part.evidence[:0]).itertuples()]}
+        claim
+        | {
+            "found": effects(claim),
+            "rows": [
+                _cells(row) for row in rows.get(claim["claim"], part.evidence[:0]).itertuples()
+            ],
+        }
         for claim in judged
     ]
     return {"name": part.name, "title": part.title, "claims": found}
@@ -95,11 +121,18 @@ def effects(claim: dict[str, Any]) -> str:
 
 
 def _cells(row: Any) -> dict[str, Any]:
-    sizes = "" if pd.isna(row.n_lower) else f"{row.n_lower:.0f} / {row.n_undecided:.0f} / {row.n_higher:.0f}"
+    sizes = (
+        ""
+        if pd.isna(row.n_lower)
+        else f"{row.n_lower:.0f} / {row.n_undecided:.0f} / {row.n_higher:.0f}"
+    )
     interval = f"{_number(row.lower)} … {_number(row.upper)}"
     texts = [row.group, row.parametrisation, row.variable.replace("_", " ")]
     tests = [_probability(row.p_value), _probability(row.p_value_holm)]
-    return {"cells": [*texts, _number(row.effect), interval, *tests, f"{row.n:.0f}", sizes], "verdict": row.verdict}
+    return {
+        "cells": [*texts, _number(row.effect), interval, *tests, f"{row.n:.0f}", sizes],
+        "verdict": row.verdict,
+    }
 
 
 def _number(value: float) -> str:
@@ -120,7 +153,9 @@ def _written(table: Table) -> dict[str, Any]:
     frame = table.frame
     return {"name": table.name, "title": table.title, "caption": table.caption} | {
         "header": [name.replace("_", " ") for name in frame.columns],
-        "rows": [[_cell(value) for value in row] for row in frame.itertuples(index=False, name=None)],
+        "rows": [
+            [_cell(value) for value in row] for row in frame.itertuples(index=False, name=None)
+        ],
     }
 
 

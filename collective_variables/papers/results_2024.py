@@ -1,4 +1,6 @@
-"""The figures and tables of Tovey et al. 2024 (P2) from our recordings, and beside them what P2 does not have."""
+"""The figures and tables of Tovey et al. 2024 (P2) from our recordings, and beside them what P2
+does not have.
+"""
 
 from collections.abc import Mapping
 
@@ -40,18 +42,34 @@ TABLES = {
 
 
 def pictures(groups: Mapping[str, Group], /) -> list[Picture]:
-    """Evolution of each group of studies, a map of each study over width and depth, and all other architectures together."""
+    """Evolution of each group of studies, a map of each study over width and depth, and all other
+    architectures together.
+    """
     drawn = []
     for name, group in groups.items():
-        recorded = {study: study_cases.study_rows(group.recording, cases) for study, cases in group.studies.items()}
+        recorded = {
+            study: study_cases.study_rows(group.recording, cases)
+            for study, cases in group.studies.items()
+        }
         rows = {study: dict(claims_2024.split_networks(table)) for study, table in recorded.items()}
         few = {study: lines for study, lines in rows.items() if len(lines) <= MOST_LINES}
         if few:
-            drawn.append(Picture(f"evolution-{name}", f"Evolution: {name}", OF_EVOLUTION, figures_2024.evolution(few)))
+            drawn.append(
+                Picture(
+                    f"evolution-{name}",
+                    f"Evolution: {name}",
+                    OF_EVOLUTION,
+                    figures_2024.evolution(few),
+                )
+            )
         for study, table in recorded.items():
             if min(table["width"].nunique(), table["depth"].nunique()) > 1:
                 figure = figures_2024.maps(table, (table["epoch"].min(), table["epoch"].max()))
-                drawn.append(Picture(f"map-{name}-{study}", f"Width and depth: {name}, {study}", OF_MAPS, figure))
+                drawn.append(
+                    Picture(
+                        f"map-{name}-{study}", f"Width and depth: {name}, {study}", OF_MAPS, figure
+                    )
+                )
     others = {
         words or group.kind: table
         for group in groups.values()
@@ -59,7 +77,9 @@ def pictures(groups: Mapping[str, Group], /) -> list[Picture]:
         for words, table in claims_2024.split_networks(group.recording)
     }
     if others:
-        drawn.append(Picture("joint", "Architectures together", OF_JOINT, figures_2024.joint(others)))
+        drawn.append(
+            Picture("joint", "Architectures together", OF_JOINT, figures_2024.joint(others))
+        )
     return drawn
 
 

@@ -1,4 +1,6 @@
-"""Greedy choice of the points that a kernel's predictor knows least of: a pivoted Cholesky factorisation, in blocks."""
+"""Greedy choice of the points that a kernel's predictor knows least of: a pivoted Cholesky
+factorisation, in blocks.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,14 +22,17 @@ Turn = Callable[[Bool[np.ndarray, " n_pool"]], Bool[np.ndarray, " n_pool"]]
 
 @dataclass(frozen=True)
 class Rule:
-    """Which point comes next, from d(x), what is not known of x, and C(x, y), what is not known of x and y together.
+    """Which point comes next, from d(x), what is not known of x, and C(x, y), what is not known of
+    x and y together.
 
-    criterion: "largest", the largest d(x); "reduction", the largest mean over the pool's y of C(x, y)² / d(x), by which
-        the pool's mean d falls once x is known, times d(x) to the power `emphasis`.
-    n_reference: the mean over the pool's other y is one over that many of them, drawn anew after half as many choices,
-        as these are made to fit them; exact if there are no more.
-    n_candidates: each block of choices is among that many points, those of the largest scores when it begins, and ends
-        where another one's was larger then. Exact if there are no more points, or if no score rises, as d never does.
+    criterion: "largest", the largest d(x); "reduction", the largest mean over the pool's y of C(x,
+        y)² / d(x), by which the pool's mean d falls once x is known, times d(x) to the power
+        `emphasis`.
+    n_reference: the mean over the pool's other y is one over that many of them, drawn anew after
+        half as many choices, as these are made to fit them; exact if there are no more.
+    n_candidates: each block of choices is among that many points, those of the largest scores when
+        it begins, and ends where another one's was larger then. Exact if there are no more points,
+        or if no score rises, as d never does.
     block_size: choices between which what is known of all points is brought up to date, at most.
     """
 
@@ -51,18 +56,25 @@ class Rule:
         n_reference: int,
         n_pool: int,
     ) -> Float[np.ndarray, " n"]:
-        """The scores of points x from d(x), the sum of C(x, y)² over the reference's y, and whether x is one of those."""
+        """The scores of points x from d(x), the sum of C(x, y)² over the reference's y, and whether
+        x is one of those.
+        """
         if self.criterion == "largest":
             return unknown
         # A point's own share of the pool is 1 / n_pool whether it is in the reference or not.
         of_others = np.maximum(squares - np.where(in_reference, unknown**2, 0.0), 0.0)
-        mean = of_others / np.maximum(n_reference - in_reference, 1) * (1 - 1 / n_pool) + unknown**2 / n_pool
+        mean = (
+            of_others / np.maximum(n_reference - in_reference, 1) * (1 - 1 / n_pool)
+            + unknown**2 / n_pool
+        )
         positive = np.where(unknown > 0, unknown, 1.0)
         return np.where(unknown > 0, mean * positive ** (self.emphasis - 1.0), 0.0)
 
 
 class Pivots(NamedTuple):
-    """The chosen points in order, d(x) of each when it was chosen, and the pool's mean and largest d at that time."""
+    """The chosen points in order, d(x) of each when it was chosen, and the pool's mean and largest
+    d at that time.
+    """
 
     indices: Int[np.ndarray, " n_chosen"]
     distances: Float[np.ndarray, " n_chosen"]
@@ -71,13 +83,17 @@ class Pivots(NamedTuple):
 
 
 class Residual:
-    """The residual kernel C = K − K(:, T) K(T, T)⁻¹ K(T, :) of the points T that are known, as far as it is needed.
+    """The residual kernel C = K − K(:, T) K(T, T)⁻¹ K(T, :) of the points T that are known, as far
+    as it is needed.
 
-    kernel(rows, columns): K between rows of the pool; None stands for the whole pool. diagonal: K(x, x).
-    variances: C(x, x), d(x) of the rule. reference: C(rows, pool) of the rows last passed to `refer`.
+    kernel(rows, columns): K between rows of the pool; None stands for the whole pool. diagonal:
+    K(x, x).
+    variances: C(x, x), d(x) of the rule. reference: C(rows, pool) of the rows last passed to
+    `refer`.
 
-    Of T rows of the Cholesky factor F of K(T, T) are held over the pool, C = K − FᵀF: n_selected n_pool numbers in the
-    dtype of `diagonal`. A point that can't be told from those known, to round-off, adds a row of zeros.
+    Of T rows of the Cholesky factor F of K(T, T) are held over the pool, C = K − FᵀF: n_selected
+    n_pool numbers in the dtype of `diagonal`. A point that can't be told from those known, to
+    round-off, adds a row of zeros.
     """
 
     def __init__(self, kernel: Kernel, diagonal: Float[np.ndarray, " n_pool"], n_selected: int):
@@ -91,7 +107,10 @@ class Residual:
         """Hold C between these rows and the pool from now on."""
         self.in_reference = np.zeros(len(self.variances), bool)
         self.in_reference[rows] = True
-        self._reference_rows, self.reference = rows, np.empty((len(rows), len(self.variances)), self._dtype)
+        self._reference_rows, self.reference = (
+            rows,
+            np.empty((len(rows), len(self.variances)), self._dtype),
+        )
         if len(rows):
             self.reference[:] = self._kernel(rows, None)
             self._subtract(self._factor[: self.n_known])
@@ -141,19 +160,21 @@ def pivots(
     threshold: float | None = None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Pivots:
-    """Choose points of a pool one after another, each by what the kernel's predictor has not learnt from those before.
+    """Choose points of a pool one after another, each by what the kernel's predictor has not learnt
+    from those before.
 
-    The predictor interpolates: of a function h it leaves h(x) − K(x, T) K(T, T)⁻¹ h(T). C is the covariance of what it
-    leaves, over all h of a Gaussian process with the kernel K, and d(x) = C(x, x) the mean square. By the rule "largest"
-    this is the Cholesky factorisation with pivoting (Fine, Scheinberg 2001), the largest increase of ln det K(T, T) in
-    every step; by "reduction" with the emphasis 0 the greedy Nyström approximation (Farahat et al. 2011) and the active
+    The predictor interpolates: of a function h it leaves h(x) − K(x, T) K(T, T)⁻¹ h(T). C is the
+    covariance of what it leaves, over all h of a Gaussian process with the kernel K, and d(x) =
+    C(x, x) the mean square. By the rule "largest" this is the Cholesky factorisation with pivoting
+    (Fine, Scheinberg 2001), the largest increase of ln det K(T, T) in every step; by "reduction"
+    with the emphasis 0 the greedy Nyström approximation (Farahat et al. 2011) and the active
     learning of Cohn (1996), with 1 the column of C of the largest norm.
 
     kernel, diagonal: see `Residual`; the dtype of all is that of `diagonal`.
     generator: draws the references, unless they are the whole pool.
     given: the first points; what is not known of them doesn't matter and is NaN.
-    turn(unused): which of the unused points may be chosen next, some at least. Of points with the same kernel the
-        first row is.
+    turn(unused): which of the unused points may be chosen next, some at least. Of points with the
+        same kernel the first row is.
     threshold: stop before a point whose d(x) is at most this.
     advance(count): called when so many more are chosen.
     """
@@ -165,7 +186,9 @@ def pivots(
     indices, history = list(given), [np.full((len(given), 3), np.nan)]
     stopped, n_referred = False, None
     while len(indices) < n_selected and not stopped:
-        if rule.criterion == "reduction" and _is_used_up(rule, len(diagonal), n_referred, len(indices)):
+        if rule.criterion == "reduction" and _is_used_up(
+            rule, len(diagonal), n_referred, len(indices)
+        ):
             residual.refer(_reference(rule, len(diagonal), generator))
             n_referred = len(indices)
         limit = min(rule.block_size, n_selected - len(indices))
@@ -181,8 +204,12 @@ def pivots(
 
 
 def _is_used_up(rule: Rule, n_pool: int, n_referred: int | None, n_chosen: int) -> bool:
-    """Whether a reference must be drawn, `n_referred` points having been chosen when the last one was."""
-    return n_referred is None or (rule.n_reference < n_pool and 2 * (n_chosen - n_referred) >= rule.n_reference)
+    """Whether a reference must be drawn, `n_referred` points having been chosen when the last one
+    was.
+    """
+    return n_referred is None or (
+        rule.n_reference < n_pool and 2 * (n_chosen - n_referred) >= rule.n_reference
+    )
 
 
 def _reference(rule: Rule, n_pool: int, generator: np.random.Generator) -> Rows:
@@ -199,19 +226,30 @@ def _block(
     limit: int,
     threshold: float | None,
 ) -> tuple[list[int], list[float], bool]:
-    """At most `limit` further points, now used, d(x) of each, and whether the threshold stopped them."""
+    """At most `limit` further points, now used, d(x) of each, and whether the threshold stopped
+    them.
+    """
     squares = np.einsum("rn,rn->n", residual.reference, residual.reference)
     sizes = len(residual.reference), len(unused)
     scores = rule.scores(residual.variances, squares, residual.in_reference, *sizes)
-    candidates = _candidates(np.where(turn(unused), scores, -np.inf), np.where(unused, scores, -np.inf), rule.n_candidates)
+    candidates = _candidates(
+        np.where(turn(unused), scores, -np.inf),
+        np.where(unused, scores, -np.inf),
+        rule.n_candidates,
+    )
     outside = unused.copy()
     outside[candidates] = False
     in_reference = residual.in_reference[candidates]
     # In float64 from here on, because within a block sums of squares fall by differences.
-    parts = residual.among(candidates), residual.reference[:, candidates], residual.variances[candidates]
+    parts = (
+        residual.among(candidates),
+        residual.reference[:, candidates],
+        residual.variances[candidates],
+    )
     unknown, reference, variances = (part.astype(np.float64) for part in parts)
     squares = np.einsum("rn,rn->n", reference, reference)
-    # What the choices of this block teach of candidates and of the reference: rows of the factor, as in Residual.
+    # What the choices of this block teach of candidates and of the reference: rows of the factor,
+    # as in Residual.
     learnt, of_reference = (np.zeros((limit, size)) for size in (len(candidates), len(reference)))
     rows, distances = [], []
     while len(rows) < limit:
@@ -221,14 +259,22 @@ def _block(
         of_candidates = rule.scores(variances, squares, in_reference, *sizes)
         of_candidates = np.where(may_follow[candidates], of_candidates, -np.inf)
         best, step = int(np.argmax(of_candidates)), len(rows)
-        # The first is the best of all; were it chosen by round-off, the next block would begin with it again.
+        # The first is the best of all; were it chosen by round-off, the next block would begin with
+        # it again.
         if rows and (scores[outside & may_follow] > of_candidates[best]).any():
             break
         if threshold is not None and variances[best] <= threshold:
             return rows, distances, True
-        # Of points that can't be told apart, as copies, round-off would choose one: the first row is.
-        apart = variances + variances[best] - 2.0 * (unknown[best] - learnt[:step, best] @ learnt[:step])
-        apart[best] = 0.0  # not to round-off, which may exceed the floor where the kernel's own does
+        # Of points that can't be told apart, as copies, round-off would choose one: the first row
+        # is.
+        apart = (
+            variances
+            + variances[best]
+            - 2.0 * (unknown[best] - learnt[:step, best] @ learnt[:step])
+        )
+        apart[best] = (
+            0.0  # not to round-off, which may exceed the floor where the kernel's own does
+        )
         best = int(np.argmax(may_follow[candidates] & (apart <= residual.floor)))
         rows.append(int(candidates[best]))
         distances.append(float(variances[best]))
@@ -236,7 +282,9 @@ def _block(
         if variances[best] > 0:
             scale, before = 1.0 / np.sqrt(variances[best]), learnt[:step, best]
             row = learnt[step] = scale * (unknown[best] - before @ learnt[:step])
-            of_row = of_reference[step] = scale * (reference[:, best] - before @ of_reference[:step])
+            of_row = of_reference[step] = scale * (
+                reference[:, best] - before @ of_reference[:step]
+            )
             # (C − of_row rowᵀ)² summed over the reference, without forming it.
             product = of_row @ reference - (of_reference[:step] @ of_row) @ learnt[:step]
             squares = np.maximum(squares - 2.0 * row * product + (of_row @ of_row) * row**2, 0.0)
@@ -245,7 +293,9 @@ def _block(
 
 
 def _candidates(next_scores: np.ndarray, scores: np.ndarray, n_candidates: int) -> Rows:
-    """The best rows by either score, so that some of them may be next, in ascending order, so that ties go to the first."""
+    """The best rows by either score, so that some of them may be next, in ascending order, so that
+    ties go to the first.
+    """
     either = [np.argsort(-of, kind="stable")[:n_candidates] for of in (next_scores, scores)]
     rows = np.union1d(*either)
     return rows[np.isfinite(scores[rows])]

@@ -16,7 +16,8 @@ NORMALISATIONS = ("none", "standard", "unit")
 
 @dataclass(frozen=True)
 class Selection:
-    """Chosen points of every member, in the order of choice: the first n of a row are that member's subset of n points.
+    """Chosen points of every member, in the order of choice: the first n of a row are that member's
+    subset of n points.
 
     indices: (n_members, n_selected) rows of the pool, none twice in a row of the array.
     distances: (n_members, n_selected) distance D at which each point was chosen.
@@ -43,8 +44,16 @@ def check_budget(n_pool: int, n_selected: int, n_members: int) -> None:
         raise ValueError(f"n_selected must not exceed the pool: {n_selected} > {n_pool}.")
 
 
-def budget(n_pool: int, n_selected: int | None, n_members: int, labelled: Sequence[int], threshold: float | None) -> int:
-    """The points of a member: `n_selected`, or the whole pool where only a threshold is given; errors as those of `rnd.select`."""
+def budget(
+    n_pool: int,
+    n_selected: int | None,
+    n_members: int,
+    labelled: Sequence[int],
+    threshold: float | None,
+) -> int:
+    """The points of a member: `n_selected`, or the whole pool where only a threshold is given;
+    errors as those of `rnd.select`.
+    """
     if n_selected is None and threshold is None:
         raise ValueError("n_selected or threshold must be given: received None for both.")
     n_selected = n_pool if n_selected is None else n_selected
@@ -53,14 +62,24 @@ def budget(n_pool: int, n_selected: int | None, n_members: int, labelled: Sequen
     if len(set(labelled)) < len(labelled):
         raise ValueError(f"labelled must not repeat a row: received {list(labelled)}.")
     if len(labelled) >= n_selected:
-        raise ValueError(f"n_selected must exceed the points already labelled: {n_selected} <= {len(labelled)}.")
+        raise ValueError(
+            f"n_selected must exceed the points already labelled: {n_selected} <= {len(labelled)}."
+        )
     return n_selected
 
 
-def membership(classes: Int[np.ndarray, " n_pool"], n_pool: int) -> Bool[np.ndarray, "n_classes n_pool"]:
-    """Whether each point is in each class, classes without a point left out; an error unless every point has a class."""
+def membership(
+    classes: Int[np.ndarray, " n_pool"], n_pool: int
+) -> Bool[np.ndarray, "n_classes n_pool"]:
+    """Whether each point is in each class, classes without a point left out; an error unless every
+    point has a class.
+    """
     classes = np.asarray(classes)
-    if classes.shape != (n_pool,) or not np.issubdtype(classes.dtype, np.integer) or classes.min() < 0:
+    if (
+        classes.shape != (n_pool,)
+        or not np.issubdtype(classes.dtype, np.integer)
+        or classes.min() < 0
+    ):
         raise ValueError(
             f"classes must be an integer from 0 for each of the {n_pool} points: received the shape {classes.shape} "
             f"and dtype {classes.dtype}."
@@ -68,8 +87,11 @@ def membership(classes: Int[np.ndarray, " n_pool"], n_pool: int) -> Bool[np.ndar
     return np.unique(classes)[:, None] == classes
 
 
-def in_turn(membership: Bool[Array, "n_classes n_pool"], unused: Bool[Array, " n_pool"]) -> Bool[Array, " n_pool"]:
-    """The unused points of the class with the fewest used ones among those that have others; of several the first.
+def in_turn(
+    membership: Bool[Array, "n_classes n_pool"], unused: Bool[Array, " n_pool"]
+) -> Bool[Array, " n_pool"]:
+    """The unused points of the class with the fewest used ones among those that have others; of
+    several the first.
 
     Of arrays of NumPy or, under a transformation too, of JAX.
     """
@@ -79,7 +101,9 @@ def in_turn(membership: Bool[Array, "n_classes n_pool"], unused: Bool[Array, " n
 
 
 def normalise(pool: Float[Array, "n_pool ..."], how: str) -> Float[Array, "n_pool ..."]:
-    """The pool in one of `NORMALISATIONS` (see `rnd.Settings`); a constant feature and a zero point become 0."""
+    """The pool in one of `NORMALISATIONS` (see `rnd.Settings`); a constant feature and a zero point
+    become 0.
+    """
     if how == "none":
         return pool
     flat = pool.reshape(len(pool), -1)
@@ -102,8 +126,12 @@ def check_whole(chosen: Selection) -> None:
 
 
 def random(n_pool: int, *, n_selected: int, key: PRNGKeyArray, n_members: int = 1) -> Selection:
-    """Draw `n_selected` of `n_pool` points without replacement for every member, each subset equally likely."""
+    """Draw `n_selected` of `n_pool` points without replacement for every member, each subset
+    equally likely.
+    """
     check_budget(n_pool, n_selected, n_members)
-    draw = jax.jit(jax.vmap(lambda member_key: jax.random.permutation(member_key, n_pool)[:n_selected]))
+    draw = jax.jit(
+        jax.vmap(lambda member_key: jax.random.permutation(member_key, n_pool)[:n_selected])
+    )
     indices = draw(seeding.member_keys(key, n_members))
     return without_distances(indices)

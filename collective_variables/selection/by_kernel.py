@@ -1,4 +1,6 @@
-"""Subsets chosen by the neural tangent kernel of each member's own untrained network: its determinant, trace and entropy."""
+"""Subsets chosen by the neural tangent kernel of each member's own untrained network: its
+determinant, trace and entropy.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -24,7 +26,9 @@ OBJECTIVES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 SENSES = {"maximise": 1.0, "minimise": -1.0}
 ENTRIES = 2**21  # of the kernels of subsets that are decomposed together
 STEP = 0.6  # of the trapezoidal rule in ln s, which errs by about exp(−2 π² / STEP), 5e-15
-NODES = np.exp(np.arange(-33.0, 33.0, STEP))[:, None]  # s, of kernels whose eigenvalues are at most 1
+NODES = np.exp(np.arange(-33.0, 33.0, STEP))[
+    :, None
+]  # s, of kernels whose eigenvalues are at most 1
 
 Kernel = Float[np.ndarray, "n_pool n_pool"]
 Chosen = TypeVar("Chosen")
@@ -40,22 +44,27 @@ def log_determinant(
 ) -> base.Selection:
     """Choose always the point that most increases ln det K(T, T) of the points T chosen so far.
 
-    K is the kernel of `empirical.empirical_ntk`, in the dtype of `pool`, of the network that training starts from: member m has
-    the parameters `parameters.initialise(network, initialisation_keys[m], pool)`. What follows is computed in float64, and
-    one kernel is held at a time. The functions of this file are all called alike: key draws what is random, here nothing.
+    K is the kernel of `empirical.empirical_ntk`, in the dtype of `pool`, of the network that
+    training starts from: member m has the parameters `parameters.initialise(network,
+    initialisation_keys[m], pool)`. What follows is computed in float64, and one kernel is held at a
+    time. The functions of this file are all called alike: key draws what is random, here nothing.
 
-    It is the Cholesky factorisation with pivoting, and the greedy mode of the determinantal point process with the kernel
-    K (Chen, Zhang, Zhou 2018). `distances` are what is not known of a point x given T, K(x, x) − K(x, T) K(T, T)⁻¹ K(T, x).
-    Of a point that can't be told from those chosen, as a copy, they are the round-off of K.
+    It is the Cholesky factorisation with pivoting, and the greedy mode of the determinantal point
+    process with the kernel K (Chen, Zhang, Zhou 2018). `distances` are what is not known of a point
+    x given T, K(x, x) − K(x, T) K(T, T)⁻¹ K(T, x). Of a point that can't be told from those chosen,
+    as a copy, they are the round-off of K.
 
-    Raises ValueError for a pool that is not finite or too small, MemoryError for a kernel larger than what is free.
+    Raises ValueError for a pool that is not finite or too small, MemoryError for a kernel larger
+    than what is free.
     """
     points = _points(pool, n_selected, initialisation_keys)
     _check_memory(points, 8 * n_selected * len(points))
 
     def choose(kernel: Kernel, generator: np.random.Generator) -> _cholesky.Pivots:
         return _cholesky.pivots(
-            lambda rows, columns: kernel[rows] if columns is None else kernel[np.ix_(rows, columns)],
+            lambda rows, columns: (
+                kernel[rows] if columns is None else kernel[np.ix_(rows, columns)]
+            ),
             np.diag(kernel).astype(np.float64),
             _cholesky.Rule(criterion="largest"),
             n_selected=n_selected,
@@ -74,15 +83,22 @@ def largest_trace(
     key: PRNGKeyArray,
     initialisation_keys: PRNGKeyArray,
 ) -> base.Selection:
-    """Choose the points in the order of K(x, x), largest first: no subset of as many points has a larger trace.
+    """Choose the points in the order of K(x, x), largest first: no subset of as many points has a
+    larger trace.
 
-    Of equal ones the lowest row is first. The networks are those of `log_determinant`, as are the errors; of the kernel
-    only the diagonal is computed.
+    Of equal ones the lowest row is first. The networks are those of `log_determinant`, as are the
+    errors; of the kernel only the diagonal is computed.
     """
     points = _points(pool, n_selected, initialisation_keys)
-    parameters = (_initialise(network, member_key, points[:1]) for member_key in initialisation_keys)
-    diagonals = [products.kernel_product(network.apply, params, points).diagonal for params in parameters]
-    return base.without_distances(np.argsort(-np.array(diagonals), axis=1, kind="stable")[:, :n_selected])
+    parameters = (
+        _initialise(network, member_key, points[:1]) for member_key in initialisation_keys
+    )
+    diagonals = [
+        products.kernel_product(network.apply, params, points).diagonal for params in parameters
+    ]
+    return base.without_distances(
+        np.argsort(-np.array(diagonals), axis=1, kind="stable")[:, :n_selected]
+    )
 
 
 def best_entropy(
@@ -97,12 +113,13 @@ def best_entropy(
 ) -> base.Selection:
     """Choose the best of `n_sets` random subsets by the von Neumann entropy of their kernel.
 
-    sizes: ascending subset sizes, to which n_selected is added if it is not the last; None for n_selected alone. The
-    subset of each size is the best of n_sets extensions of the one before, each drawn uniformly from all other points,
-    so that the sets may overlap and the pool need not hold n_sets disjoint ones.
+    sizes: ascending subset sizes, to which n_selected is added if it is not the last; None for
+    n_selected alone. The subset of each size is the best of n_sets extensions of the one before,
+    each drawn uniformly from all other points, so that the sets may overlap and the pool need not
+    hold n_sets disjoint ones.
 
-    The networks and errors are those of `log_determinant`; also ValueError for sizes that don't ascend or are beyond
-    n_selected.
+    The networks and errors are those of `log_determinant`; also ValueError for sizes that don't
+    ascend or are beyond n_selected.
     """
     points = _points(pool, n_selected, initialisation_keys)
     _checks.integer("n_sets", n_sets, minimum=1)
@@ -113,7 +130,9 @@ def best_entropy(
         chosen = np.empty(0, np.int64)
         for size in sizes:
             unused = np.setdiff1d(np.arange(len(kernel)), chosen)
-            drawn = [generator.choice(unused, size - len(chosen), replace=False) for _ in range(n_sets)]
+            drawn = [
+                generator.choice(unused, size - len(chosen), replace=False) for _ in range(n_sets)
+            ]
             sets = np.hstack([np.tile(chosen, (n_sets, 1)), drawn])
             chosen = sets[np.argmax(_entropies(kernel, sets))]
         return chosen
@@ -136,15 +155,20 @@ def greedy(
 
     objective: "entropy", the von Neumann entropy S, or "trace-entropy", S times the trace.
     sense: "maximise", or "minimise" for the smallest objective.
-    n_candidates: each point is the best of so many unused ones, drawn anew for each; None for all of them.
+    n_candidates: each point is the best of so many unused ones, drawn anew for each; None for all
+    of them.
 
-    S of one point is 0 whichever it is, so the first is the candidate that makes the best pair with another one. Ties go
-    to the lowest row. The networks and errors are those of `log_determinant`.
+    S of one point is 0 whichever it is, so the first is the candidate that makes the best pair with
+    another one. Ties go to the lowest row. The networks and errors are those of `log_determinant`.
     """
     points = _points(pool, n_selected, initialisation_keys)
     value = OBJECTIVES[_checks.choice("objective", objective, OBJECTIVES)]
     sign = SENSES[_checks.choice("sense", sense, SENSES)]
-    n_candidates = len(points) if n_candidates is None else _checks.integer("n_candidates", n_candidates, minimum=1)
+    n_candidates = (
+        len(points)
+        if n_candidates is None
+        else _checks.integer("n_candidates", n_candidates, minimum=1)
+    )
     _check_memory(points)
 
     def score(entropies: np.ndarray, traces: np.ndarray) -> np.ndarray:
@@ -156,25 +180,36 @@ def greedy(
             candidates = np.setdiff1d(np.arange(len(kernel)), chosen)
             if n_candidates < len(candidates):
                 candidates = np.sort(generator.choice(candidates, n_candidates, replace=False))
-            scores = score(*_with_each(kernel, chosen, candidates)) if chosen else _of_best_pairs(kernel, candidates, score)
+            scores = (
+                score(*_with_each(kernel, chosen, candidates))
+                if chosen
+                else _of_best_pairs(kernel, candidates, score)
+            )
             chosen.append(int(candidates[np.argmax(scores)]))
         return np.array(chosen)
 
     return base.without_distances(_of_members(choose, points, network, key, initialisation_keys))
 
 
-def _points(pool: Array, n_selected: int, initialisation_keys: PRNGKeyArray) -> Float[Array, "n_pool ..."]:
+def _points(
+    pool: Array, n_selected: int, initialisation_keys: PRNGKeyArray
+) -> Float[Array, "n_pool ..."]:
     points = jnp.asarray(pool)
     if jnp.ndim(initialisation_keys) != 1:
         received = jnp.shape(initialisation_keys)
-        raise ValueError(f"initialisation_keys must have the shape (n_members,): received {received}.")
+        raise ValueError(
+            f"initialisation_keys must have the shape (n_members,): received {received}."
+        )
     base.check_budget(len(points), n_selected, len(initialisation_keys))
     _checks.finite("pool", np.asarray(points))
     return points
 
 
 def _check_memory(points: Float[Array, "n_pool ..."], n_more: int = 0) -> None:
-    _memory.check(f"The kernel entries of {len(points)} points", points.dtype.itemsize * len(points) ** 2 + n_more)
+    _memory.check(
+        f"The kernel entries of {len(points)} points",
+        points.dtype.itemsize * len(points) ** 2 + n_more,
+    )
 
 
 def _sizes(sizes: Sequence[int] | None, n_selected: int) -> list[int]:
@@ -203,7 +238,8 @@ def _of_members(
         params = _initialise(network, initialisation_key, points[:1])
         kernel = np.asarray(empirical.empirical_ntk(network.apply, params, points))
         _checks.finite("kernel", kernel)
-        # On more threads the many small eigenproblems take ten times as long where the cores have other work.
+        # On more threads the many small eigenproblems take ten times as long where the cores have
+        # other work.
         with ThreadpoolController().limit(limits=1, user_api="blas"):
             return choose(kernel, np.random.default_rng(seed))
 
@@ -211,20 +247,29 @@ def _of_members(
     return list(map(of_member, initialisation_keys, seeds))
 
 
-def _entropies(kernel: Kernel, sets: Int[np.ndarray, "n_sets n_points"]) -> Float[np.ndarray, " n_sets"]:
+def _entropies(
+    kernel: Kernel, sets: Int[np.ndarray, "n_sets n_points"]
+) -> Float[np.ndarray, " n_sets"]:
     """The entropy of the kernel of each set, as in `spectrum` but 0 for a kernel of zeros."""
     at_once = max(1, ENTRIES // sets.shape[1] ** 2)
     parts = [sets[start : start + at_once] for start in range(0, len(sets), at_once)]
-    values = [np.linalg.eigvalsh(kernel[part[:, :, None], part[:, None, :]].astype(np.float64)) for part in parts]
+    values = [
+        np.linalg.eigvalsh(kernel[part[:, :, None], part[:, None, :]].astype(np.float64))
+        for part in parts
+    ]
     values = np.maximum(np.concatenate(values), 0.0)
     totals = values.sum(axis=1, keepdims=True)
     return entr(values / np.where(totals > 0, totals, 1.0)).sum(axis=1)
 
 
 def _of_best_pairs(
-    kernel: Kernel, candidates: Int[np.ndarray, " n_candidates"], score: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    kernel: Kernel,
+    candidates: Int[np.ndarray, " n_candidates"],
+    score: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> Float[np.ndarray, " n_candidates"]:
-    """The largest score(entropies, traces) of a candidate and another one: their two eigenvalues have a closed form."""
+    """The largest score(entropies, traces) of a candidate and another one: their two eigenvalues
+    have a closed form.
+    """
     diagonal, best = kernel[candidates, candidates].astype(np.float64), np.empty(len(candidates))
     for place, point in enumerate(candidates):
         traces = diagonal + diagonal[place]
@@ -239,11 +284,13 @@ def _of_best_pairs(
 def _with_each(
     kernel: Kernel, chosen: list[int], candidates: Int[np.ndarray, " n_candidates"]
 ) -> tuple[Float[np.ndarray, " n_candidates"], Float[np.ndarray, " n_candidates"]]:
-    """Entropy and trace of the kernel of the chosen points T and each of the candidates, without its eigenvalues.
+    """Entropy and trace of the kernel of the chosen points T and each of the candidates, without
+    its eigenvalues.
 
-    Let λ be the eigenvalues of K(T, T), and z be K(T, x) in its eigenvectors. A point x with K(x, x) = d multiplies
-    det(K(T, T) + s) by h(s) = d + s − Σ z² / (λ + s). As λ ln λ = ∫ λ / (1 + s) − λ / (λ + s) ds over all s ≥ 0, it adds
-    ∫ d / (1 + s) − 1 + s h'(s) / h(s) ds to Σ λ ln λ: in the form below, which loses no digits where s is large.
+    Let λ be the eigenvalues of K(T, T), and z be K(T, x) in its eigenvectors. A point x with K(x,
+    x) = d multiplies det(K(T, T) + s) by h(s) = d + s − Σ z² / (λ + s). As λ ln λ = ∫ λ / (1 + s) −
+    λ / (λ + s) ds over all s ≥ 0, it adds ∫ d / (1 + s) − 1 + s h'(s) / h(s) ds to Σ λ ln λ: in the
+    form below, which loses no digits where s is large.
     """
     values, vectors = np.linalg.eigh(kernel[np.ix_(chosen, chosen)].astype(np.float64))
     values, d = np.maximum(values, 0.0), kernel[candidates, candidates].astype(np.float64)
@@ -252,7 +299,10 @@ def _with_each(
     squares = (vectors.T @ kernel[np.ix_(chosen, candidates)] / total) ** 2
     # Below round-off z has the noise of K, which must not be divided by less.
     inverse = 1.0 / (np.maximum(values, len(chosen) * jnp.finfo(kernel.dtype).eps) + NODES)
-    first, second = np.minimum(inverse @ squares, d), inverse**2 @ squares  # h ≥ s, whatever the round-off
+    first, second = (
+        np.minimum(inverse @ squares, d),
+        inverse**2 @ squares,
+    )  # h ≥ s, whatever the round-off
     numerator = d * (d - 1.0 - first) / (1.0 + NODES) + first + NODES * second
     added = STEP * (NODES * numerator / (d + NODES - first)).sum(axis=0)
     traces = values.sum() + d

@@ -11,11 +11,19 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from collective_variables import _checks
 from collective_variables.ensembles import checkpoints, seeding
 from collective_variables.networks import parameters, sequential
-from collective_variables.selection import base, by_kernel, coverage, rnd, rnd_linearised, stratified
+from collective_variables.selection import (
+    base,
+    by_kernel,
+    coverage,
+    rnd,
+    rnd_linearised,
+    stratified,
+)
 
 
 class Problem(NamedTuple):
-    """What is known of a pool: its points, their targets for methods that use labels, and the network to be trained.
+    """What is known of a pool: its points, their targets for methods that use labels, and the
+    network to be trained.
 
     seed: of everything random, the same networks as in training included.
     """
@@ -36,7 +44,9 @@ class Budget(NamedTuple):
     store: checkpoints.Store | None = None
 
 
-def select_by(method: str, problem: Problem, budget: Budget, options: dict[str, Any], /) -> base.Selection:
+def select_by(
+    method: str, problem: Problem, budget: Budget, options: dict[str, Any], /
+) -> base.Selection:
     """Choose subsets by one of `METHODS`, with the options of its function.
 
     random                  uniformly (`base.random`)
@@ -46,12 +56,13 @@ def select_by(method: str, problem: Problem, budget: Budget, options: dict[str, 
     k-center, k-means++, kernel-herding, facility-location   cover the pool in input space (`coverage`)
     log-determinant, trace, best-entropy, greedy   by the kernel of each member's own network (`kernel_selection`)
 
-    rnd and paper take the fields of their `Settings`, `labelled`, rows that are labelled already, and `per_class`, for
-    equally many points of each class. paper also takes `layers`, a network of its own for target and predictor, or
-    `width`, the outputs of the task's network in place of its own: the representation.
+    rnd and paper take the fields of their `Settings`, `labelled`, rows that are labelled already,
+    and `per_class`, for equally many points of each class. paper also takes `layers`, a network of
+    its own for target and predictor, or `width`, the outputs of the task's network in place of its
+    own: the representation.
 
-    Raises TypeError for an option that the method doesn't have, ValueError for a network that can't be trained on the
-    problem, and the errors of its function.
+    Raises TypeError for an option that the method doesn't have, ValueError for a network that can't
+    be trained on the problem, and the errors of its function.
     """
     parameters.check_fit(problem.network, problem.inputs, problem.targets)
     function = METHODS[_checks.choice("method", method, METHODS)]
@@ -85,11 +96,18 @@ def _random(problem: Problem, budget: Budget) -> base.Selection:
 
 def _stratified(problem: Problem, budget: Budget, **options: Any) -> base.Selection:
     key = _key(problem, "selection")
-    return stratified.stratified(problem.targets, task=problem.task, key=key, **_size(budget), **options)
+    return stratified.stratified(
+        problem.targets, task=problem.task, key=key, **_size(budget), **options
+    )
 
 
 def _rnd(
-    problem: Problem, budget: Budget, *, labelled: Sequence[int] = (), per_class: bool = False, **settings: Any
+    problem: Problem,
+    budget: Budget,
+    *,
+    labelled: Sequence[int] = (),
+    per_class: bool = False,
+    **settings: Any,
 ) -> base.Selection:
     return rnd_linearised.select(
         problem.inputs,
@@ -125,12 +143,20 @@ def _paper(
     )
 
 
-def _representation(network: sequential.Network, layers: Sequence[str] | None, width: int | None) -> sequential.Network:
-    """The task's network, or one of other layers or with another number of outputs; these need a network of layers."""
+def _representation(
+    network: sequential.Network, layers: Sequence[str] | None, width: int | None
+) -> sequential.Network:
+    """The task's network, or one of other layers or with another number of outputs; these need a
+    network of layers.
+    """
     if layers is not None and width is not None:
-        raise ValueError(f"layers and width must not both be given: received {list(layers)} and {width}.")
+        raise ValueError(
+            f"layers and width must not both be given: received {list(layers)} and {width}."
+        )
     if not isinstance(network, sequential.Network) and (layers is not None or width is not None):
-        raise ValueError(f"layers and width are of a network of layers: received {network} and one of them.")
+        raise ValueError(
+            f"layers and width are of a network of layers: received {network} and one of them."
+        )
     if layers is not None:
         names = ("activation", "parametrisation", "padding", "b_std")
         return sequential.build_network(layers, **{name: getattr(network, name) for name in names})

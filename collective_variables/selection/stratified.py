@@ -1,4 +1,6 @@
-"""Stratified random subsets: every class, or every range of targets, gets its share of the points."""
+"""Stratified random subsets: every class, or every range of targets, gets its share of the
+points.
+"""
 
 import jax
 import numpy as np
@@ -23,15 +25,18 @@ def stratified(
 ) -> base.Selection:
     """Draw points uniformly without replacement within strata that take turns.
 
-    For a classification with one-hot targets the strata are the classes. For a regression they are at most `n_strata`
-    quantile bins of the first principal component of the standardised targets; equal points share a bin.
+    For a classification with one-hot targets the strata are the classes. For a regression they are
+    at most `n_strata` quantile bins of the first principal component of the standardised targets;
+    equal points share a bin.
 
-    The "proportional" allocation (Tijdeman 1980, "The chairman assignment problem") holds, for every n, the count of each
-    of K strata within 1 − 1 / (2 K − 2) of its quota, n times its share of the pool; to serve always the stratum that
-    lags most can miss a quota by more than one point. The "equal" allocation serves the stratum with the fewest points
-    chosen that has any left. Ties are broken at random for every member.
+    The "proportional" allocation (Tijdeman 1980, "The chairman assignment problem") holds, for
+    every n, the count of each of K strata within 1 − 1 / (2 K − 2) of its quota, n times its share
+    of the pool; to serve always the stratum that lags most can miss a quota by more than one point.
+    The "equal" allocation serves the stratum with the fewest points chosen that has any left. Ties
+    are broken at random for every member.
 
-    Raises ValueError for targets that are too few, not finite, or not one-hot, and for a class without a point.
+    Raises ValueError for targets that are too few, not finite, or not one-hot, and for a class
+    without a point.
     """
     targets = np.asarray(targets)
     base.check_budget(len(targets), n_selected, n_members)
@@ -40,14 +45,20 @@ def stratified(
     _checks.integer("n_strata", n_strata, minimum=1)
     _checks.finite("targets", targets)
     if targets.ndim != 2:
-        raise ValueError(f"targets must have the shape (n_pool, n_outputs): received {targets.shape}.")
+        raise ValueError(
+            f"targets must have the shape (n_pool, n_outputs): received {targets.shape}."
+        )
     strata = _classes(targets) if task == "classification" else _quantile_bins(targets, n_strata)
     sizes = np.bincount(strata)
 
     def choose(seed: Int[np.ndarray, " words"]) -> list[int]:
         generator = np.random.default_rng(seed)
         order = generator.permutation(len(strata))
-        members, counts, indices = [order[strata[order] == k] for k in range(len(sizes))], np.zeros_like(sizes), []
+        members, counts, indices = (
+            [order[strata[order] == k] for k in range(len(sizes))],
+            np.zeros_like(sizes),
+            [],
+        )
         for step in range(1, n_selected + 1):
             turns = turn(sizes, counts, step)
             tied = np.flatnonzero(turns == turns.min())
@@ -60,14 +71,19 @@ def stratified(
     return base.without_distances(np.array([choose(seed) for seed in seeds]))
 
 
-def _proportional(sizes: np.ndarray, counts: np.ndarray, step: int) -> Float[np.ndarray, " n_strata"]:
-    """The step at which each stratum would lag too far, in units of n_pool; infinite if a point now would be too early.
+def _proportional(
+    sizes: np.ndarray, counts: np.ndarray, step: int
+) -> Float[np.ndarray, " n_strata"]:
+    """The step at which each stratum would lag too far, in units of n_pool; infinite if a point now
+    would be too early.
 
     In integers up to the last division, so that ties are exact.
     """
     n_pool, inverse_slack = sizes.sum(), max(2 * len(sizes) - 2, 1)
     lags = step * sizes - counts * n_pool
-    return np.where(inverse_slack * lags >= n_pool, (inverse_slack * (counts + 1) - 1) / sizes, np.inf)
+    return np.where(
+        inverse_slack * lags >= n_pool, (inverse_slack * (counts + 1) - 1) / sizes, np.inf
+    )
 
 
 def _equal(sizes: np.ndarray, counts: np.ndarray, step: int) -> Float[np.ndarray, " n_strata"]:
@@ -78,9 +94,13 @@ ALLOCATIONS = {"proportional": _proportional, "equal": _equal}
 
 
 def _classes(targets: np.ndarray) -> Int[np.ndarray, " n_pool"]:
-    wrong = np.flatnonzero(((targets != 0) & (targets != 1)).any(axis=1) | (targets.sum(axis=1) != 1))
+    wrong = np.flatnonzero(
+        ((targets != 0) & (targets != 1)).any(axis=1) | (targets.sum(axis=1) != 1)
+    )
     if len(wrong):
-        raise ValueError(f"targets must be one-hot for a classification: point {wrong[0]} has {targets[wrong[0]].tolist()}.")
+        raise ValueError(
+            f"targets must be one-hot for a classification: point {wrong[0]} has {targets[wrong[0]].tolist()}."
+        )
     empty = np.flatnonzero(~targets.any(axis=0))
     if len(empty):
         raise ValueError(

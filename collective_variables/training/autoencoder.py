@@ -1,4 +1,6 @@
-"""Variational autoencoders (Kingma, Welling 2014), trained as an ensemble with a record of their encoders' kernels."""
+"""Variational autoencoders (Kingma, Welling 2014), trained as an ensemble with a record of their
+encoders' kernels.
+"""
 
 import itertools
 from dataclasses import dataclass
@@ -15,16 +17,26 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from collective_variables import _checks
 from collective_variables.ensembles import _types, batching, checkpoints, execution
 from collective_variables.networks import parameters, sequential
-from collective_variables.training import ensemble_training, loop, recorded_training, recording, schedules
+from collective_variables.training import (
+    ensemble_training,
+    loop,
+    recorded_training,
+    recording,
+    schedules,
+)
 
-NOISE = recorded_training.SAMPLES - 1  # folded into a run's key for its noise; batches and samples have other numbers there
+NOISE = (
+    recorded_training.SAMPLES - 1
+)  # folded into a run's key for its noise; batches and samples have other numbers there
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """An autoencoder and how it is trained; the defaults of the first two are those of Tovey et al. 2024, the rest is ours.
+    """An autoencoder and how it is trained; the defaults of the first two are those of Tovey et al.
+    2024, the rest is ours.
 
-    n_latents: latents of an image. width: of the hidden layer of the encoder, and of that of the decoder.
+    n_latents: latents of an image. width: of the hidden layer of the encoder, and of that of the
+    decoder.
     beta: weight of the divergence in the loss; 1 is the negative evidence lower bound.
     optimiser, learning_rate, n_epochs, batch_size: as in `schedules.Schedule`.
     evaluate_every: epochs between two at which the training can be looked at; must divide n_epochs.
@@ -67,7 +79,9 @@ class Losses(NamedTuple):
 
 @dataclass(frozen=True)
 class Autoencoder:
-    """Encoder to the latents' means, and behind them the logarithms of their variances; decoder to the logits of pixels."""
+    """Encoder to the latents' means, and behind them the logarithms of their variances; decoder to
+    the logits of pixels.
+    """
 
     encoder: sequential.Network
     decoder: sequential.Network
@@ -83,31 +97,46 @@ class Autoencoder:
         networks_of = ((self.encoder, keys[0], images), (self.decoder, keys[1], latents))
         return Params(*(parameters.initialise(*of) for of in networks_of))
 
-    def mean(self, params: PyTree[Array], images: Float[Array, "n_points ..."]) -> Float[Array, "n_points n_latents"]:
-        """Means of the latents, each image by itself, by the parameters of the encoder: the function of the recorded kernel.
+    def mean(
+        self, params: PyTree[Array], images: Float[Array, "n_points ..."]
+    ) -> Float[Array, "n_points n_latents"]:
+        """Means of the latents, each image by itself, by the parameters of the encoder: the
+        function of the recorded kernel.
 
-        Those of the logarithms of the variances are among them, and count for nothing: their derivatives are 0.
+        Those of the logarithms of the variances are among them, and count for nothing: their
+        derivatives are 0.
         """
         return self.encoder.apply(params, images)[:, : self.n_latents]
 
     def losses(
-        self, params: Params, images: Float[Array, "n_points n_pixels"], noise: Float[Array, "n_points n_latents"]
+        self,
+        params: Params,
+        images: Float[Array, "n_points n_pixels"],
+        noise: Float[Array, "n_points n_latents"],
     ) -> Losses:
-        """Both parts of the loss of images with pixels in 0 … 1, with latents mean + noise · standard deviation.
+        """Both parts of the loss of images with pixels in 0 … 1, with latents mean + noise ·
+        standard deviation.
 
-        reconstruction: binary cross-entropy between pixels and logits, summed over pixels. divergence: Kullback-Leibler
-        divergence of the normal distribution of the latents from N(0, 1), summed over latents.
+        reconstruction: binary cross-entropy between pixels and logits, summed over pixels.
+        divergence: Kullback-Leibler divergence of the normal distribution of the latents from N(0,
+        1), summed over latents.
         """
         mean, log_variance = jnp.split(self.encoder.apply(params.encoder, images), 2, axis=1)
         logits = self.decoder.apply(params.decoder, mean + jnp.exp(log_variance / 2) * noise)
         reconstruction = jnp.sum(optax.sigmoid_binary_cross_entropy(logits, images), axis=1)
-        return Losses(reconstruction, jnp.sum(mean**2 + jnp.exp(log_variance) - 1 - log_variance, axis=1) / 2)
+        return Losses(
+            reconstruction, jnp.sum(mean**2 + jnp.exp(log_variance) - 1 - log_variance, axis=1) / 2
+        )
 
 
 def build_autoencoder(schedule: Schedule, n_pixels: int, /) -> Autoencoder:
-    """The autoencoder of `schedule` for images of `n_pixels`, with one hidden layer of rectifiers on either side."""
+    """The autoencoder of `schedule` for images of `n_pixels`, with one hidden layer of rectifiers
+    on either side.
+    """
     outputs = (2 * schedule.n_latents, n_pixels)
-    return Autoencoder(*(sequential.build_network([f"dense {schedule.width}", f"dense {n}"]) for n in outputs))
+    return Autoencoder(
+        *(sequential.build_network([f"dense {schedule.width}", f"dense {n}"]) for n in outputs)
+    )
 
 
 def train_ensemble(
@@ -122,19 +151,22 @@ def train_ensemble(
     progress: str = "",
     store: checkpoints.Store | None = None,
 ) -> recorded_training.Tables:
-    """Train an autoencoder per member on its rows of `images`, and record its mean's kernel on these and on the test images.
+    """Train an autoencoder per member on its rows of `images`, and record its mean's kernel on
+    these and on the test images.
 
-    "recording" has a row per run (that is, member), epoch and kind of points: run, points, epoch, loss = reconstruction +
-    beta · divergence, both of these, and the columns of `recording.Recorder`; there are no targets. Losses are means in
-    nats over all images of the member and over all test images. Their noise is drawn once for a member and is the same
-    at all epochs; that of the training is new for every image and epoch. An epoch is a random order of the images, cut into
-    batches as in `loop.train`.
+    "recording" has a row per run (that is, member), epoch and kind of points: run, points, epoch,
+    loss = reconstruction + beta · divergence, both of these, and the columns of
+    `recording.Recorder`; there are no targets. Losses are means in nats over all images of the
+    member and over all test images. Their noise is drawn once for a member and is the same at all
+    epochs; that of the training is new for every image and epoch. An epoch is a random order of the
+    images, cut into batches as in `loop.train`.
 
-    A run whose loss diverges ends with NaN or infinity and stops no other. store: keeps each run as it is done, so that
-    the same call with the same store goes on where one was interrupted, and ends with the same numbers.
+    A run whose loss diverges ends with NaN or infinity and stops no other. store: keeps each run as
+    it is done, so that the same call with the same store goes on where one was interrupted, and
+    ends with the same numbers.
 
-    Raises ValueError for pixels that are not finite or outside 0 … 1, images of different shapes or rows that the pool
-    has not, before anything is trained.
+    Raises ValueError for pixels that are not finite or outside 0 … 1, images of different shapes or
+    rows that the pool has not, before anything is trained.
     """
     _check_pixels("images of the pool", images)
     _check_pixels("test images", test_images)
@@ -142,9 +174,13 @@ def train_ensemble(
     if shape != other:
         raise ValueError(f"test images must be shaped like the pool's, {shape}: received {other}.")
     _checks.rows("indices", indices, len(images))
-    one = _Runner(schedule, settings, *(jnp.asarray(of.reshape(len(of), -1)) for of in (images, test_images)))
+    one = _Runner(
+        schedule, settings, *(jnp.asarray(of.reshape(len(of), -1)) for of in (images, test_images))
+    )
     runs = ensemble_training.runs(indices, np.full((len(indices), 1), indices.shape[1]), seed=seed)
-    fingerprint = "" if store is None else checkpoints.fingerprint(schedule, settings, images, test_images)
+    fingerprint = (
+        "" if store is None else checkpoints.fingerprint(schedule, settings, images, test_images)
+    )
 
     def of_member(member: int) -> ensemble_training.Runs:
         return jax.tree.map(lambda leaf: leaf[member], runs)
@@ -156,7 +192,9 @@ def train_ensemble(
         store,
         range(len(indices)),
         name=lambda member: f"{fingerprint}-{checkpoints.fingerprint(*of_member(member))}",
-        pack=lambda table: {column: np.array(values) for column, values in table.to_dict("list").items()},
+        pack=lambda table: {
+            column: np.array(values) for column, values in table.to_dict("list").items()
+        },
         unpack=pd.DataFrame,
     )
     with execution.Progress(progress, len(indices) * len(one.epochs), "epochs recorded") as bar:
@@ -170,7 +208,9 @@ def _check_pixels(name: str, images: Float[np.ndarray, "n_points ..."]) -> None:
     _checks.finite(name, images)
     outside = images[(images < 0) | (images > 1)]
     if outside.size:
-        raise ValueError(f"{name} must have pixels in 0 to 1: {outside.size} are outside, the first is {outside[0]}.")
+        raise ValueError(
+            f"{name} must have pixels in 0 to 1: {outside.size} are outside, the first is {outside[0]}."
+        )
 
 
 class _Runner:
@@ -184,8 +224,15 @@ class _Runner:
         test_images: Float[Array, "n_test n_pixels"],
     ):
         model = build_autoencoder(schedule, images.shape[1])
-        self.epochs = recording.recorded_epochs(settings.epochs, schedule.n_epochs, evaluate_every=schedule.evaluate_every)
-        self._images, self._test_images, self._schedule, self._settings = images, test_images, schedule, settings
+        self.epochs = recording.recorded_epochs(
+            settings.epochs, schedule.n_epochs, evaluate_every=schedule.evaluate_every
+        )
+        self._images, self._test_images, self._schedule, self._settings = (
+            images,
+            test_images,
+            schedule,
+            settings,
+        )
         self._recorder = recording.Recorder(model.mean, settings)
         self._start = batching.over_members(partial(_start, model, schedule))
         self._advance = batching.over_members(partial(_advance, model, schedule))
@@ -215,7 +262,10 @@ class _Runner:
 
 
 def _start(
-    model: Autoencoder, schedule: Schedule, images: Float[Array, "n_pool n_pixels"], key: PRNGKeyArray
+    model: Autoencoder,
+    schedule: Schedule,
+    images: Float[Array, "n_pool n_pixels"],
+    key: PRNGKeyArray,
 ) -> loop.State:
     return loop.start(schedule.steps(), model.initialise(key, images))
 
@@ -227,7 +277,9 @@ def _advance(
     state: loop.State,
     run: ensemble_training.Runs,
 ) -> tuple[loop.State, Float[Array, "2 2"]]:
-    """Train from the epoch `first` to `last`, and the mean losses there: rows train and test, columns as in `Losses`."""
+    """Train from the epoch `first` to `last`, and the mean losses there: rows train and test,
+    columns as in `Losses`.
+    """
     pool, test_images, first, last = shared
     images, optimiser = pool[run.indices], schedule.steps().transformation()
     noise_keys = jax.random.split(jax.random.fold_in(run.batch_keys, NOISE), 3)
@@ -240,7 +292,9 @@ def _advance(
         return jax.random.normal(key, (n_points, model.n_latents), images.dtype)
 
     def epoch(number: Int[Array, ""], state: loop.State) -> loop.State:
-        order = jnp.resize(jax.random.permutation(jax.random.fold_in(run.batch_keys, number), n), places.shape)
+        order = jnp.resize(
+            jax.random.permutation(jax.random.fold_in(run.batch_keys, number), n), places.shape
+        )
         noise = draw(jax.random.fold_in(noise_keys[0], number), n)
 
         def step(state: loop.State, batch: tuple[Array, Array]) -> tuple[loop.State, None]:
@@ -248,15 +302,20 @@ def _advance(
 
             def mean_loss(params: Params) -> Float[Array, ""]:
                 losses = model.losses(params, images[rows], noise[rows])
-                return jnp.sum(weights * (losses.reconstruction + schedule.beta * losses.divergence))
+                return jnp.sum(
+                    weights * (losses.reconstruction + schedule.beta * losses.divergence)
+                )
 
-            updates, kept = optimiser.update(jax.grad(mean_loss)(state.params), state.optimiser_state, state.params)
+            updates, kept = optimiser.update(
+                jax.grad(mean_loss)(state.params), state.optimiser_state, state.params
+            )
             return loop.State(optax.apply_updates(state.params, updates), kept), None
 
         return jax.lax.scan(step, state, (order, jnp.asarray(weights, images.dtype)))[0]
 
     state = jax.lax.fori_loop(first, last, epoch, state)
     of_points = [
-        model.losses(state.params, of, draw(key, len(of))) for of, key in zip((images, test_images), noise_keys[1:])
+        model.losses(state.params, of, draw(key, len(of)))
+        for of, key in zip((images, test_images), noise_keys[1:])
     ]
     return state, jnp.array([[jnp.mean(of) for of in losses] for losses in of_points])

@@ -15,7 +15,9 @@ from collective_variables.training import schedules
 
 
 class Curves(NamedTuple):
-    """Losses over the evaluations (leading axes: runs); accuracy is the fraction of test points with the right argmax."""
+    """Losses over the evaluations (leading axes: runs); accuracy is the fraction of test points
+    with the right argmax.
+    """
 
     train_loss: Float[Array, "*runs n_evaluations"]
     test_loss: Float[Array, "*runs n_evaluations"]
@@ -40,13 +42,17 @@ def train(
     key: PRNGKeyArray | None = None,
     n_points: Int[Array, ""] | int | None = None,
 ) -> Curves:
-    """Train `network` from `params` on the first `n_points` of `subset` (default all) and return its curves.
+    """Train `network` from `params` on the first `n_points` of `subset` (default all) and return
+    its curves.
 
-    The rest of `subset` is padding and changes nothing, so that one compilation serves subsets of many sizes. An epoch
-    of mini-batches is a random order of the points, cut into batches of `batch_size`; the last may be smaller, and each
-    loss is the mean over its own batch. `key` orders the batches of epoch e by `jax.random.fold_in(key, e)`.
+    The rest of `subset` is padding and changes nothing, so that one compilation serves subsets of
+    many sizes. An epoch of mini-batches is a random order of the points, cut into batches of
+    `batch_size`; the last may be smaller, and each loss is the mean over its own batch. `key`
+    orders the batches of epoch e by `jax.random.fold_in(key, e)`.
     """
-    course = _course(network, subset, test, schedule, key, len(subset.inputs) if n_points is None else n_points)
+    course = _course(
+        network, subset, test, schedule, key, len(subset.inputs) if n_points is None else n_points
+    )
 
     def to_next(state: State, first: Int[Array, ""]) -> tuple[State, Curves]:
         return course.to_next(state, first, first + schedule.evaluate_every)
@@ -82,27 +88,38 @@ def advance(
     n_points: Int[Array, ""] | int | None = None,
     between: bool = True,
 ) -> tuple[State, Curves]:
-    """Go on with the training of `train` from the evaluation number `first` to the evaluation number `last`.
+    """Go on with the training of `train` from the evaluation number `first` to the evaluation
+    number `last`.
 
-    The epochs between them are the same as there, so that a training may be stopped at any evaluation to look at its
-    network. The curves (n_evaluations,) are filled in on the way, without `between` those of `first` alone, and those of
-    `last` only where it is the end.
+    The epochs between them are the same as there, so that a training may be stopped at any
+    evaluation to look at its network. The curves (n_evaluations,) are filled in on the way, without
+    `between` those of `first` alone, and those of `last` only where it is the end.
     """
-    course = _course(network, subset, test, schedule, key, len(subset.inputs) if n_points is None else n_points)
+    course = _course(
+        network, subset, test, schedule, key, len(subset.inputs) if n_points is None else n_points
+    )
 
     def to_next(number: Int[Array, ""], at: tuple[State, Curves]) -> tuple[State, Curves]:
-        epoch, until = (of * schedule.evaluate_every for of in (number, number + 1 if between else last))
+        epoch, until = (
+            of * schedule.evaluate_every for of in (number, number + 1 if between else last)
+        )
         state, found = course.to_next(at[0], epoch, until)
         return state, jax.tree.map(lambda curve, value: curve.at[number].set(value), at[1], found)
 
-    state, curves = jax.lax.fori_loop(first, last if between else first + 1, to_next, (state, curves))
+    state, curves = jax.lax.fori_loop(
+        first, last if between else first + 1, to_next, (state, curves)
+    )
     end = len(schedule.epochs) - 1
-    at_end = jax.lax.cond(last == end, course.at_end, lambda _: jax.tree.map(lambda curve: curve[end], curves), state)
+    at_end = jax.lax.cond(
+        last == end, course.at_end, lambda _: jax.tree.map(lambda curve: curve[end], curves), state
+    )
     return state, jax.tree.map(lambda curve, value: curve.at[end].set(value), curves, at_end)
 
 
 class _Course(NamedTuple):
-    """A training in two parts: to_next(state, first, last) gives the curves at the first epoch and goes to the last one."""
+    """A training in two parts: to_next(state, first, last) gives the curves at the first epoch and
+    goes to the last one.
+    """
 
     to_next: Callable[[State, Int[Array, ""], Int[Array, ""]], tuple[State, Curves]]
     at_end: Callable[[State], Curves]
@@ -122,25 +139,34 @@ def _course(
         raise ValueError("key must be given for mini-batches: received None.")
     loss, is_point = schedules.LOSSES[schedule.loss], jnp.arange(size) < n_points
 
-    # 0 times infinity is not 0, so the first point stands in for the padding, which may hold anything.
+    # 0 times infinity is not 0, so the first point stands in for the padding, which may hold
+    # anything.
     stand_in = jnp.where(is_point, jnp.arange(size), 0)
     subset = jax.tree.map(lambda leaf: leaf[stand_in], subset)
 
     def trace_of(params: PyTree[Array]) -> Float[Array, ""]:
         """Tr of the kernel of the subset; outputs of the padding are 0, whatever the parameters."""
-        apply = lambda params, points: jnp.where(points[1][:, None], network.apply(params, points[0]), 0.0)
+        apply = lambda params, points: jnp.where(
+            points[1][:, None], network.apply(params, points[0]), 0.0
+        )
         return empirical.ntk_trace(apply, params, (subset.inputs, is_point))
 
     optimiser = schedule.transformation(trace_of)
 
-    def step(state: State, points: Points, n_valid: Int[Array, ""] | int) -> tuple[State, Float[Array, ""]]:
-        value, gradient = batched.mean_loss_and_gradient(network, loss, state.params, *points, n_valid)
+    def step(
+        state: State, points: Points, n_valid: Int[Array, ""] | int
+    ) -> tuple[State, Float[Array, ""]]:
+        value, gradient = batched.mean_loss_and_gradient(
+            network, loss, state.params, *points, n_valid
+        )
         updates, kept = optimiser.update(gradient, state.optimiser_state, state.params)
         return State(optax.apply_updates(state.params, updates), kept), value
 
     def epoch_of_batches(number: Int[Array, ""], state: State) -> State:
         n_batches = -(-size // batch_size)
-        batches = jnp.resize(_shuffled(jax.random.fold_in(key, number), size, n_points), (n_batches, batch_size))
+        batches = jnp.resize(
+            _shuffled(jax.random.fold_in(key, number), size, n_points), (n_batches, batch_size)
+        )
 
         def batch(i: Int[Array, ""], state: State) -> State:
             points = jax.tree.map(lambda leaf: leaf[batches[i]], subset)
@@ -151,16 +177,22 @@ def _course(
     everything = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), subset, test)
 
     def evaluate(params: PyTree[Array], points: Points) -> Curves:
-        """Losses of the subset, if it is among the points, and of the test points, which are the last of them."""
+        """Losses of the subset, if it is among the points, and of the test points, which are the
+        last of them.
+        """
         outputs = batched.forward(network, params, points.inputs)
         losses, n_train = loss(outputs, points.targets), len(outputs) - len(test.inputs)
         right = jnp.argmax(outputs[n_train:], axis=-1) == jnp.argmax(test.targets, axis=-1)
-        train_loss = jnp.sum(jnp.where(jnp.arange(n_train) < n_points, losses[:n_train], 0.0)) / n_points
+        train_loss = (
+            jnp.sum(jnp.where(jnp.arange(n_train) < n_points, losses[:n_train], 0.0)) / n_points
+        )
         return Curves(train_loss, jnp.mean(losses[n_train:]), jnp.mean(right, dtype=outputs.dtype))
 
     def to_next(state: State, first: Int[Array, ""], last: Int[Array, ""]) -> tuple[State, Curves]:
         if schedule.batch_size is not None:
-            return jax.lax.fori_loop(first, last, epoch_of_batches, state), evaluate(state.params, everything)
+            return jax.lax.fori_loop(first, last, epoch_of_batches, state), evaluate(
+                state.params, everything
+            )
 
         def epoch(number: Int[Array, ""], at: tuple[State, Array]) -> tuple[State, Array]:
             state, value = step(at[0], subset, n_points)
@@ -175,7 +207,9 @@ def _course(
 
 
 def _shuffled(key: PRNGKeyArray, size: int, n_points: Int[Array, ""] | int) -> Int[Array, " size"]:
-    """The rows 0…size−1, those below `n_points` first and in random order; the order does not depend on `size`."""
+    """The rows 0…size−1, those below `n_points` first and in random order; the order does not
+    depend on `size`.
+    """
     rows = jnp.arange(size)
     draws = jax.vmap(lambda row: jax.random.uniform(jax.random.fold_in(key, row)))(rows)
     return jnp.argsort(jnp.where(rows < n_points, draws, 2.0))

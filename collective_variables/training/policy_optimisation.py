@@ -1,4 +1,6 @@
-"""Actors and critics trained by proximal policy optimisation (PPO), with a record of their kernels (Tovey et al. 2024)."""
+"""Actors and critics trained by proximal policy optimisation (PPO), with a record of their kernels
+(Tovey et al. 2024).
+"""
 
 import itertools
 from dataclasses import dataclass
@@ -25,14 +27,17 @@ N_AVERAGED = 10  # updates of the running average of the reward (Tovey et al. 20
 
 
 def _gymnax() -> ModuleType:
-    # Not at the top: it computes as it is imported, which a process that forks after its imports must not have done.
+    # Not at the top: it computes as it is imported, which a process that forks after its imports
+    # must not have done.
     import gymnax
 
     return gymnax
 
 
 def environments() -> list[str]:
-    """Names of the tasks of gymnax, but for the bandit with images, which would download them as it is made."""
+    """Names of the tasks of gymnax, but for the bandit with images, which would download them as it
+    is made.
+    """
     return [name for name in _gymnax().registered_envs if name != "MNISTBandit-bsuite"]
 
 
@@ -42,17 +47,23 @@ def _is_discrete(space: Any) -> bool:
 
 @dataclass(frozen=True)
 class PPO:
-    """Proximal policy optimisation (Schulman et al. 2017) of an actor and a critic that share no parameters.
+    """Proximal policy optimisation (Schulman et al. 2017) of an actor and a critic that share no
+    parameters.
 
-    Defaults are those of CleanRL's ppo.py and of PureJaxRL for CartPole, 500 000 steps in all. Other than there, networks
-    start as those of `sequential.build_network` do and not from orthogonal matrices, the critic's loss isn't clipped (as in the
-    paper, eq. 9), and a time limit doesn't count as the end of an episode (see `advantages`).
+    Defaults are those of CleanRL's ppo.py and of PureJaxRL for CartPole, 500 000 steps in all.
+    Other than there, networks start as those of `sequential.build_network` do and not from
+    orthogonal matrices, the critic's loss isn't clipped (as in the paper, eq. 9), and a time limit
+    doesn't count as the end of an episode (see `advantages`).
 
-    environment: any of gymnax with discrete actions. width, depth: of the hidden layers of each network, with tanh.
-    n_updates: each has n_steps steps in each of n_environments, then n_epochs passes over these in n_minibatches.
+    environment: any of gymnax with discrete actions. width, depth: of the hidden layers of each
+    network, with tanh.
+    n_updates: each has n_steps steps in each of n_environments, then n_epochs passes over these in
+    n_minibatches.
     learning_rate: of Adam at first; it falls linearly to 0 at the end of the training.
-    discount γ, gae_lambda λ: of `advantages`. clip ε, entropy_coefficient: of the actor's loss in `losses`.
-    value_coefficient: of the critic's loss beside the actor's; max_gradient_norm: of both networks' gradient together.
+    discount γ, gae_lambda λ: of `advantages`. clip ε, entropy_coefficient: of the actor's loss in
+    `losses`.
+    value_coefficient: of the critic's loss beside the actor's; max_gradient_norm: of both networks'
+    gradient together.
     """
 
     environment: str = "CartPole-v1"
@@ -73,7 +84,15 @@ class PPO:
 
     def __post_init__(self) -> None:
         _checks.choice("environment", self.environment, environments())
-        for name in ("width", "depth", "n_updates", "n_environments", "n_steps", "n_epochs", "n_minibatches"):
+        for name in (
+            "width",
+            "depth",
+            "n_updates",
+            "n_environments",
+            "n_steps",
+            "n_epochs",
+            "n_minibatches",
+        ):
             _checks.integer(name, getattr(self, name), minimum=1)
         for name in ("learning_rate", "clip", "value_coefficient", "max_gradient_norm"):
             _checks.number(name, getattr(self, name), above=0.0)
@@ -86,7 +105,9 @@ class PPO:
                 f"n_minibatches must divide n_environments * n_steps: received {self.n_minibatches} and {self.n_points}."
             )
         if not _is_discrete(self.actions):
-            raise ValueError(f"environment must have discrete actions: received {self.environment!r} with continuous ones.")
+            raise ValueError(
+                f"environment must have discrete actions: received {self.environment!r} with continuous ones."
+            )
 
     @property
     def n_points(self) -> int:
@@ -105,19 +126,30 @@ class PPO:
 
     @property
     def modules(self) -> dict[str, sequential.Network]:
-        """The actor, whose outputs are logits of the actions, and the critic, whose output is an observation's value."""
+        """The actor, whose outputs are logits of the actions, and the critic, whose output is an
+        observation's value.
+        """
         hidden = [f"dense {self.width}"] * self.depth
         widths = dict(zip(NETWORKS, (self.actions.n, 1)))
-        return {name: sequential.build_network([*hidden, f"dense {n}"], activation="tanh") for name, n in widths.items()}
+        return {
+            name: sequential.build_network([*hidden, f"dense {n}"], activation="tanh")
+            for name, n in widths.items()
+        }
 
     def transformation(self) -> optax.GradientTransformation:
         """The optimiser of both networks together."""
-        rate = optax.linear_schedule(self.learning_rate, 0.0, self.n_updates * self.n_epochs * self.n_minibatches)
-        return optax.chain(optax.clip_by_global_norm(self.max_gradient_norm), optax.adam(rate, eps=1e-5))
+        rate = optax.linear_schedule(
+            self.learning_rate, 0.0, self.n_updates * self.n_epochs * self.n_minibatches
+        )
+        return optax.chain(
+            optax.clip_by_global_norm(self.max_gradient_norm), optax.adam(rate, eps=1e-5)
+        )
 
 
 class Agent(NamedTuple):
-    """Where a training is. params: of each network, by its name. returns: the rewards of each episode so far."""
+    """Where a training is. params: of each network, by its name. returns: the rewards of each
+    episode so far.
+    """
 
     params: dict[str, PyTree[Array]]
     optimiser_state: PyTree[Array]
@@ -127,9 +159,11 @@ class Agent(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """A rollout. next_observations: what an action led to, before the reset that follows the end of an episode.
+    """A rollout. next_observations: what an action led to, before the reset that follows the end of
+    an episode.
 
-    terminated: the episode is over. ended: it is, or its time limit has come. returns: rewards of the episode so far.
+    terminated: the episode is over. ended: it is, or its time limit has come. returns: rewards of
+    the episode so far.
     """
 
     observations: Float[Array, "n_steps n_environments ..."]
@@ -142,7 +176,9 @@ class Steps(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Steps to learn from: log_probabilities of the actions under the policy that took them, targets of the critic."""
+    """Steps to learn from: log_probabilities of the actions under the policy that took them,
+    targets of the critic.
+    """
 
     observations: Float[Array, "n_points ..."]
     actions: Int[Array, " n_points"]
@@ -154,8 +190,9 @@ class Batch(NamedTuple):
 class Curves(NamedTuple):
     """Values at each update, the first before any (leading axes: runs).
 
-    returns: mean sum of rewards of the episodes that ended in the update's rollout, NaN where none did. actor, critic:
-    the network's loss, averaged over the steps of its optimiser; NaN before training.
+    returns: mean sum of rewards of the episodes that ended in the update's rollout, NaN where none
+    did. actor, critic: the network's loss, averaged over the steps of its optimiser; NaN before
+    training.
     """
 
     returns: Float[Array, "*runs n_updates+1"]
@@ -169,7 +206,8 @@ def start_agent(ppo: PPO, key: PRNGKeyArray, initialisation_key: PRNGKeyArray, /
     observations = _points(ppo, observations)
     keys = jax.random.split(initialisation_key)
     params = {
-        name: parameters.initialise(network, key, observations) for (name, network), key in zip(ppo.modules.items(), keys)
+        name: parameters.initialise(network, key, observations)
+        for (name, network), key in zip(ppo.modules.items(), keys)
     }
     returns = jnp.zeros(ppo.n_environments, observations.dtype)
     return Agent(params, ppo.transformation().init(params), states, observations, returns)
@@ -178,16 +216,24 @@ def start_agent(ppo: PPO, key: PRNGKeyArray, initialisation_key: PRNGKeyArray, /
 def _points(ppo: PPO, observations: Array) -> Float[Array, "n_environments ..."]:
     """Observations as inputs of the networks; one of several places is a one-hot vector."""
     space = ppo.task.observation_space(ppo.task.default_params)
-    return jax.nn.one_hot(observations, space.n) if _is_discrete(space) else observations.astype(float)
+    return (
+        jax.nn.one_hot(observations, space.n) if _is_discrete(space) else observations.astype(float)
+    )
 
 
 def rollout(ppo: PPO, agent: Agent, key: PRNGKeyArray, /) -> tuple[Agent, Steps]:
-    """Let an agent act for n_steps in all environments; an episode that ends is followed by the next one."""
+    """Let an agent act for n_steps in all environments; an episode that ends is followed by the
+    next one.
+    """
     actor = ppo.modules["actor"]
 
     def step(agent: Agent, keys: PRNGKeyArray) -> tuple[Agent, Steps]:
-        actions = jax.random.categorical(keys[0], actor.apply(agent.params["actor"], agent.observations))
-        observations, states, rewards, terminated, truncated, info = jax.vmap(ppo.task.step)(keys[1:], agent.states, actions)
+        actions = jax.random.categorical(
+            keys[0], actor.apply(agent.params["actor"], agent.observations)
+        )
+        observations, states, rewards, terminated, truncated, info = jax.vmap(ppo.task.step)(
+            keys[1:], agent.states, actions
+        )
         ended, rewards = terminated | truncated, rewards.astype(agent.returns.dtype)
         returns, following = agent.returns + rewards, _points(ppo, info["final_observation"])
         found = Steps(agent.observations, actions, rewards, following, terminated, ended, returns)
@@ -208,10 +254,12 @@ def advantages(
     discount: float,
     gae_lambda: float,
 ) -> Float[Array, "n_steps n_environments"]:
-    """Generalised advantage estimates A_t = δ_t + γλ A_{t+1}, δ_t = r_t + γ V(s'_t) − V(s_t) (Schulman et al. 2016, eq. 16).
+    """Generalised advantage estimates A_t = δ_t + γλ A_{t+1}, δ_t = r_t + γ V(s'_t) − V(s_t)
+    (Schulman et al. 2016, eq. 16).
 
-    A_{t+1} is 0 where an episode ended at t or the rollout does. V(s'_t) is 0 only where it terminated: an episode that
-    meets its time limit would have gone on, so the value of its last observation counts (Pardo et al. 2018).
+    A_{t+1} is 0 where an episode ended at t or the rollout does. V(s'_t) is 0 only where it
+    terminated: an episode that meets its time limit would have gone on, so the value of its last
+    observation counts (Pardo et al. 2018).
     """
     deltas = rewards + discount * jnp.where(terminated, 0.0, next_values) - values
 
@@ -223,17 +271,25 @@ def advantages(
 
 
 def make_batch(ppo: PPO, params: dict[str, PyTree[Array]], steps: Steps, /) -> Batch:
-    """What the steps of a rollout by these networks teach; the critic's targets are A_t + V(s_t)."""
+    """What the steps of a rollout by these networks teach; the critic's targets are A_t +
+    V(s_t).
+    """
 
     def values(observations: Array) -> Float[Array, "n_steps n_environments"]:
-        return ppo.modules["critic"].apply(params["critic"], _flat(observations)).reshape(steps.rewards.shape)
+        return (
+            ppo.modules["critic"]
+            .apply(params["critic"], _flat(observations))
+            .reshape(steps.rewards.shape)
+        )
 
     now = values(steps.observations)
     of_steps = (steps.rewards, now, values(steps.next_observations), steps.terminated, steps.ended)
     found = advantages(*of_steps, discount=ppo.discount, gae_lambda=ppo.gae_lambda)
     observations, actions = _flat(steps.observations), _flat(steps.actions)
     logarithms = jax.nn.log_softmax(ppo.modules["actor"].apply(params["actor"], observations))
-    return Batch(observations, actions, _taken(logarithms, actions), _flat(found), _flat(found + now))
+    return Batch(
+        observations, actions, _taken(logarithms, actions), _flat(found), _flat(found + now)
+    )
 
 
 def _flat(leaf: Array) -> Array:
@@ -241,16 +297,20 @@ def _flat(leaf: Array) -> Array:
     return leaf.reshape(-1, *leaf.shape[2:])
 
 
-def _taken(logarithms: Float[Array, "n_points n_actions"], actions: Int[Array, " n_points"]) -> Float[Array, " n_points"]:
+def _taken(
+    logarithms: Float[Array, "n_points n_actions"], actions: Int[Array, " n_points"]
+) -> Float[Array, " n_points"]:
     return jnp.take_along_axis(logarithms, actions[:, None], axis=1)[:, 0]
 
 
-def losses(ppo: PPO, params: dict[str, PyTree[Array]], batch: Batch, /) -> dict[str, Float[Array, ""]]:
+def losses(
+    ppo: PPO, params: dict[str, PyTree[Array]], batch: Batch, /
+) -> dict[str, Float[Array, ""]]:
     """The loss of each network on a minibatch (Schulman et al. 2017, eqs 7 and 9).
 
-    actor: −mean min(ρA, clip(ρ, 1 − ε, 1 + ε) A), with ρ the probability of the action over that under the policy which
-    took it and A normalised over the minibatch, minus the mean entropy of the policy times its coefficient. critic: half
-    the mean squared error of the values.
+    actor: −mean min(ρA, clip(ρ, 1 − ε, 1 + ε) A), with ρ the probability of the action over that
+    under the policy which took it and A normalised over the minibatch, minus the mean entropy of
+    the policy times its coefficient. critic: half the mean squared error of the values.
     """
     logarithms = jax.nn.log_softmax(ppo.modules["actor"].apply(params["actor"], batch.observations))
     ratios = jnp.exp(_taken(logarithms, batch.actions) - batch.log_probabilities)
@@ -273,12 +333,16 @@ def update(ppo: PPO, agent: Agent, key: PRNGKeyArray, /) -> tuple[Agent, Curves]
         found = losses(ppo, params, minibatch)
         return found["actor"] + ppo.value_coefficient * found["critic"], found
 
-    def step(at: tuple[PyTree[Array], PyTree[Array]], minibatch: Batch) -> tuple[tuple, dict[str, Array]]:
+    def step(
+        at: tuple[PyTree[Array], PyTree[Array]], minibatch: Batch
+    ) -> tuple[tuple, dict[str, Array]]:
         gradient, found = jax.grad(loss, has_aux=True)(at[0], minibatch)
         updates, kept = optimiser.update(gradient, at[1])
         return (optax.apply_updates(at[0], updates), kept), found
 
-    def epoch(at: tuple[PyTree[Array], PyTree[Array]], key: PRNGKeyArray) -> tuple[tuple, dict[str, Array]]:
+    def epoch(
+        at: tuple[PyTree[Array], PyTree[Array]], key: PRNGKeyArray
+    ) -> tuple[tuple, dict[str, Array]]:
         order = jax.random.permutation(key, ppo.n_points).reshape(ppo.n_minibatches, -1)
         return jax.lax.scan(step, at, jax.tree.map(lambda leaf: leaf[order], points))
 
@@ -294,10 +358,21 @@ def mean_return(steps: Steps, /) -> Float[Array, ""]:
 
 
 def table(curves: Curves, /) -> pd.DataFrame:
-    """Curves of an ensemble as a row per member and update: member, update, reward, and the losses of actor and critic."""
+    """Curves of an ensemble as a row per member and update: member, update, reward, and the losses
+    of actor and critic.
+    """
     n_members, n_updates = curves.returns.shape
-    columns = {"member": np.repeat(np.arange(n_members), n_updates), "update": np.tile(np.arange(n_updates), n_members)}
-    return pd.DataFrame(columns | {"reward": curves.returns.ravel(), **{name: getattr(curves, name).ravel() for name in NETWORKS}})
+    columns = {
+        "member": np.repeat(np.arange(n_members), n_updates),
+        "update": np.tile(np.arange(n_updates), n_members),
+    }
+    return pd.DataFrame(
+        columns
+        | {
+            "reward": curves.returns.ravel(),
+            **{name: getattr(curves, name).ravel() for name in NETWORKS},
+        }
+    )
 
 
 def train_ensemble(
@@ -312,26 +387,38 @@ def train_ensemble(
 ) -> recorded_training.Recorded:
     """Train an agent for each member, and record the kernels of its actor and of its critic.
 
-    Kernels are of at most `settings.n_train` observations (None for 100), the same through the training: of a rollout of
-    the untrained agent, at equal distances in the time of all its environments. There are no targets, so only observables
-    that need none can be had. Updates are the epochs of `settings.epochs`; n_test has no use.
+    Kernels are of at most `settings.n_train` observations (None for 100), the same through the
+    training: of a rollout of the untrained agent, at equal distances in the time of all its
+    environments. There are no targets, so only observables that need none can be had. Updates are
+    the epochs of `settings.epochs`; n_test has no use.
 
-    The table "recording" has the number of the run, network ("actor" or "critic"), points ("observations"), epoch (updates
-    done), reward (`Curves.returns`), mean_reward (its mean over the last ten updates), the network's own loss and the
-    columns of `recording.Recorder`. An agent that diverges ends with NaN in losses and kernels and stops no other. store:
-    as in `ensemble_training.train_ensemble`.
+    The table "recording" has the number of the run, network ("actor" or "critic"), points
+    ("observations"), epoch (updates done), reward (`Curves.returns`), mean_reward (its mean over
+    the last ten updates), the network's own loss and the columns of `recording.Recorder`. An agent
+    that diverges ends with NaN in losses and kernels and stops no other. store: as in
+    `ensemble_training.train_ensemble`.
     """
     _checks.integer("n_members", n_members, minimum=1)
     epochs = recording.recorded_epochs(settings.epochs, ppo.n_updates)
     one = _Runner(ppo, settings, epochs)
-    fingerprint = "" if store is None else checkpoints.fingerprint(ppo, settings, jnp.result_type(float))
-    keys = (seeding.member_keys(seeding.key(seed, use), n_members) for use in ("batches", "initialisation"))
+    fingerprint = (
+        "" if store is None else checkpoints.fingerprint(ppo, settings, jnp.result_type(float))
+    )
+    keys = (
+        seeding.member_keys(seeding.key(seed, use), n_members)
+        for use in ("batches", "initialisation")
+    )
     tasks = list(zip(*keys))
     kept = recorded_training.load_results(
-        store, tasks, name=lambda of_run: f"{fingerprint}-{checkpoints.fingerprint(*of_run)}", curves=Curves
+        store,
+        tasks,
+        name=lambda of_run: f"{fingerprint}-{checkpoints.fingerprint(*of_run)}",
+        curves=Curves,
     )
 
-    def record(of_run: tuple[PRNGKeyArray, PRNGKeyArray], advance: _types.Advance) -> recorded_training.Recorded:
+    def record(
+        of_run: tuple[PRNGKeyArray, PRNGKeyArray], advance: _types.Advance
+    ) -> recorded_training.Recorded:
         return one.recorded(*of_run, advance)
 
     with execution.Progress(progress, n_members * len(epochs), "updates recorded") as bar:
@@ -342,10 +429,14 @@ def train_ensemble(
 class _Runner:
     """What all agents share: functions that are compiled once."""
 
-    def __init__(self, ppo: PPO, settings: recording.Settings, epochs: Int[np.ndarray, " n_recorded"]):
+    def __init__(
+        self, ppo: PPO, settings: recording.Settings, epochs: Int[np.ndarray, " n_recorded"]
+    ):
         n = min(settings.n_train or N_OBSERVATIONS, ppo.n_points)
         self._epochs, self._places = epochs, np.arange(n) * ppo.n_points // n
-        self._recorders = {name: recording.Recorder(of.apply, settings) for name, of in ppo.modules.items()}
+        self._recorders = {
+            name: recording.Recorder(of.apply, settings) for name, of in ppo.modules.items()
+        }
         self._start = batching.over_members(partial(_start, ppo), runs_once=True)
         self._advance = batching.over_members(partial(_advance, ppo))
 
@@ -356,7 +447,9 @@ class _Runner:
         agent, curves, observations = self._start(self._places, key[None], initialisation_key[None])
         points = {POINTS: recording.Points(np.asarray(observations)[0])}
         key_of_samples = jax.random.fold_in(key, recorded_training.SAMPLES)
-        recordings = {name: of.recording(points, key=key_of_samples) for name, of in self._recorders.items()}
+        recordings = {
+            name: of.recording(points, key=key_of_samples) for name, of in self._recorders.items()
+        }
 
         def record(epoch: int, agent: Agent) -> None:
             for name, of in recordings.items():
@@ -368,12 +461,19 @@ class _Runner:
             agent, curves = self._advance((first, last), agent, curves, key[None])
             record(last, agent)
         curves = jax.tree.map(lambda curve: np.asarray(curve)[0], curves)
-        tables = [_with_curves(of.tables["recording"], name, curves) for name, of in recordings.items()]
-        return recorded_training.Recorded(curves, {"recording": pd.concat(tables, ignore_index=True)})
+        tables = [
+            _with_curves(of.tables["recording"], name, curves) for name, of in recordings.items()
+        ]
+        return recorded_training.Recorded(
+            curves, {"recording": pd.concat(tables, ignore_index=True)}
+        )
 
 
 def _start(
-    ppo: PPO, places: Int[Array, " n_observations"], key: PRNGKeyArray, initialisation_key: PRNGKeyArray
+    ppo: PPO,
+    places: Int[Array, " n_observations"],
+    key: PRNGKeyArray,
+    initialisation_key: PRNGKeyArray,
 ) -> tuple[Agent, Curves, Float[Array, "n_observations ..."]]:
     """The untrained agent after its rollout, of which the observations at `places` are taken."""
     start_key, rollout_key = jax.random.split(jax.random.fold_in(key, 0))

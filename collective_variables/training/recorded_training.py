@@ -20,14 +20,18 @@ Task = TypeVar("Task")
 Tables = dict[str, pd.DataFrame]
 TABLES = ("recording", *recording.TABLES)
 
-SAMPLES, NOISE = 2**32 - 1, 2**32 - 2  # folded into a run's key for these; the batches of epoch e have e there
+SAMPLES, NOISE = (
+    2**32 - 1,
+    2**32 - 2,
+)  # folded into a run's key for these; the batches of epoch e have e there
 
 
 class Changes(NamedTuple):
     """What is done to a training to see it fail (Tovey et al. 2024 show no failure).
 
-    weight_scale: all initial parameters times this. label_noise: from the epoch `noise_from` on, the targets of this
-    fraction of a run's train points are exchanged among these points; its train loss is that of the targets in force.
+    weight_scale: all initial parameters times this. label_noise: from the epoch `noise_from` on,
+    the targets of this fraction of a run's train points are exchanged among these points; its train
+    loss is that of the targets in force.
     """
 
     weight_scale: float = 1.0
@@ -36,10 +40,11 @@ class Changes(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """Curves, those of `ensemble_training.train_ensemble` here, and the tables of `recording.Recording` with the number of the run.
+    """Curves, those of `ensemble_training.train_ensemble` here, and the tables of
+    `recording.Recording` with the number of the run.
 
-    tables: all of `TABLES`, without rows where nothing was asked for; "recording" has loss and accuracy (of test points;
-    NaN elsewhere) at its epochs, too.
+    tables: all of `TABLES`, without rows where nothing was asked for; "recording" has loss and
+    accuracy (of test points; NaN elsewhere) at its epochs, too.
     """
 
     curves: NamedTuple
@@ -60,10 +65,11 @@ def train_ensemble(
     progress: str = "",
     store: checkpoints.Store | None = None,
 ) -> list[Recorded]:
-    """Train as `ensemble_training.train_ensemble` does, and record every run on its own train points and on the test points.
+    """Train as `ensemble_training.train_ensemble` does, and record every run on its own train
+    points and on the test points.
 
-    settings: None records nothing, makes no changes, and the tables are empty. between: whether the curves are wanted
-    between the recorded epochs, where they are NaN otherwise. store: as there.
+    settings: None records nothing, makes no changes, and the tables are empty. between: whether the
+    curves are wanted between the recorded epochs, where they are NaN otherwise. store: as there.
     """
     if settings is None:
         options = {"schedule": schedule, "progress": progress, "store": store}
@@ -71,11 +77,30 @@ def train_ensemble(
         return [Recorded(of, _with_empty({})) for of in curves]
     ensemble_training.check(network, pool, test, ensembles_of_runs, schedule)
     rules = [settings.epochs, *([[changes.noise_from]] if changes.label_noise else [])]
-    recorded = [recording.recorded_epochs(rule, schedule.n_epochs, evaluate_every=schedule.evaluate_every) for rule in rules]
+    recorded = [
+        recording.recorded_epochs(rule, schedule.n_epochs, evaluate_every=schedule.evaluate_every)
+        for rule in rules
+    ]
     epochs = np.unique(np.concatenate(recorded))
-    one = _Runner(network, schedule, settings, changes, *jax.tree.map(jnp.asarray, (pool, test)), epochs, between)
-    fingerprint = "" if store is None else checkpoints.fingerprint(network, schedule, settings, changes, between, *pool, *test)
-    places = [(number, run) for number, of in enumerate(ensembles_of_runs) for run in range(len(of.n_points))]
+    one = _Runner(
+        network,
+        schedule,
+        settings,
+        changes,
+        *jax.tree.map(jnp.asarray, (pool, test)),
+        epochs,
+        between,
+    )
+    fingerprint = (
+        ""
+        if store is None
+        else checkpoints.fingerprint(network, schedule, settings, changes, between, *pool, *test)
+    )
+    places = [
+        (number, run)
+        for number, of in enumerate(ensembles_of_runs)
+        for run in range(len(of.n_points))
+    ]
 
     def of_place(place: tuple[int, int]) -> ensemble_training.Runs:
         return jax.tree.map(lambda leaf: leaf[place[1]], ensembles_of_runs[place[0]])
@@ -84,7 +109,10 @@ def train_ensemble(
         return one.recorded(of_place(place), advance)
 
     kept = load_results(
-        store, places, name=lambda place: f"{fingerprint}-{checkpoints.fingerprint(*of_place(place))}", curves=loop.Curves
+        store,
+        places,
+        name=lambda place: f"{fingerprint}-{checkpoints.fingerprint(*of_place(place))}",
+        curves=loop.Curves,
     )
     with execution.Progress(progress, len(places) * len(epochs), "epochs recorded") as bar:
         bar.advance(len(kept.known) * len(epochs))
@@ -96,27 +124,44 @@ def train_ensemble(
 
 
 def load_results(
-    store: checkpoints.Store | None, tasks: Sequence[Task], /, *, name: Callable[[Task], str], curves: type[NamedTuple]
+    store: checkpoints.Store | None,
+    tasks: Sequence[Task],
+    /,
+    *,
+    name: Callable[[Task], str],
+    curves: type[NamedTuple],
 ) -> checkpoints.Results[Task, Recorded]:
     """What `store` keeps of recorded runs with curves of this kind, one for each of `tasks`."""
-    return checkpoints.Results(store, tasks, name=name, pack=_packed, unpack=partial(_unpacked, curves=curves))
+    return checkpoints.Results(
+        store, tasks, name=name, pack=_packed, unpack=partial(_unpacked, curves=curves)
+    )
 
 
-def by_member(table: pd.DataFrame, n_points: Int[np.ndarray, "n_members n_sizes"], task: str, /) -> pd.DataFrame:
-    """A table of `Recorded` with member and subset size in the place of the number of the run; no accuracy of a regression."""
+def by_member(
+    table: pd.DataFrame, n_points: Int[np.ndarray, "n_members n_sizes"], task: str, /
+) -> pd.DataFrame:
+    """A table of `Recorded` with member and subset size in the place of the number of the run; no
+    accuracy of a regression.
+    """
     runs = table["run"].to_numpy()
     labels = pd.DataFrame({"member": runs // n_points.shape[1], "n_points": n_points.ravel()[runs]})
     found = pd.concat([labels, table.drop(columns="run")], axis=1)
-    return found.assign(accuracy=np.nan) if "accuracy" in found and task != "classification" else found
+    return (
+        found.assign(accuracy=np.nan) if "accuracy" in found and task != "classification" else found
+    )
 
 
 def _with_empty(tables: Tables) -> Tables:
     """All of `TABLES`, without rows where there is none."""
-    return {name: tables.get(name, pd.DataFrame({"run": np.array([], dtype=int)})) for name in TABLES}
+    return {
+        name: tables.get(name, pd.DataFrame({"run": np.array([], dtype=int)})) for name in TABLES
+    }
 
 
 class _Runner:
-    """What all runs of an ensemble share: points, and functions that are compiled once for each size."""
+    """What all runs of an ensemble share: points, and functions that are compiled once for each
+    size.
+    """
 
     def __init__(
         self,
@@ -132,8 +177,11 @@ class _Runner:
         self._pool, self._test, self._epochs = pool, test, epochs
         self._schedule, self._settings, self._changes = schedule, settings, changes
         self._recorder = recording.Recorder(network.apply, settings, loss=schedule.loss)
-        # Apart from the training, which is compiled for every padded size: random numbers compile slowly.
-        self._start = batching.over_members(partial(_start, network, schedule, changes.weight_scale))
+        # Apart from the training, which is compiled for every padded size: random numbers compile
+        # slowly.
+        self._start = batching.over_members(
+            partial(_start, network, schedule, changes.weight_scale)
+        )
         self._advance = batching.over_members(partial(_advance, network, schedule, between))
 
     def recorded(self, run: ensemble_training.Runs, advance: _types.Advance) -> Recorded:
@@ -162,20 +210,37 @@ class _Runner:
             advance(1)
         advance(1)
         curves = jax.tree.map(lambda curve: np.asarray(curve)[0], at[1])
-        return Recorded(curves, recording_of_run.tables | {"recording": self._with_losses(recording_of_run.tables, curves)})
+        return Recorded(
+            curves,
+            recording_of_run.tables
+            | {"recording": self._with_losses(recording_of_run.tables, curves)},
+        )
 
     def _with_losses(self, tables: Tables, curves: loop.Curves) -> pd.DataFrame:
         table = tables["recording"]
-        at, is_test = table["epoch"].to_numpy() // self._schedule.evaluate_every, table["points"].to_numpy() == "test"
-        table.insert(len(recording.LABELS), "loss", np.where(is_test, curves.test_loss[at], curves.train_loss[at]))
-        table.insert(len(recording.LABELS) + 1, "accuracy", np.where(is_test, curves.test_accuracy[at], np.nan))
+        at, is_test = (
+            table["epoch"].to_numpy() // self._schedule.evaluate_every,
+            table["points"].to_numpy() == "test",
+        )
+        table.insert(
+            len(recording.LABELS),
+            "loss",
+            np.where(is_test, curves.test_loss[at], curves.train_loss[at]),
+        )
+        table.insert(
+            len(recording.LABELS) + 1,
+            "accuracy",
+            np.where(is_test, curves.test_accuracy[at], np.nan),
+        )
         return table
 
 
 def noisy_targets(
     targets: Float[Array, "n_pool n_outputs"], run: ensemble_training.Runs, fraction: float, /
 ) -> Float[Array, "n_pool n_outputs"]:
-    """The targets of the pool, those of a fraction of a run's own points exchanged; of at least two, unless it is 0."""
+    """The targets of the pool, those of a fraction of a run's own points exchanged; of at least
+    two, unless it is 0.
+    """
     if not fraction:
         return targets
     n = int(run.n_points)
@@ -186,9 +251,15 @@ def noisy_targets(
 
 
 def _start(
-    network: nn.Module, schedule: schedules.Schedule, weight_scale: float, inputs: Array, key: PRNGKeyArray
+    network: nn.Module,
+    schedule: schedules.Schedule,
+    weight_scale: float,
+    inputs: Array,
+    key: PRNGKeyArray,
 ) -> tuple[loop.State, loop.Curves]:
-    params = jax.tree.map(lambda leaf: leaf * weight_scale, parameters.initialise(network, key, inputs))
+    params = jax.tree.map(
+        lambda leaf: leaf * weight_scale, parameters.initialise(network, key, inputs)
+    )
     state = loop.start(schedule, params)
     return state, loop.Curves(*jnp.full((3, len(schedule.epochs)), jnp.nan, inputs.dtype))
 
@@ -204,7 +275,12 @@ def _advance(
 ) -> tuple[loop.State, loop.Curves]:
     pool, test, first, last = shared
     subset = jax.tree.map(lambda leaf: leaf[run.indices], pool)
-    options = {"schedule": schedule, "key": run.batch_keys, "n_points": run.n_points, "between": between}
+    options = {
+        "schedule": schedule,
+        "key": run.batch_keys,
+        "n_points": run.n_points,
+        "between": between,
+    }
     return loop.advance(network, state, curves, subset, test, first=first, last=last, **options)
 
 
@@ -216,7 +292,9 @@ def _params(at: tuple[loop.State, loop.Curves]) -> PyTree[Array]:
 def _packed(recorded: Recorded) -> dict[str, np.ndarray]:
     """A recorded run as named arrays."""
     columns = {
-        f"{name}/{column}": np.asarray(values, dtype=None if pd.api.types.is_numeric_dtype(values) else str)
+        f"{name}/{column}": np.asarray(
+            values, dtype=None if pd.api.types.is_numeric_dtype(values) else str
+        )
         for name, table in recorded.tables.items()
         for column, values in table.items()
     }

@@ -16,10 +16,12 @@ Study = dict[str, object]
 class Case:
     """A network and its training; the fields are the axes of a study.
 
-    width: of the hidden layers, channels of images, or features of tokens and nodes. depth: how many hidden layers,
-    residual blocks a stage, layers of a transformer, or steps of message passing. n_points: the first ones of a member's
-    subset. batch_size: of the training. weight_scale: all initial parameters times this. label_noise: of this fraction
-    of the train points the labels are exchanged, late in the training.
+    width: of the hidden layers, channels of images, or features of tokens and nodes. depth: how
+    many hidden layers, residual blocks a stage, layers of a transformer, or steps of message
+    passing. n_points: the first ones of a member's
+    subset. batch_size: of the training. weight_scale: all initial parameters times this.
+    label_noise: of this fraction of the train points the labels are exchanged, late in the
+    training.
     """
 
     activation: str
@@ -43,12 +45,17 @@ AXES = tuple(axis.name for axis in fields(Case))
 OPTIONAL = AXES[3:]  # which a study need not have
 
 
-def list_cases(studies: dict[str, Study], /, *, n_points: int, batch_size: int | None) -> dict[str, list[Case]]:
-    """The cases of each study: every combination of the values that it has for the axes, each one or a list of them.
+def list_cases(
+    studies: dict[str, Study], /, *, n_points: int, batch_size: int | None
+) -> dict[str, list[Case]]:
+    """The cases of each study: every combination of the values that it has for the axes, each one
+    or a list of them.
 
-    activation, width and depth are in every study; n_points and batch_size are what holds for studies without these
-    axes (batch_size None: all points at once). Raises TypeError or ValueError for a study that lacks one of the first
-    three, an unknown axis, a value that repeats or is out of its range, and more points than `n_points`.
+    activation, width and depth are in every study; n_points and batch_size are what holds for
+    studies without these
+    axes (batch_size None: all points at once). Raises TypeError or ValueError for a study that
+    lacks one of the first three, an unknown axis, a value that repeats or is out of its range, and
+    more points than `n_points`.
     """
     if not isinstance(studies, dict) or not studies:
         raise TypeError(f"studies must name at least one study: received {studies!r}.")
@@ -61,7 +68,11 @@ def _cases(name: str, study: Study, n_points: int, batch_size: int | None) -> li
             f"The study {name} must have activation, width and depth, and may have {', '.join(OPTIONAL)}: received {study!r}."
         )
     study = {"n_points": n_points} | study
-    values = {axis: study[axis] if isinstance(study[axis], list) else [study[axis]] for axis in AXES if axis in study}
+    values = {
+        axis: study[axis] if isinstance(study[axis], list) else [study[axis]]
+        for axis in AXES
+        if axis in study
+    }
     for axis, of_axis in values.items():
         _checks.unique(f"{axis} of {name}", of_axis)
     found = []
@@ -72,7 +83,9 @@ def _cases(name: str, study: Study, n_points: int, batch_size: int | None) -> li
         except (TypeError, ValueError) as error:
             raise type(error)(f"In the study {name}, {error}") from error
         if case.n_points > n_points:
-            raise ValueError(f"In the study {name}, n_points must not exceed the points selected: {case.n_points} > {n_points}.")
+            raise ValueError(
+                f"In the study {name}, n_points must not exceed the points selected: {case.n_points} > {n_points}."
+            )
         found.append(replace(case, batch_size=min(case.batch_size, case.n_points)))
     return found
 

@@ -1,4 +1,6 @@
-"""Phases of curves with known ones, and how often the rule finds some in noise or misses the size of a true one."""
+"""Phases of curves with known ones, and how often the rule finds some in noise or misses the size
+of a true one.
+"""
 
 import math
 
@@ -27,8 +29,12 @@ def test_a_fall_and_a_rise_are_found_where_they_are():
     members = np.linspace(-0.2, 0.2, 5)[:, None] + mean
     first, second = phases(EPOCHS, members)
     assert (first.kind, second.kind) == (COMPRESSION, FORMATION)
-    # A sixteenth of the fall is done at place 11 and an eighth at place 12; a seventh of the rise at place 29.
-    assert (first.onset, first.end) == (EPOCHS[11], EPOCHS[26]) and (second.onset, second.end) == (EPOCHS[28], EPOCHS[35])
+    # A sixteenth of the fall is done at place 11 and an eighth at place 12; a seventh of the rise
+    # at place 29.
+    assert (first.onset, first.end) == (EPOCHS[11], EPOCHS[26]) and (second.onset, second.end) == (
+        EPOCHS[28],
+        EPOCHS[35],
+    )
     assert first.change == pytest.approx(-1.0) and second.change == pytest.approx(0.5)
     assert first.supported and second.supported and first.onset_error == second.onset_error == 0
     assert regime([first, second]) == f"{COMPRESSION}, then {FORMATION}"
@@ -56,7 +62,9 @@ def test_members_that_disagree_support_nothing():
 
 @pytest.mark.parametrize("walk", [False, True], ids=["white noise", "random walks"])
 def test_noise_has_supported_phases_no_more_often_than_stated(walk):
-    """Members without anything in common: at most 5 % of the ensembles may have any phase, beside the simulation's error."""
+    """Members without anything in common: at most 5 % of the ensembles may have any phase, beside
+    the simulation's error.
+    """
     generator, n_ensembles, hits = np.random.default_rng(0), 300, 0
     for _ in range(n_ensembles):
         noise = generator.normal(size=(5, N)) * (0.2 if walk else 0.5)
@@ -72,7 +80,9 @@ def test_intervals_cover_the_true_change_as_often_as_stated():
         # Members differ in how far they fall; the truth is the mean over all that there could be.
         depth = 1.0 + 0.3 * generator.normal(size=(6, 1))
         members = 3.0 + (mean - 3.0) * depth + 0.01 * generator.normal(size=(6, N))
-        large = [phase for phase in phases(EPOCHS, members, resolution=0.2) if phase.kind == COMPRESSION]
+        large = [
+            phase for phase in phases(EPOCHS, members, resolution=0.2) if phase.kind == COMPRESSION
+        ]
         found_at_all += len(large) == 1
         covered += large[0].low <= -1.0 <= large[0].high
     assert found_at_all == n_ensembles
@@ -111,7 +121,11 @@ def test_the_correction_is_for_the_number_of_phases():
 @pytest.mark.parametrize(
     ("epochs", "entropy", "message"),
     [
-        (EPOCHS[:3], np.ones((4, 5)), r"entropy must be \(n_members, n_epochs\) at ascending epochs: received \(4, 5\) and 3"),
+        (
+            EPOCHS[:3],
+            np.ones((4, 5)),
+            r"entropy must be \(n_members, n_epochs\) at ascending epochs: received \(4, 5\) and 3",
+        ),
         ([0, 2, 1], np.ones((4, 3)), "ascending epochs"),
         ([0, 1, 2], np.ones((2, 3)), "at least 3 members with a finite entropy: received 2"),
     ],

@@ -17,8 +17,18 @@ def runs(method="random", losses=RANDOM, parametrisation="ntk"):
     n_points, member = np.array(list(losses)).T
     loss = np.array(list(losses.values()))
     variables = {name: np.ones(len(loss)) for name in statistics.VARIABLES}
-    variables |= {"min_test_loss": loss, "final_test_loss": loss**2, "entropy": 1 + loss, "trace": 100 - loss}
-    labels = {"group": "fuel", "parametrisation": parametrisation, "method": method, "diverged": False}
+    variables |= {
+        "min_test_loss": loss,
+        "final_test_loss": loss**2,
+        "entropy": 1 + loss,
+        "trace": 100 - loss,
+    }
+    labels = {
+        "group": "fuel",
+        "parametrisation": parametrisation,
+        "method": method,
+        "diverged": False,
+    }
     return pd.DataFrame({**labels, "member": member, "n_points": n_points, **variables})
 
 
@@ -30,8 +40,13 @@ def two_parametrisations(n_runs=30):
     generator = np.random.default_rng(0)
     tables = []
     for name in ("lecun", "ntk"):
-        losses = {(int(n), m): generator.lognormal() + 9 / n for m, n in enumerate(generator.integers(5, 60, n_runs))}
-        tables.append(runs(losses=losses, parametrisation=name).assign(trace=generator.lognormal(size=n_runs)))
+        losses = {
+            (int(n), m): generator.lognormal() + 9 / n
+            for m, n in enumerate(generator.integers(5, 60, n_runs))
+        }
+        tables.append(
+            runs(losses=losses, parametrisation=name).assign(trace=generator.lognormal(size=n_runs))
+        )
     return pd.concat(tables, ignore_index=True)
 
 
@@ -50,7 +65,10 @@ def test_with_two_methods_it_is_the_mean_over_sizes_of_the_relative_differences(
         "trace": np.mean([(1 + 1) / (96 + 94), 0]),
         "win_rate": np.mean([1, 0.5]),
     }
-    assert set(result) == {"n_runs", "n_diverged", "rnd"} and (result["n_runs"], result["n_diverged"]) == (8, 0)
+    assert set(result) == {"n_runs", "n_diverged", "rnd"} and (
+        result["n_runs"],
+        result["n_diverged"],
+    ) == (8, 0)
     assert result["rnd"] == pytest.approx(expected, rel=1e-12)
 
 
@@ -72,14 +90,21 @@ def test_with_one_method_it_is_the_correlations_of_each_parametrisation_plain_an
         for variable in ("entropy", "trace"):
             plain = np.corrcoef(part[variable], part["min_test_loss"])[0, 1]
             residuals = [
-                part[of] - np.polyval(np.polyfit(np.log(part["n_points"]), part[of], 3), np.log(part["n_points"]))
+                part[of]
+                - np.polyval(
+                    np.polyfit(np.log(part["n_points"]), part[of], 3), np.log(part["n_points"])
+                )
                 for of in (variable, "min_test_loss")
             ]
             assert result[name][variable] == pytest.approx(plain, rel=1e-9)
-            assert result[name][f"{variable}_given_size"] == pytest.approx(np.corrcoef(residuals)[0, 1], rel=1e-6)
+            assert result[name][f"{variable}_given_size"] == pytest.approx(
+                np.corrcoef(residuals)[0, 1], rel=1e-6
+            )
 
 
-@pytest.mark.parametrize("table", [two_methods(), two_parametrisations()], ids=["methods", "parametrisations"])
+@pytest.mark.parametrize(
+    "table", [two_methods(), two_parametrisations()], ids=["methods", "parametrisations"]
+)
 def test_it_counts_diverged_runs_and_is_plain_json(table):
     table.loc[[0, 1], "diverged"] = True
     result, _ = headline(table)
@@ -93,7 +118,14 @@ def test_it_counts_diverged_runs_and_is_plain_json(table):
         (two_methods(), ["min_test_loss", "final_test_loss", "entropy", "trace"]),
         (
             two_parametrisations(),
-            ["trace_entropy_loss", "trace_entropy_size", "loss_trace", "loss_entropy", "pearson", "pearson_given_size"],
+            [
+                "trace_entropy_loss",
+                "trace_entropy_size",
+                "loss_trace",
+                "loss_entropy",
+                "pearson",
+                "pearson_given_size",
+            ],
         ),
     ],
     ids=["methods", "parametrisations"],
@@ -109,6 +141,10 @@ def test_the_figures_are_those_of_the_experiment(table, expected):
 def test_sizes_that_all_members_share_are_never_banded_but_those_drawn_one_by_one_are():
     shared = runs(losses={(n, m): 1.0 for n in range(5, 25) for m in range(3)})
     assert statistics.summary(shared, n_bands=8)["n_points"].tolist() == list(range(5, 25))
-    drawn = runs(losses={(n, n): 1.0 for n in range(5, 25)})  # the negative control: a size per member
+    drawn = runs(
+        losses={(n, n): 1.0 for n in range(5, 25)}
+    )  # the negative control: a size per member
     table = statistics.summary(drawn, n_bands=8)
-    assert len(table) == 8 and table["n_points_low"].min() == 5 and table["n_points_high"].max() == 24
+    assert (
+        len(table) == 8 and table["n_points_low"].min() == 5 and table["n_points_high"].max() == 24
+    )

@@ -35,33 +35,55 @@ def of_group(table, group="fuel"):
 def test_the_chosen_points_of_a_table_are_the_first_members_in_their_order_before_the_rest_of_the_pool():
     points = selection(40, 9)
     table = selection_tables.chosen_points(points, POOL)
-    assert list(table) == ["order", "index", "distance", "x", "y", "image"] and (table["image"] == "").all()
+    assert (
+        list(table) == ["order", "index", "distance", "x", "y", "image"]
+        and (table["image"] == "").all()
+    )
     rest, front = table[table["order"].isna()], table[table["order"].notna()]
-    assert list(front["order"]) == list(range(1, 10)) and list(front["index"]) == list(points.indices[0])
+    assert list(front["order"]) == list(range(1, 10)) and list(front["index"]) == list(
+        points.indices[0]
+    )
     assert list(front["distance"]) == list(points.distances[0])
-    assert sorted([*rest["index"], *points.indices[0]]) == list(range(40)) and rest["distance"].isna().all()
-    assert list(table.index) == list(range(40)) and table.index[-1] == front.index[-1]  # drawn last, so on top
+    assert (
+        sorted([*rest["index"], *points.indices[0]]) == list(range(40))
+        and rest["distance"].isna().all()
+    )
+    assert (
+        list(table.index) == list(range(40)) and table.index[-1] == front.index[-1]
+    )  # drawn last, so on top
 
 
 def test_at_most_60_points_are_drawn_before_at_most_1000_others():
     points, pool = selection(1300, 80), GENERATOR.normal(size=(1300, 3))
     orders = selection_tables.chosen_points(points, pool)["order"]
     assert (orders.notna().sum(), orders.isna().sum()) == (60, 1000)
-    assert list(selection_tables.chosen_points(selection(1000, 80), pool[:1000])["order"].isna())[:941] == [True] * 940 + [False]
+    assert list(selection_tables.chosen_points(selection(1000, 80), pool[:1000])["order"].isna())[
+        :941
+    ] == [True] * 940 + [False]
     assert len(selection_tables.chosen_points(selection(100, 80), np.zeros((100, 2, 2, 1)))) == 60
 
 
 def naive_components(pool):
-    """The two eigenvectors of the correlation matrix with the largest eigenvalues, times the z-scores."""
-    columns = [column for column in pool.reshape(len(pool), -1).T.astype(np.float64) if len(set(column)) > 1]
+    """The two eigenvectors of the correlation matrix with the largest eigenvalues, times the
+    z-scores.
+    """
+    columns = [
+        column
+        for column in pool.reshape(len(pool), -1).T.astype(np.float64)
+        if len(set(column)) > 1
+    ]
     scores = [(column - sum(column) / len(column)) / np.sqrt(np.var(column)) for column in columns]
     eigenvalues, vectors = np.linalg.eigh([[np.mean(a * b) for a in scores] for b in scores])
-    return np.transpose([np.transpose(scores) @ vectors[:, i] for i in np.argsort(eigenvalues)[::-1][:2]])
+    return np.transpose(
+        [np.transpose(scores) @ vectors[:, i] for i in np.argsort(eigenvalues)[::-1][:2]]
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("constant", [False, True])
-def test_points_of_a_table_lie_at_the_principal_components_of_all_features_that_vary(dtype, constant):
+def test_points_of_a_table_lie_at_the_principal_components_of_all_features_that_vary(
+    dtype, constant
+):
     pool = POOL.astype(dtype)
     if constant:
         pool[:, :, 1:] = 0.1
@@ -76,7 +98,12 @@ def test_points_of_a_table_lie_at_the_principal_components_of_all_features_that_
 def test_a_table_of_one_feature_has_no_second_component_and_one_of_equal_points_none():
     one = selection_tables.chosen_points(selection(40, 9), POOL[:, 0, :1])
     assert (one["y"] == 0).all() and one["x"].nunique() == 40
-    assert (selection_tables.chosen_points(selection(40, 9), np.full((40, 3), 0.1, np.float32))[["x", "y"]] == 0).all(axis=None)
+    assert (
+        selection_tables.chosen_points(selection(40, 9), np.full((40, 3), 0.1, np.float32))[
+            ["x", "y"]
+        ]
+        == 0
+    ).all(axis=None)
 
 
 def decoded(url):
@@ -88,12 +115,16 @@ def decoded(url):
     while start < len(png):
         (length,) = struct.unpack(">I", png[start : start + 4])
         name, body = png[start + 4 : start + 8], png[start + 8 : start + 8 + length]
-        assert struct.unpack(">I", png[start + 8 + length : start + 12 + length]) == (zlib.crc32(name + body),)
+        assert struct.unpack(">I", png[start + 8 + length : start + 12 + length]) == (
+            zlib.crc32(name + body),
+        )
         chunks.append((name, body))
         start += 12 + length
     (_, header), (_, pixels), _ = chunks
     assert [name for name, _ in chunks] == [b"IHDR", b"IDAT", b"IEND"]
-    width, height, depth, colour, compression, filtering, interlace = struct.unpack(">IIBBBBB", header)
+    width, height, depth, colour, compression, filtering, interlace = struct.unpack(
+        ">IIBBBBB", header
+    )
     assert (depth, compression, filtering, interlace) == (8, 0, 0, 0)
     rows = np.frombuffer(zlib.decompress(pixels), np.uint8).reshape(height, -1)
     assert not rows[:, 0].any()
@@ -101,7 +132,9 @@ def decoded(url):
 
 
 @pytest.mark.parametrize("colours", IMAGES)
-def test_images_are_pngs_of_the_chosen_points_from_0_for_the_darkest_pixel_of_all_to_255_for_the_brightest(colours):
+def test_images_are_pngs_of_the_chosen_points_from_0_for_the_darkest_pixel_of_all_to_255_for_the_brightest(
+    colours,
+):
     points, pool = selection(30, 23), IMAGES[colours]
     table = selection_tables.chosen_points(points, pool)
     shown = pool[points.indices[0]]
@@ -113,15 +146,21 @@ def test_images_are_pngs_of_the_chosen_points_from_0_for_the_darkest_pixel_of_al
 
 def test_images_of_another_number_of_channels_show_the_first_and_equal_ones_are_black():
     points = selection(30, 4)
-    two = selection_tables.chosen_points(points, np.concatenate([IMAGES["grey"], IMAGES["grey"] / 2], axis=3))["image"]
+    two = selection_tables.chosen_points(
+        points, np.concatenate([IMAGES["grey"], IMAGES["grey"] / 2], axis=3)
+    )["image"]
     assert list(two) == list(selection_tables.chosen_points(points, IMAGES["grey"])["image"])
-    assert not decoded(selection_tables.chosen_points(points, np.ones((30, 2, 2, 1)))["image"][0]).any()
+    assert not decoded(
+        selection_tables.chosen_points(points, np.ones((30, 2, 2, 1)))["image"][0]
+    ).any()
 
 
 def test_images_lie_ten_in_a_row_from_the_top_left_and_have_no_background():
     points = selection(30, 23)
     table = selection_tables.chosen_points(points, IMAGES["grey"])
-    assert list(table["order"]) == list(range(1, 24)) and list(table["index"]) == list(points.indices[0])
+    assert list(table["order"]) == list(range(1, 24)) and list(table["index"]) == list(
+        points.indices[0]
+    )
     places = [(column, -row) for row in range(3) for column in range(10)][:23]
     assert list(zip(table["x"], table["y"], strict=True)) == places
 
@@ -129,17 +168,24 @@ def test_images_lie_ten_in_a_row_from_the_top_left_and_have_no_background():
 @pytest.mark.parametrize("pool", [POOL[:30], IMAGES["grey"]], ids=["table", "images"])
 def test_a_selection_that_a_threshold_stopped_or_without_distances_is_drawn_as_far_as_it_goes(pool):
     points = selection(30, 6)
-    whole, bare = selection_tables.chosen_points(points, pool), selection_tables.chosen_points(without_distances(points.indices), pool)
+    whole, bare = (
+        selection_tables.chosen_points(points, pool),
+        selection_tables.chosen_points(without_distances(points.indices), pool),
+    )
     assert bare["distance"].isna().all()
     pd.testing.assert_frame_equal(bare.drop(columns="distance"), whole.drop(columns="distance"))
     for array, nothing in ((points.indices, -1), (points.distances, np.nan)):
         array[0, 4:] = nothing
     stopped = selection_tables.chosen_points(points, pool).dropna(subset="order")
-    assert list(stopped["index"]) == list(points.indices[0, :4]) and stopped["distance"].notna().all()
+    assert (
+        list(stopped["index"]) == list(points.indices[0, :4]) and stopped["distance"].notna().all()
+    )
 
 
 def test_a_pool_that_is_chosen_whole_has_no_background():
-    assert list(selection_tables.chosen_points(selection(40, 40), POOL)["order"]) == list(range(1, 41))
+    assert list(selection_tables.chosen_points(selection(40, 40), POOL)["order"]) == list(
+        range(1, 41)
+    )
 
 
 def test_history_holds_the_distances_of_every_member_and_point():
@@ -147,16 +193,23 @@ def test_history_holds_the_distances_of_every_member_and_point():
     table = selection_tables.history(points)
     assert list(table) == ["member", "n_points", "distance", "mean_distance", "max_distance"]
     arrays = points.distances, points.mean_distances, points.max_distances
-    expected = [[member, n + 1, *(of[member, n] for of in arrays)] for member in range(3) for n in range(5)]
+    expected = [
+        [member, n + 1, *(of[member, n] for of in arrays)] for member in range(3) for n in range(5)
+    ]
     np.testing.assert_array_equal(table, expected)
 
 
 def test_history_leaves_out_points_without_distance():
     points = selection(40, 5)
     for array in (points.distances, points.mean_distances, points.max_distances):
-        array[0, 0] = array[1, 3:] = np.nan  # a first point at random, and a member that a threshold stopped
+        array[0, 0] = array[1, 3:] = (
+            np.nan
+        )  # a first point at random, and a member that a threshold stopped
     table = selection_tables.history(points)
-    assert table.groupby("member")["n_points"].agg(list).to_dict() == {0: [2, 3, 4, 5], 1: [1, 2, 3]}
+    assert table.groupby("member")["n_points"].agg(list).to_dict() == {
+        0: [2, 3, 4, 5],
+        1: [1, 2, 3],
+    }
     assert list(table.index) == list(range(7)) and table.notna().all(axis=None)
     assert selection_tables.history(without_distances(points.indices)).empty
 
@@ -165,7 +218,12 @@ def test_history_leaves_out_points_without_distance():
 
 
 def histories(*groups):
-    return pd.concat([of_group(selection_tables.history(selection(40, 5, seed=len(group))), group) for group in groups])
+    return pd.concat(
+        [
+            of_group(selection_tables.history(selection(40, 5, seed=len(group))), group)
+            for group in groups
+        ]
+    )
 
 
 def lines(panel):
@@ -179,20 +237,28 @@ def lines(panel):
 
 @pytest.mark.parametrize("groups", [("mnist", "fuel"), ("fuel",)])
 @pytest.mark.parametrize("revisions", [("workspace",), ("workspace", "HEAD")])
-def test_the_history_template_draws_three_lines_per_group_and_revision_in_the_order_of_the_data(groups, revisions):
+def test_the_history_template_draws_three_lines_per_group_and_revision_in_the_order_of_the_data(
+    groups, revisions
+):
     svg = drawn("history", dict.fromkeys(revisions, histories(*groups)), "n_points", "distance")
     assert words(having(svg, "column_header")) == list(groups)
     for panel in having(svg, "cell"):
         assert [len(corners) for corners, *_ in lines(panel)] == [5] * 3 * len(revisions)
-        assert len({line.get("stroke-dasharray") for line in having(panel, "mark-line")}) == len(revisions)
+        assert len({line.get("stroke-dasharray") for line in having(panel, "mark-line")}) == len(
+            revisions
+        )
     legend = {"Chosen point", "Pool's mean", "Pool's largest", *revisions}
     assert legend | {"label of x", "label of y", "title"} <= set(words([svg]))
 
 
 def test_the_history_template_draws_means_over_members_on_a_logarithmic_axis():
-    distances = np.array([[4.0, 10.0, 100.0], [4.0, 10.0, 100.0], [22.0, 280.0, 2800.0]])  # of means 10, 100, 1000
+    distances = np.array(
+        [[4.0, 10.0, 100.0], [4.0, 10.0, 100.0], [22.0, 280.0, 2800.0]]
+    )  # of means 10, 100, 1000
     points = Selection(np.zeros((3, 3), int), distances, distances / 10, distances * 10)
-    svg = drawn("history", {"workspace": of_group(selection_tables.history(points))}, "n_points", "distance")
+    svg = drawn(
+        "history", {"workspace": of_group(selection_tables.history(points))}, "n_points", "distance"
+    )
     (panel,) = having(svg, "cell")
     heights = {colour: corners[:, 1] for corners, _, colour in lines(panel)}
     steps = np.diff(heights["#0072B2"])  # a pixel further down is more
@@ -202,11 +268,16 @@ def test_the_history_template_draws_means_over_members_on_a_logarithmic_axis():
 
 
 def test_the_history_template_shows_both_lines_where_the_chosen_point_is_the_farthest():
-    table = of_group(selection_tables.history(selection(40, 5))).assign(max_distance=lambda of: of["distance"])
+    table = of_group(selection_tables.history(selection(40, 5))).assign(
+        max_distance=lambda of: of["distance"]
+    )
     for revisions in (("workspace",), ("workspace", "HEAD")):
         svg = drawn("history", dict.fromkeys(revisions, table), "n_points", "distance")
         (panel,) = having(svg, "cell")
-        wide, narrow = lines(panel)[: len(revisions)], lines(panel)[len(revisions) :]  # in the order they are painted
+        wide, narrow = (
+            lines(panel)[: len(revisions)],
+            lines(panel)[len(revisions) :],
+        )  # in the order they are painted
         chosen = [(corners, width) for corners, width, colour in narrow if colour == "#0072B2"]
         assert {colour for *_, colour in wide} == {"#E69F00"} and len(chosen) == len(revisions)
         for (under, width, _), (over, thin) in zip(wide, chosen, strict=True):
@@ -217,11 +288,21 @@ def test_the_history_template_shows_both_lines_where_the_chosen_point_is_the_far
 def test_the_history_template_ends_a_line_where_the_distance_is_zero():
     distances = np.array([[1.0, 0.1, 0.01, 0.0, 0.0]])
     points = Selection(np.arange(5)[None], distances, distances / 2, np.maximum(distances, 0.005))
-    svg = drawn("history", {"workspace": of_group(selection_tables.history(points))}, "n_points", "distance")
+    svg = drawn(
+        "history", {"workspace": of_group(selection_tables.history(points))}, "n_points", "distance"
+    )
     (panel,) = having(svg, "cell")
-    assert {colour: len(corners) for corners, _, colour in lines(panel)} == {"#0072B2": 3, "#009E73": 3, "#E69F00": 5}
-    assert all(np.isfinite(corners).all() and "NaN" not in colour for corners, _, colour in lines(panel))
-    assert [corners[:, 1].max() <= 200 for corners, *_ in lines(panel)] == [True] * 3  # none leaves the panel
+    assert {colour: len(corners) for corners, _, colour in lines(panel)} == {
+        "#0072B2": 3,
+        "#009E73": 3,
+        "#E69F00": 5,
+    }
+    assert all(
+        np.isfinite(corners).all() and "NaN" not in colour for corners, _, colour in lines(panel)
+    )
+    assert [corners[:, 1].max() <= 200 for corners, *_ in lines(panel)] == [
+        True
+    ] * 3  # none leaves the panel
 
 
 def sheets(*groups):
@@ -234,12 +315,17 @@ def sheets(*groups):
 
 
 def place(element):
-    return np.array(re.match(r"translate\((-?[\d.]+),(-?[\d.]+)\)", element.get("transform")).groups(), np.float64)
+    return np.array(
+        re.match(r"translate\((-?[\d.]+),(-?[\d.]+)\)", element.get("transform")).groups(),
+        np.float64,
+    )
 
 
 def numbers(panel):
     """Where each number stands; that of a dot is painted twice, first as a white halo."""
-    return {int(text.text): place(text) for text in having(panel, "mark-text") if text.text.isdigit()}
+    return {
+        int(text.text): place(text) for text in having(panel, "mark-text") if text.text.isdigit()
+    }
 
 
 def dots(panel, grey):
@@ -256,15 +342,29 @@ def texts(panel):
 @pytest.mark.parametrize("revisions", [("workspace",), ("workspace", "HEAD")])
 def test_the_template_of_chosen_points_has_a_panel_for_each_group_and_revision(groups, revisions):
     svg = drawn("chosen-points", dict.fromkeys(revisions, sheets(*groups)), "x", "y")
-    names = [group if len(revisions) == 1 else f"{group}, {rev}" for group in groups for rev in revisions]
+    names = [
+        group if len(revisions) == 1 else f"{group}, {rev}" for group in groups for rev in revisions
+    ]
     assert [text for text in words(having(svg, "role-title-text")) if text != "title"] == names
     for name, panel in zip(names, having(svg, "cell"), strict=True):
-        counts = [len(dots(panel, grey=True)), len(dots(panel, grey=False)), len(having(panel, "mark-image"))]
+        counts = [
+            len(dots(panel, grey=True)),
+            len(dots(panel, grey=False)),
+            len(having(panel, "mark-image")),
+        ]
         titles = {"label of x", "label of y"} & set(words([panel]))
         if "fuel" in name:
-            assert counts == [31, 9, 0] and texts(panel) == [str(n) for n in range(1, 10)] * 2 and len(titles) == 2
+            assert (
+                counts == [31, 9, 0]
+                and texts(panel) == [str(n) for n in range(1, 10)] * 2
+                and len(titles) == 2
+            )
         else:
-            assert counts == [0, 0, 12] and texts(panel) == [str(n) for n in range(1, 13)] and not titles
+            assert (
+                counts == [0, 0, 12]
+                and texts(panel) == [str(n) for n in range(1, 13)]
+                and not titles
+            )
 
 
 def test_dots_lie_like_the_points_of_the_table_and_fill_their_panel():
@@ -272,8 +372,12 @@ def test_dots_lie_like_the_points_of_the_table_and_fill_their_panel():
     svg = drawn("chosen-points", {"workspace": table}, "x", "y")
     (panel,) = having(svg, "cell")
     places = np.array([*dots(panel, grey=True), *dots(panel, grey=False)])
-    assert places.min(axis=0) == pytest.approx([22, 20]) and places.max(axis=0) == pytest.approx([378, 280])
-    for drawn_at, values in zip(places.T * [[1], [-1]], table[["x", "y"]].to_numpy().T, strict=True):
+    assert places.min(axis=0) == pytest.approx([22, 20]) and places.max(axis=0) == pytest.approx(
+        [378, 280]
+    )
+    for drawn_at, values in zip(
+        places.T * [[1], [-1]], table[["x", "y"]].to_numpy().T, strict=True
+    ):
         slope, _ = np.polyfit(values, drawn_at, 1)
         assert np.corrcoef(values, drawn_at)[0, 1] == pytest.approx(1) and slope > 0
 
@@ -281,22 +385,32 @@ def test_dots_lie_like_the_points_of_the_table_and_fill_their_panel():
 def test_dots_get_brighter_with_the_order_of_choice():
     svg = drawn("chosen-points", {"workspace": sheets("fuel")}, "x", "y")
     fills = [dot.get("fill") for dot in having(svg, "mark-symbol") if dot.get("fill") != "#C4C4C4"]
-    brightness = [np.dot([0.2126, 0.7152, 0.0722], [int(of) for of in re.findall(r"\d+", fill)]) for fill in fills]
+    brightness = [
+        np.dot([0.2126, 0.7152, 0.0722], [int(of) for of in re.findall(r"\d+", fill)])
+        for fill in fills
+    ]
     assert len(fills) == 9 and (np.diff(brightness) > 0).all()
 
 
 def numbered(corners):
     """Where the numbers 1, 2 … of dots at these places stand, and where the dots do."""
     order, (x, y) = np.arange(1, len(corners) + 1), np.transpose(corners)
-    table = pd.DataFrame({"order": order, "index": order, "distance": 1.0, "x": x, "y": y, "image": ""})
+    table = pd.DataFrame(
+        {"order": order, "index": order, "distance": 1.0, "x": x, "y": y, "image": ""}
+    )
     (panel,) = having(drawn("chosen-points", {"workspace": of_group(table)}, "x", "y"), "cell")
     found = numbers(panel)
     assert list(found) == list(order)
-    return np.array(list(found.values())) - [0, 3], np.array(dots(panel, grey=False))  # from the baseline to the middle
+    return np.array(list(found.values())) - [0, 3], np.array(
+        dots(panel, grey=False)
+    )  # from the baseline to the middle
 
 
 def test_numbers_stand_beside_their_dot_inside_the_panel_and_those_of_close_dots_apart():
-    twins, three = [(0, 0), (0.01, 0), (1, 1), (1, 0.99), (0, 1), (1, 0)], [(0.5, 0.5), (0.52, 0.52), (0.54, 0.54)]
+    twins, three = (
+        [(0, 0), (0.01, 0), (1, 1), (1, 0.99), (0, 1), (1, 0)],
+        [(0.5, 0.5), (0.52, 0.52), (0.54, 0.54)],
+    )
     found, of_dots = numbered([*twins, *three])
     distances = np.linalg.norm(found - of_dots, axis=1)
     assert (distances > 8).all() and (distances < 12).all()

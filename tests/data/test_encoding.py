@@ -1,4 +1,6 @@
-"""Columns of one's own as a problem: what they are taken for, what is missing, how they are split and scaled."""
+"""Columns of one's own as a problem: what they are taken for, what is missing, how they are split
+and scaled.
+"""
 
 import numpy as np
 import pytest
@@ -18,7 +20,10 @@ HOUSES = {
     "garden": np.array([True, False, True, True, False, True]),
     "area": np.array([10.0, np.nan, 30.0, 20.0, np.nan, 60.0]),
     "town": texts("Ulm", "Bonn", None, "Ulm", "Bonn", "Ulm"),
-    "built": np.array(["1970-01-02", "1970-01-11", "NaT", "1970-01-02", "1970-01-03", "1969-12-31"], dtype="datetime64[s]"),
+    "built": np.array(
+        ["1970-01-02", "1970-01-11", "NaT", "1970-01-02", "1970-01-03", "1969-12-31"],
+        dtype="datetime64[s]",
+    ),
     "country": texts("D", "D", "D", "D", "D", "D"),
     "id": texts("a", "b", "c", "d", "e", "f"),
 }
@@ -47,7 +52,11 @@ def test_columns_become_inputs_and_targets_by_what_they_hold():
 
 
 def test_a_column_that_counts_the_rows_is_pointed_out():
-    counted = HOUSES | {"number": np.arange(7, 13), "other": np.array([0, 1, 2, 3, 5, 4]), "half": np.arange(6) / 2}
+    counted = HOUSES | {
+        "number": np.arange(7, 13),
+        "other": np.array([0, 1, 2, 3, 5, 4]),
+        "half": np.arange(6) / 2,
+    }
     note = "Column number counts the rows and is an input: ignore it, unless their order means something."
     assert encode_table(counted, ["price"], ignored=["id"]).notes[0] == note
     assert note not in encode_table(counted, ["price"], ignored=["id", "number"]).notes
@@ -58,11 +67,25 @@ def test_what_was_done_to_each_column_is_said_in_the_order_of_the_file():
     columns = encode_table(HOUSES, ["price"], ignored=["id"]).columns
     assert list(columns.columns) == list(encoding.COLUMNS)
     assert columns["column"].tolist() == list(HOUSES)
-    rows = columns.set_index("column").astype(object).where(columns.set_index("column").notna(), None)
+    rows = (
+        columns.set_index("column").astype(object).where(columns.set_index("column").notna(), None)
+    )
     assert rows.loc["price"].tolist() == ["target", "numbers", 1, 5, "z-scores"]
     assert rows.loc["garden"].tolist() == ["input", "truth values", 0, 2, "z-scores"]
-    assert rows.loc["area"].tolist() == ["input", "numbers", 2, 4, "z-scores; the mean where missing, and a column that says so"]
-    assert rows.loc["town"].tolist() == ["input", "texts", 1, 2, "an input for each text, one of them for missing ones"]
+    assert rows.loc["area"].tolist() == [
+        "input",
+        "numbers",
+        2,
+        4,
+        "z-scores; the mean where missing, and a column that says so",
+    ]
+    assert rows.loc["town"].tolist() == [
+        "input",
+        "texts",
+        1,
+        2,
+        "an input for each text, one of them for missing ones",
+    ]
     assert rows.loc["built", "treatment"].startswith("days since 1970, z-scores; the mean")
     assert rows.loc["country"].tolist() == ["input", "texts", 0, 1, "left out: one value alone"]
     assert rows.loc["id"].tolist() == ["ignored", "texts", 0, None, "left out"]
@@ -72,22 +95,41 @@ def test_what_was_done_to_each_column_is_said_in_the_order_of_the_file():
     "values, task, expected, classes",
     [
         (texts("b", "a", None, "b"), "auto", [[0, 1], [1, 0], [np.nan] * 2, [0, 1]], ("a", "b")),
-        (np.array([True, False, False, True]), "auto", [[0, 1], [1, 0], [1, 0], [0, 1]], ("False", "True")),
+        (
+            np.array([True, False, False, True]),
+            "auto",
+            [[0, 1], [1, 0], [1, 0], [0, 1]],
+            ("False", "True"),
+        ),
         (np.array([7, 3, 3, 7]), "auto", [[0, 1], [1, 0], [1, 0], [0, 1]], ("3", "7")),
         (np.array([7, 3, 3, 7]), "regression", [[7], [3], [3], [7]], ()),
         (np.array([0.5, 1, 1, 0.5]), "auto", [[0.5], [1], [1], [0.5]], ()),
-        (np.array([0.5, 1, 1, 0.5]), "classification", [[1, 0], [0, 1], [0, 1], [1, 0]], ("0.5", "1.0")),
-        (np.array([[1, 2.0], [3, 4], [5, 6], [7, 8]]), "auto", [[1, 2], [3, 4], [5, 6], [7, 8]], ()),
+        (
+            np.array([0.5, 1, 1, 0.5]),
+            "classification",
+            [[1, 0], [0, 1], [0, 1], [1, 0]],
+            ("0.5", "1.0"),
+        ),
+        (
+            np.array([[1, 2.0], [3, 4], [5, 6], [7, 8]]),
+            "auto",
+            [[1, 2], [3, 4], [5, 6], [7, 8]],
+            (),
+        ),
     ],
 )
 def test_the_task_is_that_of_the_target(values, task, expected, classes):
     found = encode_table({"x": np.arange(4.0), "y": values}, ["y"], task=task)
     np.testing.assert_array_equal(found.targets, np.array(expected, float))
-    assert found.classes == classes and found.task == ("classification" if classes else "regression")
+    assert found.classes == classes and found.task == (
+        "classification" if classes else "regression"
+    )
 
 
 def test_the_balance_of_classes_and_copies_are_said():
-    found = encode_table({"x": np.array([1.0, 1, 2, 3, 4]), "y": texts("a", "a", "a", "a", "b")}, ["y"])
+    found = encode_table(
+        {"x": np.array([1.0, 1, 2, 3, 4]), "y": texts("a", "a", "a", "a", "b")}, ["y"]
+    )
     assert found.notes == (
         "Rows of each class: a 4, b 1.",
         "Class b has one row alone: it can't be in the pool and among the test points.",
@@ -101,9 +143,13 @@ def test_a_table_of_an_archive_is_columns_and_images_are_inputs_by_themselves():
     assert found.features == ("x[0]", "x[2]", "x[2] missing")
     np.testing.assert_array_equal(found.inputs[:, 0], grid[:, 0])
     images = np.random.default_rng(0).integers(0, 256, (3, 4, 5), dtype=np.uint8)
-    found = encode_table({"image": images, "file": texts("a", "b", "c"), "y": np.arange(3.0)}, ["y"])
+    found = encode_table(
+        {"image": images, "file": texts("a", "b", "c"), "y": np.arange(3.0)}, ["y"]
+    )
     np.testing.assert_array_equal(found.inputs, images[..., None])
-    assert found.features == () and found.columns.set_index("column").loc["file", "role"] == "ignored"
+    assert (
+        found.features == () and found.columns.set_index("column").loc["file", "role"] == "ignored"
+    )
     with pytest.raises(DataError, match="must be the only input: ignore all but one of image, x"):
         encode_table({"image": images, "x": np.arange(3.0), "y": np.arange(3.0)}, ["y"])
 
@@ -113,7 +159,13 @@ def test_labelled_rows_are_split_and_scaled_as_the_papers_problems_are(scaling):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(50, 2)) * [1, 100], rng.normal(size=50)
     x[[3, 20, 44], 1], y[[7, 8]] = np.nan, np.nan
-    found = split_table(encode_table({"a": x[:, 0], "b": x[:, 1], "y": y}, ["y"]), "own", n_test=10, seed=3, scaling=scaling)
+    found = split_table(
+        encode_table({"a": x[:, 0], "b": x[:, 1], "y": y}, ["y"]),
+        "own",
+        n_test=10,
+        seed=3,
+        scaling=scaling,
+    )
     labelled = np.flatnonzero(~np.isnan(y))
     rows = labelled[np.random.default_rng(3).permutation(48)]
     np.testing.assert_array_equal(found.test_index, rows[:10])
@@ -128,40 +180,89 @@ def test_labelled_rows_are_split_and_scaled_as_the_papers_problems_are(scaling):
     expected = (y - y[reference].mean()) / y[reference].std()
     np.testing.assert_allclose(found.targets[:, 0], expected[found.index], rtol=1e-6, atol=1e-6)
     assert (found.task, found.name, found.inputs.dtype) == ("regression", "own", np.float32)
-    assert len(split_table(encode_table({"a": x[:, 0], "y": y}, ["y"]), "own").test_inputs) == 48 // encoding.TEST_SHARE
+    assert (
+        len(split_table(encode_table({"a": x[:, 0], "y": y}, ["y"]), "own").test_inputs)
+        == 48 // encoding.TEST_SHARE
+    )
 
 
 def test_the_papers_problem_from_a_file_of_ones_own_is_the_papers_problem():
     """Fuel's columns, its origin as a text, give the arrays that `problems.load_problem` gives."""
-    raw = np.loadtxt(_download.EMBEDDED / "auto-mpg.csv", delimiter=",", skiprows=1, usecols=(0, 1, 2, 3, 4, 5, 6, 8), comments=None)
+    raw = np.loadtxt(
+        _download.EMBEDDED / "auto-mpg.csv",
+        delimiter=",",
+        skiprows=1,
+        usecols=(0, 1, 2, 3, 4, 5, 6, 8),
+        comments=None,
+    )
     contents = {f"c{number}": raw[:, number] for number in range(6)}
-    contents |= {"origin": np.array(["abc"[int(value) - 1] for value in raw[:, 6]], dtype=object), "mpg": raw[:, 7]}
-    found, expected = split_table(encode_table(contents, ["mpg"]), "fuel", n_test=120, seed=5), problems.load_problem("fuel", seed=5)
+    contents |= {
+        "origin": np.array(["abc"[int(value) - 1] for value in raw[:, 6]], dtype=object),
+        "mpg": raw[:, 7],
+    }
+    found, expected = (
+        split_table(encode_table(contents, ["mpg"]), "fuel", n_test=120, seed=5),
+        problems.load_problem("fuel", seed=5),
+    )
     for name in ("inputs", "targets", "test_inputs", "test_targets", "index", "test_index"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
 def test_bytes_of_images_are_divided_by_255():
     images = np.random.default_rng(0).integers(0, 256, (10, 4, 5, 3), dtype=np.uint8)
-    found = split_table(encode_table({"image": images, "class": texts(*"ababababab")}, ["class"]), "own", n_test=2)
+    found = split_table(
+        encode_table({"image": images, "class": texts(*"ababababab")}, ["class"]), "own", n_test=2
+    )
     np.testing.assert_array_equal(found.inputs, (images[found.index] / 255).astype(np.float32))
 
 
 @pytest.mark.parametrize(
     "change, options, message",
     [
-        ({}, {"targets": ["cost"]}, "There is no column cost: the file has price, rooms, garden, area, town, built, country, id."),
+        (
+            {},
+            {"targets": ["cost"]},
+            "There is no column cost: the file has price, rooms, garden, area, town, built, country, id.",
+        ),
         ({}, {"ignored": ["price"]}, "A column can't be a target and ignored: price"),
         ({}, {"targets": ["price", "price"]}, "A target must be named once"),
-        ({}, {"targets": ["price", "town"]}, "The target town of a regression must hold numbers: it holds texts"),
-        ({}, {"targets": ["rooms", "town"], "task": "classification"}, "A classification must have one target"),
-        ({}, {"targets": ["country"]}, "The target country must have two classes at least: received D"),
-        ({}, {"targets": ["id"], "ignored": ["price"], "task": "classification"}, "The target id has 6 classes in 6 rows"),
-        ({"area": np.array([1, 2, np.inf, 4, -np.inf, 6])}, {}, "Column area must hold finite numbers: it has 2 infinite ones, the first in row 2"),
+        (
+            {},
+            {"targets": ["price", "town"]},
+            "The target town of a regression must hold numbers: it holds texts",
+        ),
+        (
+            {},
+            {"targets": ["rooms", "town"], "task": "classification"},
+            "A classification must have one target",
+        ),
+        (
+            {},
+            {"targets": ["country"]},
+            "The target country must have two classes at least: received D",
+        ),
+        (
+            {},
+            {"targets": ["id"], "ignored": ["price"], "task": "classification"},
+            "The target id has 6 classes in 6 rows",
+        ),
+        (
+            {"area": np.array([1, 2, np.inf, 4, -np.inf, 6])},
+            {},
+            "Column area must hold finite numbers: it has 2 infinite ones, the first in row 2",
+        ),
         ({"price": np.array([1, 2, 3, 4, 5, np.inf])}, {}, "Column price must hold finite numbers"),
         ({}, {"task": "ranking"}, "task must be one of auto, classification, regression"),
-        ({}, {"ignored": [name for name in HOUSES if name not in ("price", "country")]}, "nothing is left to learn from"),
-        ({}, {"ignored": [name for name in HOUSES if name != "price"]}, "There must be a column besides targets"),
+        (
+            {},
+            {"ignored": [name for name in HOUSES if name not in ("price", "country")]},
+            "nothing is left to learn from",
+        ),
+        (
+            {},
+            {"ignored": [name for name in HOUSES if name != "price"]},
+            "There must be a column besides targets",
+        ),
     ],
 )
 def test_what_can_not_be_a_problem_is_one_error(change, options, message):
@@ -171,9 +272,19 @@ def test_what_can_not_be_a_problem_is_one_error(change, options, message):
 
 def test_too_many_different_texts_are_one_error():
     names = texts(*(f"name {number}" for number in range(51)))
-    with pytest.raises(DataError, match="Column name holds 51 different texts, such as 'name 0' and 'name 1'.*ignore it"):
+    with pytest.raises(
+        DataError,
+        match="Column name holds 51 different texts, such as 'name 0' and 'name 1'.*ignore it",
+    ):
         encode_table({"name": names, "y": np.arange(51.0)}, ["y"])
-    assert len(encode_table({"name": texts(*names[:50], names[0]), "y": np.arange(51.0)}, ["y"]).features) == 50
+    assert (
+        len(
+            encode_table(
+                {"name": texts(*names[:50], names[0]), "y": np.arange(51.0)}, ["y"]
+            ).features
+        )
+        == 50
+    )
 
 
 def test_without_a_target_there_are_inputs_and_no_problem():

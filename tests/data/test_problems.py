@@ -1,4 +1,6 @@
-"""Data sets: values against plain-Python recomputation from the raw files, and every way in which a file can fail."""
+"""Data sets: values against plain-Python recomputation from the raw files, and every way in which a
+file can fail.
+"""
 
 import csv
 import gzip
@@ -51,21 +53,36 @@ def idx(file, array):
 def with_file(problem, file=None, **changes):
     """The problem with other fields of a file, by default of its only one."""
     (only,) = problem.files if file is None else (file,)
-    return replace(problem, files=tuple(replace(f, **changes) if f.name == only.name else f for f in problem.files))
+    return replace(
+        problem,
+        files=tuple(replace(f, **changes) if f.name == only.name else f for f in problem.files),
+    )
 
 
 def public_folders():
     """What stands for the public files: made ones everywhere, and the real ones where they are."""
-    named, mirror = os.environ.get(_download.ENVIRONMENT), ROOT.parent / "shared" / "data" / "mirror"
+    named, mirror = (
+        os.environ.get(_download.ENVIRONMENT),
+        ROOT.parent / "shared" / "data" / "mirror",
+    )
     return ["made files", *([named] if named else [str(mirror)] if mirror.is_dir() else [])]
 
 
 @pytest.fixture
 def made(tmp_path, monkeypatch):
-    """A folder with files of the sizes and peculiarities of the public ones, which may not be committed."""
+    """A folder with files of the sizes and peculiarities of the public ones, which may not be
+    committed.
+    """
     generator = np.random.default_rng(0)
     rows = np.column_stack([np.arange(1, 104), generator.uniform(0, 900, size=(103, 10)).round(2)])
-    np.savetxt(tmp_path / "slump_test.data", rows, fmt="%.10g", delimiter=",", header="No" + ",x" * 10, comments="")
+    np.savetxt(
+        tmp_path / "slump_test.data",
+        rows,
+        fmt="%.10g",
+        delimiter=",",
+        header="No" + ",x" * 10,
+        comments="",
+    )
     features = generator.normal(size=(48, 321))
     features[:, 8:16] = features[:, :8]
     features[:, 170] = features[:, 169]
@@ -80,24 +97,36 @@ def made(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture(params=public_folders(), ids=lambda folder: "made" if folder == "made files" else "public")
+@pytest.fixture(
+    params=public_folders(), ids=lambda folder: "made" if folder == "made files" else "public"
+)
 def public(request, monkeypatch):
     """A folder, or a base URL's cache, with the files of Concrete and Gait."""
     made_here = request.param == "made files"
-    monkeypatch.setenv(_download.ENVIRONMENT, str(request.getfixturevalue("made")) if made_here else request.param)
+    monkeypatch.setenv(
+        _download.ENVIRONMENT, str(request.getfixturevalue("made")) if made_here else request.param
+    )
     return _download.locate(problems.PROBLEMS["gait"].files[0]).parent
 
 
-@pytest.fixture(params=public_folders(), ids=lambda folder: "made" if folder == "made files" else "public")
+@pytest.fixture(
+    params=public_folders(), ids=lambda folder: "made" if folder == "made files" else "public"
+)
 def all_of_mnist(request, tmp_path, monkeypatch):
-    """The 60000 images and labels as uint8; the made ones are the embedded 10000 in their places among zeros."""
+    """The 60000 images and labels as uint8; the made ones are the embedded 10000 in their places
+    among zeros.
+    """
     if request.param != "made files":
         monkeypatch.setenv(_download.ENVIRONMENT, request.param)
         contents = []
         for file in (IMAGES, LABELS):
             path = _download.locate(file)
-            contents.append(gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes())
-        return np.frombuffer(contents[0], np.uint8, offset=16).reshape(-1, 28, 28), np.frombuffer(contents[1][8:], np.uint8)
+            contents.append(
+                gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+            )
+        return np.frombuffer(contents[0], np.uint8, offset=16).reshape(-1, 28, 28), np.frombuffer(
+            contents[1][8:], np.uint8
+        )
     monkeypatch.setenv(_download.ENVIRONMENT, str(tmp_path))
     images, labels = np.zeros((60000, 28, 28), np.uint8), np.zeros(60000, np.uint8)
     some_images, some_labels, index = embedded()
@@ -105,7 +134,9 @@ def all_of_mnist(request, tmp_path, monkeypatch):
     for file, array in ((IMAGES, images), (LABELS, labels)):
         content = idx(file, array)
         (tmp_path / file.plain).write_bytes(content)
-        problem = with_file(problems.PROBLEMS["mnist-60000"], file, sha256=hashlib.sha256(content).hexdigest())
+        problem = with_file(
+            problems.PROBLEMS["mnist-60000"], file, sha256=hashlib.sha256(content).hexdigest()
+        )
         monkeypatch.setitem(problems.PROBLEMS, "mnist-60000", problem)
     return images, labels
 
@@ -134,7 +165,9 @@ def mirror(tmp_path):
 
 @pytest.fixture
 def packed(cache, mirror, monkeypatch):
-    """The content of both files of MNIST, of 200 images; `mirror` holds them packed, no URL does."""
+    """The content of both files of MNIST, of 200 images; `mirror` holds them packed, no URL
+    does.
+    """
     problem = replace(problems.PROBLEMS["mnist-60000"], n_rows=200, n_test=50)
     contents = {}
     for file, array in zip((IMAGES, LABELS), embedded()):
@@ -154,7 +187,9 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 class BreaksOff(Quiet):
-    """Promises the whole file and sends half: HTTP/1.0 then closes the connection, HTTP/1.1 leaves it open."""
+    """Promises the whole file and sends half: HTTP/1.0 then closes the connection, HTTP/1.1 leaves
+    it open.
+    """
 
     def do_GET(self):
         self.send_response(200)
@@ -217,7 +252,9 @@ def slump_table(path):
 
 
 def assert_z_scores(dataset, table, reference):
-    """Compare with z-scores by the rows `reference` of `table` (inputs, then targets), up to rounding to float32."""
+    """Compare with z-scores by the rows `reference` of `table` (inputs, then targets), up to
+    rounding to float32.
+    """
     columns = list(zip(*[table[row] for row in reference]))
     means, stds = [statistics.fmean(c) for c in columns], [statistics.pstdev(c) for c in columns]
     for rows, inputs, targets in (
@@ -249,7 +286,9 @@ def test_default_is_table_1_of_the_paper(name, n_pool, n_test, point, n_outputs,
     d = problems.load_problem(name)
     assert (d.inputs.shape, d.targets.shape) == ((n_pool, *point), (n_pool, n_outputs))
     assert (d.test_inputs.shape, d.test_targets.shape) == ((n_test, *point), (n_test, n_outputs))
-    assert {a.dtype for a in (d.inputs, d.targets, d.test_inputs, d.test_targets)} == {np.dtype("float32")}
+    assert {a.dtype for a in (d.inputs, d.targets, d.test_inputs, d.test_targets)} == {
+        np.dtype("float32")
+    }
     assert d.index.dtype == d.test_index.dtype == np.int64
     assert sorted([*d.index, *d.test_index]) == list(range(n_pool + n_test))
     assert (d.name, d.task) == (name, task)
@@ -293,7 +332,9 @@ def test_column_constant_in_the_pool_becomes_zero_everywhere():
     table = np.full((8, 2), 0.1)
     table[:, 1] = np.arange(8)
     table[7, 0] = 5.0  # a test point differs in the column that is constant in the pool
-    assert table[:7, 0].std() > 0, "negative control: the rounded mean hides that the column is constant"
+    assert table[:7, 0].std() > 0, (
+        "negative control: the rounded mean hides that the column is constant"
+    )
     scaled = problems.z_score(table, np.arange(7))
     assert (scaled[:, 0] == 0).all() and (scaled[:, 1] == (np.arange(8) - 3) / 2).all()
 
@@ -302,7 +343,10 @@ def test_mnist_is_divided_by_255_under_either_scaling():
     images, labels, _ = embedded()
     for scaling in ("train", "all"):
         d = problems.load_problem("mnist", scaling=scaling, n_available=300, n_test=100)
-        for rows, inputs, targets in ((d.index, d.inputs, d.targets), (d.test_index, d.test_inputs, d.test_targets)):
+        for rows, inputs, targets in (
+            (d.index, d.inputs, d.targets),
+            (d.test_index, d.test_inputs, d.test_targets),
+        ):
             np.testing.assert_array_equal(inputs[..., 0], images[rows] / np.float32(255))
             np.testing.assert_array_equal(targets.argmax(axis=1), labels[rows])
             assert ((targets == 0) | (targets == 1)).all() and (targets.sum(axis=1) == 1).all()
@@ -320,10 +364,15 @@ def test_mnist_60000_has_every_training_image_in_pool_or_test(all_of_mnist):
     d = problems.load_problem("mnist-60000")
     assert (d.inputs.shape, d.test_inputs.shape) == ((59500, 28, 28, 1), (500, 28, 28, 1))
     assert (d.targets.shape, d.test_targets.shape) == ((59500, 10), (500, 10))
-    assert {a.dtype for a in (d.inputs, d.targets, d.test_inputs, d.test_targets)} == {np.dtype("float32")}
+    assert {a.dtype for a in (d.inputs, d.targets, d.test_inputs, d.test_targets)} == {
+        np.dtype("float32")
+    }
     assert sorted([*d.index, *d.test_index]) == list(range(60000))
     assert (d.name, d.task) == ("mnist-60000", "classification")
-    for rows, inputs, targets in ((d.index, d.inputs, d.targets), (d.test_index, d.test_inputs, d.test_targets)):
+    for rows, inputs, targets in (
+        (d.index, d.inputs, d.targets),
+        (d.test_index, d.test_inputs, d.test_targets),
+    ):
         np.testing.assert_array_equal(inputs[..., 0], images[rows] / np.float32(255))
         np.testing.assert_array_equal(targets, labels[rows, None] == np.arange(10))
 
@@ -331,7 +380,9 @@ def test_mnist_60000_has_every_training_image_in_pool_or_test(all_of_mnist):
 def test_the_embedded_images_are_rows_of_the_60000(all_of_mnist):
     images, labels, index = embedded()
     assert (np.diff(index) > 0).all(), "10000 different rows"
-    inputs, targets = _readers.read_mnist_60000(*map(_download.locate, problems.PROBLEMS["mnist-60000"].files))
+    inputs, targets = _readers.read_mnist_60000(
+        *map(_download.locate, problems.PROBLEMS["mnist-60000"].files)
+    )
     some_inputs, some_targets = _readers.read_mnist(ROOT / "data" / "mnist_10k.npz")
     np.testing.assert_array_equal(inputs[index], some_inputs)
     np.testing.assert_array_equal(targets[index], some_targets)
@@ -358,7 +409,8 @@ def test_gait_targets_are_one_hot_with_three_walks_a_person(public):
 
 def test_gait_keeps_its_eight_pairs_of_duplicate_columns(public):
     d = problems.load_problem("gait")
-    # In every row: a ninth pair, 169 and 170, differs in row 1 alone, which is a test point for seed 0.
+    # In every row: a ninth pair, 169 and 170, differs in row 1 alone, which is a test point for
+    # seed 0.
     columns = np.concatenate([d.inputs, d.test_inputs]).T
     assert sum((a == b).all() for i, a in enumerate(columns) for b in columns[:i]) == 8
 
@@ -367,14 +419,22 @@ def test_missing_gait_value_becomes_the_mean_of_the_observed_rows(public):
     raw = scipy.io.loadmat(public / "PersonGaitDataSet.mat")["X"]
     filled, _ = _readers.read_gait(public / "PersonGaitDataSet.mat")
     assert [tuple(place) for place in np.argwhere(filled != raw)] == [(43, 111)]
-    assert filled[43, 111] == pytest.approx(statistics.fmean(float(x) for x in np.delete(raw[:, 111], 43)), rel=1e-14)
+    assert filled[43, 111] == pytest.approx(
+        statistics.fmean(float(x) for x in np.delete(raw[:, 111], 43)), rel=1e-14
+    )
 
 
 def test_gait_reader_on_a_small_file(tmp_path):
     features = np.array([[1.0, 2.0], [np.nan, 4.0], [5.0, 9.0]])
-    scipy.io.savemat(tmp_path / "gait.mat", {"X": features, "Y": np.array([[0], [15], [2]], dtype=np.uint8)})
+    scipy.io.savemat(
+        tmp_path / "gait.mat", {"X": features, "Y": np.array([[0], [15], [2]], dtype=np.uint8)}
+    )
     inputs, targets = _readers.read_gait(tmp_path / "gait.mat")
-    assert inputs.tolist() == [[1, 2], [3, 4], [5, 9]] and targets.argmax(axis=1).tolist() == [0, 15, 2]
+    assert inputs.tolist() == [[1, 2], [3, 4], [5, 9]] and targets.argmax(axis=1).tolist() == [
+        0,
+        15,
+        2,
+    ]
     assert targets.shape == (3, 16) and targets.sum() == 3
 
 
@@ -396,7 +456,11 @@ def test_environment_variable_names_a_folder_read_in_place(spelling, cache, mirr
     assert not cache.exists()
 
 
-@pytest.mark.parametrize("unpacked", [(), (IMAGES,), (LABELS,), (IMAGES, LABELS)], ids=["none", "images", "labels", "both"])
+@pytest.mark.parametrize(
+    "unpacked",
+    [(), (IMAGES,), (LABELS,), (IMAGES, LABELS)],
+    ids=["none", "images", "labels", "both"],
+)
 def test_folder_holds_files_packed_or_unpacked(unpacked, packed, cache, mirror, monkeypatch):
     for file in unpacked:
         (mirror / file.name).unlink()
@@ -418,7 +482,9 @@ def test_packed_files_are_kept_unpacked_in_the_cache(handler, packed, cache, mir
         first = problems.load_problem("mnist-60000")
     assert {path.name: path.read_bytes() for path in cache.iterdir()} == packed
     again = problems.load_problem("mnist-60000")
-    np.testing.assert_array_equal(first.inputs, again.inputs, "the cached files serve without a network")
+    np.testing.assert_array_equal(
+        first.inputs, again.inputs, "the cached files serve without a network"
+    )
 
 
 def test_packed_file_put_into_the_cache_serves(packed, cache, mirror):
@@ -434,7 +500,9 @@ def test_environment_variable_names_a_base_url(slash, cache, mirror, monkeypatch
         monkeypatch.setenv(_download.ENVIRONMENT, url + slash)
         assert problems.load_problem("concrete").inputs.shape == (10, 7)
     assert [path.name for path in cache.iterdir()] == ["slump_test.data"]
-    assert problems.load_problem("concrete").inputs.shape == (10, 7), "the cached file serves without a network"
+    assert problems.load_problem("concrete").inputs.shape == (10, 7), (
+        "the cached file serves without a network"
+    )
 
 
 def test_urls_are_tried_in_turn_and_quietly(cache, mirror, monkeypatch):
@@ -443,7 +511,9 @@ def test_urls_are_tried_in_turn_and_quietly(cache, mirror, monkeypatch):
     monkeypatch.setattr(pooch.get_logger(), "handlers", [handler])
     with serve(mirror) as url:
         urls = (f"{NOWHERE}/a", f"{url}/absent", f"{url}/slump_test.data")
-        monkeypatch.setitem(problems.PROBLEMS, "concrete", with_file(problems.PROBLEMS["concrete"], urls=urls))
+        monkeypatch.setitem(
+            problems.PROBLEMS, "concrete", with_file(problems.PROBLEMS["concrete"], urls=urls)
+        )
         assert problems.load_problem("concrete").inputs.shape == (10, 7)
     assert records == []
 
@@ -452,7 +522,9 @@ def test_without_network_one_error_says_what_to_do(cache):
     with pytest.raises(_errors.DataError) as caught:
         problems.load_problem("concrete")
     (file,) = problems.PROBLEMS["concrete"].files
-    assert_one_error(caught.value, *file.urls, file.sha256, cache / "slump_test.data", _download.ENVIRONMENT)
+    assert_one_error(
+        caught.value, *file.urls, file.sha256, cache / "slump_test.data", _download.ENVIRONMENT
+    )
     assert isinstance(caught.value, OSError) and list(cache.iterdir()) == []
 
 
@@ -484,13 +556,18 @@ def test_broken_download_leaves_no_partial_file(protocol, cache, mirror, monkeyp
 )
 def test_wrong_content_is_one_error_with_both_checksums(content, cache, mirror, monkeypatch):
     (mirror / "slump_test.data").write_text(content, encoding="utf-8", newline="")
-    checksums = problems.PROBLEMS["concrete"].files[0].sha256, hashlib.sha256(content.encode()).hexdigest()
+    checksums = (
+        problems.PROBLEMS["concrete"].files[0].sha256,
+        hashlib.sha256(content.encode()).hexdigest(),
+    )
     with serve(mirror) as url:
         for source in (str(mirror), url):
             monkeypatch.setenv(_download.ENVIRONMENT, source)
             with pytest.raises(_errors.DataError) as caught:
                 problems.load_problem("concrete")
-            assert_one_error(caught.value, source, "slump_test.data", _download.ENVIRONMENT, *checksums)
+            assert_one_error(
+                caught.value, source, "slump_test.data", _download.ENVIRONMENT, *checksums
+            )
     assert list(cache.iterdir()) == []
 
 
@@ -525,7 +602,9 @@ def test_corrupt_cached_file_is_fetched_again_and_never_used(cache, mirror, monk
     ids=["one byte", "short", "one byte, unpacked", "empty", "long", "long, unpacked", "bomb", "cut off", "checksum",
          "not deflated", "more behind it"],
 )  # fmt: skip
-def test_wrong_packed_file_is_one_error_and_not_kept(spoil, complaint, file, packed, cache, mirror, monkeypatch):
+def test_wrong_packed_file_is_one_error_and_not_kept(
+    spoil, complaint, file, packed, cache, mirror, monkeypatch
+):
     content = spoil(packed[file.plain])
     (mirror / file.name).write_bytes(content)
     (problem_file,) = (f for f in problems.PROBLEMS["mnist-60000"].files if f.name == file.name)
@@ -539,7 +618,9 @@ def test_wrong_packed_file_is_one_error_and_not_kept(spoil, complaint, file, pac
             with pytest.raises(_errors.DataError) as caught:
                 problems.load_problem("mnist-60000")
             expected = f"unpacked SHA-256 {problem_file.sha256}"
-            assert_one_error(caught.value, source, file.name, _download.ENVIRONMENT, expected, complaint)
+            assert_one_error(
+                caught.value, source, file.name, _download.ENVIRONMENT, expected, complaint
+            )
     assert [path.name for path in cache.iterdir()] == ([] if file is IMAGES else [IMAGES.plain])
 
 
@@ -549,7 +630,9 @@ def test_corrupt_cached_unpacked_file_is_fetched_again(packed, cache, mirror, mo
     with pytest.raises(_errors.DataError) as caught:
         problems.load_problem("mnist-60000")
     received = hashlib.sha256(packed[IMAGES.plain][:-1]).hexdigest()
-    assert_one_error(caught.value, f"{NOWHERE}/a", f"{NOWHERE}/b", cache / IMAGES.plain, "corrupt", received)
+    assert_one_error(
+        caught.value, f"{NOWHERE}/a", f"{NOWHERE}/b", cache / IMAGES.plain, "corrupt", received
+    )
     with serve(mirror) as url:
         monkeypatch.setenv(_download.ENVIRONMENT, url)
         assert problems.load_problem("mnist-60000").inputs.shape == (150, 28, 28, 1)
@@ -557,10 +640,14 @@ def test_corrupt_cached_unpacked_file_is_fetched_again(packed, cache, mirror, mo
 
 
 @pytest.mark.parametrize("file", [IMAGES, LABELS], ids=["images", "labels"])
-def test_one_missing_file_of_two_is_one_error_with_its_name(file, packed, cache, mirror, monkeypatch):
+def test_one_missing_file_of_two_is_one_error_with_its_name(
+    file, packed, cache, mirror, monkeypatch
+):
     (mirror / file.name).unlink()
     monkeypatch.setenv(_download.ENVIRONMENT, str(mirror))
-    with pytest.raises(_errors.DataError, match=rf"^{file.name} \(unpacked SHA-256 \w{{64}}\) is not in ") as caught:
+    with pytest.raises(
+        _errors.DataError, match=rf"^{file.name} \(unpacked SHA-256 \w{{64}}\) is not in "
+    ) as caught:
         problems.load_problem("mnist-60000")
     assert_one_error(caught.value, mirror, _download.ENVIRONMENT, f"{NOWHERE}/a")
 
@@ -587,7 +674,9 @@ def test_no_more_is_downloaded_than_the_file_should_have(packed, cache, mirror, 
 
 def test_bomb_in_transport_is_refused(packed, cache, mirror, monkeypatch):
     (mirror / IMAGES.name).write_bytes(gzip.compress(bytes(2**26)))
-    monkeypatch.setattr(_download, "_content", lambda path, n_bytes: pytest.fail("the whole bomb was stored"))
+    monkeypatch.setattr(
+        _download, "_content", lambda path, n_bytes: pytest.fail("the whole bomb was stored")
+    )
     with serve(mirror, Unpacks) as url:
         monkeypatch.setenv(_download.ENVIRONMENT, url)
         with pytest.raises(_errors.DataError) as caught:
@@ -612,24 +701,48 @@ def test_embedded_file_is_checked_too_and_not_taken_from_the_mirror(tmp_path, mo
     monkeypatch.setenv(_download.ENVIRONMENT, str(tmp_path / "elsewhere"))
     assert problems.load_problem("fuel").inputs.shape == (272, 9)
     monkeypatch.setattr(_download, "EMBEDDED", tmp_path)
-    with pytest.raises(_errors.DataError, match=r"auto-mpg\.csv .* is not in .* Restore it from the repository\."):
+    with pytest.raises(
+        _errors.DataError, match=r"auto-mpg\.csv .* is not in .* Restore it from the repository\."
+    ):
         problems.load_problem("fuel")
     (tmp_path / "auto-mpg.csv").write_text("cylinders", encoding="utf-8")
-    with pytest.raises(_errors.DataError, match=r"auto-mpg\.csv is corrupt: expected SHA-256 c886.*, received "):
+    with pytest.raises(
+        _errors.DataError, match=r"auto-mpg\.csv is corrupt: expected SHA-256 c886.*, received "
+    ):
         problems.load_problem("fuel")
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"name": "iris"}, ValueError, f"problem must be one of {', '.join(sorted(problems.PROBLEMS))}: received 'iris'."),
-        ({"name": 3}, TypeError, f"problem must be one of {', '.join(sorted(problems.PROBLEMS))}: received 3."),
+        (
+            {"name": "iris"},
+            ValueError,
+            f"problem must be one of {', '.join(sorted(problems.PROBLEMS))}: received 'iris'.",
+        ),
+        (
+            {"name": 3},
+            TypeError,
+            f"problem must be one of {', '.join(sorted(problems.PROBLEMS))}: received 3.",
+        ),
         ({"n_test": 0}, ValueError, "n_test must be at least 1: received 0."),
         ({"n_test": -5}, ValueError, "n_test must be at least 1: received -5."),
         ({"n_test": 2.0}, TypeError, "n_test must be an integer: received 2.0."),
-        ({"n_test": 392}, ValueError, "n_test must be less than n_available, to leave a pool: 392 >= 392."),
-        ({"n_available": 100}, ValueError, "n_test must be less than n_available, to leave a pool: 120 >= 100."),
-        ({"n_available": 393}, ValueError, "n_available must not exceed the rows of fuel: 393 > 392."),
+        (
+            {"n_test": 392},
+            ValueError,
+            "n_test must be less than n_available, to leave a pool: 392 >= 392.",
+        ),
+        (
+            {"n_available": 100},
+            ValueError,
+            "n_test must be less than n_available, to leave a pool: 120 >= 100.",
+        ),
+        (
+            {"n_available": 393},
+            ValueError,
+            "n_available must not exceed the rows of fuel: 393 > 392.",
+        ),
         ({"n_available": 1}, ValueError, "n_available must be at least 2: received 1."),
         ({"seed": "0"}, TypeError, "seed must be an integer: received '0'."),
         ({"seed": None}, TypeError, "seed must be an integer: received None."),
@@ -650,8 +763,14 @@ def test_wrong_argument_is_one_error_before_a_file_is_read(arguments, error, mes
 def test_values_that_are_not_finite_are_refused(part, place, value, monkeypatch):
     tables = [np.ones((392, 2)), np.ones((392, 1))]
     tables[place][391, 0] = value
-    monkeypatch.setitem(problems.PROBLEMS, "fuel", replace(problems.PROBLEMS["fuel"], read=lambda path: tuple(tables)))
-    with pytest.raises(ValueError, match=rf"{part} of fuel must be finite: 1 of .* first at \(391, 0\)"):
+    monkeypatch.setitem(
+        problems.PROBLEMS,
+        "fuel",
+        replace(problems.PROBLEMS["fuel"], read=lambda path: tuple(tables)),
+    )
+    with pytest.raises(
+        ValueError, match=rf"{part} of fuel must be finite: 1 of .* first at \(391, 0\)"
+    ):
         problems.load_problem("fuel")
 
 
@@ -667,20 +786,36 @@ def test_words_are_their_letters_and_syllables():
     dataset = problems.load_problem("words")
     for of, index, targets in zip(dataset.inputs[:300], dataset.index, dataset.targets):
         word = rows[index]["word"]
-        assert of.tolist() == [float("abcdefghijklmnopqrstuvwxyz".index(letter) + 1) for letter in word] + [0.0] * (12 - len(word))
-        assert targets.tolist() == [float(n == int(rows[index]["n_syllables"])) for n in (1, 2, 3, 4)]
+        assert of.tolist() == [
+            float("abcdefghijklmnopqrstuvwxyz".index(letter) + 1) for letter in word
+        ] + [0.0] * (12 - len(word))
+        assert targets.tolist() == [
+            float(n == int(rows[index]["n_syllables"])) for n in (1, 2, 3, 4)
+        ]
 
 
 def test_molecules_are_graphs_of_inverse_distances_along_their_bonds():
     with np.load(ROOT / "data" / "molecules.npz", allow_pickle=False) as file:
-        numbers, positions, bonds, enthalpy = (file[name] for name in ("numbers", "positions", "bonds", "enthalpy"))
+        numbers, positions, bonds, enthalpy = (
+            file[name] for name in ("numbers", "positions", "bonds", "enthalpy")
+        )
     elements = sorted({int(z) for z in numbers.ravel() if z})
     dataset = problems.load_problem("molecules")
-    mean, deviation = (of([float(enthalpy[i]) for i in dataset.index]) for of in (statistics.fmean, statistics.pstdev))
+    mean, deviation = (
+        of([float(enthalpy[i]) for i in dataset.index])
+        for of in (statistics.fmean, statistics.pstdev)
+    )
     for graph, index, target in zip(dataset.inputs, dataset.index, dataset.targets):
-        assert float(target[0]) == pytest.approx((enthalpy[index] - mean) / deviation, rel=1e-5, abs=1e-6)
+        assert float(target[0]) == pytest.approx(
+            (enthalpy[index] - mean) / deviation, rel=1e-5, abs=1e-6
+        )
         for i in range(14):
             assert graph[i, :14].tolist() == [float(z == numbers[index, i]) for z in elements]
             for j in range(14):
-                distance = sum((a - b) ** 2 for a, b in zip(positions[index, i], positions[index, j])) ** 0.5
-                assert float(graph[i, 14 + j]) == pytest.approx(1 / distance if bonds[index, i, j] else 0.0, rel=1e-5)
+                distance = (
+                    sum((a - b) ** 2 for a, b in zip(positions[index, i], positions[index, j]))
+                    ** 0.5
+                )
+                assert float(graph[i, 14 + j]) == pytest.approx(
+                    1 / distance if bonds[index, i, j] else 0.0, rel=1e-5
+                )

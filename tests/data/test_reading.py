@@ -1,4 +1,6 @@
-"""Files of one's own: every format gives the same columns, and what is broken, hostile or too large is refused."""
+"""Files of one's own: every format gives the same columns, and what is broken, hostile or too large
+is refused.
+"""
 
 import io
 import pickle
@@ -20,7 +22,9 @@ COLUMNS = {
     "rooms": np.array([3, 4, 5, -6]),
     "garden": np.array([True, False, True, True]),
     "town": np.array(["Bonn", "Köln, Süd", None, "Ulm"], dtype=object),
-    "built": np.array(["1999-01-31", "2020-12-01", "1870-06-05", "2001-02-03"], dtype="datetime64[s]"),
+    "built": np.array(
+        ["1999-01-31", "2020-12-01", "1870-06-05", "2001-02-03"], dtype="datetime64[s]"
+    ),
 }
 
 
@@ -52,12 +56,15 @@ def test_a_parquet_file_has_its_columns(tmp_path):
 def test_a_text_file_has_its_columns_by_what_all_of_their_cells_are(separator, ending, tmp_path):
     lines = [
         "size,rooms,garden,town,built",
-        '1.5,3,True,Bonn,1999-01-31',
+        "1.5,3,True,Bonn,1999-01-31",
         '-2,4,False,"Köln, Süd",2020-12-01',
-        '?,5,True,NA,1870-06-05',
-        '1e300,-6,True, Ulm ,2001-02-03',
+        "?,5,True,NA,1870-06-05",
+        "1e300,-6,True, Ulm ,2001-02-03",
     ]
-    text = "\n".join(line.replace("Köln, Süd", "@@").replace(",", separator).replace("@@", "Köln, Süd") for line in lines)
+    text = "\n".join(
+        line.replace("Köln, Süd", "@@").replace(",", separator).replace("@@", "Köln, Süd")
+        for line in lines
+    )
     # The word of a truth value is a text.
     expected = COLUMNS | {"garden": np.array(["True", "False", "True", "True"], dtype=object)}
     for encoded in (text.encode(), b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode() + b"\r\n"):
@@ -100,16 +107,25 @@ def test_an_array_has_its_fields_or_columns(tmp_path):
     for order in (table, np.asfortranarray(table), table.astype(">f8")):
         np.save(tmp_path / "a.npy", order)
         assert_same(read_file(tmp_path / "a.npy"), {"0": table[:, 0], "1": table[:, 1]})
-    fields = np.array([(1, 2.5, "x"), (3, 4.5, "y")], dtype=[("n", np.int16), ("f", np.float32), ("t", "U3")])
+    fields = np.array(
+        [(1, 2.5, "x"), (3, 4.5, "y")], dtype=[("n", np.int16), ("f", np.float32), ("t", "U3")]
+    )
     np.save(tmp_path / "a.npy", fields)
-    expected = {"n": np.array([1, 3]), "f": np.array([2.5, 4.5]), "t": np.array(["x", "y"], dtype=object)}
+    expected = {
+        "n": np.array([1, 3]),
+        "f": np.array([2.5, 4.5]),
+        "t": np.array(["x", "y"], dtype=object),
+    }
     assert_same(read_file(tmp_path / "a.npy"), expected)
 
 
 @pytest.fixture
 def images(tmp_path):
     rng = np.random.default_rng(0)
-    pixels = {name: rng.integers(0, 256, (5, 4), dtype=np.uint8) for name in ("cat/a.png", "cat/b.png", "dog/a.png")}
+    pixels = {
+        name: rng.integers(0, 256, (5, 4), dtype=np.uint8)
+        for name in ("cat/a.png", "cat/b.png", "dog/a.png")
+    }
     for name, array in pixels.items():
         (tmp_path / "pets" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(array).save(tmp_path / "pets" / name)
@@ -135,7 +151,9 @@ def test_a_folder_has_its_images_and_the_folders_as_classes(images):
 def test_images_of_several_sizes_need_one_to_be_asked_for(images):
     folder, _ = images
     Image.fromarray(np.zeros((7, 8), np.uint8)).save(folder / "dog" / "z.png")
-    with pytest.raises(DataError, match=r"one must be asked for: cat/a.png has 5 x 4 pixels, dog/z.png 7 x 8"):
+    with pytest.raises(
+        DataError, match=r"one must be asked for: cat/a.png has 5 x 4 pixels, dog/z.png 7 x 8"
+    ):
         read_file(folder)
     assert read_file(folder, image_size=(6, 3))["image"].shape == (4, 6, 3, 1)
 
@@ -144,7 +162,9 @@ def test_images_beside_each_other_have_no_class(images):
     folder, pixels = images
     assert list(read_file(folder / "cat")) == ["image", "file"]
     Image.fromarray(np.zeros((5, 4), np.uint8)).save(folder / "a.png")
-    with pytest.raises(DataError, match="must all be in folders of their classes or none: a.png, dog/a.png"):
+    with pytest.raises(
+        DataError, match="must all be in folders of their classes or none: a.png, dog/a.png"
+    ):
         read_file(folder)
 
 
@@ -159,15 +179,24 @@ def test_images_beside_each_other_have_no_class(images):
         ("a,a\n1,2\n", "Each column of a.csv must have a name of its own: column 1 is 'a'"),
         ("a,\n1,2\n", "Each column of a.csv must have a name of its own: column 1 is ''"),
         (",\n1,2\n", "Each column of a.csv must have a name of its own: column 1 is ''"),
-        (",Unnamed: 0\n1,2\n", "Each column of a.csv must have a name of its own: column 1 is 'Unnamed: 0'"),
+        (
+            ",Unnamed: 0\n1,2\n",
+            "Each column of a.csv must have a name of its own: column 1 is 'Unnamed: 0'",
+        ),
         ("", "a.csv must begin with a line of names: received ''"),
         ("\n\n", "a.csv must begin with a line of names"),
         ("a,b\n", "must hold at least one row: it holds none"),
         (b"a\0b,c\n1,2\n", "a.csv must begin with a line of names"),
         (b"a,b\n1,\xff\xfe\n", "a.csv is broken .*UTF8"),
         (b"\xff\xfea\0", "a.csv is broken .*utf-8"),
-        (",".join(f"c{i}" for i in range(10**6)) + "\n", "a.csv must have at most 10000 columns: its first line has about"),
-        (",".join(f"c{i}" for i in range(10001)) + "\n", "a.csv must have at most 10000 columns: it has 10001"),
+        (
+            ",".join(f"c{i}" for i in range(10**6)) + "\n",
+            "a.csv must have at most 10000 columns: its first line has about",
+        ),
+        (
+            ",".join(f"c{i}" for i in range(10001)) + "\n",
+            "a.csv must have at most 10000 columns: it has 10001",
+        ),
     ],
 )
 def test_a_text_file_that_is_broken_or_hostile_is_refused_in_one_sentence(text, message, tmp_path):
@@ -188,12 +217,21 @@ def npy(array_header, payload=b""):
 
 
 BROKEN_ARRAYS = [
-    (npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", pickle.dumps([Malicious()])), "would have to be unpickled"),
-    (npy("{'descr': '<f8', 'fortran_order': False, 'shape': (10, 2)}", b"\0" * 8), "must have 288 bytes by its header: received 136"),
+    (
+        npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", pickle.dumps([Malicious()])),
+        "would have to be unpickled",
+    ),
+    (
+        npy("{'descr': '<f8', 'fortran_order': False, 'shape': (10, 2)}", b"\0" * 8),
+        "must have 288 bytes by its header: received 136",
+    ),
     (npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000, 2)}"), "by its header"),
     (npy("{'descr': '<f8', 'fortran_order': False, 'shape': (-1, -1)}", b"\0" * 8), "broken"),
     (npy("__import__('os').system('true')"), "broken"),
-    (npy("{'descr': '<c16', 'fortran_order': False, 'shape': (1, 1)}", b"\0" * 16), "must hold numbers, truth values, dates or texts"),
+    (
+        npy("{'descr': '<c16', 'fortran_order': False, 'shape': (1, 1)}", b"\0" * 16),
+        "must hold numbers, truth values, dates or texts",
+    ),
     (b"\x93NUMPY\x09\x00" + b"\0" * 200, "must be in version 1.0 or 2.0"),
     (b"", "broken"),
     (b"no array", "broken"),
@@ -202,7 +240,9 @@ BROKEN_ARRAYS = [
 
 @pytest.mark.parametrize("content, message", BROKEN_ARRAYS)
 @pytest.mark.parametrize("name", ["a.npy", "a.npz"])
-def test_an_array_that_is_broken_or_hostile_is_refused_in_one_sentence(content, message, name, tmp_path):
+def test_an_array_that_is_broken_or_hostile_is_refused_in_one_sentence(
+    content, message, name, tmp_path
+):
     if name == "a.npz":
         with zipfile.ZipFile(tmp_path / name, "w") as archive:
             archive.writestr("x.npy", content)
@@ -226,7 +266,9 @@ def test_an_archive_holds_arrays_by_plain_names_alone(name, tmp_path):
     np.save(buffer, np.ones(3))
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr(name, buffer.getvalue())
-    with pytest.raises(DataError, match="must hold arrays NAME.npy alone|must have a name of its own"):
+    with pytest.raises(
+        DataError, match="must hold arrays NAME.npy alone|must have a name of its own"
+    ):
         read_file(tmp_path / "a.npz")
 
 
@@ -234,7 +276,10 @@ def test_what_would_not_fit_the_memory_is_refused_before_it_is_unpacked(tmp_path
     monkeypatch.setattr(_memory, "_of_machine", lambda: 2**27)
     n_bytes = 2**28
     # A bomb: 256 KiB that unpack to 256 MiB.
-    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("x.npy", "w") as file:
+    with (
+        zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("x.npy", "w") as file,
+    ):
         file.write(npy(f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({n_bytes},)}}"))
         for _ in range(n_bytes // 2**20):
             file.write(bytes(2**20))
@@ -248,7 +293,10 @@ def test_what_would_not_fit_the_memory_is_refused_before_it_is_unpacked(tmp_path
 
 def test_a_column_of_lists_is_refused(tmp_path):
     pd.DataFrame({"x": [[1, 2], [3]]}).to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(DataError, match="Column x of a.parquet must hold numbers, truth values, dates or texts: received list"):
+    with pytest.raises(
+        DataError,
+        match="Column x of a.parquet must hold numbers, truth values, dates or texts: received list",
+    ):
         read_file(tmp_path / "a.parquet")
 
 
@@ -283,7 +331,10 @@ def test_images_that_are_broken_hostile_or_elsewhere_are_refused(images, tmp_pat
 def test_there_must_be_a_file_of_a_known_kind(tmp_path):
     with pytest.raises(FileNotFoundError, match="There is no file or folder .*a.csv"):
         read_file(tmp_path / "a.csv")
-    with pytest.raises(DataError, match="a.xlsx must end in .csv, .tsv, .parquet, .npz, .npy or be a folder of images: received .xlsx"):
+    with pytest.raises(
+        DataError,
+        match="a.xlsx must end in .csv, .tsv, .parquet, .npz, .npy or be a folder of images: received .xlsx",
+    ):
         read_file(write(tmp_path / "a.xlsx", "x"))
     with pytest.raises(DataError, match="must hold images"):
         read_file(tmp_path)

@@ -1,4 +1,6 @@
-"""Files that chance has damaged or made up: each is read, or refused in one sentence; nothing else comes out."""
+"""Files that chance has damaged or made up: each is read, or refused in one sentence; nothing else
+comes out.
+"""
 
 import io
 
@@ -13,7 +15,14 @@ from collective_variables.data._errors import DataError
 from collective_variables.data.reading import read_file
 from collective_variables.networks import sequential
 
-TABLE = pd.DataFrame({"a": [1.5, None, 3.0], "b": ["x", "y,z", None], "c": [1, 2, 3], "d": pd.to_datetime(["2020-01-01"] * 3)})
+TABLE = pd.DataFrame(
+    {
+        "a": [1.5, None, 3.0],
+        "b": ["x", "y,z", None],
+        "c": [1, 2, 3],
+        "d": pd.to_datetime(["2020-01-01"] * 3),
+    }
+)
 MANY = settings(max_examples=150, derandomize=True, deadline=None)
 
 
@@ -99,11 +108,22 @@ def test_a_made_up_file_is_read_or_refused(ending, folder):
     check()
 
 
-CELLS = st.text(st.characters(exclude_categories=["C"], exclude_characters='=@+-\u2028\u2029'), max_size=8)
+CELLS = st.text(
+    st.characters(exclude_categories=["C"], exclude_characters="=@+-\u2028\u2029"), max_size=8
+)
 
 
 @MANY
-@given(st.lists(st.tuples(CELLS, st.floats(allow_nan=False, allow_infinity=False), st.integers(-(2**63), 2**63 - 1)), min_size=1))
+@given(
+    st.lists(
+        st.tuples(
+            CELLS,
+            st.floats(allow_nan=False, allow_infinity=False),
+            st.integers(-(2**63), 2**63 - 1),
+        ),
+        min_size=1,
+    )
+)
 def test_what_was_written_is_read(folder, rows):
     table = pd.DataFrame(rows, columns=["text", "number", "whole"])
     table.to_csv(folder / "written.csv", index=False)
@@ -112,7 +132,9 @@ def test_what_was_written_is_read(folder, rows):
     np.testing.assert_array_equal(found["whole"].astype(np.int64), table["whole"])
 
 
-LAYER = st.from_regex(r"(dense|conv|avgpool)( [0-9x]{1,4}){0,3}( stride [0-9x]{1,3})?", fullmatch=True)
+LAYER = st.from_regex(
+    r"(dense|conv|avgpool)( [0-9x]{1,4}){0,3}( stride [0-9x]{1,3})?", fullmatch=True
+)
 
 
 @MANY

@@ -30,7 +30,9 @@ waited = []
 
 @contextmanager
 def serving(*answers):
-    """A server that gives one of `answers` after the other, the last for ever; the requests that it got."""
+    """A server that gives one of `answers` after the other, the last for ever; the requests that it
+    got.
+    """
     received = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -71,7 +73,9 @@ def breaking(at):
     """Sends the content up to a byte, although it promises more; from where it is asked to."""
 
     def answer(handler):
-        begin = int(handler.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        begin = int(
+            handler.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-")
+        )
         headers = {"Content-Length": len(CONTENT) - begin}
         if begin:
             headers["Content-Range"] = f"bytes {begin}-{len(CONTENT) - 1}/{len(CONTENT)}"
@@ -87,7 +91,9 @@ def failing(status):
 def packed(at):
     def answer(handler):
         content = gzip.compress(CONTENT)
-        send(handler, 200, {"Content-Length": len(content), "Content-Encoding": "gzip"}, content[:at])
+        send(
+            handler, 200, {"Content-Length": len(content), "Content-Encoding": "gzip"}, content[:at]
+        )
 
     return answer
 
@@ -113,7 +119,12 @@ def test_a_server_that_knows_no_ranges_sends_everything_again():
 
 def test_a_range_that_begins_elsewhere_is_not_taken_for_the_rest():
     def elsewhere(handler):
-        send(handler, 206, {"Content-Length": len(CONTENT), "Content-Range": f"bytes 0-299999/{len(CONTENT)}"}, CONTENT)
+        send(
+            handler,
+            206,
+            {"Content-Length": len(CONTENT), "Content-Range": f"bytes 0-299999/{len(CONTENT)}"},
+            CONTENT,
+        )
 
     with serving(breaking(100_000), elsewhere) as (url, _):
         assert fetched(url) == CONTENT
@@ -129,7 +140,10 @@ def test_what_is_packed_on_the_way_begins_anew():
 def test_a_busy_server_is_asked_again_and_not_for_ever(status):
     with serving(failing(status), failing(status), whole) as (url, received):
         assert fetched(url) == CONTENT
-    with serving(failing(status)) as (url, received), pytest.raises(requests.HTTPError, match=str(status)):
+    with (
+        serving(failing(status)) as (url, received),
+        pytest.raises(requests.HTTPError, match=str(status)),
+    ):
         fetched(url)
     assert len(received) == _transfer.ATTEMPTS and waited[-3:] == [0.5, 1.0, 2.0]
 
@@ -142,7 +156,10 @@ def test_a_range_that_is_refused_begins_anew():
 
 @pytest.mark.parametrize("status", [400, 403, 404])
 def test_an_answer_that_will_not_change_is_final(status):
-    with serving(failing(status)) as (url, received), pytest.raises(requests.HTTPError, match=str(status)):
+    with (
+        serving(failing(status)) as (url, received),
+        pytest.raises(requests.HTTPError, match=str(status)),
+    ):
         fetched(url)
     assert len(received) == 1 and waited == []
 

@@ -20,6 +20,13 @@ def test_the_notebook_runs_from_its_folder(tmp_path):
         env=environment | {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "regression: 300 points in the pool, 92 test points" in done.stdout and "S = " in done.stdout
+    assert (
+        "regression: 300 points in the pool, 92 test points" in done.stdout
+        and "S = " in done.stdout
+    )
     # It was run before it was committed, and shows its results.
-    assert all(cell["outputs"] for cell in notebook["cells"] if cell["cell_type"] == "code" and "print(" in "".join(cell["source"]))
+    assert all(
+        cell["outputs"]
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "code" and "print(" in "".join(cell["source"])
+    )

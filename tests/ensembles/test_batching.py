@@ -26,12 +26,17 @@ def test_a_list_gives_every_member_all_its_sizes_sorted():
 
 
 @pytest.mark.parametrize("distribution", ["uniform", "log-uniform"])
-def test_a_range_gives_each_member_one_size_with_the_stated_distribution_and_both_ends(distribution):
+def test_a_range_gives_each_member_one_size_with_the_stated_distribution_and_both_ends(
+    distribution,
+):
     """Chi-square of 20000 sizes: a right generator fails for 1 seed in 10^6."""
     sizes = draw(RANGE | {"distribution": distribution}, n_members=20_000, seed=1)
     assert sizes.shape == (20_000, 1) and sizes.min() == 3 and sizes.max() == 12
     n = np.arange(3, 13)
-    probabilities = {"uniform": np.full(10, 0.1), "log-uniform": np.log((n + 1) / n) / np.log(13 / 3)}
+    probabilities = {
+        "uniform": np.full(10, 0.1),
+        "log-uniform": np.log((n + 1) / n) / np.log(13 / 3),
+    }
     counts = np.bincount(sizes[:, 0])[3:]
     for name, expected in probabilities.items():
         right = stats.chisquare(counts, 20_000 * expected).pvalue > 1e-6
@@ -105,14 +110,18 @@ def test_the_key_of_a_member_does_not_depend_on_the_number_of_members():
     key = seeding.key(3, "rnd")
     for n_members in (1, 5, 9):
         keys = jax.random.key_data(seeding.member_keys(key, n_members))
-        np.testing.assert_array_equal(keys, [jax.random.key_data(jax.random.fold_in(key, m)) for m in range(n_members)])
+        np.testing.assert_array_equal(
+            keys, [jax.random.key_data(jax.random.fold_in(key, m)) for m in range(n_members)]
+        )
 
 
 # chunks and buckets
 
 
 @pytest.mark.parametrize("n_members, size", [(1, 1), (5, 5), (6, 5), (11, 4), (3, 64)])
-def test_chunks_hold_every_member_once_in_order_and_fill_the_last_with_its_last_member(n_members, size):
+def test_chunks_hold_every_member_once_in_order_and_fill_the_last_with_its_last_member(
+    n_members, size
+):
     result = chunks(n_members, size)
     flat = [member for chunk in result for member in chunk]
     assert all(len(chunk) == size for chunk in result) and len(result) == -(-n_members // size)
@@ -126,17 +135,31 @@ def test_a_chunk_of_a_large_network_is_one_member_on_a_cpu_and_many_on_an_accele
     assert 5 < batching.chunk_size(5_001, 1000) < batching.chunk_size(5_000, 1000)
 
 
-@pytest.mark.parametrize("n_members, size", [(1, 8), (8, 8), (9, 16), (20, 24), (33, 40), (1000, 40)])
-def test_a_chunk_has_equally_many_members_for_each_device_and_no_more_than_are_there(n_members, size, monkeypatch):
+@pytest.mark.parametrize(
+    "n_members, size", [(1, 8), (8, 8), (9, 16), (20, 24), (33, 40), (1000, 40)]
+)
+def test_a_chunk_has_equally_many_members_for_each_device_and_no_more_than_are_there(
+    n_members, size, monkeypatch
+):
     monkeypatch.setattr(jax, "local_device_count", lambda: 8)
     assert batching.chunk_size(100, n_members) == size
 
 
 @pytest.mark.parametrize(
     "n_points, largest, expected",
-    [(2, 100, 16), (16, 100, 16), (17, 100, 32), (32, 100, 32), (64, 100, 64), (65, 100, 100), (2, 10, 10)],
+    [
+        (2, 100, 16),
+        (16, 100, 16),
+        (17, 100, 32),
+        (32, 100, 32),
+        (64, 100, 64),
+        (65, 100, 100),
+        (2, 10, 10),
+    ],
 )
-def test_a_bucket_is_the_next_power_of_two_from_16_at_most_the_largest_size(n_points, largest, expected):
+def test_a_bucket_is_the_next_power_of_two_from_16_at_most_the_largest_size(
+    n_points, largest, expected
+):
     assert bucket(n_points, largest) == expected
 
 
@@ -158,9 +181,17 @@ def distances(shared, point, scale):
 @pytest.mark.parametrize("n_members", [1, 4])
 def test_a_function_over_members_is_its_loop_over_them(n_members, runs_once, float64):
     generator = np.random.default_rng(0)
-    shared, points, scales = generator.normal(size=(7, 3)), generator.normal(size=(n_members, 1, 3)), np.arange(1.0, 5)
-    result = batching.over_members(distances, runs_once=runs_once)(shared, points, scales[:n_members])
-    expected = [scale * np.sum((shared - point) ** 2, axis=1) for point, scale in zip(points, scales)]
+    shared, points, scales = (
+        generator.normal(size=(7, 3)),
+        generator.normal(size=(n_members, 1, 3)),
+        np.arange(1.0, 5),
+    )
+    result = batching.over_members(distances, runs_once=runs_once)(
+        shared, points, scales[:n_members]
+    )
+    expected = [
+        scale * np.sum((shared - point) ** 2, axis=1) for point, scale in zip(points, scales)
+    ]
     assert_close(result["squares"], np.array(expected))
     assert_close(result["scale"], scales[:n_members])
 
@@ -193,7 +224,13 @@ def test_threads_that_call_together_share_one_compilation_of_each_shape(monkeypa
 
 
 def test_an_accelerator_runs_two_calls_at_a_time_and_compiles_side_by_side(monkeypatch):
-    running, most, compiling, all_four, pair = [], [], [], threading.Barrier(4), threading.Barrier(2)
+    running, most, compiling, all_four, pair = (
+        [],
+        [],
+        [],
+        threading.Barrier(4),
+        threading.Barrier(2),
+    )
     compile_lowered = jax.stages.Lowered.compile
 
     def compiled_together(lowered, **options):

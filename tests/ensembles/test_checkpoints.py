@@ -16,7 +16,10 @@ CALL = {
 
 
 def test_the_same_arguments_have_the_same_name_wherever_their_arrays_are():
-    again = CALL | {"network": sequential.build_network(["dense 3", "dense 1"]), "key": jax.random.key(3)}
+    again = CALL | {
+        "network": sequential.build_network(["dense 3", "dense 1"]),
+        "key": jax.random.key(3),
+    }
     assert checkpoints.fingerprint(*again.values()) == checkpoints.fingerprint(*CALL.values())
     numbers = np.arange(4, dtype=np.int32)
     assert checkpoints.fingerprint(jnp.asarray(numbers)) == checkpoints.fingerprint(numbers)
@@ -36,4 +39,6 @@ def test_the_same_arguments_have_the_same_name_wherever_their_arrays_are():
     ids=["network", "key", "shape", "dtype", "last digit", "order", "classes"],
 )
 def test_any_other_argument_gives_another_name(changed):
-    assert checkpoints.fingerprint(*(CALL | changed).values()) != checkpoints.fingerprint(*CALL.values())
+    assert checkpoints.fingerprint(*(CALL | changed).values()) != checkpoints.fingerprint(
+        *CALL.values()
+    )

@@ -1,4 +1,6 @@
-"""A Dask cluster of two processes: results to the last bit, killed workers, other versions, and no scheduler."""
+"""A Dask cluster of two processes: results to the last bit, killed workers, other versions, and no
+scheduler.
+"""
 
 import os
 import subprocess
@@ -43,19 +45,33 @@ RECORD = recording.Settings(epochs=[2], observables=("alignment",))
 
 
 def dask(*arguments):
-    # The digits of a result depend on the settings of JAX, too: here they are those of `quick_compilation`.
+    # The digits of a result depend on the settings of JAX, too: here they are those of
+    # `quick_compilation`.
     command = [sys.executable, "-m", "distributed.cli." + arguments[0], *arguments[1:]]
-    return subprocess.Popen(command, env=os.environ | JAX | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        command, env=os.environ | JAX | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL
+    )
 
 
 def start_worker(address, name):
-    return dask("dask_worker", address, "--name", name, "--nthreads", "2", "--no-nanny", "--no-dashboard")
+    return dask(
+        "dask_worker", address, "--name", name, "--nthreads", "2", "--no-nanny", "--no-dashboard"
+    )
 
 
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory):
     file = tmp_path_factory.mktemp("scheduler") / "file.json"
-    process = dask("dask_scheduler", "--scheduler-file", str(file), "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+    process = dask(
+        "dask_scheduler",
+        "--scheduler-file",
+        str(file),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--no-dashboard",
+    )
     with Client(scheduler_file=str(file), set_as_default=False) as client:
         yield client
     process.kill()
@@ -85,27 +101,37 @@ def run(function, tasks, **options):
 
 def trained():
     runs = [ensemble_training.runs(INDICES, SIZES, seed=3)]
-    return ensemble_training.train_ensemble(NETWORK, POOL, TEST, runs, schedule=schedules.Schedule(n_epochs=4))
+    return ensemble_training.train_ensemble(
+        NETWORK, POOL, TEST, runs, schedule=schedules.Schedule(n_epochs=4)
+    )
 
 
 def recorded():
     runs = [ensemble_training.runs(INDICES, SIZES, seed=3)]
     schedule = schedules.Schedule(n_epochs=2, batch_size=4)
-    return recorded_training.train_ensemble(NETWORK, POOL, TEST, runs, schedule=schedule, settings=RECORD)
+    return recorded_training.train_ensemble(
+        NETWORK, POOL, TEST, runs, schedule=schedule, settings=RECORD
+    )
 
 
 def selected():
     settings = rnd.Settings(n_epochs=3)
-    return rnd.select(INPUTS, NETWORK, settings, n_selected=4, key=jax.random.key(2), n_members=7, store={})
+    return rnd.select(
+        INPUTS, NETWORK, settings, n_selected=4, key=jax.random.key(2), n_members=7, store={}
+    )
 
 
 def measured(**settings):
     settings = measurement.Settings(**settings)
-    return measurement.measure_ensemble(NETWORK, measurement.Pool(*POOL), [INDICES], SIZES, seed=3, settings=settings)
+    return measurement.measure_ensemble(
+        NETWORK, measurement.Pool(*POOL), [INDICES], SIZES, seed=3, settings=settings
+    )
 
 
 def of_agents():
-    ppo = policy_optimisation.PPO(n_updates=2, n_environments=2, n_steps=8, n_minibatches=2, width=4)
+    ppo = policy_optimisation.PPO(
+        n_updates=2, n_environments=2, n_steps=8, n_minibatches=2, width=4
+    )
     settings = recording.Settings(epochs=[2], observables=(), n_train=6)
     return policy_optimisation.train_ensemble(ppo, 2, settings=settings, seed=1)
 
@@ -115,7 +141,9 @@ def of_autoencoders():
     schedule = autoencoder.Schedule(n_latents=2, width=4, n_epochs=2, batch_size=4)
     settings = recording.Settings(epochs=[2], observables=())
     options = {"schedule": schedule, "settings": settings, "seed": 3}
-    return autoencoder.train_ensemble(images[:9], images[9:], np.array([[0, 1, 2, 3, 4], [4, 5, 6, 7, 8]]), **options)
+    return autoencoder.train_ensemble(
+        images[:9], images[9:], np.array([[0, 1, 2, 3, 4], [4, 5, 6, 7, 8]]), **options
+    )
 
 
 COMPUTATIONS = {
@@ -144,7 +172,9 @@ def assert_equal(found, expected):
         pd.testing.assert_frame_equal(found, expected, check_exact=True)
     elif isinstance(found, dict | list | tuple):
         assert len(found) == len(expected)
-        for one, other in zip(*((of.items() if isinstance(of, dict) else of) for of in (found, expected))):
+        for one, other in zip(
+            *((of.items() if isinstance(of, dict) else of) for of in (found, expected))
+        ):
             assert_equal(one, other)
     elif hasattr(found, "__dataclass_fields__"):
         assert_equal(vars(found), vars(expected))
@@ -158,7 +188,9 @@ def pid(task, advance):
     return os.getpid()
 
 
-def test_tasks_run_on_all_workers_and_their_progress_is_seen_here(workers, on_cluster, capsys, tmp_path):
+def test_tasks_run_on_all_workers_and_their_progress_is_seen_here(
+    workers, on_cluster, capsys, tmp_path
+):
     def function(task, advance):
         # Until the other worker has one, too, however late it begins.
         (tmp_path / str(os.getpid())).touch()
@@ -188,7 +220,9 @@ def test_a_worker_that_is_killed_in_the_middle_loses_nothing(scheduler, workers,
     assert set(found) == set(tasks) and extra
 
 
-def test_a_task_that_ends_its_workers_is_one_clear_error_and_what_was_done_is_kept(scheduler, on_cluster, tmp_path):
+def test_a_task_that_ends_its_workers_is_one_clear_error_and_what_was_done_is_kept(
+    scheduler, on_cluster, tmp_path
+):
     address = scheduler.scheduler.address
     victims = [start_worker(address, f"victim-{number}") for number in range(3)]
     scheduler.run_on_scheduler(allow, 0)
@@ -206,7 +240,9 @@ def test_a_task_that_ends_its_workers_is_one_clear_error_and_what_was_done_is_ke
             others_are_kept.touch()
         return {"value": np.array(result)}
 
-    kept = checkpoints.Results(store, range(6), name=str, pack=pack, unpack=lambda arrays: arrays["value"])
+    kept = checkpoints.Results(
+        store, range(6), name=str, pack=pack, unpack=lambda arrays: arrays["value"]
+    )
     with pytest.raises(RuntimeError, match="One task ended 1 workers of .*What was done is kept"):
         run(function, range(6), kept=kept)
     assert set(store) == {"0", "1", "2", "3", "4"}
@@ -239,8 +275,15 @@ def test_a_worker_with_other_versions_is_refused(on_cluster, monkeypatch):
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nowhere", "ftp://127.0.0.1:1"])
 def test_a_scheduler_that_cannot_be_reached_is_one_clear_error(address, monkeypatch):
     monkeypatch.setenv(ADDRESS, address)
-    monkeypatch.setitem(dask_cluster.distributed.client.dask.config.config["distributed"]["comm"]["timeouts"], "connect", "1s")
-    with pytest.raises(ConnectionError, match=f"must be the address of a scheduler that can be reached: received {address}"):
+    monkeypatch.setitem(
+        dask_cluster.distributed.client.dask.config.config["distributed"]["comm"]["timeouts"],
+        "connect",
+        "1s",
+    )
+    with pytest.raises(
+        ConnectionError,
+        match=f"must be the address of a scheduler that can be reached: received {address}",
+    ):
         run(pid, range(2))
 
 
@@ -255,5 +298,7 @@ def test_a_cluster_that_grows_with_its_tasks_begins_without_a_worker(monkeypatch
 
 def test_nobody_is_asked_when_everything_is_known(monkeypatch):
     monkeypatch.setenv(ADDRESS, "nowhere")
-    known = checkpoints.Results({"0": {"value": 5}}, [0], name=str, pack=None, unpack=lambda arrays: arrays["value"])
+    known = checkpoints.Results(
+        {"0": {"value": 5}}, [0], name=str, pack=None, unpack=lambda arrays: arrays["value"]
+    )
     assert run(pid, [0], kept=known) == [5]

@@ -1,4 +1,6 @@
-"""Eight devices of one machine, forced on a CPU in a process of its own, against one device here."""
+"""Eight devices of one machine, forced on a CPU in a process of its own, against one device
+here.
+"""
 
 import os
 import pickle
@@ -15,7 +17,13 @@ from collective_variables.kernels import empirical
 from collective_variables.networks import sequential
 from collective_variables.observables import measurement
 from collective_variables.selection import rnd
-from collective_variables.training import ensemble_training, loop, recorded_training, recording, schedules
+from collective_variables.training import (
+    ensemble_training,
+    loop,
+    recorded_training,
+    recording,
+    schedules,
+)
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "standard_promotion")
 
@@ -31,20 +39,27 @@ def indices(n_members):
 
 def trained(n_members):
     runs = [ensemble_training.runs(indices(n_members), np.tile([5, 12], (n_members, 1)), seed=3)]
-    (curves,) = ensemble_training.train_ensemble(NETWORK, POOL, TEST, runs, schedule=schedules.Schedule(n_epochs=4))
+    (curves,) = ensemble_training.train_ensemble(
+        NETWORK, POOL, TEST, runs, schedule=schedules.Schedule(n_epochs=4)
+    )
     return curves.test_loss
 
 
 def recorded():
     runs = [ensemble_training.runs(indices(3), np.tile([12], (3, 1)), seed=3)]
-    options = {"schedule": schedules.Schedule(n_epochs=2), "settings": recording.Settings(epochs=[2], observables=())}
+    options = {
+        "schedule": schedules.Schedule(n_epochs=2),
+        "settings": recording.Settings(epochs=[2], observables=()),
+    }
     (found,) = recorded_training.train_ensemble(NETWORK, POOL, TEST, runs, **options)
     return found.tables["recording"].select_dtypes("number").to_numpy()
 
 
 def selected():
     settings = rnd.Settings(n_epochs=3)
-    return rnd.select(POINTS, NETWORK, settings, n_selected=4, key=jax.random.key(2), n_members=11).indices
+    return rnd.select(
+        POINTS, NETWORK, settings, n_selected=4, key=jax.random.key(2), n_members=11
+    ).indices
 
 
 def measured(**settings):
@@ -58,7 +73,11 @@ def measured(**settings):
 def kernel(outputs):
     params = NETWORK.init(jax.random.key(0), POINTS)
     return {
-        n: np.asarray(empirical.empirical_ntk(NETWORK.apply, params, POINTS, x2, outputs=outputs, block_size=4))
+        n: np.asarray(
+            empirical.empirical_ntk(
+                NETWORK.apply, params, POINTS, x2, outputs=outputs, block_size=4
+            )
+        )
         for n, x2 in (("square", None), ("rectangular", POINTS[:9]))
     }
 
@@ -84,8 +103,14 @@ COMPUTATIONS = {
 def on_eight():
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     command = [sys.executable, "-W", "error", __file__]
-    environment = os.environ | JAX | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    return pickle.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout)
+    environment = (
+        os.environ
+        | JAX
+        | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    )
+    return pickle.loads(
+        subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout
+    )
 
 
 def test_there_are_eight_and_members_are_sharded_over_them(on_eight):
@@ -105,4 +130,6 @@ def test_results_are_those_of_one_device(name, on_eight):
 
 if __name__ == "__main__":
     results = {name: function(*arguments) for name, (function, *arguments) in COMPUTATIONS.items()}
-    sys.stdout.buffer.write(pickle.dumps(results | {"devices": jax.local_device_count(), "placed": placed()}))
+    sys.stdout.buffer.write(
+        pickle.dumps(results | {"devices": jax.local_device_count(), "placed": placed()})
+    )

@@ -127,7 +127,9 @@ def test_what_was_kept_is_not_computed_again_and_an_error_loses_nothing_that_is_
         run(function, range(8), together=together, kept=kept())
     assert set(store) == {f"task-{task}" for task in range(7)}
     assert kept().known == {task: task + 0.5 for task in range(7)}
-    assert run(function, range(8), together=together, kept=kept()) == [task + 0.5 for task in range(8)]
+    assert run(function, range(8), together=together, kept=kept()) == [
+        task + 0.5 for task in range(8)
+    ]
     assert sorted(computed) == [0, 1, 2, 3, 4, 5, 6, 7, 7]
 
 

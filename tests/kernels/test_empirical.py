@@ -1,4 +1,6 @@
-"""The kernel against explicit float64 Jacobians, for every way in which a network can use a parameter."""
+"""The kernel against explicit float64 Jacobians, for every way in which a network can use a
+parameter.
+"""
 
 import os
 
@@ -34,10 +36,13 @@ from collective_variables.networks import parameters, sequential
 
 
 @pytest.mark.parametrize("name", [*MODULES, *FUNCTIONS])
-def test_kernel_of_two_sets_of_points_is_the_product_of_their_explicit_jacobians(name, float64, quickly_compiled):
+def test_kernel_of_two_sets_of_points_is_the_product_of_their_explicit_jacobians(
+    name, float64, quickly_compiled
+):
     function, params, x = case(name)
-    with jax.numpy_dtype_promotion("standard" if name in PROMOTING else "strict"), jax.numpy_rank_promotion(
-        "allow" if name in PROMOTING else "raise"
+    with (
+        jax.numpy_dtype_promotion("standard" if name in PROMOTING else "strict"),
+        jax.numpy_rank_promotion("allow" if name in PROMOTING else "raise"),
     ):
         j1, j2 = np.split(gradients(function, params, x), [N1])
         kernel = kernel_of(function, params, x[:N1], x[N1:], outputs="full")
@@ -57,7 +62,9 @@ def test_outputs_contract_the_jacobians(name, outputs, float64):
 
 def test_mean_is_the_default_and_the_trace_of_the_blocks_of_full_over_the_outputs(float64):
     function, params, x = case("dense")
-    blocks = np.asarray(kernel_of(function, params, x, outputs="full")).reshape(len(x), 3, len(x), 3)
+    blocks = np.asarray(kernel_of(function, params, x, outputs="full")).reshape(
+        len(x), 3, len(x), 3
+    )
     assert_close(kernel_of(function, params, x), np.einsum("icjc->ij", blocks) / 3)
 
 
@@ -81,13 +88,20 @@ def test_points_in_another_order_give_the_kernel_in_that_order(float64):
 def test_kernels_of_groups_of_parameters_add_up(float64):
     function, params, x = case("dense")
     layers = params["params"]
-    parts = [kernel_of(lambda p, x, k=k: function({"params": layers | {k: p}}, x), layers[k], x) for k in layers]
+    parts = [
+        kernel_of(lambda p, x, k=k: function({"params": layers | {k: p}}, x), layers[k], x)
+        for k in layers
+    ]
     assert_close(kernel_of(function, params, x), np.sum(parts, axis=0))
 
 
 @pytest.mark.parametrize(
     "options, scale, bias",
-    [({}, 1.0, 1.0), ({"parametrisation": "ntk"}, 1 / 4, 0.0), ({"parametrisation": "ntk", "b_std": 0.3}, 1 / 4, 0.09)],
+    [
+        ({}, 1.0, 1.0),
+        ({"parametrisation": "ntk"}, 1 / 4, 0.0),
+        ({"parametrisation": "ntk", "b_std": 0.3}, 1 / 4, 0.09),
+    ],
 )
 @pytest.mark.parametrize("width", [1, 3])
 def test_linear_layer_has_the_gram_matrix_of_its_inputs(width, options, scale, bias, float64):
@@ -103,10 +117,15 @@ def test_call_outside_jit_or_for_several_members_gives_the_same(float64):
     kernels = [kernel_of(function, member, x) for member in (params, doubled)]
     assert_close(empirical_ntk(function, params, x), kernels[0])
     members = jax.tree.map(lambda *leaves: np.stack(leaves), params, doubled)
-    assert_close(jax.jit(jax.vmap(lambda member: empirical_ntk(function, member, x)))(members), np.stack(kernels))
+    assert_close(
+        jax.jit(jax.vmap(lambda member: empirical_ntk(function, member, x)))(members),
+        np.stack(kernels),
+    )
 
 
-@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("float16", 1e-2), ("bfloat16", 1e-1)])
+@pytest.mark.parametrize(
+    "dtype, tolerance", [("float32", 1e-5), ("float16", 1e-2), ("bfloat16", 1e-1)]
+)
 @pytest.mark.parametrize("name", ["dense", "conv"])
 def test_kernel_has_the_dtype_of_its_network_and_its_precision(name, dtype, tolerance):
     function, params, x = case(name)
@@ -127,19 +146,26 @@ def test_integer_points_are_taken(float64):
 
 def test_relu_at_zero_has_the_derivative_zero_of_jax(float64, monkeypatch):
     x = np.array([[1.0, -1.0], [1.0, 1.0]])
-    params = {"params": {"Dense_0": {"kernel": np.ones((2, 1))}, "Dense_1": {"kernel": np.ones((1, 1))}}}
+    params = {
+        "params": {"Dense_0": {"kernel": np.ones((2, 1))}, "Dense_1": {"kernel": np.ones((1, 1))}}
+    }
 
     def kernel():
-        return kernel_of(sequential.build_network(["dense 1", "dense 1"], parametrisation="ntk").apply, params, x)
+        return kernel_of(
+            sequential.build_network(["dense 1", "dense 1"], parametrisation="ntk").apply, params, x
+        )
 
     assert_close(kernel(), np.array([[0.0, 0.0], [0.0, 3.0]]))
-    # The first point's pre-activation is 1 − 1 = 0: of another convention, such as that of maximum, more remains.
+    # The first point's pre-activation is 1 − 1 = 0: of another convention, such as that of maximum,
+    # more remains.
     monkeypatch.setitem(sequential.ACTIVATIONS, "relu", lambda x: jnp.maximum(x, 0.0))
     assert_close(kernel(), np.array([[0.25, 0.0], [0.0, 3.0]]))
 
 
 def test_blank_image_without_biases_has_no_kernel():
-    network = sequential.build_network(["conv 2 2x2", "avgpool 2x2", "dense 2"], parametrisation="ntk")
+    network = sequential.build_network(
+        ["conv 2 2x2", "avgpool 2x2", "dense 2"], parametrisation="ntk"
+    )
     function, params, x = random(network, (4, 4, 1), n_points=3)
     x[1:] = 0
     kernel = np.asarray(kernel_of(function, params, x))
@@ -156,11 +182,15 @@ def largest_array(jaxpr):
 
 
 def test_dense_layers_form_no_jacobian():
-    network = sequential.build_network(["dense 60", "dense 50", "dense 3"], parametrisation="ntk", b_std=0.1)
+    network = sequential.build_network(
+        ["dense 60", "dense 50", "dense 3"], parametrisation="ntk", b_std=0.1
+    )
     apply, params, x = random(network, (40,), n_points=N1)
 
     def largest(function, *more):
-        return largest_array(jax.make_jaxpr(lambda p, *x: empirical_ntk(function, p, *x))(params, x, *more).jaxpr)
+        return largest_array(
+            jax.make_jaxpr(lambda p, *x: empirical_ntk(function, p, *x))(params, x, *more).jaxpr
+        )
 
     def squared(params, x):
         layers = [layer["kernel"] ** 2 for layer in params["params"].values()]
@@ -178,24 +208,39 @@ def test_dense_layers_form_no_jacobian():
         *UNFIT_POINTS,
         ({"apply_fn": lambda p, x: x @ p[:, 0]}, ValueError, r"received the shape \(5,\)"),
         ({"apply_fn": lambda p, x: (x @ p)[None]}, ValueError, r"received the shape \(1, 5, 3\)"),
-        ({"apply_fn": lambda p, x: (x @ p).T}, ValueError, r"\(n_points, n_outputs\) = \(5, …\): .* \(3, 5\)"),
+        (
+            {"apply_fn": lambda p, x: (x @ p).T},
+            ValueError,
+            r"\(n_points, n_outputs\) = \(5, …\): .* \(3, 5\)",
+        ),
         ({"apply_fn": lambda p, x: (x @ p).sum()}, ValueError, r"received the shape \(\)"),
     ],
 )
 def test_unfit_arguments_are_refused(change, error, message):
-    given = {"apply_fn": lambda p, x: x @ p, "x1": jnp.ones((5, 4)), "x2": None, "outputs": "mean"} | change
+    given = {
+        "apply_fn": lambda p, x: x @ p,
+        "x1": jnp.ones((5, 4)),
+        "x2": None,
+        "outputs": "mean",
+    } | change
     with pytest.raises(error, match=message):
-        empirical_ntk(given["apply_fn"], jnp.ones((4, 3)), given["x1"], given["x2"], outputs=given["outputs"])
+        empirical_ntk(
+            given["apply_fn"], jnp.ones((4, 3)), given["x1"], given["x2"], outputs=given["outputs"]
+        )
 
 
 @pytest.mark.parametrize("outputs", OUTPUTS)
 @pytest.mark.parametrize("implementation", ["structured", "jacobian", "neural-tangents"])
 @pytest.mark.parametrize("block_size", [1, 3, 4, N1, 10**7])
-def test_tiles_make_the_kernel_of_one_block(implementation, outputs, block_size, float64, quickly_compiled):
+def test_tiles_make_the_kernel_of_one_block(
+    implementation, outputs, block_size, float64, quickly_compiled
+):
     function, params, x = case("dense")
     options = {"outputs": outputs, "implementation": implementation, "block_size": block_size}
     j1, j2 = np.split(gradients(function, params, x), [N1])
-    square, rectangle = (empirical_ntk(function, params, x[:N1], more, **options) for more in (None, x[N1:]))
+    square, rectangle = (
+        empirical_ntk(function, params, x[:N1], more, **options) for more in (None, x[N1:])
+    )
     assert_close(square, contracted(j1, j1, outputs), operations=1000)
     assert_close(rectangle, contracted(j1, j2, outputs), operations=1000)
     assert np.array_equal(square, np.swapaxes(square, -1, -2))
@@ -211,7 +256,8 @@ def test_derivatives_that_do_not_fit_the_memory_are_computed_again(float64, monk
         calls = count_derivatives(monkeypatch)
         assert_close(empirical_ntk(function, params, x, block_size=3), expected)
         computed.append(len(calls))
-    # Without keeping: a tile of each row and of every column after it; the last column's is still there.
+    # Without keeping: a tile of each row and of every column after it; the last column's is still
+    # there.
     assert computed == [4, 4 + 3 + 2]
 
 
@@ -229,7 +275,9 @@ def count_derivatives(monkeypatch):
 @pytest.mark.parametrize("outputs", OUTPUTS)
 @pytest.mark.parametrize("block_size", [None, 3])
 @pytest.mark.parametrize("at_once", [1, 2])
-def test_outputs_may_go_through_the_network_a_few_at_a_time(outputs, block_size, at_once, float64, quickly_compiled, monkeypatch):
+def test_outputs_may_go_through_the_network_a_few_at_a_time(
+    outputs, block_size, at_once, float64, quickly_compiled, monkeypatch
+):
     known, params, x = case("dense")
     expected = [kernel_of(known, params, x[:N1], more, outputs=outputs) for more in (None, x[N1:])]
     found, groups = [], _planning.output_groups
@@ -238,20 +286,39 @@ def test_outputs_may_go_through_the_network_a_few_at_a_time(outputs, block_size,
         """Another one, of which nothing is compiled yet."""
         return known(params, x)
 
-    monkeypatch.setattr(_planning, "output_groups", lambda *a: found.append(groups(*a)) or found[-1])
+    monkeypatch.setattr(
+        _planning, "output_groups", lambda *a: found.append(groups(*a)) or found[-1]
+    )
     if outputs != "full":
         monkeypatch.setattr(_planning.Sizes, "outputs_at_once", lambda *_: at_once)
     for more, right in zip((None, x[N1:]), expected):
-        assert_close(empirical_ntk(function, params, x[:N1], more, outputs=outputs, block_size=block_size), right)
+        assert_close(
+            empirical_ntk(function, params, x[:N1], more, outputs=outputs, block_size=block_size),
+            right,
+        )
     n_groups = {"full": 1}.get(outputs, 3 if at_once == 1 else 2)
     assert {len(one) for one in found} == {n_groups}
 
 
 def test_groups_of_outputs_are_equal_and_their_signals_are_not_too_many():
     sizes = _planning.Sizes(
-        inputs=100, signals=2**17, jacobian=0, pair=4, in_network=4, n_outputs=10, is_separable=True, fewest_at_once=1
+        inputs=100,
+        signals=2**17,
+        jacobian=0,
+        pair=4,
+        in_network=4,
+        n_outputs=10,
+        is_separable=True,
+        fewest_at_once=1,
     )
-    assert [sizes.outputs_at_once(n) for n in (1, 102, 103, 200, 600, 10**6)] == [10, 10, 5, 5, 1, 1]
+    assert [sizes.outputs_at_once(n) for n in (1, 102, 103, 200, 600, 10**6)] == [
+        10,
+        10,
+        5,
+        5,
+        1,
+        1,
+    ]
     assert sizes._replace(is_separable=False).outputs_at_once(10**6) == 10
     assert sizes._replace(fewest_at_once=4).outputs_at_once(10**6) == 4
     assert sizes._replace(fewest_at_once=40).outputs_at_once(10**6) == 10
@@ -263,7 +330,8 @@ def test_outputs_that_share_the_gram_matrix_of_wide_inputs_stay_together():
         function, params, x = random(network, shape)
         return empirical._job(function, params, x, None, "mean", "auto", None).sizes.fewest_at_once
 
-    # 4 · (50 + 8) numbers of inputs that meet, against 8 + 3 of signals; pairs of images share nothing there.
+    # 4 · (50 + 8) numbers of inputs that meet, against 8 + 3 of signals; pairs of images share
+    # nothing there.
     assert fewest(["dense 8", "dense 3"], (50,)) == 22
     assert fewest(["conv 8 3x3", "conv 8 2x2", "avgpool 6x6", "dense 3"], (6, 6, 1)) == 1
 
@@ -272,7 +340,9 @@ def test_outputs_that_share_the_gram_matrix_of_wide_inputs_stay_together():
 def test_square_blocks_of_many_points_are_made_of_halves(outputs, float64):
     n = 257
     assert n >= empirical.HALVED
-    function, params, x = random(sequential.build_network(["dense 6", "dense 3"], activation="tanh"), (4,), n_points=n)
+    function, params, x = random(
+        sequential.build_network(["dense 6", "dense 3"], activation="tanh"), (4,), n_points=n
+    )
     j = gradients(function, params, x)
     kernel = np.asarray(kernel_of(function, params, x, outputs=outputs))
     exact = j.reshape(3 * n, -1) @ j.reshape(3 * n, -1).T
@@ -286,11 +356,17 @@ def test_square_blocks_of_many_points_are_made_of_halves(outputs, float64):
 def test_points_may_be_trees_of_arrays(float64):
     module, generator = TwoInputs(), np.random.default_rng(0)
     x = {"table": generator.normal(size=(5, 4)), "image": generator.normal(size=(5, 2, 3, 1))}
-    shapes = jax.eval_shape(module.init, jax.random.key(0), jax.tree.map(lambda leaf: leaf.astype("float32"), x))
+    shapes = jax.eval_shape(
+        module.init, jax.random.key(0), jax.tree.map(lambda leaf: leaf.astype("float32"), x)
+    )
     params = jax.tree.map(lambda leaf: generator.normal(size=leaf.shape), shapes)
     j = gradients(module.apply, params, x)
     for block_size in (None, 2):
-        assert_close(empirical_ntk(module.apply, params, x, outputs="full", block_size=block_size), full(j, j), operations=1000)
+        assert_close(
+            empirical_ntk(module.apply, params, x, outputs="full", block_size=block_size),
+            full(j, j),
+            operations=1000,
+        )
     x["table"][3, 1] = np.inf
     with pytest.raises(ValueError, match=r"x1 must be finite: 1 of 20 .* \(3, 1\)"):
         empirical_ntk(module.apply, params, x)
@@ -301,7 +377,9 @@ def test_points_may_be_trees_of_arrays(float64):
 
 def test_modules_of_nnx_are_taken_by_their_state(float64):
     with jax.numpy_dtype_promotion("standard"):
-        model = nnx.Sequential(nnx.Linear(4, 3, rngs=nnx.Rngs(0)), jnp.tanh, nnx.Linear(3, 2, rngs=nnx.Rngs(1)))
+        model = nnx.Sequential(
+            nnx.Linear(4, 3, rngs=nnx.Rngs(0)), jnp.tanh, nnx.Linear(3, 2, rngs=nnx.Rngs(1))
+        )
         graph, state = nnx.split(model)
         x = np.random.default_rng(0).normal(size=(5, 4))
         state = jax.tree.map(lambda leaf: leaf.astype(float), state)
@@ -313,7 +391,8 @@ def test_modules_of_nnx_are_taken_by_their_state(float64):
         assert_close(empirical_ntk(function, state, x, outputs="full"), full(j, j), operations=1000)
 
 
-# Which parameters of a case need no Jacobian of their own: kernels of layers, embeddings, attention.
+# Which parameters of a case need no Jacobian of their own: kernels of layers, embeddings,
+# attention.
 STRUCTURED = {
     "dense": 3,
     "conv": 3,
@@ -345,11 +424,15 @@ def test_parameters_in_products_alone_are_recognised(name):
 
 
 def test_a_bias_takes_no_product_of_its_own():
-    """Of pairs of points; the floating-point operations of the compiled kernel with biases and without them."""
+    """Of pairs of points; the floating-point operations of the compiled kernel with biases and
+    without them.
+    """
 
     def operations(network):
         params = parameters.initialise(network, jax.random.key(0), x)
-        compiled = jax.jit(lambda params: empirical_ntk(network.apply, params, x)).lower(params).compile()
+        compiled = (
+            jax.jit(lambda params: empirical_ntk(network.apply, params, x)).lower(params).compile()
+        )
         return compiled.cost_analysis()["flops"]
 
     x = jnp.ones((60, 20))
@@ -366,7 +449,10 @@ def test_a_kernel_that_can_not_fit_says_what_it_needs(implementation, monkeypatc
     monkeypatch.setattr(_memory, "SMALL", 0)
     monkeypatch.setattr(_memory, "available", lambda: 10_000)
     function, params, x = random(*MODULES["dense"], n_points=60)
-    with pytest.raises(MemoryError, match=r"^A kernel of 60 x 60 points needs .* GiB at least, and 0.0 GiB are free.$"):
+    with pytest.raises(
+        MemoryError,
+        match=r"^A kernel of 60 x 60 points needs .* GiB at least, and 0.0 GiB are free.$",
+    ):
         empirical_ntk(function, params, x, implementation=implementation)
     # What it would take can still be asked.
     assert empirical.estimate_cost(function, params, x)[implementation].peak_bytes > 10_000
@@ -374,22 +460,32 @@ def test_a_kernel_that_can_not_fit_says_what_it_needs(implementation, monkeypatc
 
 @pytest.mark.parametrize("implementation", ["structured", "jacobian", "neural-tangents"])
 def test_tiles_are_planned_from_the_free_memory(implementation, float64, monkeypatch):
-    function, params, x = random(sequential.build_network(["dense 60", "dense 50", "dense 3"]), (40,), n_points=23)
+    function, params, x = random(
+        sequential.build_network(["dense 60", "dense 50", "dense 3"]), (40,), n_points=23
+    )
     expected = kernel_of(function, params, x)
     j = 8 * 3 * sum(leaf.size for leaf in jax.tree.leaves(params))
     monkeypatch.setattr(_memory, "SMALL", 0)
-    monkeypatch.setattr(_memory, "available", lambda: 40_000 if implementation == "structured" else 10 * j)
+    monkeypatch.setattr(
+        _memory, "available", lambda: 40_000 if implementation == "structured" else 10 * j
+    )
     calls = count_derivatives(monkeypatch)
-    assert_close(empirical_ntk(function, params, x, implementation=implementation), expected, operations=1000)
+    assert_close(
+        empirical_ntk(function, params, x, implementation=implementation), expected, operations=1000
+    )
     assert len(calls) > 1 and max(calls) < 23
 
 
 @pytest.mark.parametrize("more", [(), (N2,)])
 def test_estimate_grows_as_points_and_pairs_do_and_is_smaller_layer_by_layer(more):
-    function, params, x = random(sequential.build_network(["dense 60", "dense 50", "dense 3"]), (40,), n_points=400)
+    function, params, x = random(
+        sequential.build_network(["dense 60", "dense 50", "dense 3"]), (40,), n_points=400
+    )
 
     def of(n, **options):
-        return empirical.estimate_cost(function, params, x[:n], *(x[: n * k // N2] for k in more), **options)
+        return empirical.estimate_cost(
+            function, params, x[:n], *(x[: n * k // N2] for k in more), **options
+        )
 
     small, large = of(100), of(400)
     for name in ("structured", "jacobian", "neural-tangents"):
@@ -406,12 +502,21 @@ def test_estimate_grows_as_points_and_pairs_do_and_is_smaller_layer_by_layer(mor
 @pytest.mark.parametrize("outputs", ["mean", "full"])
 @pytest.mark.parametrize(
     "layers, shape",
-    [(["dense 60", "dense 50", "dense 3"], (40,)), (["conv 8 3x3", "avgpool 2x2", "conv 8 2x2", "dense 4"], (12, 12, 1))],
+    [
+        (["dense 60", "dense 50", "dense 3"], (40,)),
+        (["conv 8 3x3", "avgpool 2x2", "conv 8 2x2", "dense 4"], (12, 12, 1)),
+    ],
 )
-def test_estimated_memory_is_about_what_the_compiled_kernel_takes(layers, shape, outputs, implementation):
+def test_estimated_memory_is_about_what_the_compiled_kernel_takes(
+    layers, shape, outputs, implementation
+):
     function, params, x = random(sequential.build_network(layers), shape, n_points=150)
-    estimated = empirical.estimate_cost(function, params, x, outputs=outputs)[implementation].peak_bytes
-    kernel = jax.jit(lambda p, x: empirical_ntk(function, p, x, outputs=outputs, implementation=implementation))
+    estimated = empirical.estimate_cost(function, params, x, outputs=outputs)[
+        implementation
+    ].peak_bytes
+    kernel = jax.jit(
+        lambda p, x: empirical_ntk(function, p, x, outputs=outputs, implementation=implementation)
+    )
     compiled = kernel.lower(params, x).compile().memory_analysis()
     assert 0.4 < (compiled.temp_size_in_bytes + compiled.output_size_in_bytes) / estimated < 2.5
 

@@ -1,4 +1,6 @@
-"""neural-tangents against explicit Jacobians, and its infinite width against recursions in NumPy and wide networks."""
+"""neural-tangents against explicit Jacobians, and its infinite width against recursions in NumPy
+and wide networks.
+"""
 
 import subprocess
 import sys
@@ -43,12 +45,17 @@ def network_case(name):
 def gradients(function, params, x):
     """J[i, c, k]: the derivative of output c of point i with respect to parameter k."""
     leaves = jax.tree.leaves(jax.jit(jax.jacobian(function), compiler_options=FAST)(params, x))
-    return np.concatenate([np.asarray(leaf).reshape(*leaf.shape[:2], -1) for leaf in leaves], axis=-1)
+    return np.concatenate(
+        [np.asarray(leaf).reshape(*leaf.shape[:2], -1) for leaf in leaves], axis=-1
+    )
 
 
 def contracted(j1, j2, outputs):
     each = np.stack([j1[:, c] @ j2[:, c].T for c in range(j1.shape[1])])
-    rows = [gradient for point in j1 for gradient in point], [gradient for point in j2 for gradient in point]
+    rows = (
+        [gradient for point in j1 for gradient in point],
+        [gradient for point in j2 for gradient in point],
+    )
     full = np.array([[a @ b for b in rows[1]] for a in rows[0]])
     return {"mean": each.mean(0), "sum": each.sum(0), "per-output": each, "full": full}[outputs]
 
@@ -63,15 +70,22 @@ def test_empirical_kernels_are_products_of_explicit_jacobians(name, method, floa
     j1, j2 = np.split(gradients(function, params, x), [N1])
 
     def kernels(params, x1, x2):
-        return [reference_ntk(function, params, x1, x2, outputs=outputs, method=method) for outputs in empirical.OUTPUTS]
+        return [
+            reference_ntk(function, params, x1, x2, outputs=outputs, method=method)
+            for outputs in empirical.OUTPUTS
+        ]
 
-    for outputs, kernel in zip(empirical.OUTPUTS, jax.jit(kernels, compiler_options=FAST)(params, x[:N1], x[N1:])):
+    for outputs, kernel in zip(
+        empirical.OUTPUTS, jax.jit(kernels, compiler_options=FAST)(params, x[:N1], x[N1:])
+    ):
         assert_close(kernel, contracted(j1, j2, outputs), operations=1000)
 
 
 @pytest.mark.parametrize("outputs", empirical.OUTPUTS)
 @pytest.mark.parametrize("method", METHODS)
-def test_kernel_of_one_set_of_points_is_that_with_itself_and_exactly_symmetric(method, outputs, float64):
+def test_kernel_of_one_set_of_points_is_that_with_itself_and_exactly_symmetric(
+    method, outputs, float64
+):
     function, params, x = network_case("dense")
     j = gradients(function, params, x)
     kernel = np.asarray(reference_ntk(function, params, x, outputs=outputs, method=method))
@@ -88,9 +102,14 @@ def test_mean_of_jacobian_contraction_is_the_default(float64):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_kernel_has_the_dtype_of_its_network(method):
-    network, x = sequential.build_network(["dense 6", "dense 3"]), jnp.asarray(normal(N1, 4), jnp.float32)
+    network, x = (
+        sequential.build_network(["dense 6", "dense 3"]),
+        jnp.asarray(normal(N1, 4), jnp.float32),
+    )
     params = parameters.initialise(network, jax.random.key(0), x)
-    kernel = jax.jit(lambda x: reference_ntk(network.apply, params, x, method=method), compiler_options=FAST)(x)
+    kernel = jax.jit(
+        lambda x: reference_ntk(network.apply, params, x, method=method), compiler_options=FAST
+    )(x)
     assert kernel.dtype == jnp.float32
     assert_close(kernel, empirical.empirical_ntk(network.apply, params, x))
 
@@ -132,15 +151,21 @@ def test_second_call_of_the_same_function_traces_it_no_more(float64):
 
 
 def arc_cosine(covariance):
-    """E[φ(u) φ(v)] and E[φ'(u) φ'(v)] of the ReLU φ for normal u, v (Cho & Saul 2009, degrees 1 and 0, halved)."""
+    """E[φ(u) φ(v)] and E[φ'(u) φ'(v)] of the ReLU φ for normal u, v (Cho & Saul 2009, degrees 1 and
+    0, halved).
+    """
     scale = np.sqrt(np.diag(covariance))
     norms = np.outer(scale, scale)
     angle = np.arccos(np.clip(covariance / norms, -1, 1))
-    return norms * (np.sin(angle) + (np.pi - angle) * np.cos(angle)) / (2 * np.pi), (np.pi - angle) / (2 * np.pi)
+    return norms * (np.sin(angle) + (np.pi - angle) * np.cos(angle)) / (2 * np.pi), (
+        np.pi - angle
+    ) / (2 * np.pi)
 
 
 def shifts(n, size, stride, padding):
-    """For each entry of a window along one axis, the matrix that picks it for all places of the window."""
+    """For each entry of a window along one axis, the matrix that picks it for all places of the
+    window.
+    """
     n_out = -(-n // stride) if padding == "SAME" else (n - size) // stride + 1
     before = max((n_out - 1) * stride + size - n, 0) // 2 if padding == "SAME" else 0
     places = np.arange(n_out)[:, None] * stride - before
@@ -148,13 +173,19 @@ def shifts(n, size, stride, padding):
 
 
 def windows(shape, layer, padding):
-    """For each entry of a two-dimensional window, the matrix from the pixels of an image to those of the next."""
+    """For each entry of a two-dimensional window, the matrix from the pixels of an image to those
+    of the next.
+    """
     rows, columns = (shifts(*axis, padding) for axis in zip(shape, layer.window, layer.strides))
-    return [np.kron(row, column) for row in rows for column in columns], (len(rows[0]), len(columns[0]))
+    return [np.kron(row, column) for row in rows for column in columns], (
+        len(rows[0]),
+        len(columns[0]),
+    )
 
 
 def infinite_width(layers, x, b_std=0.0, padding="SAME"):
-    """The recursion of Jacot et al. 2018 (and Arora et al. 2019 for images) over all pixels of all points.
+    """The recursion of Jacot et al. 2018 (and Arora et al. 2019 for images) over all pixels of all
+    points.
 
     sigma is the covariance of a layer's values, theta the kernel, both (points · pixels) squared.
     """
@@ -186,7 +217,9 @@ def infinite_width(layers, x, b_std=0.0, padding="SAME"):
 
 
 def assert_analytic(actual, expected):
-    """Agreement to half of the digits of float64: the arc cosine of nearly parallel points loses the others."""
+    """Agreement to half of the digits of float64: the arc cosine of nearly parallel points loses
+    the others.
+    """
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-7 * np.abs(expected).max())
 
 
@@ -207,10 +240,19 @@ def test_one_hidden_layer_has_the_kernel_of_jacot_et_al(b_std, float64):
     values, derivatives = arc_cosine(first)
     expected = values + bias + first * derivatives
     assert_analytic(infinite_width_ntk(["dense 3", "dense 1"], x, b_std=b_std), expected)
-    assert_analytic(infinite_width_ntk(["dense 3", "dense 1"], x[:2], x[2:], b_std=b_std), expected[:2, 2:])
+    assert_analytic(
+        infinite_width_ntk(["dense 3", "dense 1"], x[:2], x[2:], b_std=b_std), expected[:2, 2:]
+    )
 
 
-POOLED = ["conv 2 2x2", "avgpool 3x2 stride 2", "conv 3 2x1", "avgpool 2x2 stride 1", "dense 4", "dense 2"]
+POOLED = [
+    "conv 2 2x2",
+    "avgpool 3x2 stride 2",
+    "conv 3 2x1",
+    "avgpool 2x2 stride 1",
+    "dense 4",
+    "dense 2",
+]
 
 
 @pytest.mark.parametrize(
@@ -226,12 +268,16 @@ POOLED = ["conv 2 2x2", "avgpool 3x2 stride 2", "conv 3 2x1", "avgpool 2x2 strid
         (["avgpool 2x3", "dense 3", "dense 2"], (4, 6, 2), "SAME"),
     ],
 )
-def test_deeper_networks_follow_the_recursion_over_layers_and_pixels(layers, shape, padding, float64):
+def test_deeper_networks_follow_the_recursion_over_layers_and_pixels(
+    layers, shape, padding, float64
+):
     x = normal(3, *shape)
 
     def kernels(x):
         options = {"b_std": 0.3, "padding": padding}
-        return infinite_width_ntk(layers, x, **options), infinite_width_ntk(layers, x[:2], x[2:], **options)
+        return infinite_width_ntk(layers, x, **options), infinite_width_ntk(
+            layers, x[:2], x[2:], **options
+        )
 
     square, rectangle = jax.jit(kernels, compiler_options=FAST)(x)
     expected = infinite_width(layers, x, 0.3, padding)
@@ -240,7 +286,9 @@ def test_deeper_networks_follow_the_recursion_over_layers_and_pixels(layers, sha
 
 
 def test_kernel_of_infinite_width_is_exactly_symmetric():
-    kernel = np.asarray(infinite_width_ntk(["conv 1 2x2", "avgpool 2x2", "dense 1"], normal(11, 4, 4, 1)))
+    kernel = np.asarray(
+        infinite_width_ntk(["conv 1 2x2", "avgpool 2x2", "dense 1"], normal(11, 4, 4, 1))
+    )
     assert np.array_equal(kernel, kernel.T)
 
 
@@ -248,7 +296,10 @@ def test_widths_do_not_matter_and_padding_does(float64):
     x = normal(3, 4, 4, 1)
     kernel = infinite_width_ntk(["conv 1 3x3", "dense 1"], x)
     assert np.array_equal(kernel, infinite_width_ntk(["conv 64 3x3", "dense 10"], x))
-    assert np.abs(kernel - infinite_width_ntk(["conv 1 3x3", "dense 1"], x, padding="VALID")).max() > 0.1
+    assert (
+        np.abs(kernel - infinite_width_ntk(["conv 1 3x3", "dense 1"], x, padding="VALID")).max()
+        > 0.1
+    )
 
 
 def test_blank_image_without_biases_has_no_kernel():
@@ -259,7 +310,10 @@ def test_blank_image_without_biases_has_no_kernel():
 
 
 def test_float32_keeps_half_of_its_digits_and_integers_become_floats():
-    layers, x = ["dense 3", "dense 3", "dense 1"], np.random.default_rng(0).integers(0, 9, size=(N1, 50))
+    layers, x = (
+        ["dense 3", "dense 3", "dense 1"],
+        np.random.default_rng(0).integers(0, 9, size=(N1, 50)),
+    )
     kernel = infinite_width_ntk(layers, x)
     assert kernel.dtype == jnp.float32
     expected = infinite_width(layers, x.astype(float))
@@ -278,7 +332,11 @@ def standard_errors(members, kernel):
 def members_of(layers, x, n_members=8, **options):
     """Empirical kernels (n_members, n_points, n_points) of independent networks."""
     network = sequential.build_network(layers, parametrisation="ntk", **options)
-    kernel = jax.jit(lambda key: empirical.empirical_ntk(network.apply, parameters.initialise(network, key, x), x))
+    kernel = jax.jit(
+        lambda key: empirical.empirical_ntk(
+            network.apply, parameters.initialise(network, key, x), x
+        )
+    )
     return np.stack([np.asarray(kernel(jax.random.key(seed)), float) for seed in range(n_members)])
 
 
@@ -293,7 +351,9 @@ def test_wide_dense_networks_have_it_and_those_of_another_bias_or_activation_do_
     assert standard_errors(members, kernel) < LIMIT
     assert members.std(axis=0).max() < 0.1 * members.max()
     assert standard_errors(members, infinite_width_ntk(layers, x, b_std=0.6)) > 2 * LIMIT
-    assert standard_errors(members, infinite_width_ntk(["dense 1", *layers], x, b_std=0.5)) > 2 * LIMIT
+    assert (
+        standard_errors(members, infinite_width_ntk(["dense 1", *layers], x, b_std=0.5)) > 2 * LIMIT
+    )
     assert standard_errors(members_of(layers, x, b_std=0.5, activation="gelu"), kernel) > 2 * LIMIT
 
 
@@ -312,10 +372,13 @@ def test_wide_convolutional_networks_have_it_and_those_of_another_bias_do_not():
 def in_a_new_process(script):
     root = Path(__file__).parents[2]
     command = [sys.executable, "-W", "error", "-c", "import sys, jax.interpreters.ad\n" + script]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.split("\n")[:-1]
+    return subprocess.run(
+        command, cwd=root, capture_output=True, text=True, check=True
+    ).stdout.split("\n")[:-1]
 
 
-# The modules of JAX that neural-tangents imports names from that are there no more, and their contents.
+# The modules of JAX that neural-tangents imports names from that are there no more, and their
+# contents.
 MODULES = """
 from collective_variables import neural_tangents
 def modules():
@@ -353,22 +416,35 @@ print(neural_tangents.infinite_width_ntk(["dense 1"], [[2.0]]))
 
 # unfit arguments
 
+
 @pytest.mark.parametrize(
     "change, error, message",
     [
         *UNFIT_POINTS,
         ({"outputs": "trace"}, ValueError, "outputs must be one of full, mean, per-output, sum"),
         ({"outputs": None}, TypeError, "outputs must be one of"),
-        ({"method": "structured derivatives"}, ValueError, "method must be one of jacobian contraction, ntk-vector pr"),
+        (
+            {"method": "structured derivatives"},
+            ValueError,
+            "method must be one of jacobian contraction, ntk-vector pr",
+        ),
         ({"method": 1}, TypeError, "method must be one of"),
         ({"params": {}}, ValueError, "params must hold at least one array"),
         ({"apply_fn": lambda p, x: x @ p[:, 0]}, ValueError, r"received the shape \(5,\)"),
-        ({"apply_fn": lambda p, x: (x @ p).T}, ValueError, r"\(n_points, n_outputs\) = \(5, …\): .* \(3, 5\)"),
+        (
+            {"apply_fn": lambda p, x: (x @ p).T},
+            ValueError,
+            r"\(n_points, n_outputs\) = \(5, …\): .* \(3, 5\)",
+        ),
         ({"apply_fn": lambda p, x: [x @ p]}, ValueError, "received the shape of no array"),
     ],
 )
 def test_unfit_arguments_of_empirical_kernels_are_refused(change, error, message):
-    given = {"apply_fn": lambda p, x: x @ p, "params": jnp.ones((4, 3)), "x1": jnp.ones((5, 4))} | change
+    given = {
+        "apply_fn": lambda p, x: x @ p,
+        "params": jnp.ones((4, 3)),
+        "x1": jnp.ones((5, 4)),
+    } | change
     with pytest.raises(error, match=message):
         reference_ntk(**given)
 
@@ -379,8 +455,16 @@ def test_unfit_arguments_of_empirical_kernels_are_refused(change, error, message
         *UNFIT_POINTS,
         ({"layers": "dense 3"}, TypeError, "layers must be a list"),
         ({"layers": ["dense 3", "lstm 2"]}, ValueError, "received 'lstm 2'"),
-        ({"layers": ["conv 3 2x2", "dense 1"]}, ValueError, r"conv layer needs images .* received points \(4,\)"),
-        ({"layers": ["avgpool 2x5", "dense 1"], "x1": jnp.ones((2, 4, 4, 1))}, ValueError, "avgpool must not exceed"),
+        (
+            {"layers": ["conv 3 2x2", "dense 1"]},
+            ValueError,
+            r"conv layer needs images .* received points \(4,\)",
+        ),
+        (
+            {"layers": ["avgpool 2x5", "dense 1"], "x1": jnp.ones((2, 4, 4, 1))},
+            ValueError,
+            "avgpool must not exceed",
+        ),
         ({"activation": "step"}, ValueError, "activation must be one of elu, gelu"),
         ({"padding": "FULL"}, ValueError, "padding must be one of SAME, VALID"),
         ({"b_std": -1.0}, ValueError, "b_std must be at least 0.0"),
@@ -393,5 +477,7 @@ def test_unfit_arguments_of_infinite_width_are_refused(change, error, message):
 
 @pytest.mark.parametrize("activation", sorted(sequential.ACTIVATIONS.keys() - ANALYTIC_ACTIVATIONS))
 def test_activation_without_an_analytic_kernel_is_refused(activation):
-    with pytest.raises(ValueError, match=f"must have an analytic kernel, as relu has: received '{activation}'"):
+    with pytest.raises(
+        ValueError, match=f"must have an analytic kernel, as relu has: received '{activation}'"
+    ):
         infinite_width_ntk(["dense 3", "dense 1"], jnp.ones((5, 4)), activation=activation)

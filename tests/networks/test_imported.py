@@ -1,4 +1,6 @@
-"""Networks of one's own: how they are found, what is refused, and that every part of the library takes them."""
+"""Networks of one's own: how they are found, what is refused, and that every part of the library
+takes them.
+"""
 
 import pickle
 import sys
@@ -27,13 +29,25 @@ Y = np.stack([X.sum(axis=1), X[:, 0] ** 2], axis=1)
         ("notebooks.models.fourier", {"n_outputs": 2}, 2),
         ("own_model", {}, 2),
         ("own_model.module", {}, 2),
-        ("collective_variables.networks.architectures.GraphNetwork", {"n_outputs": 3, "width": 4}, 3),
-        ("collective_variables.networks.sequential.build_network", {"layers": ["dense 4", "dense 1"]}, 1),
+        (
+            "collective_variables.networks.architectures.GraphNetwork",
+            {"n_outputs": 3, "width": 4},
+            3,
+        ),
+        (
+            "collective_variables.networks.sequential.build_network",
+            {"layers": ["dense 4", "dense 1"]},
+            1,
+        ),
     ],
 )
 def test_a_network_is_found_by_its_import_path(path, options, n_outputs):
     model = imported.load_model(path, options)
-    x = np.concatenate([X[:, :, None], np.ones((20, 3, 3))], axis=-1).astype(np.float32) if "Graph" in path else X
+    x = (
+        np.concatenate([X[:, :, None], np.ones((20, 3, 3))], axis=-1).astype(np.float32)
+        if "Graph" in path
+        else X
+    )
     parameters.check_fit(model, x, np.zeros((20, n_outputs)))
     params = model.init(jax.random.key(0), x)
     assert model.apply(params, x).shape == (20, n_outputs)
@@ -41,7 +55,10 @@ def test_a_network_is_found_by_its_import_path(path, options, n_outputs):
 
 
 def test_it_is_the_network_itself():
-    model, module = imported.load_model("notebooks.models.Residual", {"n_outputs": 2, "width": 4}), models.Residual(2, width=4)
+    model, module = (
+        imported.load_model("notebooks.models.Residual", {"n_outputs": 2, "width": 4}),
+        models.Residual(2, width=4),
+    )
     params = module.init(jax.random.key(3), X)
     np.testing.assert_array_equal(model.apply(params, X), module.apply(params, X))
     jax.tree.map(np.testing.assert_array_equal, model.init(jax.random.key(3), X), params)
@@ -51,16 +68,36 @@ def test_it_is_the_network_itself():
     ("path", "options", "message"),
     [
         (3, {}, "model must be an import path such as models.Wide: received 3"),
-        ("own model.x", {}, "model must be an import path such as models.Wide: received 'own model.x'"),
+        (
+            "own model.x",
+            {},
+            "model must be an import path such as models.Wide: received 'own model.x'",
+        ),
         ("os; import x", {}, "model must be an import path"),
         ("nowhere.Wide", {}, "model must be an import path: there is no nowhere.Wide"),
         ("own_model.Wide", {}, "model must be an import path: there is no own_model.Wide"),
-        ("own_model.VALUE", {}, "model must be the import path of a Flax module, .* received own_model.VALUE, which is int"),
+        (
+            "own_model.VALUE",
+            {},
+            "model must be the import path of a Flax module, .* received own_model.VALUE, which is int",
+        ),
         ("own_model.nothing", {}, "received own_model.nothing, which gives NoneType"),
         ("os", {}, "received os, which is module"),
-        ("own_model.module", {"width": 3}, "options are for what makes a network: received width for own_model.module"),
-        ("notebooks.models.Residual", {}, "options of the model notebooks.models.Residual do not fit: missing a required argument: 'n_outputs'"),
-        ("notebooks.models.Residual", {"n_outputs": 1, "depht": 2}, "do not fit: got an unexpected keyword argument 'depht'"),
+        (
+            "own_model.module",
+            {"width": 3},
+            "options are for what makes a network: received width for own_model.module",
+        ),
+        (
+            "notebooks.models.Residual",
+            {},
+            "options of the model notebooks.models.Residual do not fit: missing a required argument: 'n_outputs'",
+        ),
+        (
+            "notebooks.models.Residual",
+            {"n_outputs": 1, "depht": 2},
+            "do not fit: got an unexpected keyword argument 'depht'",
+        ),
     ],
 )
 def test_what_is_no_network_is_one_clear_error(path, options, message):
@@ -80,8 +117,14 @@ def test_a_module_that_lacks_another_says_so(tmp_path, monkeypatch):
     [
         ("own_model.Normalised", "must have parameters alone: it has batch_stats, too"),
         ("own_model.Centred", "must treat every point by itself: the outputs of one change by"),
-        ("own_model.Flat", r"apply_fn must return \(n_points, n_outputs\) = \(2, …\): received the shape \(2,\)"),
-        ("own_model.counting", "parameters of own_model.counting must be floating-point numbers: received int32"),
+        (
+            "own_model.Flat",
+            r"apply_fn must return \(n_points, n_outputs\) = \(2, …\): received the shape \(2,\)",
+        ),
+        (
+            "own_model.counting",
+            "parameters of own_model.counting must be floating-point numbers: received int32",
+        ),
     ],
 )
 def test_a_network_without_a_kernel_between_single_points_is_refused(path, message):
@@ -91,16 +134,24 @@ def test_a_network_without_a_kernel_between_single_points_is_refused(path, messa
 
 def test_another_number_of_outputs_than_targets_is_refused():
     with pytest.raises(ValueError, match="as many outputs as the targets: 3 != 2"):
-        parameters.check_fit(imported.load_model("notebooks.models.fourier", {"n_outputs": 3}), X, Y)
+        parameters.check_fit(
+            imported.load_model("notebooks.models.fourier", {"n_outputs": 3}), X, Y
+        )
 
 
 def test_equality_and_name_are_those_of_path_options_and_version():
     one = imported.load_model("notebooks.models.fourier", {"n_outputs": 2}, version="a")
     assert one == imported.load_model("notebooks.models.fourier", {"n_outputs": 2}, version="a")
     others = [({"n_outputs": 3}, "a"), ({"n_outputs": 2}, "b")]
-    for other in (imported.load_model("notebooks.models.fourier", options, version=version) for options, version in others):
+    for other in (
+        imported.load_model("notebooks.models.fourier", options, version=version)
+        for options, version in others
+    ):
         assert one != other and repr(one) != repr(other)
-    assert repr(one) == "Model(path='notebooks.models.fourier', options=\"{'n_outputs': 2}\", version='a')"
+    assert (
+        repr(one)
+        == "Model(path='notebooks.models.fourier', options=\"{'n_outputs': 2}\", version='a')"
+    )
 
 
 def test_pickled_it_is_imported_anew_and_refused_where_its_file_is_another(monkeypatch):
@@ -111,7 +162,10 @@ def test_pickled_it_is_imported_anew_and_refused_where_its_file_is_another(monke
     np.testing.assert_array_equal(arrived.apply(params, X), model.apply(params, X))
     assert arrived == model
     monkeypatch.setattr(imported, "_digest", lambda module: "0123")
-    with pytest.raises(RuntimeError, match="The file of the model notebooks.models.fourier is another one here: SHA-256 0123"):
+    with pytest.raises(
+        RuntimeError,
+        match="The file of the model notebooks.models.fourier is another one here: SHA-256 0123",
+    ):
         pickle.loads(sent)
 
 
@@ -120,21 +174,33 @@ def test_selection_kernels_and_training_take_it_as_they_take_the_module(path):
     model, sizes = imported.load_model(path, {"n_outputs": 2}), np.tile([4, 8], (2, 1))
     problem = registry.Problem(X, Y, "regression", model, 0)
     indices = registry.select_by("paper", problem, registry.Budget(8, 2), {"n_epochs": 2}).indices
-    (measured,) = measurement.measure_ensemble(model, measurement.Pool(X, Y), [indices], sizes, seed=0)
+    (measured,) = measurement.measure_ensemble(
+        model, measurement.Pool(X, Y), [indices], sizes, seed=0
+    )
     params = model.init(seeding.member_keys(seeding.key(0, "initialisation"), 2)[0], X[:1])
     jacobian = jax.jacobian(model.apply)(params, X[indices[0, :4]])
-    rows = np.concatenate([np.asarray(leaf, np.float64).reshape(4, -1) for leaf in jax.tree.leaves(jacobian)], axis=-1)
+    rows = np.concatenate(
+        [np.asarray(leaf, np.float64).reshape(4, -1) for leaf in jax.tree.leaves(jacobian)], axis=-1
+    )
     expected = np.linalg.eigvalsh(rows @ rows.T / 2)  # the mean over two outputs
-    np.testing.assert_allclose(np.sort(measured.eigenvalues[0, 0, :4]), expected, atol=1e-4 * expected[-1])
+    np.testing.assert_allclose(
+        np.sort(measured.eigenvalues[0, 0, :4]), expected, atol=1e-4 * expected[-1]
+    )
     runs = [ensemble_training.runs(indices, sizes, seed=0)]
-    (curves,) = ensemble_training.train_ensemble(model, loop.Points(X, Y), loop.Points(X, Y), runs, schedule=schedules.Schedule(n_epochs=20))
+    (curves,) = ensemble_training.train_ensemble(
+        model, loop.Points(X, Y), loop.Points(X, Y), runs, schedule=schedules.Schedule(n_epochs=20)
+    )
     assert (curves.train_loss[:, -1] < curves.train_loss[:, 0]).all()
 
 
 @pytest.mark.parametrize("options", [{"width": 3}, {"layers": ["dense 3"]}])
 def test_it_has_no_layers_to_exchange(options):
-    problem = registry.Problem(X, Y, "regression", imported.load_model("notebooks.models.fourier", {"n_outputs": 2}), 0)
-    with pytest.raises(ValueError, match="layers and width are of a network of layers: received Model"):
+    problem = registry.Problem(
+        X, Y, "regression", imported.load_model("notebooks.models.fourier", {"n_outputs": 2}), 0
+    )
+    with pytest.raises(
+        ValueError, match="layers and width are of a network of layers: received Model"
+    ):
         registry.select_by("paper", problem, registry.Budget(4, 1), options)
 
 

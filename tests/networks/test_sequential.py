@@ -18,8 +18,22 @@ from collective_variables.networks.sequential import Layer
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-TABLE_2 = ["conv 32 2x2", "avgpool 4x4 stride 2", "conv 64 2x2", "avgpool 4x4 stride 2", "dense 128", "dense 10"]
-TABLE_3 = ["conv 32 3x3", "avgpool 2x2 stride 2", "conv 32 2x2", "avgpool 2x2 stride 2", "dense 128", "dense 10"]
+TABLE_2 = [
+    "conv 32 2x2",
+    "avgpool 4x4 stride 2",
+    "conv 64 2x2",
+    "avgpool 4x4 stride 2",
+    "dense 128",
+    "dense 10",
+]
+TABLE_3 = [
+    "conv 32 3x3",
+    "avgpool 2x2 stride 2",
+    "conv 32 2x2",
+    "avgpool 2x2 stride 2",
+    "dense 128",
+    "dense 10",
+]
 
 # Small programs spend most of their time in the compiler.
 FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -32,7 +46,9 @@ def normal(*shape):
 
 def shapes(network, *point):
     """The shapes and dtypes of the parameters of `network` for points of the given shape."""
-    return jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *point), jnp.float32))
+    return jax.eval_shape(
+        network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *point), jnp.float32)
+    )
 
 
 def randomised(network, *point):
@@ -46,12 +62,16 @@ def pooled(x, window, strides):
     size = [(n - k) // s + 1 for n, k, s in zip(x.shape[1:3], window, strides)]
     y = np.full((len(x), *size, x.shape[3]), np.nan)
     for i, j in np.ndindex(*size):
-        y[:, i, j] = x[:, i * strides[0] :, j * strides[1] :][:, : window[0], : window[1]].mean(axis=(1, 2))
+        y[:, i, j] = x[:, i * strides[0] :, j * strides[1] :][:, : window[0], : window[1]].mean(
+            axis=(1, 2)
+        )
     return y
 
 
 def convolved(x, kernel):
-    """Convolution with padding SAME and stride 1, by loops; a window of even size has more padding behind."""
+    """Convolution with padding SAME and stride 1, by loops; a window of even size has more padding
+    behind.
+    """
     pads = [((k - 1) // 2, k // 2) for k in kernel.shape[:2]]
     x = np.pad(x, ((0, 0), *pads, (0, 0)))
     size = [n - k + 1 for n, k in zip(x.shape[1:3], kernel.shape)]
@@ -156,7 +176,9 @@ def test_convolution_equals_that_of_flax(image, window, stride, padding, float64
     assert_close(*both(params, normal(2, *image, 3)))
 
 
-@pytest.mark.parametrize("text", ["avgpool 2x2", "avgpool 4x4 stride 2", "avgpool 3x2 stride 1", "avgpool 7x6"])
+@pytest.mark.parametrize(
+    "text", ["avgpool 2x2", "avgpool 4x4 stride 2", "avgpool 3x2 stride 1", "avgpool 7x6"]
+)
 def test_pooling_is_the_mean_of_every_whole_window(text, float64):
     layer, x = sequential.parse(text), normal(2, 7, 6, 3)
     network = sequential.Network((layer,), "relu", "lecun", "SAME", None)
@@ -194,7 +216,11 @@ def test_table_3_network_is_its_hand_written_composition(parametrisation, b_std,
 
     def affine(name, product, y):
         kernel, bias = params["params"][name]["kernel"], params["params"][name].get("bias", 0.0)
-        scale, bias_scale = (1 / np.sqrt(kernel[..., 0].size), b_std or 0) if parametrisation == "ntk" else (1.0, 1.0)
+        scale, bias_scale = (
+            (1 / np.sqrt(kernel[..., 0].size), b_std or 0)
+            if parametrisation == "ntk"
+            else (1.0, 1.0)
+        )
         return product(y, kernel) * scale + bias * bias_scale
 
     y = pooled(np.maximum(affine("Conv_0", convolved, x), 0), (2, 2), (2, 2))
@@ -231,7 +257,9 @@ def test_lecun_parameters_are_those_that_flax_draws():
     assert all(map(np.array_equal, jax.tree.leaves(actual), jax.tree.leaves(expected)))
 
 
-@pytest.mark.parametrize("layer, point, fan_in", [("dense 400", (100,), 100), ("conv 400 3x2", (3, 2, 20), 120)])
+@pytest.mark.parametrize(
+    "layer, point, fan_in", [("dense 400", (100,), 100), ("conv 400 3x2", (3, 2, 20), 120)]
+)
 def test_kernel_has_the_variance_of_its_parametrisation(layer, point, fan_in):
     def first(**options):
         network = sequential.build_network([layer, "dense 1"], **options)
@@ -254,12 +282,17 @@ def test_bias_enters_with_b_std_and_is_absent_without(b_std, factor, float64):
     params, x = randomised(network, 4), normal(2, 4)
     leaves = params["params"]["Dense_0"]
     assert ("bias" in leaves) == (b_std is not None)
-    assert_close(network.apply(params, x), x @ leaves["kernel"] / 2 + factor * leaves.get("bias", np.zeros(3)))
+    assert_close(
+        network.apply(params, x),
+        x @ leaves["kernel"] / 2 + factor * leaves.get("bias", np.zeros(3)),
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_network_has_the_dtype_of_its_inputs(dtype, float64):
-    network = sequential.build_network(["conv 2 2x2", "avgpool 2x2", "dense 1"], parametrisation="ntk", b_std=0.1)
+    network = sequential.build_network(
+        ["conv 2 2x2", "avgpool 2x2", "dense 1"], parametrisation="ntk", b_std=0.1
+    )
     x = jax.ShapeDtypeStruct((2, 4, 4, 1), dtype)
     params = jax.eval_shape(lambda x: parameters.initialise(network, jax.random.key(0), x), x)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(dtype)}
@@ -278,7 +311,11 @@ def test_initialisation_depends_on_the_key_alone():
 
 @pytest.mark.parametrize(
     "parametrisation, b_std, expected",
-    [("lecun", None, 320 + 4128 + 200832 + 1290), ("ntk", 0.0, 206570), ("ntk", None, 206570 - 202)],
+    [
+        ("lecun", None, 320 + 4128 + 200832 + 1290),
+        ("ntk", 0.0, 206570),
+        ("ntk", None, 206570 - 202),
+    ],
 )
 def test_number_of_parameters_is_counted(parametrisation, b_std, expected):
     network = sequential.build_network(TABLE_3, parametrisation=parametrisation, b_std=b_std)
@@ -292,9 +329,15 @@ def test_number_of_parameters_is_counted(parametrisation, b_std, expected):
 @pytest.mark.parametrize("at_once", [1, 2, 3])
 @pytest.mark.parametrize(
     "layers, n_points, point",
-    [(["conv 2 2x2", "dense 2"], 130, (5, 4, 1)), (["conv 2 2x2", "dense 2"], 64, (5, 4, 1)), (["dense 2"], 70, (5,))],
+    [
+        (["conv 2 2x2", "dense 2"], 130, (5, 4, 1)),
+        (["conv 2 2x2", "dense 2"], 64, (5, 4, 1)),
+        (["dense 2"], 70, (5,)),
+    ],
 )
-def test_forward_in_blocks_equals_the_network_applied_to_all_points(layers, n_points, point, at_once, float64):
+def test_forward_in_blocks_equals_the_network_applied_to_all_points(
+    layers, n_points, point, at_once, float64
+):
     network = sequential.build_network(layers)
     params, x = randomised(network, *point), normal(n_points, *point)
     forward = partial(batched.forward, network, at_once=at_once)
@@ -303,9 +346,15 @@ def test_forward_in_blocks_equals_the_network_applied_to_all_points(layers, n_po
 
 
 @pytest.mark.parametrize("point", [(5,), (4, 4, 1)])
-@pytest.mark.parametrize("n_points, at_once", [(1, 1), (8, 1), (9, 1), (1, 2), (16, 2), (17, 2), (40, 1), (40, 3)])
-def test_mean_loss_and_its_gradient_are_those_of_the_first_points_whatever_the_padding(point, n_points, at_once, float64):
-    network = sequential.build_network(["dense 3", "dense 2"] if len(point) == 1 else ["conv 2 2x2", "dense 2"], activation="tanh")
+@pytest.mark.parametrize(
+    "n_points, at_once", [(1, 1), (8, 1), (9, 1), (1, 2), (16, 2), (17, 2), (40, 1), (40, 3)]
+)
+def test_mean_loss_and_its_gradient_are_those_of_the_first_points_whatever_the_padding(
+    point, n_points, at_once, float64
+):
+    network = sequential.build_network(
+        ["dense 3", "dense 2"] if len(point) == 1 else ["conv 2 2x2", "dense 2"], activation="tanh"
+    )
     params, x, y = randomised(network, *point), normal(40, *point), jnp.asarray(normal(40, 2) + 1)
 
     def loss(outputs, targets):
@@ -330,15 +379,34 @@ def test_mean_loss_and_its_gradient_are_those_of_the_first_points_whatever_the_p
         (["conv 2 3x3", "dense 2"], (4,), 2, "conv layer needs images"),
         (["avgpool 2x2", "dense 2"], (4, 4), 2, "avgpool layer needs images"),
         (["dense 3", "avgpool 2x2", "dense 2"], (4, 4, 1), 2, "avgpool layer needs images"),
-        (["avgpool 2x5", "dense 2"], (4, 4, 1), 2, r"avgpool must not exceed its image: \(2, 5\) > \(4, 4\)"),
-        (["avgpool 2x2", "avgpool 3x2", "dense 2"], (4, 4, 1), 2, r"exceed its image: \(3, 2\) > \(2, 2\)"),
+        (
+            ["avgpool 2x5", "dense 2"],
+            (4, 4, 1),
+            2,
+            r"avgpool must not exceed its image: \(2, 5\) > \(4, 4\)",
+        ),
+        (
+            ["avgpool 2x2", "avgpool 3x2", "dense 2"],
+            (4, 4, 1),
+            2,
+            r"exceed its image: \(3, 2\) > \(2, 2\)",
+        ),
     ],
 )
 def test_network_that_does_not_fit_is_refused(layers, point, n_targets, message):
     network = sequential.build_network(layers)
     with pytest.raises(ValueError, match=message):
-        parameters.check_fit(network, np.zeros((5, *point), np.float32), np.zeros((5, n_targets), np.float32))
+        parameters.check_fit(
+            network, np.zeros((5, *point), np.float32), np.zeros((5, n_targets), np.float32)
+        )
 
 
 def test_network_that_fits_is_accepted_whatever_the_number_of_points():
-    assert parameters.check_fit(sequential.build_network(TABLE_2), np.zeros((0, 28, 28, 1), np.float32), np.zeros((0, 10))) is None
+    assert (
+        parameters.check_fit(
+            sequential.build_network(TABLE_2),
+            np.zeros((0, 28, 28, 1), np.float32),
+            np.zeros((0, 10)),
+        )
+        is None
+    )

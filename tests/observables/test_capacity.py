@@ -18,9 +18,21 @@ NETWORK = sequential.build_network(["dense 5", "dense 3"])
 N_POINTS = np.array([[4, 20], [8, 30]])
 
 
-def course(monkeypatch, free, points=POINTS, n_points=N_POINTS, has_limit=False, network=NETWORK, **settings):
-    monkeypatch.setattr(_capacity, "_memory", SimpleNamespace(available=lambda: free, GIB=_memory.GIB))
-    return _capacity.plan_ensemble(network, points, n_points, Settings(**settings), has_limit=has_limit)
+def course(
+    monkeypatch,
+    free,
+    points=POINTS,
+    n_points=N_POINTS,
+    has_limit=False,
+    network=NETWORK,
+    **settings,
+):
+    monkeypatch.setattr(
+        _capacity, "_memory", SimpleNamespace(available=lambda: free, GIB=_memory.GIB)
+    )
+    return _capacity.plan_ensemble(
+        network, points, n_points, Settings(**settings), has_limit=has_limit
+    )
 
 
 def n_bytes(n, points=POINTS, has_limit=False, network=NETWORK, **settings):
@@ -33,21 +45,38 @@ def test_small_kernels_are_computed_on_all_cores_at_once(monkeypatch):
 
 def test_kernels_that_fit_alone_but_not_on_all_cores_come_one_after_another(monkeypatch):
     assert course(monkeypatch, n_bytes(32)) == Plan(30, False)
-    assert course(monkeypatch, 2 * os.cpu_count() * n_bytes(32) + 100) == Plan(30, False)  # without the derivatives
+    assert course(monkeypatch, 2 * os.cpu_count() * n_bytes(32) + 100) == Plan(
+        30, False
+    )  # without the derivatives
 
 
-def test_an_implementation_that_needs_no_jacobian_takes_all_cores_where_that_does_not_fit(monkeypatch):
-    network, asked, computed = sequential.build_network(["dense 60", "dense 60", "dense 3"]), [], empirical.estimate_cost
-    free = 2 * os.cpu_count() * (n_bytes(32, network=network) + 32 * 3 * (5 * 60 + 61 * 60 + 61 * 3) * 4)
+def test_an_implementation_that_needs_no_jacobian_takes_all_cores_where_that_does_not_fit(
+    monkeypatch,
+):
+    network, asked, computed = (
+        sequential.build_network(["dense 60", "dense 60", "dense 3"]),
+        [],
+        empirical.estimate_cost,
+    )
+    free = (
+        2
+        * os.cpu_count()
+        * (n_bytes(32, network=network) + 32 * 3 * (5 * 60 + 61 * 60 + 61 * 3) * 4)
+    )
 
     def estimate(*arguments, **options):
         asked.append(arguments)
         return computed(*arguments, **options)
 
     monkeypatch.setattr(empirical, "estimate_cost", estimate)
-    assert course(monkeypatch, free, network=network, implementation="jacobian") == Plan(30, True) and not asked
+    assert (
+        course(monkeypatch, free, network=network, implementation="jacobian") == Plan(30, True)
+        and not asked
+    )
     assert course(monkeypatch, free // 2, network=network) == Plan(30, True)
-    assert course(monkeypatch, free // 2, network=network, implementation="jacobian") == Plan(30, False)
+    assert course(monkeypatch, free // 2, network=network, implementation="jacobian") == Plan(
+        30, False
+    )
     assert len(asked) == 2
 
 
@@ -70,12 +99,17 @@ def test_sizes_that_do_not_fit_are_estimated_if_they_may_be(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"spectrum": "exact"}, {"outputs": "full"}, {"outputs": "per-output"}, {"has_limit": True}]
+    "settings",
+    [{"spectrum": "exact"}, {"outputs": "full"}, {"outputs": "per-output"}, {"has_limit": True}],
 )
-def test_a_kernel_that_must_be_formed_and_does_not_fit_is_one_error_with_its_size(monkeypatch, settings):
+def test_a_kernel_that_must_be_formed_and_does_not_fit_is_one_error_with_its_size(
+    monkeypatch, settings
+):
     n = np.array([[100_000]])
     needed = n_bytes(100_000, **settings)
-    message = rf"^A kernel of 100000 points .* need {needed / 2**30:.1f} GiB, and 2\.0 GiB are free\.$"
+    message = (
+        rf"^A kernel of 100000 points .* need {needed / 2**30:.1f} GiB, and 2\.0 GiB are free\.$"
+    )
     with pytest.raises(MemoryError, match=message):
         course(monkeypatch, 2**31, n_points=n, **settings)
     assert needed / 2**30 > 298
@@ -84,7 +118,9 @@ def test_a_kernel_that_must_be_formed_and_does_not_fit_is_one_error_with_its_siz
 def test_a_limit_of_infinite_width_is_needed_even_beside_estimates(monkeypatch):
     with pytest.raises(MemoryError, match="A kernel of 30 points"):
         course(monkeypatch, n_bytes(30, has_limit=True) - 1, has_limit=True, spectrum="stochastic")
-    assert course(monkeypatch, n_bytes(30, has_limit=True), has_limit=True, spectrum="stochastic") == Plan(0, False)
+    assert course(
+        monkeypatch, n_bytes(30, has_limit=True), has_limit=True, spectrum="stochastic"
+    ) == Plan(0, False)
 
 
 def test_bytes_count_outputs_digits_and_pairs_of_pixels():
@@ -103,18 +139,31 @@ def test_bytes_count_outputs_digits_and_pairs_of_pixels():
 @pytest.mark.parametrize(
     "n_exact, together, settings, expected",
     [
-        (30, True, {}, ("structured", "one block", "float64, negative ones from round-off set to 0")),
+        (
+            30,
+            True,
+            {},
+            ("structured", "one block", "float64, negative ones from round-off set to 0"),
+        ),
         (
             30,
             False,
             {"implementation": "jacobian", "block_size": 7},
-            ("jacobian", "tiles of at most 7 points", "float64, negative ones from round-off set to 0"),
+            (
+                "jacobian",
+                "tiles of at most 7 points",
+                "float64, negative ones from round-off set to 0",
+            ),
         ),
         (
             0,
             False,
             {"n_probes": 5},
-            ("products", "tiles of at most 1024 points", "stochastic Lanczos quadrature, 32 leading vectors, 5 probes, 24 steps"),
+            (
+                "products",
+                "tiles of at most 1024 points",
+                "stochastic Lanczos quadrature, 32 leading vectors, 5 probes, 24 steps",
+            ),
         ),
         (
             20,
@@ -131,7 +180,11 @@ def test_bytes_count_outputs_digits_and_pairs_of_pixels():
 )
 def test_a_course_is_told_in_words(n_exact, together, settings, expected):
     words = _capacity.describe(Plan(n_exact, together), 30, Settings(**settings))
-    assert words == {"implementation": expected[0], "blocks": expected[1], "eigenvalues": expected[2]} | {
+    assert words == {
+        "implementation": expected[0],
+        "blocks": expected[1],
+        "eigenvalues": expected[2],
+    } | {
         "dtype": "float32",
         "matmul_precision": "highest",
     }

@@ -11,7 +11,9 @@ KERNEL = GRADIENTS @ GRADIENTS.T
 
 
 def test_cosines_are_those_between_the_gradients():
-    expected = [[a @ b / np.linalg.norm(a) / np.linalg.norm(b) for b in GRADIENTS] for a in GRADIENTS]
+    expected = [
+        [a @ b / np.linalg.norm(a) / np.linalg.norm(b) for b in GRADIENTS] for a in GRADIENTS
+    ]
     np.testing.assert_allclose(collective.cosine(KERNEL), expected, atol=1e-14)
 
 
@@ -20,7 +22,9 @@ def test_orthogonal_gradients_have_the_largest_cosine_entropy_and_that_of_their_
     kernel = np.diag(lengths**2)
     shares = lengths / lengths.sum()
     assert collective.cosine_entropy(kernel) == pytest.approx(np.log(4), rel=1e-12)
-    assert collective.magnitude_entropy(kernel) == pytest.approx(-sum(p * np.log(p) for p in shares), rel=1e-12)
+    assert collective.magnitude_entropy(kernel) == pytest.approx(
+        -sum(p * np.log(p) for p in shares), rel=1e-12
+    )
 
 
 def test_parallel_gradients_have_no_cosine_entropy():
@@ -32,14 +36,20 @@ def test_parallel_gradients_have_no_cosine_entropy():
 def test_a_point_without_gradient_adds_nothing():
     with_zero = np.zeros((8, 8))
     with_zero[:7, :7] = KERNEL
-    assert collective.cosine_entropy(with_zero) == pytest.approx(collective.cosine_entropy(KERNEL), rel=1e-9)
-    assert collective.magnitude_entropy(with_zero) == pytest.approx(collective.magnitude_entropy(KERNEL), rel=1e-12)
+    assert collective.cosine_entropy(with_zero) == pytest.approx(
+        collective.cosine_entropy(KERNEL), rel=1e-9
+    )
+    assert collective.magnitude_entropy(with_zero) == pytest.approx(
+        collective.magnitude_entropy(KERNEL), rel=1e-12
+    )
     assert np.isnan(collective.magnitude_entropy(np.zeros((3, 3))))
     assert np.isnan(collective.cosine_entropy(np.zeros((3, 3))))
 
 
 def test_round_off_of_a_kernel_in_float32_is_no_error_of_its_cosines():
-    kernel = np.exp(-(np.subtract.outer(np.arange(30), np.arange(30)) ** 2) / 200).astype(np.float32)
+    kernel = np.exp(-(np.subtract.outer(np.arange(30), np.arange(30)) ** 2) / 200).astype(
+        np.float32
+    )
     assert np.linalg.eigvalsh(kernel.astype(np.float64))[0] < -1e-8
     tripled = collective.cosine_entropy(kernel * np.float32(3))
     assert collective.cosine_entropy(kernel) == pytest.approx(tripled, rel=1e-5)
@@ -55,7 +65,9 @@ def test_alignment_is_the_cosine_between_kernel_and_targets_kernel(centred):
         centre = np.eye(7) - 1 / 7
         k, y = centre @ k @ centre, centre @ y @ centre
     expected = np.sum(k * y) / np.sqrt(np.sum(k * k) * np.sum(y * y))
-    assert collective.target_alignment(KERNEL, targets, centred=centred) == pytest.approx(expected, rel=1e-12)
+    assert collective.target_alignment(KERNEL, targets, centred=centred) == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
 def test_alignment_with_its_own_features_is_one_and_with_orthogonal_ones_zero():
@@ -67,10 +79,14 @@ def test_alignment_with_its_own_features_is_one_and_with_orthogonal_ones_zero():
 def test_alignment_and_distance_of_two_kernels_are_those_of_their_entries():
     other = np.outer(GRADIENTS[:, 0], GRADIENTS[:, 0])
     norm, of_other = np.sqrt((KERNEL**2).sum()), np.sqrt((other**2).sum())
-    assert collective.kernel_alignment(KERNEL, other) == pytest.approx((KERNEL * other).sum() / norm / of_other, rel=1e-12)
+    assert collective.kernel_alignment(KERNEL, other) == pytest.approx(
+        (KERNEL * other).sum() / norm / of_other, rel=1e-12
+    )
     expected = np.sqrt(((KERNEL - other) ** 2).sum()) / of_other
     assert collective.relative_distance(KERNEL, other) == pytest.approx(expected, rel=1e-12)
-    assert collective.relative_distance(other, KERNEL) == pytest.approx(expected * of_other / norm, rel=1e-12)
+    assert collective.relative_distance(other, KERNEL) == pytest.approx(
+        expected * of_other / norm, rel=1e-12
+    )
 
 
 def test_a_multiple_is_aligned_but_not_near():
@@ -83,7 +99,9 @@ def test_a_multiple_is_aligned_but_not_near():
 
 def test_targets_and_known_eigenvalues_give_the_same_variables_and_the_alignments():
     targets = GENERATOR.normal(size=(7, 2))
-    found = collective.kernel_variables(KERNEL, targets, eigenvalues=np.linalg.eigvalsh(KERNEL).clip(0))
+    found = collective.kernel_variables(
+        KERNEL, targets, eigenvalues=np.linalg.eigvalsh(KERNEL).clip(0)
+    )
     assert found == pytest.approx(
         collective.kernel_variables(KERNEL)
         | {
@@ -108,11 +126,26 @@ def test_a_class_has_the_variables_of_its_own_block():
     "call, message",
     [
         (lambda: collective.cosine(np.ones((2, 3))), r"kernel must be a square matrix .* \(2, 3\)"),
-        (lambda: collective.magnitude_entropy(np.full((2, 2), np.nan)), "kernel must be finite: 4 of 4"),
-        (lambda: collective.target_alignment(KERNEL, np.ones((6, 1))), r"targets must be \(7, n_outputs\): .* \(6, 1\)"),
-        (lambda: collective.target_alignment(KERNEL, np.full((7, 1), np.inf)), "targets must be finite: 7 of 7"),
-        (lambda: collective.kernel_alignment(KERNEL, np.eye(6)), "Both kernels must be of the same points: 7 != 6"),
-        (lambda: collective.relative_distance(KERNEL, np.ones(7)), r"kernel must be a square matrix .* \(7,\)"),
+        (
+            lambda: collective.magnitude_entropy(np.full((2, 2), np.nan)),
+            "kernel must be finite: 4 of 4",
+        ),
+        (
+            lambda: collective.target_alignment(KERNEL, np.ones((6, 1))),
+            r"targets must be \(7, n_outputs\): .* \(6, 1\)",
+        ),
+        (
+            lambda: collective.target_alignment(KERNEL, np.full((7, 1), np.inf)),
+            "targets must be finite: 7 of 7",
+        ),
+        (
+            lambda: collective.kernel_alignment(KERNEL, np.eye(6)),
+            "Both kernels must be of the same points: 7 != 6",
+        ),
+        (
+            lambda: collective.relative_distance(KERNEL, np.ones(7)),
+            r"kernel must be a square matrix .* \(7,\)",
+        ),
     ],
 )
 def test_unfit_arguments_are_refused(call, message):

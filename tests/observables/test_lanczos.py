@@ -47,14 +47,20 @@ def known_kernel(name):
 
 
 def with_few_probes(kernel, seed=0, **options):
-    kernel, product = known_kernel(kernel) if isinstance(kernel, str) else (kernel, product_of(kernel))
+    kernel, product = (
+        known_kernel(kernel) if isinstance(kernel, str) else (kernel, product_of(kernel))
+    )
     if options.get("diagonal") is True:
         options["diagonal"] = np.diag(kernel)
-    return lanczos.estimate_entropy(product, len(kernel), key=jax.random.key(seed), **{**SMALL, **options})
+    return lanczos.estimate_entropy(
+        product, len(kernel), key=jax.random.key(seed), **{**SMALL, **options}
+    )
 
 
 def close(result, eigenvalues, *, errors=4.0):
-    """Whether entropy and trace are within `errors` standard errors plus what else is bounded, and λ_max is found."""
+    """Whether entropy and trace are within `errors` standard errors plus what else is bounded, and
+    λ_max is found.
+    """
     round_off = 1e-5
     margin = errors * result.entropy_standard_error + result.entropy_quadrature_error + round_off
     trace_margin = errors * result.trace_standard_error + round_off * eigenvalues.sum()
@@ -109,7 +115,9 @@ def test_leading_directions_take_scatter_out_of_the_entropy():
 def test_kernel_of_many_points_needs_far_fewer_products_than_points():
     values = np.arange(1.0, 5001.0) ** -1.5
     options = {**SMALL, "n_leading": 16}
-    result = lanczos.estimate_entropy(diagonal_product(values), 5000, key=jax.random.key(0), diagonal=values, **options)
+    result = lanczos.estimate_entropy(
+        diagonal_product(values), 5000, key=jax.random.key(0), diagonal=values, **options
+    )
     assert result.n_products == 16 * 7 + 8 * 20
     assert abs(result.entropy / entropy_of(values) - 1) < 0.01
     assert close(result, values)
@@ -118,7 +126,9 @@ def test_kernel_of_many_points_needs_far_fewer_products_than_points():
 def test_empirical_ntk_agrees_with_its_decomposition():
     points = jax.random.normal(jax.random.key(0), (300, 6))
     network = sequential.build_network(["dense 16", "dense 1"], parametrisation="ntk")
-    kernel = empirical.empirical_ntk(network.apply, parameters.initialise(network, jax.random.key(1), points), points)
+    kernel = empirical.empirical_ntk(
+        network.apply, parameters.initialise(network, jax.random.key(1), points), points
+    )
     assert close(with_few_probes(kernel), spectrum.eigenvalues(kernel))
 
 
@@ -138,14 +148,17 @@ def repeated(known):
     kernel, product = known_kernel("power law")
     diagonal = np.diag(kernel) if known else None
     keys = (jax.random.key(seed) for seed in range(200))
-    return [lanczos.estimate_entropy(product, 300, key=key, diagonal=diagonal, **SMALL) for key in keys]
+    return [
+        lanczos.estimate_entropy(product, 300, key=key, diagonal=diagonal, **SMALL) for key in keys
+    ]
 
 
 def n_covered(results, variable, exact, *, shrink=1.0):
     """How many t intervals of 95 %, without the quadrature's error, hold the exact value."""
     quantile = shrink * stats.t.isf(0.025, results[0].degrees_of_freedom)
     return sum(
-        abs(getattr(result, variable) - exact) <= quantile * getattr(result, f"{variable}_standard_error")
+        abs(getattr(result, variable) - exact)
+        <= quantile * getattr(result, f"{variable}_standard_error")
         for result in results
     )
 
@@ -153,7 +166,9 @@ def n_covered(results, variable, exact, *, shrink=1.0):
 LOW, HIGH = stats.binom.ppf([0.0005, 0.9995], 200, 0.95)
 
 
-@pytest.mark.parametrize("known, variable", [(False, "entropy"), (True, "entropy"), (False, "trace")])
+@pytest.mark.parametrize(
+    "known, variable", [(False, "entropy"), (True, "entropy"), (False, "trace")]
+)
 def test_intervals_hold_the_exact_value_as_often_as_they_say(known, variable):
     values, results = SPECTRA["power law"], repeated(known)
     exact = entropy_of(values) if variable == "entropy" else values.sum()
@@ -168,7 +183,8 @@ def test_repeated_estimates_scatter_as_their_errors_say_about_the_exact_value(kn
     entropies = np.array([result.entropy for result in results])
     expected = math.sqrt(np.mean([result.entropy_standard_error**2 for result in results]))
     assert entropies.std() == pytest.approx(expected, rel=0.2)
-    # The bias of the quadrature, of the leading directions and of the logarithm of the trace together.
+    # The bias of the quadrature, of the leading directions and of the logarithm of the trace
+    # together.
     assert abs(entropies.mean() - exact) < 0.3 * expected
     assert max(result.entropy_quadrature_error for result in results) < 0.3 * expected
 
@@ -178,7 +194,10 @@ def test_repeated_estimates_scatter_as_their_errors_say_about_the_exact_value(kn
 def test_quadrature_is_within_its_bound_for_every_number_of_steps(name, n_steps):
     fine, coarse = with_few_probes(name), with_few_probes(name, n_steps=n_steps)
     # The same probes: the difference is the quadrature's alone.
-    assert abs(coarse.entropy - fine.entropy) <= coarse.entropy_quadrature_error + fine.entropy_quadrature_error
+    assert (
+        abs(coarse.entropy - fine.entropy)
+        <= coarse.entropy_quadrature_error + fine.entropy_quadrature_error
+    )
     assert coarse.entropy_quadrature_error > fine.entropy_quadrature_error or name == "flat"
 
 
@@ -198,12 +217,16 @@ def test_gauss_and_radau_rules_enclose_the_form_of_every_vector(float64):
 def test_known_mean_enters_by_the_intercept_of_a_regression_and_its_error():
     x, y = np.random.default_rng(0).normal(size=(2, 6))
     expected = stats.linregress(x - 0.7, y)
-    assert lanczos._line_at(x, y, 0.7) == pytest.approx((expected.intercept, expected.intercept_stderr))
+    assert lanczos._line_at(x, y, 0.7) == pytest.approx(
+        (expected.intercept, expected.intercept_stderr)
+    )
     assert lanczos._line_at(np.ones(6), y, 1.0)[0] == pytest.approx(y.mean())
 
 
 def test_leading_directions_that_have_not_converged_make_no_bias():
-    """A flat spectrum has no leading directions: what is left of a bias is below what 50 estimates can tell."""
+    """A flat spectrum has no leading directions: what is left of a bias is below what 50 estimates
+    can tell.
+    """
     results = [with_few_probes("flat", seed) for seed in range(50)]
     entropies = np.array([result.entropy for result in results])
     allowed = 4 * entropies.std() / math.sqrt(50) + results[0].entropy_quadrature_error
@@ -253,7 +276,11 @@ def test_few_points_are_exact(n_points, known):
     assert result.entropy == pytest.approx(entropy_of(values), abs=1e-5)
     assert result.trace == pytest.approx(values.sum(), rel=1e-5)
     assert result.largest_eigenvalue == pytest.approx(values.max(), rel=1e-5)
-    assert (result.entropy_standard_error, result.trace_standard_error, result.n_leading) == (0, 0, n_points)
+    assert (result.entropy_standard_error, result.trace_standard_error, result.n_leading) == (
+        0,
+        0,
+        n_points,
+    )
     assert result.interval() == (result.entropy, result.entropy)
 
 
@@ -301,7 +328,11 @@ def test_identity_is_exact_as_every_probe_tells_the_same():
         ({"n_steps": 0}, ValueError, "n_steps must be at least 1: received 0"),
         ({"n_steps": 2.0}, TypeError, "n_steps must be an integer: received 2.0"),
         ({"n_points": 0}, ValueError, "n_points must be at least 1: received 0"),
-        ({"diagonal": np.ones(299)}, ValueError, r"diagonal must be \(300,\): received the shape \(299,\)"),
+        (
+            {"diagonal": np.ones(299)},
+            ValueError,
+            r"diagonal must be \(300,\): received the shape \(299,\)",
+        ),
         ({"diagonal": np.full(300, np.nan)}, ValueError, "diagonal must be finite: 300 of 300"),
         ({"diagonal": -np.ones(300)}, ValueError, "diagonal must not be negative: received -1"),
     ],
@@ -317,8 +348,14 @@ def test_arguments_out_of_range_are_refused(options, error, message):
     "matrix, message",
     [
         (lambda n: np.full((n, n), np.nan), "product must be finite"),
-        (lambda n: -np.eye(n), "must be positive semi-definite|must be that of a positive semi-definite kernel"),
-        (lambda n: np.triu(np.ones((n, n))), "product must be that of a symmetric kernel: received entries"),
+        (
+            lambda n: -np.eye(n),
+            "must be positive semi-definite|must be that of a positive semi-definite kernel",
+        ),
+        (
+            lambda n: np.triu(np.ones((n, n))),
+            "product must be that of a symmetric kernel: received entries",
+        ),
     ],
 )
 def test_products_that_are_no_kernel_s_are_refused(n_points, matrix, message):
@@ -327,5 +364,8 @@ def test_products_that_are_no_kernel_s_are_refused(n_points, matrix, message):
 
 
 def test_product_of_another_shape_is_refused():
-    with pytest.raises(ValueError, match=r"product must give the shape \(300, 8\) of its vectors: received \(8, 300\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"product must give the shape \(300, 8\) of its vectors: received \(8, 300\)",
+    ):
         lanczos.estimate_entropy(jnp.transpose, 300, key=jax.random.key(0), **SMALL)

@@ -18,7 +18,10 @@ from collective_variables.observables.spectrum import Spectrum
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 GENERATOR = np.random.default_rng(0)
-POOL = Pool(GENERATOR.normal(size=(40, 3)).astype(np.float32), GENERATOR.normal(size=(40, 2)).astype(np.float32))
+POOL = Pool(
+    GENERATOR.normal(size=(40, 3)).astype(np.float32),
+    GENERATOR.normal(size=(40, 2)).astype(np.float32),
+)
 CLASSES = GENERATOR.integers(0, 3, 40)
 NETWORK = sequential.build_network(["dense 6", "dense 2"])
 KEYS = seeding.member_keys(seeding.key(0, "initialisation"), 3)
@@ -30,12 +33,25 @@ STOCHASTIC = {"spectrum": "stochastic", "n_leading": 1, "n_probes": 4, "n_steps"
 ONE = {"subsets": [SUBSETS[1][:1]], "n_points": np.array([[18]])}
 
 
-def measure(subsets=SUBSETS, n_points=N_POINTS, *, network=NETWORK, pool=POOL, seed=0, limit=None, **settings):
-    return measurement.measure_ensemble(network, pool, subsets, n_points, seed=seed, settings=Settings(**settings), limit=limit)
+def measure(
+    subsets=SUBSETS,
+    n_points=N_POINTS,
+    *,
+    network=NETWORK,
+    pool=POOL,
+    seed=0,
+    limit=None,
+    **settings,
+):
+    return measurement.measure_ensemble(
+        network, pool, subsets, n_points, seed=seed, settings=Settings(**settings), limit=limit
+    )
 
 
 def gradients(member, x):
-    """(n_points, 2, n_parameters) of `NETWORK` in float64, with the Jacobian written out for every point."""
+    """(n_points, 2, n_parameters) of `NETWORK` in float64, with the Jacobian written out for every
+    point.
+    """
     params = NETWORK.init(KEYS[member], POOL.inputs[:1])["params"]
     w1, b1, w2 = (
         np.asarray(params[layer][name], np.float64)
@@ -48,7 +64,9 @@ def gradients(member, x):
             back = w2[:, c] * (before > 0)
             hidden = np.zeros((6, 2))
             hidden[:, c] = np.maximum(before, 0)
-            row[c] = np.concatenate([np.outer(point, back).ravel(), back, hidden.ravel(), np.eye(2)[c]])
+            row[c] = np.concatenate(
+                [np.outer(point, back).ravel(), back, hidden.ravel(), np.eye(2)[c]]
+            )
     return rows
 
 
@@ -57,7 +75,11 @@ def kernel(member, rows, outputs="mean"):
     if outputs == "full":
         found = found.reshape(2 * len(rows), 1, -1)
     of_outputs = np.einsum("icp,jcp->cij", found, found)
-    return of_outputs if outputs == "per-output" else of_outputs.sum(axis=0) / (2 if outputs == "mean" else 1)
+    return (
+        of_outputs
+        if outputs == "per-output"
+        else of_outputs.sum(axis=0) / (2 if outputs == "mean" else 1)
+    )
 
 
 def each():
@@ -73,7 +95,9 @@ def measured():
 @pytest.fixture(scope="module")
 def expected():
     """Eigenvalues by subset array, member and size."""
-    kernels = {(s, member, place): kernel(member, SUBSETS[s][member, :n]) for s, member, place, n in each()}
+    kernels = {
+        (s, member, place): kernel(member, SUBSETS[s][member, :n]) for s, member, place, n in each()
+    }
     return {where: np.linalg.eigvalsh(of) for where, of in kernels.items()}
 
 
@@ -98,7 +122,9 @@ def test_table_has_a_row_per_member_and_size_with_all_variables(measured):
     assert list(table.columns) == ["member", "n_points", *_member.VARIABLES, *_member.ERRORS]
     assert table["member"].tolist() == [0, 0, 1, 1, 2, 2]
     assert table["n_points"].tolist() == N_POINTS.ravel().tolist()
-    assert table[list(_member.VARIABLES)].notna().all(axis=None) and table[list(_member.ERRORS)].isna().all(axis=None)
+    assert table[list(_member.VARIABLES)].notna().all(axis=None) and table[
+        list(_member.ERRORS)
+    ].isna().all(axis=None)
     for row in table.itertuples():
         rows = SUBSETS[0][row.member, : row.n_points]
         right, y = kernel(row.member, rows), POOL.targets[rows].astype(np.float64)
@@ -109,8 +135,13 @@ def test_table_has_a_row_per_member_and_size_with_all_variables(measured):
 
 def test_tables_that_are_not_asked_for_are_empty_with_their_columns(measured):
     tables = measured[0].tables
-    assert {name for name, table in tables.items() if table.empty} == {*_member.COLUMNS} - {"collective_variables"}
-    assert all(list(tables[name].columns) == ["member", "n_points", *of] for name, of in _member.COLUMNS.items())
+    assert {name for name, table in tables.items() if table.empty} == {*_member.COLUMNS} - {
+        "collective_variables"
+    }
+    assert all(
+        list(tables[name].columns) == ["member", "n_points", *of]
+        for name, of in _member.COLUMNS.items()
+    )
 
 
 @pytest.mark.parametrize("outputs", ["sum", "full", "per-output"])
@@ -133,12 +164,16 @@ def test_float64_is_the_same_networks_in_more_digits(measured, expected):
         right = expected[subset, member, place]
         assert np.abs(wide[subset].eigenvalues[member, place, :n] - right).max() < 1e-12 * right[-1]
     assert wide[0].done["dtype"] == "float64" and not jax.config.jax_enable_x64
-    assert max(np.nanmax(np.abs(a.eigenvalues - b.eigenvalues)) for a, b in zip(wide, measured)) > 1e-8
+    assert (
+        max(np.nanmax(np.abs(a.eigenvalues - b.eigenvalues)) for a, b in zip(wide, measured)) > 1e-8
+    )
 
 
 def no_memory(monkeypatch, free):
     """So much for the planning of ensembles alone."""
-    monkeypatch.setattr(_capacity, "_memory", SimpleNamespace(available=lambda: free, GIB=_memory.GIB))
+    monkeypatch.setattr(
+        _capacity, "_memory", SimpleNamespace(available=lambda: free, GIB=_memory.GIB)
+    )
 
 
 @pytest.mark.parametrize(
@@ -147,13 +182,21 @@ def no_memory(monkeypatch, free):
         ({"implementation": "jacobian"}, "jacobian", "one block"),
         ({"implementation": "neural-tangents"}, "neural-tangents", "one block"),
         ({"block_size": 5}, "structured", "tiles of at most 5 points"),
-        ({"block_size": 6, "outputs": "mean", "implementation": "jacobian"}, "jacobian", "tiles of at most 6 points"),
+        (
+            {"block_size": 6, "outputs": "mean", "implementation": "jacobian"},
+            "jacobian",
+            "tiles of at most 6 points",
+        ),
     ],
 )
-def test_every_implementation_and_block_gives_the_same_and_says_what_it_was(measured, settings, implementation, blocks):
+def test_every_implementation_and_block_gives_the_same_and_says_what_it_was(
+    measured, settings, implementation, blocks
+):
     found = measure(**settings)
     for actual, right in zip(found, measured):
-        np.testing.assert_allclose(actual.eigenvalues, right.eigenvalues, atol=1e-5 * np.nanmax(right.eigenvalues))
+        np.testing.assert_allclose(
+            actual.eigenvalues, right.eigenvalues, atol=1e-5 * np.nanmax(right.eigenvalues)
+        )
     assert (found[0].done["implementation"], found[0].done["blocks"]) == (implementation, blocks)
 
 
@@ -162,14 +205,18 @@ def test_large_kernels_are_measured_one_after_another_with_the_same_result(measu
     monkeypatch.setattr(execution, "_in_threads", None)
     found = measure()
     for actual, right in zip(found, measured):
-        np.testing.assert_allclose(actual.eigenvalues, right.eigenvalues, atol=1e-5 * np.nanmax(right.eigenvalues))
+        np.testing.assert_allclose(
+            actual.eigenvalues, right.eigenvalues, atol=1e-5 * np.nanmax(right.eigenvalues)
+        )
         tables = (of.tables["collective_variables"] for of in (actual, right))
         pd.testing.assert_frame_equal(*tables, rtol=1e-3)
 
 
 @pytest.mark.parametrize("outputs", ["mean", "sum"])
 def test_estimates_lie_within_their_errors_and_nothing_is_decomposed(outputs):
-    (found,), (again,), (other,) = (measure(**ONE, outputs=outputs, seed=seed, **STOCHASTIC) for seed in (0, 0, 1))
+    (found,), (again,), (other,) = (
+        measure(**ONE, outputs=outputs, seed=seed, **STOCHASTIC) for seed in (0, 0, 1)
+    )
     assert np.isnan(found.eigenvalues).all() and found.round_off == (0, 0, 0.0)
     table = found.tables["collective_variables"]
     pd.testing.assert_frame_equal(table, again.tables["collective_variables"])
@@ -179,14 +226,21 @@ def test_estimates_lie_within_their_errors_and_nothing_is_decomposed(outputs):
     right = np.linalg.eigvalsh(kernel(0, SUBSETS[1][0, :18], outputs)).clip(0)
     p = right[right > 0] / right.sum()
     assert row.trace == pytest.approx(right.sum(), rel=1e-5)
-    assert abs(row.entropy + (p * np.log(p)).sum()) < 20 * row.entropy_standard_error + row.entropy_quadrature_error < 1
+    assert (
+        abs(row.entropy + (p * np.log(p)).sum())
+        < 20 * row.entropy_standard_error + row.entropy_quadrature_error
+        < 1
+    )
     assert row.largest_eigenvalue <= right[-1] * (1 + 1e-5)
 
 
 def test_sizes_that_fit_are_exact_and_larger_ones_estimated(measured, monkeypatch):
     no_memory(monkeypatch, _capacity.n_bytes(NETWORK, POOL.inputs, 7, Settings(), has_limit=False))
     found = measure(SUBSETS[:1], N_POINTS[:2], n_leading=1, n_probes=3, n_steps=1)
-    table, right = found[0].tables["collective_variables"], measured[0].tables["collective_variables"][:4]
+    table, right = (
+        found[0].tables["collective_variables"],
+        measured[0].tables["collective_variables"][:4],
+    )
     is_exact = table["n_points"] <= 7
     assert table["n_points"][~is_exact].tolist() == [18]
     pd.testing.assert_frame_equal(table[is_exact], right[is_exact], rtol=1e-3)
@@ -203,21 +257,32 @@ def test_a_kernel_that_cannot_fit_is_one_error_before_any_is_computed(monkeypatc
         measure(**settings)
 
 
-@pytest.mark.parametrize("subsets, n_points, settings", [(SUBSETS[1:], N_POINTS, {}), (*ONE.values(), STOCHASTIC)])
+@pytest.mark.parametrize(
+    "subsets, n_points, settings", [(SUBSETS[1:], N_POINTS, {}), (*ONE.values(), STOCHASTIC)]
+)
 def test_classes_are_measured_by_themselves(subsets, n_points, settings):
-    table = measure(subsets, n_points, pool=POOL._replace(classes=CLASSES), **settings)[0].tables["classes"]
+    table = measure(subsets, n_points, pool=POOL._replace(classes=CLASSES), **settings)[0].tables[
+        "classes"
+    ]
     sizes = [(member, n) for member, of_member in enumerate(n_points) for n in of_member]
     assert len(table) == sum(len(set(CLASSES[SUBSETS[1][member, :n]])) for member, n in sizes)
     for row in table.rename(columns={"class": "of"}).itertuples():
         rows = SUBSETS[1][row.member, : row.n_points]
         right = kernel(row.member, rows[CLASSES[rows] == row.of])
-        assert row.n_in_class == len(right) and row.trace == pytest.approx(np.trace(right), rel=1e-5)
+        assert row.n_in_class == len(right) and row.trace == pytest.approx(
+            np.trace(right), rel=1e-5
+        )
 
 
-@pytest.mark.parametrize("subsets, n_points, settings", [(SUBSETS[1:], N_POINTS, {}), (*ONE.values(), STOCHASTIC)])
+@pytest.mark.parametrize(
+    "subsets, n_points, settings", [(SUBSETS[1:], N_POINTS, {}), (*ONE.values(), STOCHASTIC)]
+)
 def test_samples_stand_beside_all_points_of_the_largest_subset(subsets, n_points, settings):
     (found,) = measure(subsets, n_points, subsample={"n_samples": 3, "sample_size": 5}, **settings)
-    samples, of_all = found.tables["samples"], found.tables["collective_variables"].groupby("member").last()
+    samples, of_all = (
+        found.tables["samples"],
+        found.tables["collective_variables"].groupby("member").last(),
+    )
     assert (samples["n_points"].unique() == n_points.max(axis=1)).all()
     table = samples.pivot(index="member", columns="variable", values=["estimate", "exact"])
     for name in _member.SAMPLED:
@@ -229,28 +294,38 @@ def test_samples_stand_beside_all_points_of_the_largest_subset(subsets, n_points
 
 def test_an_accuracy_is_planned_for_every_member():
     pool = Pool(np.tile(POOL.inputs, (2, 1)), np.tile(POOL.targets, (2, 1)))
-    table = measure([np.arange(80)[None]], np.array([[64, 70]]), pool=pool, accuracy=0.3)[0].tables["required"]
+    table = measure([np.arange(80)[None]], np.array([[64, 70]]), pool=pool, accuracy=0.3)[0].tables[
+        "required"
+    ]
     assert table["n_points"].tolist() == [70] and table.notna().all(axis=None)
 
 
 # Infinite width
 
 LAYERS = ["dense 6", "dense 2"]
-LIMIT = measurement.infinite_width_limit(LAYERS, parametrisations=["ntk"], activation="relu", padding="SAME", b_std=None)
+LIMIT = measurement.infinite_width_limit(
+    LAYERS, parametrisations=["ntk"], activation="relu", padding="SAME", b_std=None
+)
 
 
 def arc_cosine(x):
-    """The NTK of a hidden layer of infinitely many rectifiers without biases (Cho, Saul 2009; Jacot et al. 2018)."""
+    """The NTK of a hidden layer of infinitely many rectifiers without biases (Cho, Saul 2009; Jacot
+    et al. 2018).
+    """
     x = x.astype(np.float64)
     covariance = x @ x.T / x.shape[1]
     lengths = np.sqrt(np.diag(covariance))
     angle = np.arccos(np.clip(covariance / np.outer(lengths, lengths), -1, 1))
-    of_outputs = np.outer(lengths, lengths) * (np.sin(angle) + (np.pi - angle) * np.cos(angle)) / (2 * np.pi)
+    of_outputs = (
+        np.outer(lengths, lengths) * (np.sin(angle) + (np.pi - angle) * np.cos(angle)) / (2 * np.pi)
+    )
     return of_outputs + covariance * (np.pi - angle) / (2 * np.pi)
 
 
 def against_limit(width=6, *, parametrisation="ntk", limit=LIMIT, **options):
-    network = sequential.build_network([f"dense {width}", "dense 2"], parametrisation=parametrisation)
+    network = sequential.build_network(
+        [f"dense {width}", "dense 2"], parametrisation=parametrisation
+    )
     return [of.tables["limits"] for of in measure(network=network, limit=limit, **options)]
 
 
@@ -261,11 +336,15 @@ def test_wide_networks_are_near_their_limit_of_infinite_width_and_narrow_ones_ar
     assert (wide["relative_distance"] < 0.03).all() and (narrow["relative_distance"] > 0.1).all()
     assert (wide["alignment"] > 0.999).all() and (narrow["alignment"] < 0.999).all()
     for row in wide.itertuples():
-        right = arc_cosine(POOL.inputs[SUBSETS[0][row.member, : row.n_points]]) * (2 if outputs == "sum" else 1)
+        right = arc_cosine(POOL.inputs[SUBSETS[0][row.member, : row.n_points]]) * (
+            2 if outputs == "sum" else 1
+        )
         p = np.linalg.eigvalsh(right) / np.trace(right)
         assert row.limit_trace == pytest.approx(np.trace(right), rel=1e-6)
         assert row.limit_entropy == pytest.approx(-(p * np.log(p)).sum(), rel=1e-5)
-        assert (row.trace, row.entropy) == pytest.approx((row.limit_trace, row.limit_entropy), rel=0.05)
+        assert (row.trace, row.entropy) == pytest.approx(
+            (row.limit_trace, row.limit_entropy), rel=0.05
+        )
 
 
 def test_the_limit_stands_beside_estimates_too():
@@ -289,18 +368,32 @@ def test_the_limit_is_computed_once_for_the_same_points_and_not_for_other_parame
     for row in first.itertuples():
         right = arc_cosine(POOL.inputs[shared[0, : row.n_points]])
         assert row.limit_trace == pytest.approx(np.trace(right), rel=1e-6)
-    assert all(table.empty for table in against_limit(parametrisation="lecun", limit=limit)) and len(computed) == 4
+    assert (
+        all(table.empty for table in against_limit(parametrisation="lecun", limit=limit))
+        and len(computed) == 4
+    )
 
 
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"parametrisations": ["lecun"]}, "infinite_width needs the parametrisation ntk: received lecun."),
-        ({"activation": "tanh"}, "activation for infinite_width must be one of relu: received 'tanh'."),
+        (
+            {"parametrisations": ["lecun"]},
+            "infinite_width needs the parametrisation ntk: received lecun.",
+        ),
+        (
+            {"activation": "tanh"},
+            "activation for infinite_width must be one of relu: received 'tanh'.",
+        ),
     ],
 )
 def test_a_network_without_a_limit_is_refused(changes, message):
-    architecture = {"parametrisations": ["lecun", "ntk"], "activation": "relu", "padding": "SAME", "b_std": 0.1}
+    architecture = {
+        "parametrisations": ["lecun", "ntk"],
+        "activation": "relu",
+        "padding": "SAME",
+        "b_std": 0.1,
+    }
     assert measurement.infinite_width_limit(LAYERS, **architecture)(POOL.inputs[:3]).shape == (3, 3)
     with pytest.raises(ValueError, match=f"^{message}$"):
         measurement.infinite_width_limit(LAYERS, **architecture | changes)
@@ -308,7 +401,10 @@ def test_a_network_without_a_limit_is_refused(changes, message):
 
 def test_classes_are_those_of_one_hot_targets_and_a_regression_has_none():
     assert measurement.classes_of(np.eye(4)[[2, 0, 3]], "classification").tolist() == [2, 0, 3]
-    with pytest.raises(ValueError, match="^per_class needs a problem of classification: received one of regression.$"):
+    with pytest.raises(
+        ValueError,
+        match="^per_class needs a problem of classification: received one of regression.$",
+    ):
         measurement.classes_of(POOL.targets, "regression")
 
 
@@ -325,28 +421,38 @@ def test_pool_that_is_not_finite_is_refused():
 def test_an_index_outside_the_pool_is_refused():
     outside = [subset.copy() for subset in SUBSETS]
     outside[1][2, 0] = -1
-    with pytest.raises(ValueError, match="^subsets must be rows of the pool, 0 to 39: received -1.$"):
+    with pytest.raises(
+        ValueError, match="^subsets must be rows of the pool, 0 to 39: received -1.$"
+    ):
         measure(outside)
 
 
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"n_points": N_POINTS[:, ::-1]}, r"n_points must ascend along its rows: received \[\[5, 2\], .*\]\]."),
+        (
+            {"n_points": N_POINTS[:, ::-1]},
+            r"n_points must ascend along its rows: received \[\[5, 2\], .*\]\].",
+        ),
         ({"n_points": N_POINTS + 3}, "n_points must not exceed the points selected: 21 > 20."),
         (
             {"subsample": {"n_samples": 2, "sample_size": 6}},
             "sample_size must not exceed the points of a member: 6 > 5.",
         ),
         ({"accuracy": 0.1}, "points of a member, for accuracy, must be at least 64: received 5."),
-        ({"limit": LIMIT, "outputs": "full"}, "outputs must be mean or sum for infinite_width: received 'full'."),
+        (
+            {"limit": LIMIT, "outputs": "full"},
+            "outputs must be mean or sum for infinite_width: received 'full'.",
+        ),
         (
             {"pool": POOL._replace(classes=CLASSES), "outputs": "per-output"},
             "outputs must be mean or sum for per_class: received 'per-output'.",
         ),
     ],
 )
-def test_settings_that_do_not_suit_the_subsets_are_refused_before_any_kernel(monkeypatch, options, message):
+def test_settings_that_do_not_suit_the_subsets_are_refused_before_any_kernel(
+    monkeypatch, options, message
+):
     monkeypatch.setattr(empirical, "empirical_ntk", None)
     with pytest.raises(ValueError, match=f"^{message}$"):
         measure(**options)
@@ -354,7 +460,9 @@ def test_settings_that_do_not_suit_the_subsets_are_refused_before_any_kernel(mon
 
 def test_metrics_say_what_was_done_and_what_round_off_and_width_did(measured):
     limits = pd.DataFrame({"relative_distance": [0.1, 0.3], "alignment": [0.9, 0.8]})
-    other = measured[1]._replace(tables={"limits": limits}, done=measured[1].done | {"blocks": "tiles"})
+    other = measured[1]._replace(
+        tables={"limits": limits}, done=measured[1].done | {"blocks": "tiles"}
+    )
     metrics = measurement.metrics({"lecun/random": measured[0], "ntk/random": other})
     assert {name: text for name, text in metrics.items() if isinstance(text, str)} == {
         "implementation": "structured",
@@ -374,8 +482,15 @@ def of(eigenvalues, n_negative=0, most_negative=0.0):
 
 
 def test_round_off_counts_over_all_members_sizes_and_outputs():
-    flat = [of([1.0, 2.0]), of([0.0, 0.0, 4.0], 2, -4e-7), of([0.0, 0.5], 1, -3e-7), of([0.0, 0.0, 0.0])]
-    assert measurement.round_off([[flat[:1], flat[1:2]], [flat[2:], []]]) == pytest.approx((10, 3, -6e-7))
+    flat = [
+        of([1.0, 2.0]),
+        of([0.0, 0.0, 4.0], 2, -4e-7),
+        of([0.0, 0.5], 1, -3e-7),
+        of([0.0, 0.0, 0.0]),
+    ]
+    assert measurement.round_off([[flat[:1], flat[1:2]], [flat[2:], []]]) == pytest.approx(
+        (10, 3, -6e-7)
+    )
     assert measurement.round_off([[[of([0.0])]]]) == (1, 0, 0.0)
 
 
@@ -386,8 +501,13 @@ def test_round_off_of_measured_kernels_is_below_the_tolerance(measured):
 
 
 def test_padded_holds_the_eigenvalues_and_nothing_behind_them():
-    array = measurement.pad_eigenvalues([[[of([1.0, 2.0]), of([3.0])], []], [[of([4.0])], [of([5.0])]]])
+    array = measurement.pad_eigenvalues(
+        [[[of([1.0, 2.0]), of([3.0])], []], [[of([4.0])], [of([5.0])]]]
+    )
     nan = np.nan
-    expected = [[[[1, 2], [3, nan]], [[nan, nan]] * 2], [[[4, nan], [nan, nan]], [[5, nan], [nan, nan]]]]
+    expected = [
+        [[[1, 2], [3, nan]], [[nan, nan]] * 2],
+        [[[4, nan], [nan, nan]], [[5, nan], [nan, nan]]],
+    ]
     np.testing.assert_array_equal(array, expected)
     assert measurement.pad_eigenvalues([[[]]]).shape == (1, 1, 1, 0)

@@ -21,11 +21,15 @@ PER_OUTPUT = np.einsum("icp,jcp->cij", GRADIENTS, GRADIENTS)
 
 
 def member(kernel=MEAN, *, formed=True, classes=None, limit=None, seed=0):
-    """A member that has its kernel, or one whose kernel is only had block by block and by products."""
+    """A member that has its kernel, or one whose kernel is only had block by block and by
+    products.
+    """
     return Member(
         kernel=kernel if formed else None,
         kernel_of=lambda rows: kernel[np.ix_(rows, rows)],
-        product_of=lambda n: products.KernelProduct(lambda v: kernel[:n, :n].astype(v.dtype) @ v, np.diag(kernel)[:n]),
+        product_of=lambda n: products.KernelProduct(
+            lambda v: kernel[:n, :n].astype(v.dtype) @ v, np.diag(kernel)[:n]
+        ),
         targets=TARGETS,
         classes=classes,
         limit=limit,
@@ -55,7 +59,9 @@ def naive(kernel, targets=None, n_points=None):
         "effective_rank": np.exp(s),
         "trace_per_point": values.sum() / (n_points or n),
         "largest_eigenvalue_fraction": values[-1] / values.sum(),
-        "cosine_entropy": entropy([[kernel[i, j] / lengths[i] / lengths[j] for j in range(n)] for i in range(n)]),
+        "cosine_entropy": entropy(
+            [[kernel[i, j] / lengths[i] / lengths[j] for j in range(n)] for i in range(n)]
+        ),
         "magnitude_entropy": -sum(p * np.log(p) for p in lengths / lengths.sum()),
     }
     if targets is None:
@@ -73,14 +79,18 @@ def test_a_kernel_gives_every_collective_variable_of_each_leading_block():
     for n, row, spectra in zip(SIZES, result.rows["collective_variables"], result.spectra):
         assert tuple(row) == _member.VARIABLES
         assert row == pytest.approx(naive(MEAN[:n, :n], TARGETS[:n]), rel=1e-9)
-        np.testing.assert_allclose(spectra[0].eigenvalues, np.linalg.eigvalsh(MEAN[:n, :n]), atol=1e-12)
+        np.testing.assert_allclose(
+            spectra[0].eigenvalues, np.linalg.eigvalsh(MEAN[:n, :n]), atol=1e-12
+        )
     assert not any(rows for name, rows in result.rows.items() if name != "collective_variables")
 
 
 def test_a_kernel_over_all_outputs_is_cut_at_points_and_has_no_alignment_with_targets():
     result = measure(member(FULL), outputs="full")
     for n, row, spectra in zip(SIZES, result.rows["collective_variables"], result.spectra):
-        assert row == pytest.approx({"n_points": n} | naive(FULL[: n * C, : n * C], n_points=n), rel=1e-9)
+        assert row == pytest.approx(
+            {"n_points": n} | naive(FULL[: n * C, : n * C], n_points=n), rel=1e-9
+        )
         assert len(spectra[0].eigenvalues) == n * C
 
 
@@ -109,13 +119,23 @@ def test_sizes_beyond_the_exact_ones_are_estimated_each_for_itself_with_errors()
     assert 1e-6 < abs(estimated["entropy"] - right["entropy"]) < error < 0.5
     assert estimated["effective_rank"] == pytest.approx(np.exp(estimated["entropy"]))
     assert measure(n_exact=20, **settings).rows == result.rows
-    assert measure(member(seed=1), n_exact=20, **settings).rows["collective_variables"][-1] != estimated
+    assert (
+        measure(member(seed=1), n_exact=20, **settings).rows["collective_variables"][-1]
+        != estimated
+    )
 
 
 def test_sizes_of_an_estimate_do_not_depend_on_the_others():
     settings = Settings(spectrum="stochastic", n_leading=1, n_probes=3, n_steps=2)
-    together = _member.measure_member(member(formed=False), [40, N], 0, settings).rows["collective_variables"]
-    alone = [_member.measure_member(member(formed=False), [n], 0, settings).rows["collective_variables"][0] for n in (40, N)]
+    together = _member.measure_member(member(formed=False), [40, N], 0, settings).rows[
+        "collective_variables"
+    ]
+    alone = [
+        _member.measure_member(member(formed=False), [n], 0, settings).rows["collective_variables"][
+            0
+        ]
+        for n in (40, N)
+    ]
     assert together == alone
 
 
@@ -127,7 +147,11 @@ def test_each_class_is_measured_by_itself_at_every_size(formed):
     assert [(row["n_points"], row["class"]) for row in rows] == expected
     for row in rows:
         chosen = [i for i in range(row["n_points"]) if CLASSES[i] == row["class"]]
-        right = naive(MEAN[chosen][:, chosen]) if len(chosen) > 1 else {"trace": MEAN[chosen[0], chosen[0]]}
+        right = (
+            naive(MEAN[chosen][:, chosen])
+            if len(chosen) > 1
+            else {"trace": MEAN[chosen[0], chosen[0]]}
+        )
         assert row["n_in_class"] == len(chosen)
         assert {name: row[name] for name in right} == pytest.approx(right, rel=1e-9, abs=1e-12)
 
@@ -162,17 +186,25 @@ def test_a_limit_of_half_the_digits_is_no_error():
     limit = np.ones((N, N)) + 1e-8 * np.diag((-1.0) ** np.arange(N))
     assert np.linalg.eigvalsh(limit)[0] < -9e-9
     (row,) = measure(member(limit=limit)).rows["limits"]
-    assert row["limit_trace"] == pytest.approx(N) and row["limit_entropy"] == pytest.approx(0, abs=1e-5)
+    assert row["limit_trace"] == pytest.approx(N) and row["limit_entropy"] == pytest.approx(
+        0, abs=1e-5
+    )
 
 
 @pytest.mark.parametrize("formed", [True, False])
 def test_samples_of_all_points_are_exact_and_smaller_ones_scatter_around_the_trace(formed):
     settings = {} if formed else {"spectrum": "stochastic", "n_exact": 0}
     for sample_size in (N, 20):
-        result = measure(member(formed=formed), subsample={"n_samples": 8, "sample_size": sample_size}, **settings)
+        result = measure(
+            member(formed=formed),
+            subsample={"n_samples": 8, "sample_size": sample_size},
+            **settings,
+        )
         of, right = {row["variable"]: row for row in result.rows["samples"]}, naive(MEAN)
         assert tuple(of) == _member.SAMPLED
-        assert all(row["n_samples"] == 8 and row["sample_size"] == sample_size for row in of.values())
+        assert all(
+            row["n_samples"] == 8 and row["sample_size"] == sample_size for row in of.values()
+        )
         for name, row in of.items():
             assert row["exact"] == result.rows["collective_variables"][-1][name]
             if sample_size == N:
@@ -209,16 +241,40 @@ def test_samples_and_pilot_are_drawn_with_keys_of_their_own():
 @pytest.mark.parametrize(
     "settings, error, message",
     [
-        ({"outputs": "all"}, ValueError, "outputs must be one of full, mean, per-output, sum: received 'all'."),
-        ({"implementation": "fast"}, ValueError, "implementation must be one of .*: received 'fast'."),
-        ({"dtype": "float16"}, ValueError, "dtype must be one of float32, float64: received 'float16'."),
-        ({"spectrum": "some"}, ValueError, "spectrum must be one of auto, exact, stochastic: received 'some'."),
+        (
+            {"outputs": "all"},
+            ValueError,
+            "outputs must be one of full, mean, per-output, sum: received 'all'.",
+        ),
+        (
+            {"implementation": "fast"},
+            ValueError,
+            "implementation must be one of .*: received 'fast'.",
+        ),
+        (
+            {"dtype": "float16"},
+            ValueError,
+            "dtype must be one of float32, float64: received 'float16'.",
+        ),
+        (
+            {"spectrum": "some"},
+            ValueError,
+            "spectrum must be one of auto, exact, stochastic: received 'some'.",
+        ),
         ({"block_size": 0}, ValueError, "block_size must be at least 1: received 0."),
         ({"n_leading": 0}, ValueError, "n_leading must be at least 1: received 0."),
         ({"n_probes": 2}, ValueError, "n_probes must be at least 3: received 2."),
         ({"n_steps": "ten"}, TypeError, "n_steps must be an integer: received 'ten'."),
-        ({"subsample": 5}, ValueError, "subsample must have n_samples and sample_size: received 5."),
-        ({"subsample": {"n_samples": 5}}, ValueError, "subsample must have n_samples and sample_size: .*{'n_samples"),
+        (
+            {"subsample": 5},
+            ValueError,
+            "subsample must have n_samples and sample_size: received 5.",
+        ),
+        (
+            {"subsample": {"n_samples": 5}},
+            ValueError,
+            "subsample must have n_samples and sample_size: .*{'n_samples",
+        ),
         (
             {"subsample": {"n_samples": 1, "sample_size": 5}},
             ValueError,

@@ -52,7 +52,9 @@ def test_kernel_of_rank_one_has_no_entropy():
 @pytest.mark.parametrize("low, n_low, high, n_high", [(1, 3, 4, 2), (0.01, 19, 5, 1), (0, 7, 2, 4)])
 def test_two_levels_have_their_closed_form(low, n_low, high, n_high):
     p_low = n_low * low / (n_low * low + n_high * high)
-    entropy = (1 - p_low) * math.log(n_high / (1 - p_low)) + (p_low * math.log(n_low / p_low) if low else 0)
+    entropy = (1 - p_low) * math.log(n_high / (1 - p_low)) + (
+        p_low * math.log(n_low / p_low) if low else 0
+    )
     kernel = rotated([low] * n_low + [high] * n_high)
     assert variables(kernel)["entropy"] == pytest.approx(entropy, abs=1e-12)
 
@@ -158,8 +160,12 @@ def test_kernel_may_be_as_indefinite_as_the_precision_of_its_dtype_allows():
 def test_kernel_may_be_as_asymmetric_as_the_precision_of_its_dtype_allows():
     kernel = np.array([[1.0, 0.5], [0.5 + 1e-6, 1.0]])
     # Both halves count: the mean of the two entries is 0.5 + 5e-7.
-    assert spectrum.eigenvalues(kernel.astype(np.float32)) == pytest.approx([0.5 - 5e-7, 1.5 + 5e-7], abs=1e-7)
-    with pytest.raises(ValueError, match="must be symmetric: received entries that differ by 1e-06"):
+    assert spectrum.eigenvalues(kernel.astype(np.float32)) == pytest.approx(
+        [0.5 - 5e-7, 1.5 + 5e-7], abs=1e-7
+    )
+    with pytest.raises(
+        ValueError, match="must be symmetric: received entries that differ by 1e-06"
+    ):
         spectrum.decompose(kernel)
 
 
@@ -172,7 +178,9 @@ def test_float32_kernel_is_decomposed_in_float64(array):
     assert_close(result.eigenvalues, np.maximum(exact, 0), operations=400)
     assert result.n_negative == (exact < 0).sum() > 0
     assert result.most_negative == pytest.approx(exact.min(), abs=1e-12)
-    assert variables(kernel)["entropy"] == pytest.approx(variables(gram(40, 5))["entropy"], abs=1e-5)
+    assert variables(kernel)["entropy"] == pytest.approx(
+        variables(gram(40, 5))["entropy"], abs=1e-5
+    )
 
 
 def test_integer_kernel_is_taken():
@@ -186,7 +194,10 @@ def test_integer_kernel_is_taken():
         (np.diag([1.0, -1e-3]).astype(np.float32), "must be positive semi-definite"),
         (-np.eye(3), "must be positive semi-definite"),
         (np.array([[0.0, 1.0], [1.0, 0.0]]), "must be positive semi-definite"),
-        (np.array([[1.0, 0.2], [0.1, 1.0]]), "must be symmetric: received entries that differ by 0.1"),
+        (
+            np.array([[1.0, 0.2], [0.1, 1.0]]),
+            "must be symmetric: received entries that differ by 0.1",
+        ),
         (np.array([[1.0, 0.1], [-0.1, 1.0]]), "must be symmetric"),
         (np.full((2, 2), np.nan), "kernel must be finite: 4 of 4"),
         (np.diag([1.0, np.inf]), r"kernel must be finite: 1 of 4 .* \(1, 1\)"),
@@ -220,7 +231,11 @@ def test_one_point_has_no_entropy_and_no_effective_entropy():
 
 def test_zero_kernel_has_a_trace_but_no_entropy():
     result = variables(np.zeros((4, 4)))
-    assert [result[name] for name in ("trace", "largest_eigenvalue", "trace_per_point")] == [0.0, 0.0, 0.0]
+    assert [result[name] for name in ("trace", "largest_eigenvalue", "trace_per_point")] == [
+        0.0,
+        0.0,
+        0.0,
+    ]
     for name in ("entropy", "effective_entropy", "effective_rank", "largest_eigenvalue_fraction"):
         assert math.isnan(result[name])
 
@@ -228,7 +243,9 @@ def test_zero_kernel_has_a_trace_but_no_entropy():
 # eigenvalues given directly
 
 
-@pytest.mark.parametrize("given", [list, tuple, lambda v: np.array(v, np.float32), lambda v: jnp.array(v, jnp.float32)])
+@pytest.mark.parametrize(
+    "given", [list, tuple, lambda v: np.array(v, np.float32), lambda v: jnp.array(v, jnp.float32)]
+)
 def test_eigenvalues_are_taken_from_any_array_with_zeros_and_round_off(given):
     values = given([-1e-8, 0.0, 0.25, 0.75, 1e-45])
     assert spectrum.trace(values) == 1.0
@@ -251,7 +268,9 @@ def test_shares_below_the_smallest_float_count_as_zero():
         (1.0, r"received the shape \(\)"),
     ],
 )
-@pytest.mark.parametrize("function", [spectrum.trace, spectrum.entropy, spectrum.collective_variables])
+@pytest.mark.parametrize(
+    "function", [spectrum.trace, spectrum.entropy, spectrum.collective_variables]
+)
 def test_values_that_are_no_spectrum_are_refused(function, values, message):
     with pytest.raises(ValueError, match=message):
         function(values)
@@ -261,5 +280,7 @@ def test_eigenvalues_that_do_not_fit_say_what_they_need(monkeypatch):
     monkeypatch.setattr(_memory, "SMALL", 0)
     monkeypatch.setattr(_memory, "_of_machine", lambda: 8 * 30**2 - 1)
     spectrum.decompose(np.eye(29))
-    with pytest.raises(MemoryError, match="^The eigenvalues of 30 points need 0.0 GiB, and 0.0 GiB are free.$"):
+    with pytest.raises(
+        MemoryError, match="^The eigenvalues of 30 points need 0.0 GiB, and 0.0 GiB are free.$"
+    ):
         spectrum.decompose(np.eye(30))

@@ -15,7 +15,9 @@ from collective_variables.observables import spectrum, subsampling
 
 def gaussian_kernel(variances, n_points, seed=0):
     """Gram matrix of Gaussian features, whose variances are about its eigenvalues per point."""
-    features = np.random.default_rng(seed).normal(size=(n_points, len(variances))) * np.sqrt(variances)
+    features = np.random.default_rng(seed).normal(size=(n_points, len(variances))) * np.sqrt(
+        variances
+    )
     return features @ features.T
 
 
@@ -41,7 +43,11 @@ ENTROPIES = {name: entropy(kernel) for name, kernel in KERNELS.items()}
 def fuel_kernel():
     inputs = problems.load_problem("fuel").inputs
     network = sequential.build_network(["dense 32", "dense 32", "dense 1"], parametrisation="ntk")
-    return np.asarray(empirical.empirical_ntk(network.apply, parameters.initialise(network, jax.random.key(0), inputs), inputs))
+    return np.asarray(
+        empirical.empirical_ntk(
+            network.apply, parameters.initialise(network, jax.random.key(0), inputs), inputs
+        )
+    )
 
 
 # sub-samples
@@ -54,7 +60,9 @@ def test_samples_have_the_entropy_and_trace_of_their_own_kernels():
         drawn.append(rows)
         return kernel[np.ix_(rows, rows)]
 
-    result = subsampling.subsampled(kernel_and_rows, 400, n_samples=5, sample_size=20, key=jax.random.key(0))
+    result = subsampling.subsampled(
+        kernel_and_rows, 400, n_samples=5, sample_size=20, key=jax.random.key(0)
+    )
     for rows, value, trace in zip(drawn, result.entropy.values, result.trace.values, strict=True):
         assert len(set(rows.tolist())) == 20 and rows.min() >= 0 and rows.max() < 400
         assert value == pytest.approx(entropy_of(np.linalg.eigvalsh(kernel[np.ix_(rows, rows)])))
@@ -84,7 +92,9 @@ def test_every_point_is_drawn_as_often():
 
 def test_trace_per_point_is_unbiased_and_the_entropy_is_not():
     kernel = KERNELS["power law"]
-    result = subsampling.subsampled(kernel_of(kernel), 400, n_samples=200, sample_size=20, key=jax.random.key(0))
+    result = subsampling.subsampled(
+        kernel_of(kernel), 400, n_samples=200, sample_size=20, key=jax.random.key(0)
+    )
     trace, entropies = result.trace_per_point, result.entropy
     assert abs(trace.mean - np.trace(kernel) / 400) < 4 * trace.standard_error
     assert entropies.mean < ENTROPIES["power law"] - 20 * entropies.standard_error
@@ -92,13 +102,17 @@ def test_trace_per_point_is_unbiased_and_the_entropy_is_not():
 
 def test_all_points_are_the_whole_kernel():
     kernel = KERNELS["power law"]
-    result = subsampling.subsampled(kernel_of(kernel), 400, n_samples=2, sample_size=400, key=jax.random.key(0))
+    result = subsampling.subsampled(
+        kernel_of(kernel), 400, n_samples=2, sample_size=400, key=jax.random.key(0)
+    )
     assert result.entropy.mean == pytest.approx(ENTROPIES["power law"])
     assert result.entropy.standard_error == pytest.approx(0, abs=1e-12)
 
 
 def test_one_point_has_no_entropy_and_no_effective_entropy():
-    result = subsampling.subsampled(kernel_of(np.eye(5)), 5, n_samples=3, sample_size=1, key=jax.random.key(0))
+    result = subsampling.subsampled(
+        kernel_of(np.eye(5)), 5, n_samples=3, sample_size=1, key=jax.random.key(0)
+    )
     assert result.entropy.values.tolist() == [0, 0, 0]
     assert np.isnan(result.effective_entropy.values).all()
 
@@ -106,7 +120,9 @@ def test_one_point_has_no_entropy_and_no_effective_entropy():
 def test_same_key_draws_the_same_samples_and_another_key_others():
     kernel = kernel_of(KERNELS["power law"])
     values = [
-        subsampling.subsampled(kernel, 400, n_samples=3, sample_size=9, key=jax.random.key(k)).entropy.values.tolist()
+        subsampling.subsampled(
+            kernel, 400, n_samples=3, sample_size=9, key=jax.random.key(k)
+        ).entropy.values.tolist()
         for k in (1, 1, 2)
     ]
     assert values[0] == values[1] != values[2]
@@ -119,7 +135,9 @@ def test_same_key_draws_the_same_samples_and_another_key_others():
 @pytest.mark.parametrize("largest_size", [50, 200])
 def test_extrapolated_entropy_is_within_its_uncertainty(name, largest_size):
     kernel, exact = kernel_of(KERNELS[name]), ENTROPIES[name]
-    result = subsampling.required(kernel, 400, accuracy=0.1, key=jax.random.key(0), largest_size=largest_size)
+    result = subsampling.required(
+        kernel, 400, accuracy=0.1, key=jax.random.key(0), largest_size=largest_size
+    )
     assert abs(result.entropy - exact) < 2 * result.entropy_uncertainty
     # It must be of use: nearer than the largest sample.
     assert abs(result.entropy - exact) < abs(result.means[-1] - exact)
@@ -129,10 +147,14 @@ def test_extrapolated_entropy_is_within_its_uncertainty(name, largest_size):
 @pytest.mark.parametrize("name", KERNELS)
 def test_samples_as_required_reach_the_accuracy(name):
     kernel, exact = kernel_of(KERNELS[name]), ENTROPIES[name]
-    result = subsampling.required(kernel, 400, accuracy=0.15, key=jax.random.key(0), largest_size=100)
+    result = subsampling.required(
+        kernel, 400, accuracy=0.15, key=jax.random.key(0), largest_size=100
+    )
     assert result.reachable and 1 <= result.sample_size < 400
     size = result.sample_size
-    samples = subsampling.subsampled(kernel, 400, n_samples=20, sample_size=size, key=jax.random.key(1)).entropy
+    samples = subsampling.subsampled(
+        kernel, 400, n_samples=20, sample_size=size, key=jax.random.key(1)
+    ).entropy
     # Half of the accuracy, 0.075, is for the bias; it is predicted to within 50 %.
     assert abs(samples.mean / exact - 1) < 1.5 * 0.075
     assert samples.mean - exact == pytest.approx(result.bias, abs=0.5 * 0.075 * exact)
@@ -142,16 +164,26 @@ def test_samples_as_required_reach_the_accuracy(name):
 def test_smaller_samples_than_required_miss_the_accuracy():
     """Negative control of the test above: no number of samples helps."""
     kernel = KERNELS["power law"]
-    result = subsampling.required(kernel_of(kernel), 400, accuracy=0.15, key=jax.random.key(0), largest_size=100)
+    result = subsampling.required(
+        kernel_of(kernel), 400, accuracy=0.15, key=jax.random.key(0), largest_size=100
+    )
     size = result.sample_size // 3
-    samples = subsampling.subsampled(kernel_of(kernel), 400, n_samples=50, sample_size=size, key=jax.random.key(1))
+    samples = subsampling.subsampled(
+        kernel_of(kernel), 400, n_samples=50, sample_size=size, key=jax.random.key(1)
+    )
     assert samples.entropy.mean < (1 - 1.5 * 0.075) * ENTROPIES["power law"]
 
 
 def test_real_kernel_is_extrapolated_within_its_uncertainty(fuel_kernel):
     n_points, exact = len(fuel_kernel), entropy(fuel_kernel)
     results = [
-        subsampling.required(kernel_of(fuel_kernel), n_points, accuracy=0.1, key=jax.random.key(seed), largest_size=136)
+        subsampling.required(
+            kernel_of(fuel_kernel),
+            n_points,
+            accuracy=0.1,
+            key=jax.random.key(seed),
+            largest_size=136,
+        )
         for seed in range(4)
     ]
     errors = np.array([result.entropy - exact for result in results])
@@ -161,7 +193,9 @@ def test_real_kernel_is_extrapolated_within_its_uncertainty(fuel_kernel):
 
 
 def test_closed_form_of_the_identity_is_recovered():
-    """S_k = ln k: the required size is n^(1 − accuracy/2), one sample is enough, and the law is the logarithm."""
+    """S_k = ln k: the required size is n^(1 − accuracy/2), one sample is enough, and the law is the
+    logarithm.
+    """
     result = subsampling.required(kernel_of(np.eye(400)), 400, accuracy=0.2, key=jax.random.key(0))
     assert result.sample_size == pytest.approx(400**0.9, rel=0.03)
     assert (result.n_samples, result.exponent) == (1, subsampling.EXPONENTS[0])
@@ -183,7 +217,9 @@ def test_fit_recovers_the_law_that_it_assumes():
 def test_spread_between_samples_recovers_its_law():
     sizes = np.array([10, 20, 40, 80, 160])
     deviations = 0.7 * sizes**-0.5 * np.sqrt(1 - sizes / 1000)
-    assert subsampling._spread(sizes, deviations, 1000, 400) == pytest.approx(0.7 * 400**-0.5 * math.sqrt(0.6))
+    assert subsampling._spread(sizes, deviations, 1000, 400) == pytest.approx(
+        0.7 * 400**-0.5 * math.sqrt(0.6)
+    )
 
 
 def test_uncertainty_of_a_common_shift_of_all_sizes_is_the_standard_error_of_the_mean():
@@ -198,7 +234,10 @@ def test_samples_are_the_fewest_and_no_smaller_than_the_pilot_s():
     result = subsampling.required(kernel, 400, accuracy=0.1, key=jax.random.key(0))
     tolerance = 0.05 * result.entropy
     assert result.n_samples > 2
-    errors = [2 * result.standard_deviation / math.sqrt(n) for n in (result.n_samples, result.n_samples - 1)]
+    errors = [
+        2 * result.standard_deviation / math.sqrt(n)
+        for n in (result.n_samples, result.n_samples - 1)
+    ]
     assert errors[0] <= tolerance < errors[1]
     rough = subsampling.required(kernel, 400, accuracy=5.0, key=jax.random.key(0))
     assert (rough.sample_size, rough.n_samples) == (rough.sizes[1], 1)
@@ -206,33 +245,43 @@ def test_samples_are_the_fewest_and_no_smaller_than_the_pilot_s():
 
 def test_greater_accuracy_takes_larger_samples():
     sizes = [
-        subsampling.required(kernel_of(KERNELS["power law"]), 400, accuracy=a, key=jax.random.key(0)).sample_size
+        subsampling.required(
+            kernel_of(KERNELS["power law"]), 400, accuracy=a, key=jax.random.key(0)
+        ).sample_size
         for a in (0.4, 0.2, 0.1, 0.05)
     ]
     assert sizes == sorted(sizes) and sizes[0] < sizes[-1] / 3
 
 
 def test_accuracy_out_of_reach_of_sub_samples_is_said_to_be():
-    result = subsampling.required(kernel_of(KERNELS["power law"]), 400, accuracy=1e-5, key=jax.random.key(0))
+    result = subsampling.required(
+        kernel_of(KERNELS["power law"]), 400, accuracy=1e-5, key=jax.random.key(0)
+    )
     assert not result.reachable
     assert (result.sample_size, result.n_samples, result.relative_cost) == (400, 1, 1)
     assert (result.bias, result.standard_deviation) == (0, 0)
 
 
 def test_cost_above_one_says_that_the_whole_kernel_is_cheaper():
-    result = subsampling.required(kernel_of(KERNELS["power law"]), 400, accuracy=0.01, key=jax.random.key(0))
+    result = subsampling.required(
+        kernel_of(KERNELS["power law"]), 400, accuracy=0.01, key=jax.random.key(0)
+    )
     assert result.reachable and result.relative_cost > 1
 
 
 def test_same_key_gives_the_same_answer():
     kernel = kernel_of(KERNELS["power law"])
-    first, again = (subsampling.required(kernel, 400, accuracy=0.1, key=jax.random.key(5)) for _ in range(2))
+    first, again = (
+        subsampling.required(kernel, 400, accuracy=0.1, key=jax.random.key(5)) for _ in range(2)
+    )
     assert (first.entropy, first.entropy_uncertainty) == (again.entropy, again.entropy_uncertainty)
 
 
 def test_scale_of_the_kernel_changes_nothing():
     plain, scaled = (
-        subsampling.required(kernel_of(scale * KERNELS["power law"]), 400, accuracy=0.1, key=jax.random.key(0))
+        subsampling.required(
+            kernel_of(scale * KERNELS["power law"]), 400, accuracy=0.1, key=jax.random.key(0)
+        )
         for scale in (1.0, 1e9)
     )
     assert (scaled.sample_size, scaled.n_samples) == (plain.sample_size, plain.n_samples)
@@ -289,5 +338,9 @@ def test_kernels_without_an_entropy_are_refused(kernel, message):
 
 
 def test_kernel_of_another_shape_is_refused():
-    with pytest.raises(ValueError, match=r"kernel_of must give \(4, 4\): received the shape \(10, 10\)"):
-        subsampling.subsampled(lambda rows: np.eye(10), 10, n_samples=2, sample_size=4, key=jax.random.key(0))
+    with pytest.raises(
+        ValueError, match=r"kernel_of must give \(4, 4\): received the shape \(10, 10\)"
+    ):
+        subsampling.subsampled(
+            lambda rows: np.eye(10), 10, n_samples=2, sample_size=4, key=jax.random.key(0)
+        )

@@ -15,7 +15,9 @@ SIZES = [10, 20, 40, 80]
 
 
 def of_experiment_1(group, n_runs, beyond_size=0.0, fraction=0.5, ratio=100.0, shrinks=0.0):
-    """Runs whose loss depends on the size, and on what trace and entropy are beyond it with this strength."""
+    """Runs whose loss depends on the size, and on what trace and entropy are beyond it with this
+    strength.
+    """
     generator = np.random.default_rng(len(group))
     n = np.exp(generator.uniform(np.log(5), np.log(250), n_runs)).round().astype(int)
     own, noise = generator.normal(size=(2, n_runs))
@@ -29,13 +31,22 @@ def of_experiment_1(group, n_runs, beyond_size=0.0, fraction=0.5, ratio=100.0, s
             "min_test_loss": loss,
             "min_train_loss": n * np.exp(0.1 * noise),
         }
-        about = {"group": group, "parametrisation": parametrisation, "method": "random", "diverged": False}
-        tables.append(pd.DataFrame(columns | {"member": np.arange(n_runs), "n_points": n}).assign(**about))
+        about = {
+            "group": group,
+            "parametrisation": parametrisation,
+            "method": "random",
+            "diverged": False,
+        }
+        tables.append(
+            pd.DataFrame(columns | {"member": np.arange(n_runs), "n_points": n}).assign(**about)
+        )
     return pd.concat(tables, ignore_index=True)
 
 
 def of_experiment_2(group, advantage, exception=None):
-    """20 members at four sizes; the loss of the method "paper" is lower by this fraction, but at one size higher."""
+    """20 members at four sizes; the loss of the method "paper" is lower by this fraction, but at
+    one size higher.
+    """
     generator, tables = np.random.default_rng(len(group)), []
     member, n = (of.ravel() for of in np.meshgrid(np.arange(20), SIZES, indexing="ij"))
     for method in ("random", "paper", "rnd"):
@@ -47,7 +58,10 @@ def of_experiment_2(group, advantage, exception=None):
             "min_test_loss": n**-0.5 * (1 - gain) * np.exp(noise[2]),
             "largest_eigenvalue_fraction": 0.95 + noise[0] / 10,
         }
-        columns |= {"final_test_loss": 2 * columns["min_test_loss"], "min_train_loss": np.full(len(n), 0.1)}
+        columns |= {
+            "final_test_loss": 2 * columns["min_test_loss"],
+            "min_train_loss": np.full(len(n), 0.1),
+        }
         about = {"group": group, "parametrisation": "ntk", "method": method, "diverged": False}
         tables.append(pd.DataFrame(columns | {"member": member, "n_points": n}).assign(**about))
     return pd.concat(tables, ignore_index=True)
@@ -57,7 +71,9 @@ def of_experiment_2(group, advantage, exception=None):
 def found(name):
     runs = {
         "size alone": lambda: of_experiment_1("size-dense", 1500),
-        "beyond size": lambda: of_experiment_1("beyond-dense", 400, beyond_size=0.8, fraction=0.95, ratio=10.0),
+        "beyond size": lambda: of_experiment_1(
+            "beyond-dense", 400, beyond_size=0.8, fraction=0.95, ratio=10.0
+        ),
         "shrinking": lambda: of_experiment_1("shrinking-dense", 1000, shrinks=1.0),
         "convolutional": lambda: of_experiment_1("convolutional", 200),
         "better": lambda: of_experiment_2("better", 0.2),
@@ -69,7 +85,9 @@ def found(name):
 
 def verdicts(name, claim, variable=None):
     table = found(name)
-    table = table[(table["claim"] == claim) & ((table["variable"] == variable) | (variable is None))]
+    table = table[
+        (table["claim"] == claim) & ((table["variable"] == variable) | (variable is None))
+    ]
     return set(table["verdict"])
 
 
@@ -99,24 +117,38 @@ def test_each_claim_has_the_verdict_that_the_runs_were_made_for(name, claim, exp
 
 
 def test_of_entropy_and_trace_one_that_is_larger_everywhere_is_enough():
-    assert verdicts("better", "C9", "entropy") == {"supported"} and verdicts("better", "C9", "trace") == {"undecided"}
-    assert claims.judge_claims(found("better"), claims_2023.CLAIMS).set_index("claim")["verdict"]["C9"] == "supported"
-    assert claims.judge_claims(found("none"), claims_2023.CLAIMS).set_index("claim")["verdict"]["C9"] == "undecided"
+    assert verdicts("better", "C9", "entropy") == {"supported"} and verdicts(
+        "better", "C9", "trace"
+    ) == {"undecided"}
+    assert (
+        claims.judge_claims(found("better"), claims_2023.CLAIMS).set_index("claim")["verdict"]["C9"]
+        == "supported"
+    )
+    assert (
+        claims.judge_claims(found("none"), claims_2023.CLAIMS).set_index("claim")["verdict"]["C9"]
+        == "undecided"
+    )
 
 
 def test_evidence_is_of_the_papers_algorithm_and_says_at_how_many_sizes():
     row = found("but at one size").set_index("claim").loc["C7"]
     assert (row["n_lower"], row["n_undecided"], row["n_higher"]) == (3, 0, 1) and row["n"] == 20
     assert row["lower"] < row["effect"] < row["upper"]
-    assert row["effect"] == pytest.approx((0.8**3 * 1.2) ** (1 / 4) - 1, abs=0.05)  # about a mean over sizes
+    assert row["effect"] == pytest.approx(
+        (0.8**3 * 1.2) ** (1 / 4) - 1, abs=0.05
+    )  # about a mean over sizes
     assert row["p_value"] > 0.9
 
 
 def test_p_values_are_corrected_over_the_whole_table():
     table = found("size alone")
     tested = table[table["p_value"].notna()]
-    np.testing.assert_allclose(tested["p_value_holm"], statistics.holm(table["p_value"])[tested.index])
-    assert (tested["p_value_holm"] >= tested["p_value"]).all() and (tested["p_value_holm"] > tested["p_value"]).any()
+    np.testing.assert_allclose(
+        tested["p_value_holm"], statistics.holm(table["p_value"])[tested.index]
+    )
+    assert (tested["p_value_holm"] >= tested["p_value"]).all() and (
+        tested["p_value_holm"] > tested["p_value"]
+    ).any()
     assert table.loc[table["claim"].isin(["C3", "C10", "C11"]), "p_value"].isna().all()
 
 
@@ -125,7 +157,11 @@ def test_a_judgement_has_every_claim_in_order_with_its_words_and_a_reason():
     table = claims.judge_claims(both, claims_2023.CLAIMS).set_index("claim")
     assert list(table.index) == list(claims_2023.CLAIMS)
     assert table.loc["C1", ["verdict", "why"]].tolist() == ["undecided", "No run tells."]
-    of_both = claims.judge_claims(found("size alone"), claims_2023.CLAIMS).set_index("claim").loc["C6", "why"]
+    of_both = (
+        claims.judge_claims(found("size alone"), claims_2023.CLAIMS)
+        .set_index("claim")
+        .loc["C6", "why"]
+    )
     assert "size-dense (lecun, entropy)" in of_both and "size-dense (lecun, trace)" in of_both
     assert table.loc["C7", "verdict"] == "not supported"
     assert table.loc["C7", "why"] == (
@@ -153,7 +189,9 @@ def test_a_judgement_has_every_claim_in_order_with_its_words_and_a_reason():
         ("C11", 0.3, 0.4, np.nan, "not supported"),
     ],
 )
-def test_a_verdict_follows_from_the_interval_and_the_corrected_test(claim, lower, upper, p_value, expected):
+def test_a_verdict_follows_from_the_interval_and_the_corrected_test(
+    claim, lower, upper, p_value, expected
+):
     row = pd.DataFrame({"claim": [claim], "lower": lower, "upper": upper, "p_value_holm": p_value})
     assert claims._verdict(next(row.itertuples()), 0.05) == expected
 
@@ -172,24 +210,42 @@ def test_a_run_that_diverged_tells_nothing_of_parametrisations_and_eigenvalues()
 
 
 def test_a_group_of_one_size_has_no_curve_and_leaves_the_others_as_they_are():
-    several, one = of_experiment_2("better", 0.2), of_experiment_2("one", 0.2).query("n_points == 20")
-    alone, both = (claims_2023.evidence(runs, **QUICK) for runs in (several, pd.concat([several, one])))
+    several, one = (
+        of_experiment_2("better", 0.2),
+        of_experiment_2("one", 0.2).query("n_points == 20"),
+    )
+    alone, both = (
+        claims_2023.evidence(runs, **QUICK) for runs in (several, pd.concat([several, one]))
+    )
     assert set(both.loc[both["claim"].isin(["C7", "C8", "C9"]), "group"]) == {"better"}
     of_better = both[both["group"] == "better"].reset_index(drop=True)
-    pd.testing.assert_frame_equal(of_better.drop(columns="p_value_holm"), alone.drop(columns="p_value_holm"))
+    pd.testing.assert_frame_equal(
+        of_better.drop(columns="p_value_holm"), alone.drop(columns="p_value_holm")
+    )
 
 
 def test_of_entropy_other_things_are_claimed_where_the_network_is_convolutional():
     runs = of_experiment_1("one", 60)
-    found = {claim: claims_2023.evidence(runs, convolutional=of, **QUICK)["claim"].tolist() for claim, of in (("C2", []), ("C3", ["one"]))}
+    found = {
+        claim: claims_2023.evidence(runs, convolutional=of, **QUICK)["claim"].tolist()
+        for claim, of in (("C2", []), ("C3", ["one"]))
+    }
     for claim, other in (("C2", "C3"), ("C3", "C2")):
         assert found[claim].count(claim) == 2 and other not in found[claim]
 
 
 def test_a_judgement_says_how_far_the_effects_and_their_intervals_reach():
-    of, rows = claims.judge_claims(found("size alone"), claims_2023.CLAIMS).set_index("claim"), found("size alone").query("claim == 'C6'")
+    of, rows = (
+        claims.judge_claims(found("size alone"), claims_2023.CLAIMS).set_index("claim"),
+        found("size alone").query("claim == 'C6'"),
+    )
     assert len(rows) == 4
-    expected = [rows["effect"].min(), rows["effect"].max(), rows["lower"].min(), rows["upper"].max()]
+    expected = [
+        rows["effect"].min(),
+        rows["effect"].max(),
+        rows["lower"].min(),
+        rows["upper"].max(),
+    ]
     assert of.loc["C6", list(claims.ENDS)].tolist() == expected
     assert of.loc["C7", list(claims.ENDS)].isna().all()
 
@@ -203,10 +259,16 @@ def test_a_sentence_names_few_cases_and_counts_many():
 
 def test_the_record_is_that_of_the_tables_and_can_be_written_as_json():
     evidence = found("size alone")
-    written = json.loads(json.dumps(claims.claims_record(evidence, claims_2023.CLAIMS), allow_nan=False))
+    written = json.loads(
+        json.dumps(claims.claims_record(evidence, claims_2023.CLAIMS), allow_nan=False)
+    )
     assert [of["claim"] for of in written] == list(claims_2023.CLAIMS)
-    assert [of["verdict"] for of in written] == claims.judge_claims(evidence, claims_2023.CLAIMS)["verdict"].tolist()
+    assert [of["verdict"] for of in written] == claims.judge_claims(evidence, claims_2023.CLAIMS)[
+        "verdict"
+    ].tolist()
     of_c1 = written[0]["evidence"]
     expected = evidence[evidence["claim"] == "C1"]
-    assert [of["effect"] for of in of_c1] == expected["effect"].tolist() and of_c1[0]["n_lower"] is None
+    assert [of["effect"] for of in of_c1] == expected["effect"].tolist() and of_c1[0][
+        "n_lower"
+    ] is None
     assert written[6]["evidence"] == [] and written[6]["smallest"] is None

@@ -1,4 +1,3 @@
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -18,7 +17,9 @@ def runs(methods=("random", "rnd"), n_members=4, sizes=(5, 10, 20)):
     generator = np.random.default_rng(0)
     keys = ["group", "parametrisation", "method", "n_points", "member"]
     levels = [GROUPS, PARAMETRISATIONS, methods, sizes, range(n_members)]
-    table = pd.MultiIndex.from_product(levels, names=keys).to_frame(index=False).assign(diverged=False)
+    table = (
+        pd.MultiIndex.from_product(levels, names=keys).to_frame(index=False).assign(diverged=False)
+    )
     return table.assign(**{name: generator.lognormal(size=len(table)) for name in VARIABLES})
 
 
@@ -48,25 +49,38 @@ def test_comparison_draws_the_means_and_one_standard_error_of_each_method_in_its
                 np.testing.assert_array_equal(trace.x, [5, 10, 20])
                 np.testing.assert_array_equal(trace.y, expected["min_test_loss"])
                 for error in (trace.error_y.array, trace.error_y.arrayminus):
-                    np.testing.assert_allclose(error, expected["min_test_loss_standard_error"], **ROUND_OFF)
+                    np.testing.assert_allclose(
+                        error, expected["min_test_loss_standard_error"], **ROUND_OFF
+                    )
 
 
 def test_panels_are_a_column_per_group_and_a_row_per_parametrisation():
     figure = figures_2023.comparison(statistics.summary(runs(), ["trace"]), "trace")
     titles = [annotation.text for annotation in figure.layout.annotations]
     assert titles == ["fuel, LeCun", "mnist, LeCun", "fuel, NTK", "mnist, NTK"]
-    assert axes(figure, 2, 2).xaxis.title.text == "Subset size n" and axes(figure, 1, 1).yaxis.title.text == "Trace Tr"
-    assert all(axes(figure, 1, column).yaxis.matches is None for column in (1, 2))  # every panel has its own scale
+    assert (
+        axes(figure, 2, 2).xaxis.title.text == "Subset size n"
+        and axes(figure, 1, 1).yaxis.title.text == "Trace Tr"
+    )
+    assert all(
+        axes(figure, 1, column).yaxis.matches is None for column in (1, 2)
+    )  # every panel has its own scale
 
 
 def test_methods_differ_in_colour_and_marker_and_keep_theirs_when_others_join():
     def styles(methods):
         figure = figures_2023.comparison(statistics.summary(runs(methods), ["trace"]), "trace")
-        return {trace.name: (trace.marker.color, trace.marker.symbol) for trace in traces(figure, 1, 1)}
+        return {
+            trace.name: (trace.marker.color, trace.marker.symbol) for trace in traces(figure, 1, 1)
+        }
 
     two, three = styles(("random", "rnd")), styles(("k-center", "rnd", "random"))
     assert three.items() > two.items()
-    assert len({colour for colour, _ in three.values()}) == len({symbol for _, symbol in three.values()}) == 3
+    assert (
+        len({colour for colour, _ in three.values()})
+        == len({symbol for _, symbol in three.values()})
+        == 3
+    )
 
 
 def test_each_method_stands_in_the_legend_once():
@@ -76,10 +90,15 @@ def test_each_method_stands_in_the_legend_once():
 
 def test_a_method_that_the_first_panel_lacks_stands_in_the_legend():
     table = runs(("random", "rnd"))
-    summary = statistics.summary(table[(table["group"] != "fuel") | (table["method"] == "random")], ["trace"])
+    summary = statistics.summary(
+        table[(table["group"] != "fuel") | (table["method"] == "random")], ["trace"]
+    )
     figure = figures_2023.comparison(summary, "trace")
     assert sorted(trace.name for trace in figure.data if trace.showlegend) == ["RND", "Random"]
-    assert [(trace.name, len(trace.x)) for trace in traces(figure, 1, 1)] == [("Random", 3), ("RND", 0)]
+    assert [(trace.name, len(trace.x)) for trace in traces(figure, 1, 1)] == [
+        ("Random", 3),
+        ("RND", 0),
+    ]
 
 
 def test_scatter_holds_every_run_that_did_not_diverge():
@@ -101,33 +120,57 @@ def test_scatter_holds_every_run_that_did_not_diverge():
 def test_losses_have_logarithmic_axes_and_others_linear_ones():
     figure = figures_2023.scatter(runs(), "trace", "min_test_loss", "n_points")
     for row, column in ((1, 1), (1, 2), (2, 1), (2, 2)):
-        assert axes(figure, row, column).yaxis.type == "log" and axes(figure, row, column).xaxis.type is None
-    assert axes(figures_2023.scatter(runs(), "min_test_loss", "trace", "n_points"), 1, 1).xaxis.type == "log"
+        assert (
+            axes(figure, row, column).yaxis.type == "log"
+            and axes(figure, row, column).xaxis.type is None
+        )
+    assert (
+        axes(figures_2023.scatter(runs(), "min_test_loss", "trace", "n_points"), 1, 1).xaxis.type
+        == "log"
+    )
 
 
 @pytest.mark.parametrize("colour", ["min_test_loss", "n_points"])
-def test_the_colour_bar_of_a_group_runs_from_its_smallest_to_its_largest_value_darker_being_smaller(colour):
+def test_the_colour_bar_of_a_group_runs_from_its_smallest_to_its_largest_value_darker_being_smaller(
+    colour,
+):
     table = runs()
     layout = figures_2023.scatter(table, "entropy", "trace", colour).layout
     for axis, group in ((layout.coloraxis, "mnist"), (layout.coloraxis2, "fuel")):
         values = table.loc[table["group"] == group, colour]
-        assert [axis.colorbar.ticktext[i] for i in (0, -1)] == [f"{v:.3g}" for v in (values.min(), values.max())]
+        assert [axis.colorbar.ticktext[i] for i in (0, -1)] == [
+            f"{v:.3g}" for v in (values.min(), values.max())
+        ]
         assert axis.colorbar.title.text == figures_2023.LABELS[colour]
-        assert axis.colorscale[0][1] == "#440154" and axis.colorscale[-1][1] == "#fde725"  # Viridis, dark to bright
+        assert (
+            axis.colorscale[0][1] == "#440154" and axis.colorscale[-1][1] == "#fde725"
+        )  # Viridis, dark to bright
 
 
 @pytest.mark.parametrize("kind", correlation.KINDS)
 def test_the_cells_of_a_correlation_matrix_are_the_coefficients_in_the_order_of_the_table(kind):
     table = runs()
     table.loc[table["group"] == "fuel", "max_test_accuracy"] = np.nan
-    correlations = correlation.correlations(table, ["n_points", "trace", "entropy", "max_test_accuracy"], n_resamples=2)
+    correlations = correlation.correlations(
+        table, ["n_points", "trace", "entropy", "max_test_accuracy"], n_resamples=2
+    )
     figure = figures_2023.correlation_matrix(correlations, kind)
     (mnist,), (fuel,) = traces(figure, 2, 1), traces(figure, 2, 2)
     # Given the size n_points has no coefficient, and so no row.
-    names = [figures_2023.LABELS[name] for name in ("n_points", "trace", "entropy")]["given size" in kind :]
-    assert list(fuel.x) == list(fuel.y) == names and list(mnist.x) == [*names, "Maximum test accuracy"]
-    lookup = correlations.set_index(["group", "parametrisation", "kind", "x_variable", "y_variable"])["coefficient"]
-    assert fuel.z[names.index("Trace Tr")][names.index("Entropy S")] == lookup["fuel", "ntk", kind, "entropy", "trace"]
+    names = [figures_2023.LABELS[name] for name in ("n_points", "trace", "entropy")][
+        "given size" in kind :
+    ]
+    assert list(fuel.x) == list(fuel.y) == names and list(mnist.x) == [
+        *names,
+        "Maximum test accuracy",
+    ]
+    lookup = correlations.set_index(
+        ["group", "parametrisation", "kind", "x_variable", "y_variable"]
+    )["coefficient"]
+    assert (
+        fuel.z[names.index("Trace Tr")][names.index("Entropy S")]
+        == lookup["fuel", "ntk", kind, "entropy", "trace"]
+    )
     assert fuel.texttemplate == "%{z:.2f}"
     assert (figure.layout.coloraxis.cmin, figure.layout.coloraxis.cmax) == (-1, 1)
     assert axes(figure, 2, 2).yaxis.autorange == "reversed"  # the first variable on top
@@ -139,7 +182,9 @@ def test_every_variable_of_the_statistics_has_a_label_in_words():
 
 def test_wrong_arguments_are_errors_that_name_them():
     table = runs()
-    with pytest.raises(ValueError, match="summary must have the columns trace_lower, trace_upper: received group, "):
+    with pytest.raises(
+        ValueError, match="summary must have the columns trace_lower, trace_upper: received group, "
+    ):
         figures_2023.comparison(table, "trace")
     with pytest.raises(ValueError, match="runs must have the columns loss: received group, "):
         figures_2023.scatter(table, "loss", "trace", "entropy")
@@ -154,22 +199,36 @@ def test_wrong_arguments_are_errors_that_name_them():
 
 
 def incomplete(table):
-    """Two groups in an order that is not the alphabet's, of which the first has one parametrisation only."""
+    """Two groups in an order that is not the alphabet's, of which the first has one parametrisation
+    only.
+    """
     return table[(table["group"] == "fuel") | (table["parametrisation"] == "ntk")]
 
 
 @pytest.mark.parametrize("kind", ["pearson", "pearson given size"])
-def test_the_matrix_template_writes_the_coefficients_of_each_panel_under_its_own_group_and_parametrisation(kind):
-    table = correlation.correlations(runs(n_members=9), ["n_points", "trace", "entropy"], n_resamples=2)
+def test_the_matrix_template_writes_the_coefficients_of_each_panel_under_its_own_group_and_parametrisation(
+    kind,
+):
+    table = correlation.correlations(
+        runs(n_members=9), ["n_points", "trace", "entropy"], n_resamples=2
+    )
     table = incomplete(table[::-1])
-    svg = drawn("correlation-matrix", {"workspace": table}, "x_variable", "coefficient", kind.capitalize())
+    svg = drawn(
+        "correlation-matrix", {"workspace": table}, "x_variable", "coefficient", kind.capitalize()
+    )
     columns, rows = words(having(svg, "column_header")), words(having(svg, "row_header"))
     assert (columns, rows) == (["fuel", "mnist"], ["LeCun", "NTK"])
     places = [(group, name) for name in PARAMETRISATIONS for group in columns]
     for panel, place in zip(having(svg, "cell"), places, strict=True):
         values = part(table, *place).query(f"kind == '{kind}'")["coefficient"].dropna()
-        cells = [text.replace("\N{MINUS SIGN}", "-") for text in words(having(panel, "mark-text")) if "." in text]
-        assert cells == [f"{value:.2f}" for value in values] and (cells == []) == (place == ("mnist", "lecun"))
+        cells = [
+            text.replace("\N{MINUS SIGN}", "-")
+            for text in words(having(panel, "mark-text"))
+            if "." in text
+        ]
+        assert cells == [f"{value:.2f}" for value in values] and (cells == []) == (
+            place == ("mnist", "lecun")
+        )
 
 
 def test_the_comparison_template_draws_a_line_per_method_and_revision_and_a_point_per_size():
@@ -193,6 +252,8 @@ def test_the_scatter_templates_draw_every_run_that_did_not_diverge(template):
 
 
 def test_the_templates_and_the_figures_share_the_palette():
-    comparison, matrix = ((TEMPLATES / f"{name}.json").read_text() for name in ("comparison", "correlation-matrix"))
+    comparison, matrix = (
+        (TEMPLATES / f"{name}.json").read_text() for name in ("comparison", "correlation-matrix")
+    )
     assert all(colour in comparison for colour in figures_2023.PALETTE)
     assert all(colour in matrix for _, colour in figures_2023.DIVERGING)

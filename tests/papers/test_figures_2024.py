@@ -15,20 +15,32 @@ CASES = [Case("relu", width, depth, 20, 20) for width in (10, 30) for depth in (
 
 
 def recorded(level, points="train", **labels):
-    """Two members, whose entropy is level - 1 and level + 1, trace ten and loss a hundredth of that."""
+    """Two members, whose entropy is level - 1 and level + 1, trace ten and loss a hundredth of
+    that.
+    """
     parts = []
     for member, off in enumerate((-1.0, 1.0)):
         values = level + off + np.array(EPOCHS)
-        columns = {"member": member, "points": points, "epoch": EPOCHS, "loss": values / 100, "entropy": values}
+        columns = {
+            "member": member,
+            "points": points,
+            "epoch": EPOCHS,
+            "loss": values / 100,
+            "entropy": values,
+        }
         parts.append(pd.DataFrame(labels | columns | {"trace": 10 * values}))
     return pd.concat(parts, ignore_index=True)
 
 
 def both(level, **labels):
-    return pd.concat([recorded(level, **labels), recorded(level + 5, "test", **labels)], ignore_index=True)
+    return pd.concat(
+        [recorded(level, **labels), recorded(level + 5, "test", **labels)], ignore_index=True
+    )
 
 
-RECORDING = pd.concat([both(10.0 * place + 10, **asdict(case)) for place, case in enumerate(CASES)], ignore_index=True)
+RECORDING = pd.concat(
+    [both(10.0 * place + 10, **asdict(case)) for place, case in enumerate(CASES)], ignore_index=True
+)
 NO_MODES = pd.DataFrame({"activation": [], "points": []})
 
 
@@ -41,15 +53,26 @@ def traces(figure, axis):
 def test_the_evolution_has_a_row_for_each_study_and_mean_and_deviation_in_each_panel():
     lines = {"width 10": both(10.0), "width 30": both(20.0)}
     figure = figures_2024.evolution({"width": lines, "depth": {"depth 1": both(30.0)}})
-    assert [figure.get_subplot(2, column).yaxis.title.text for column in (1, 2, 3)] == ["Loss", "Entropy S", "Trace Tr"]
+    assert [figure.get_subplot(2, column).yaxis.title.text for column in (1, 2, 3)] == [
+        "Loss",
+        "Entropy S",
+        "Trace Tr",
+    ]
     shown, areas = traces(figure, "x2")
-    assert [line.name for line in shown] == ["width 10, train", "width 10, test", "width 30, train", "width 30, test"]
+    assert [line.name for line in shown] == [
+        "width 10, train",
+        "width 10, test",
+        "width 30, train",
+        "width 30, test",
+    ]
     assert [line.line.dash for line in shown] == ["solid", "dot"] * 2
     assert shown[0].line.color == shown[1].line.color != shown[2].line.color
     np.testing.assert_allclose(shown[0].x, [1, 2, 10])
     np.testing.assert_allclose(shown[0].y, [10, 11, 19])
     np.testing.assert_allclose(shown[1].y, [15, 16, 24])
-    np.testing.assert_allclose(areas[0].y, [10 + 2**0.5, 11 + 2**0.5, 19 + 2**0.5, 19 - 2**0.5, 11 - 2**0.5, 10 - 2**0.5])
+    np.testing.assert_allclose(
+        areas[0].y, [10 + 2**0.5, 11 + 2**0.5, 19 + 2**0.5, 19 - 2**0.5, 11 - 2**0.5, 10 - 2**0.5]
+    )
     in_trace, _ = traces(figure, "x3")
     np.testing.assert_allclose(in_trace[2].y, [200, 210, 290])
     in_loss, _ = traces(figure, "x4")
@@ -57,7 +80,10 @@ def test_the_evolution_has_a_row_for_each_study_and_mean_and_deviation_in_each_p
     assert figure.get_subplot(1, 1).yaxis.type == figure.get_subplot(2, 3).xaxis.type == "log"
     # One entry for each line, in the legend of its row.
     entries = [(trace.legend, trace.name) for trace in figure.data if trace.showlegend]
-    assert len(entries) == len(set(entries)) == 6 and {legend for legend, _ in entries} == {"legend", "legend2"}
+    assert len(entries) == len(set(entries)) == 6 and {legend for legend, _ in entries} == {
+        "legend",
+        "legend2",
+    }
 
 
 def test_the_only_line_of_a_row_is_named_by_its_points():
@@ -72,20 +98,36 @@ def test_a_band_never_leaves_a_logarithmic_axis():
 
 
 def test_the_joint_figure_has_a_column_for_each_network_and_the_reward_of_agents():
-    agent = recorded(30.0, "observations").assign(mean_reward=lambda of: 100 * of["epoch"]).assign(loss=np.nan)
+    agent = (
+        recorded(30.0, "observations")
+        .assign(mean_reward=lambda of: 100 * of["epoch"])
+        .assign(loss=np.nan)
+    )
     figure = figures_2024.joint({"resnet": both(10.0), "actor": agent})
-    titles = [[figure.get_subplot(row, column).yaxis.title.text for row in (1, 2, 3)] for column in (1, 2)]
-    assert titles == [["Entropy S", "Trace Tr", "Loss"], ["Entropy S", "Trace Tr", "Reward, mean of 10 updates"]]
+    titles = [
+        [figure.get_subplot(row, column).yaxis.title.text for row in (1, 2, 3)] for column in (1, 2)
+    ]
+    assert titles == [
+        ["Entropy S", "Trace Tr", "Loss"],
+        ["Entropy S", "Trace Tr", "Reward, mean of 10 updates"],
+    ]
     (reward,), _ = traces(figure, "x6")
     np.testing.assert_allclose(reward.y, [0, 100, 900])
-    assert figure.get_subplot(3, 1).yaxis.type == "log" and figure.get_subplot(3, 2).yaxis.type is None
+    assert (
+        figure.get_subplot(3, 1).yaxis.type == "log" and figure.get_subplot(3, 2).yaxis.type is None
+    )
     assert [note.text for note in figure.layout.annotations] == ["resnet", "actor"]
-    assert [figure.get_subplot(3, column).xaxis.title.text for column in (1, 2)] == ["Epoch + 1", "Update + 1"]
+    assert [figure.get_subplot(3, column).xaxis.title.text for column in (1, 2)] == [
+        "Epoch + 1",
+        "Update + 1",
+    ]
 
 
 def test_maps_have_a_cell_for_each_network_and_none_for_one_that_diverged():
     broken = RECORDING.copy()
-    broken.loc[(broken["width"] == 30) & (broken["depth"] == 4), ["entropy", "trace", "loss"]] = np.nan
+    broken.loc[(broken["width"] == 30) & (broken["depth"] == 4), ["entropy", "trace", "loss"]] = (
+        np.nan
+    )
     figure = figures_2024.maps(broken, (0, 9))
     entropy, trace, loss = figure.data[3:]
     assert (entropy.x, entropy.y) == (("10", "30"), ("1", "4"))
@@ -96,7 +138,11 @@ def test_maps_have_a_cell_for_each_network_and_none_for_one_that_diverged():
     assert trace.colorbar.ticktext[0] == "190" and trace.colorbar.ticktext[-1] == "390"
     large = figures_2024.maps(broken.assign(trace=2e6 * broken["trace"]), (0, 9)).data[4]
     assert large.colorbar.ticktext[-1] == "780M"
-    assert [note.text for note in figure.layout.annotations][:3] == ["Entropy S, epoch 0", "Trace Tr, epoch 0", "Test loss, epoch 0"]
+    assert [note.text for note in figure.layout.annotations][:3] == [
+        "Entropy S, epoch 0",
+        "Trace Tr, epoch 0",
+        "Test loss, epoch 0",
+    ]
 
 
 @pytest.mark.parametrize("n_columns", [1, 5])
@@ -112,7 +158,10 @@ def test_panels_have_one_size_however_many_there_are(n_columns):
 def test_the_page_has_evolutions_maps_and_all_other_architectures_together():
     study = Group(RECORDING, {"map": CASES, "width": CASES[::2]}, NO_MODES, "dense")
     other = Group(both(10.0, **asdict(CASES[0])), {"resnet": CASES[:1]}, NO_MODES, "resnet")
-    drawn = {picture.name: picture for picture in results_2024.pictures({"mnist": study, "images": other})}
+    drawn = {
+        picture.name: picture
+        for picture in results_2024.pictures({"mnist": study, "images": other})
+    }
     assert list(drawn) == ["evolution-mnist", "map-mnist-map", "evolution-images", "joint"]
     assert [note.text for note in drawn["joint"].figure.layout.annotations] == ["resnet"]
     assert all(picture.title and picture.caption for picture in drawn.values())
@@ -124,7 +173,11 @@ def test_the_page_has_evolutions_maps_and_all_other_architectures_together():
 
 
 def test_the_page_has_a_table_of_networks_phases_and_laws():
-    tables = results_2024.tables({"mnist": Group(RECORDING, {"map": CASES}, NO_MODES, "dense")}, resolution=0.05, confidence=0.95)
+    tables = results_2024.tables(
+        {"mnist": Group(RECORDING, {"map": CASES}, NO_MODES, "dense")},
+        resolution=0.05,
+        confidence=0.95,
+    )
     assert [table.name for table in tables] == list(results_2024.TABLES)
     networks = tables[0].frame
     assert len(networks) == 8 and set(networks["regime"]) == {"too few members"}

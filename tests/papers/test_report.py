@@ -32,12 +32,29 @@ CONTENT = report.Content(
     introduction=["First.", AWKWARD],
     parts=[report.Part("claims", "Claims", claims_2023.CLAIMS, EVIDENCE)],
     pictures=[
-        report.Picture("lines", "Lines", AWKWARD, go.Figure(go.Scatter(x=[1, 2], y=[3, 4], name=AWKWARD))),
-        report.Picture("points", "Points", "Points.", go.Figure(go.Scattergl(x=[1, 2], y=[3, 4], mode="markers"))),
+        report.Picture(
+            "lines", "Lines", AWKWARD, go.Figure(go.Scatter(x=[1, 2], y=[3, 4], name=AWKWARD))
+        ),
+        report.Picture(
+            "points",
+            "Points",
+            "Points.",
+            go.Figure(go.Scattergl(x=[1, 2], y=[3, 4], mode="markers")),
+        ),
     ],
     tables=[
-        report.Table("data", "Data", "What there is.", pd.DataFrame({"problem": ["fuel", AWKWARD], "n_points": [272, 1]})),
-        report.Table("many", "Many", "Numbers.", pd.DataFrame({"value": [float("inf"), float("nan"), 1 / 3, *range(20)]}, dtype=object)),
+        report.Table(
+            "data",
+            "Data",
+            "What there is.",
+            pd.DataFrame({"problem": ["fuel", AWKWARD], "n_points": [272, 1]}),
+        ),
+        report.Table(
+            "many",
+            "Many",
+            "Numbers.",
+            pd.DataFrame({"value": [float("inf"), float("nan"), 1 / 3, *range(20)]}, dtype=object),
+        ),
     ],
     settings={"fuel_Network": {"layers": ["dense 32", "dense 1"], "b_std": None}},
     about="JAX 0.10 on a CPU.",
@@ -57,12 +74,18 @@ def source():
 def test_every_claim_has_a_row_with_its_words_verdict_and_numbers():
     texts = " ".join(source().texts)
     for name, claim in claims_2023.CLAIMS.items():
-        assert name in source().attributes("id", "tr") and f"evidence-{name}" in source().attributes("id", "details")
+        assert name in source().attributes(
+            "id", "tr"
+        ) and f"evidence-{name}" in source().attributes("id", "details")
         assert " ".join(claim.words.split()) in " ".join(texts.split())
     verdicts = source().attributes("class", "span")
-    assert verdicts.count("verdict supported") == 1  # a claim of which one of two networks leaves it undecided is none
+    assert (
+        verdicts.count("verdict supported") == 1
+    )  # a claim of which one of two networks leaves it undecided is none
     assert verdicts.count("verdict not-supported") == 2
-    assert verdicts.count("verdict undecided") == len(claims_2023.CLAIMS)  # all claims but C7, and one row
+    assert verdicts.count("verdict undecided") == len(
+        claims_2023.CLAIMS
+    )  # all claims but C7, and one row
 
 
 def test_numbers_are_written_with_their_interval_and_missing_ones_as_a_dash():
@@ -73,7 +96,9 @@ def test_numbers_are_written_with_their_interval_and_missing_ones_as_a_dash():
 
 def test_the_table_of_claims_says_how_large_the_effects_are():
     texts = source().texts
-    assert "-0.90 [-0.95, -0.85]" in texts and "-0.10 [-0.20, +0.05]" in texts and "– [–, –]" in texts
+    assert (
+        "-0.90 [-0.95, -0.85]" in texts and "-0.10 [-0.20, +0.05]" in texts and "– [–, –]" in texts
+    )
 
 
 def test_tables_show_three_digits_and_long_ones_are_folded():
@@ -102,7 +127,10 @@ def test_wide_parts_can_be_reached_and_scrolled_by_keyboard():
     wide = [of for tag, of in source().found if of.get("class") == "wide"]
     assert len(wide) > len(claims_2023.CLAIMS)
     assert all(of["tabindex"] == "0" and of["role"] == "region" and of["aria-label"] for of in wide)
-    assert source().attributes("name", "meta") == ["viewport"] and dict(source().found)["html"]["lang"] == "en"
+    assert (
+        source().attributes("name", "meta") == ["viewport"]
+        and dict(source().found)["html"]["lang"] == "en"
+    )
 
 
 def test_a_browser_draws_every_figure_without_an_error_or_a_network(tmp_path):
@@ -114,5 +142,7 @@ def test_a_browser_draws_every_figure_without_an_error_or_a_network(tmp_path):
 
 
 def test_an_error_in_the_page_would_be_seen(tmp_path):
-    _, messages = in_browser(page().replace("Plotly.newPlot(place", "Plotly.newPlots(place"), tmp_path)
+    _, messages = in_browser(
+        page().replace("Plotly.newPlot(place", "Plotly.newPlots(place"), tmp_path
+    )
     assert len(messages) == 1 and "Uncaught TypeError" in messages[0]

@@ -1,4 +1,6 @@
-"""The graph of learning dynamics as a person uses it: real `dvc` commands on a copy of the project at tiny parameters."""
+"""The graph of learning dynamics as a person uses it: real `dvc` commands on a copy of the project
+at tiny parameters.
+"""
 
 import json
 
@@ -24,12 +26,17 @@ RECORDED = {
     "dynamics-agent_TrainAgent": TrainAgent,
     "dynamics-autoencoder_TrainAutoencoder": TrainAutoencoder,
 }
-STAGES = {*RECORDED, *(f"{group}_{stage}" for group in (*STUDIES, "dynamics-autoencoder") for stage in OF_DATA)}
+STAGES = {
+    *RECORDED,
+    *(f"{group}_{stage}" for group in (*STUDIES, "dynamics-autoencoder") for stage in OF_DATA),
+}
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """Two studies, the autoencoder, the agent and a group of the first paper at tiny parameters, reproduced once and committed."""
+    """Two studies, the autoencoder, the agent and a group of the first paper at tiny parameters,
+    reproduced once and committed.
+    """
     project = Project.copy_to(tmp_path_factory.mktemp("project"))
     project.shrink(("fuel-dense", *(name.partition("_")[0] for name in RECORDED)))
     output = project.run("dvc", "repro", "dynamics/dvc.yaml:dynamics_Findings")
@@ -56,7 +63,9 @@ def names(output):
 def load(group, stage):
     """By its class: `zntrack.from_rev` looks for its name in dvc.yaml alone."""
     name = f"{group}_{stage}"
-    return (RECORDED | {"dynamics_Findings": Findings, "dynamics_Report": Report})[name].from_rev(name)
+    return (RECORDED | {"dynamics_Findings": Findings, "dynamics_Report": Report})[name].from_rev(
+        name
+    )
 
 
 def test_the_first_papers_graph_has_no_stage_of_the_second(project):
@@ -71,20 +80,27 @@ def test_every_network_of_every_study_is_recorded(inside, group):
     node = load(group, "ScalingStudy")
     recording, cases = node.recording, node.cases
     every = {case for of_study in cases.values() for case in of_study}
-    assert set(map(tuple, recording[list(study_cases.AXES)].drop_duplicates().to_numpy(object))) == {
-        tuple(getattr(case, axis) for axis in study_cases.AXES) for case in every
-    }
+    assert set(
+        map(tuple, recording[list(study_cases.AXES)].drop_duplicates().to_numpy(object))
+    ) == {tuple(getattr(case, axis) for axis in study_cases.AXES) for case in every}
     assert len(recording) == len(every) * 3 * 2 * 3  # members, kinds of points, epochs
     assert node.metrics == {"diverged": 0, "networks": len(every)}
     assert (len(node.modes) > 0) == (group == "dynamics-fuel")
-    assert np.isfinite(recording[["loss", "entropy", "trace"]]).all(axis=None) and recording["accuracy"].isna().all()
+    assert (
+        np.isfinite(recording[["loss", "entropy", "trace"]]).all(axis=None)
+        and recording["accuracy"].isna().all()
+    )
     for study, of_study in cases.items():
         assert len(study_cases.study_rows(recording, of_study)) == len(of_study) * 18, study
 
 
-def test_the_library_alone_makes_the_recordings_of_the_graph_at_the_papers_scale(project, inside, tmp_path):
+def test_the_library_alone_makes_the_recordings_of_the_graph_at_the_papers_scale(
+    project, inside, tmp_path
+):
     """Of all networks of all studies; fewer members than the graph's are its first ones."""
-    kept, about = project.at_scale("dynamics-fuel", {"dynamics-fuel_Ensemble": {"n_members": 2}}, tmp_path)
+    kept, about = project.at_scale(
+        "dynamics-fuel", {"dynamics-fuel_Ensemble": {"n_members": 2}}, tmp_path
+    )
     recording = load("dynamics-fuel", "ScalingStudy").recording
     of_stage = recording[recording["member"] < 2].reset_index(drop=True)
     pd.testing.assert_frame_equal(kept, of_stage, check_dtype=False, rtol=1e-5)
@@ -97,7 +113,11 @@ def test_encoder_actor_and_critic_are_recorded(inside):
     agent = load("dynamics-agent", "TrainAgent")
     assert agent.recording.groupby("network").size().to_dict() == {"actor": 3 * 2, "critic": 3 * 2}
     for recording in (encoder, agent.recording):
-        assert sorted(set(recording["epoch"])) == [0, 2] and sorted(set(recording["member"])) == [0, 1, 2]
+        assert sorted(set(recording["epoch"])) == [0, 2] and sorted(set(recording["member"])) == [
+            0,
+            1,
+            2,
+        ]
         assert np.isfinite(recording[["entropy", "trace", "drift"]]).all(axis=None)
     assert len(agent.returns) == 3 * 3  # members, updates from 0 to 2
 
@@ -116,7 +136,11 @@ def test_findings_are_of_all_studies(inside):
     of_graph = evidence.query("claim == 'F2' and group == 'dynamics-graph'")
     assert of_graph["effect"].tolist() == pytest.approx([(curves[2] - curves[0]).mean()])
     assert {table.name for table in node.tables} == {"networks", "phases", "laws"}
-    assert {picture.name for picture in node.pictures} >= {"evolution-dynamics-fuel", "evolution-dynamics-graph", "joint"}
+    assert {picture.name for picture in node.pictures} >= {
+        "evolution-dynamics-fuel",
+        "evolution-dynamics-graph",
+        "joint",
+    }
 
 
 def test_the_report_has_both_papers_and_a_browser_draws_it(inside, tmp_path):
@@ -125,7 +149,9 @@ def test_the_report_has_both_papers_and_a_browser_draws_it(inside, tmp_path):
     page = Elements(document)
     assert messages == []
     assert {"C1", "C11", "F1", "F6"} <= set(page.attributes("id", "tr"))
-    assert {"claims", "findings", "joint", "networks", "phases"} <= set(page.attributes("id", "section"))
+    assert {"claims", "findings", "joint", "networks", "phases"} <= set(
+        page.attributes("id", "section")
+    )
     plots = [of for of in page.attributes("class", "div") if "js-plotly-plot" in of]
     assert len(plots) == len(page.attributes("data-figure"))
     assert "ScalingStudy" in page.texts
@@ -157,15 +183,25 @@ def test_changed_code_makes_the_stages_stale_that_run_it(copy, file, stages):
 
 def test_a_changed_value_makes_its_study_stale_and_what_reads_it(project):
     setting = "dynamics-graph_ScalingStudy.learning_rate=0.01"
-    output = project.run("dvc", "exp", "run", "--set-param", setting, "dynamics/dvc.yaml:dynamics_Findings")
+    output = project.run(
+        "dvc", "exp", "run", "--set-param", setting, "dynamics/dvc.yaml:dynamics_Findings"
+    )
     assert names(output) == {"dynamics-graph_ScalingStudy", "dynamics_Findings"}
 
 
 @pytest.mark.parametrize(
     ("section", "change", "message"),
     [
-        ("dynamics-fuel_ComputeNTK", {}, "A group with ScalingStudy has ScalingStudy, LoadDataset, Ensemble alone: received dynamics-fuel_ComputeNTK"),
-        ("dynamics_Network", {}, "must be all_Report, dynamics_Report, dynamics_Findings or <group>_<Stage>"),
+        (
+            "dynamics-fuel_ComputeNTK",
+            {},
+            "A group with ScalingStudy has ScalingStudy, LoadDataset, Ensemble alone: received dynamics-fuel_ComputeNTK",
+        ),
+        (
+            "dynamics_Network",
+            {},
+            "must be all_Report, dynamics_Report, dynamics_Findings or <group>_<Stage>",
+        ),
     ],
 )
 def test_sections_that_no_stage_reads_are_refused(copy, section, change, message):

@@ -56,5 +56,8 @@ def test_methods_of_one_name_are_an_error_and_others_are_read_by_their_names():
         "random": [[1, 2], [0, 3]],
         "rnd": [[1, 2], [0, 3]],
     }
-    with pytest.raises(ValueError, match=r"methods must not repeat an entry: received \['random', 'rnd', 'random'\]."):
+    with pytest.raises(
+        ValueError,
+        match=r"methods must not repeat an entry: received \['random', 'rnd', 'random'\].",
+    ):
         files.read_subsets([*nodes, nodes[0]])

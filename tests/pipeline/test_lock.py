@@ -38,7 +38,10 @@ def test_a_second_process_waits_for_the_first_whether_it_ends_or_is_killed(stop,
     first = start(tmp_path)
     assert first.stdout.readline() == "running\n"
     second = start(tmp_path)
-    assert second.stdout.readline() == f"fuel_A is still run by another process, PID {first.pid}: waiting for its end\n"
+    assert (
+        second.stdout.readline()
+        == f"fuel_A is still run by another process, PID {first.pid}: waiting for its end\n"
+    )
     if stop == "kill":
         first.kill()
     first.communicate("\n" if stop == "end" else None)
@@ -56,7 +59,10 @@ def test_who_waits_does_not_run_if_the_process_that_asked_for_it_is_gone(tmp_pat
     asking.wait()
     first.communicate("\n")
     # Its streams are those of the process that it asked for.
-    assert asking.communicate(timeout=60) == ("", f"fuel_A: the process that asked for it, PID {asking.pid}, is gone.\n")
+    assert asking.communicate(timeout=60) == (
+        "",
+        f"fuel_A: the process that asked for it, PID {asking.pid}, is gone.\n",
+    )
 
 
 def test_stages_of_other_groups_and_the_same_stage_afterwards_do_not_wait(tmp_path, capsys):
@@ -66,14 +72,20 @@ def test_stages_of_other_groups_and_the_same_stage_afterwards_do_not_wait(tmp_pa
     assert capsys.readouterr().out == "ran\n" * 3
 
 
-def test_a_stage_reads_its_parameters_at_once_and_they_are_those_that_zntrack_reads_one_by_one(tmp_path, monkeypatch):
+def test_a_stage_reads_its_parameters_at_once_and_they_are_those_that_zntrack_reads_one_by_one(
+    tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     committed = (ROOT / "params.yaml").read_text()
     assert yaml.load(committed, yaml.CSafeLoader) == yaml.safe_load(committed)
     values = {"n_members": 3, "n_points": {"low": 4, "high": 9.5, "distribution": None}, "seed": 1}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"a_Ensemble": values, "b_Ensemble": {"seed": 2}}))
+    (tmp_path / "params.yaml").write_text(
+        yaml.safe_dump({"a_Ensemble": values, "b_Ensemble": {"seed": 2}})
+    )
     names, found = list(values), []
-    found.append({name: getattr(Ensemble.from_rev("a_Ensemble", running=True), name) for name in names})
+    found.append(
+        {name: getattr(Ensemble.from_rev("a_Ensemble", running=True), name) for name in names}
+    )
     monkeypatch.setattr(yaml, "safe_load", None)  # by which ZnTrack reads
     run = alone(lambda node: found.append({name: getattr(node, name) for name in names}))
     run(Ensemble.from_rev("a_Ensemble", running=True))

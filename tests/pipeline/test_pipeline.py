@@ -1,4 +1,6 @@
-"""The graph as a person uses it: real `dvc` commands on a copy of the project at tiny parameters."""
+"""The graph as a person uses it: real `dvc` commands on a copy of the project at tiny
+parameters.
+"""
 
 import json
 import re
@@ -16,11 +18,22 @@ from collective_variables.observables import spectrum
 
 # Both experiments with tables and with images; the other groups differ in their data alone.
 GROUPS = ("fuel", "mnist", "fuel-dense", "mnist-conv")
-STAGES = ("LoadDataset", "Network", "Ensemble", "RandomSubset", "ComputeNTK", "TrainModel", "CorrelationAnalysis")
+STAGES = (
+    "LoadDataset",
+    "Network",
+    "Ensemble",
+    "RandomSubset",
+    "ComputeNTK",
+    "TrainModel",
+    "CorrelationAnalysis",
+)
 
 
 def stages_of(group):
-    return {f"{group}_{stage}" for stage in (*STAGES, *(() if "-" in group else ("RNDSelect", "SelectSubset-paper")))}
+    return {
+        f"{group}_{stage}"
+        for stage in (*STAGES, *(() if "-" in group else ("RNDSelect", "SelectSubset-paper")))
+    }
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +64,11 @@ def test_a_second_repro_has_nothing_to_do(project):
 @pytest.mark.parametrize("group", [group for group in GROUPS if "-" not in group])
 def test_subsets_are_nested_rows_of_the_pool_without_repeats(inside, group):
     n_pool = len(load(group, "LoadDataset").dataset.inputs)
-    for stage, method in (("RandomSubset", "random"), ("RNDSelect", "rnd"), ("SelectSubset-paper", "paper")):
+    for stage, method in (
+        ("RandomSubset", "random"),
+        ("RNDSelect", "rnd"),
+        ("SelectSubset-paper", "paper"),
+    ):
         subset = load(group, stage).subset
         assert subset.method == method
         chosen = subset.points
@@ -59,7 +76,11 @@ def test_subsets_are_nested_rows_of_the_pool_without_repeats(inside, group):
         assert chosen.indices.shape == chosen.distances.shape == (3, n_selected)
         for row in chosen.indices.tolist():
             assert len(set(row)) == n_selected and 0 <= min(row) <= max(row) < n_pool
-        assert np.isnan(chosen.distances).all() if stage == "RandomSubset" else (chosen.distances > 0).all()
+        assert (
+            np.isnan(chosen.distances).all()
+            if stage == "RandomSubset"
+            else (chosen.distances > 0).all()
+        )
 
 
 @pytest.mark.parametrize("group", [group for group in GROUPS if "-" not in group])
@@ -90,12 +111,15 @@ def test_the_table_of_runs_agrees_with_spectra_and_curves(inside, group):
             assert {len(of_kernel) for of_kernel in values} == {row.n_points}
             entropy = np.mean([spectrum.entropy(of_kernel) for of_kernel in values])
             assert np.isclose(row.entropy, entropy, rtol=1e-12, equal_nan=True)
-            assert np.isclose(row.trace, np.mean([np.sum(v) for v in values]), rtol=1e-12, equal_nan=True)
+            assert np.isclose(
+                row.trace, np.mean([np.sum(v) for v in values]), rtol=1e-12, equal_nan=True
+            )
             assert np.isclose(row.min_test_loss, curves[f"{label}/test_loss"][i].min(), rtol=1e-6)
             assert np.isclose(row.final_train_loss, curves[f"{label}/train_loss"][i][-1], rtol=1e-6)
 
 
-# The tables that a group switches on; a range gives 9 members a size each, of lists the largest of 3 members counts.
+# The tables that a group switches on; a range gives 9 members a size each, of lists the largest of
+# 3 members counts.
 OPTIONAL = {
     "classes": {"mnist"},
     "limits": {"fuel", "fuel-dense"},
@@ -111,26 +135,35 @@ def test_kernels_are_recorded_where_that_is_asked_for(inside, group):
     recorded = {name: getattr(networks, name) for name in ("recording", "classes", "modes")}
     expected = {"fuel": {"recording", "modes"}, "mnist": {"recording", "classes"}}.get(group, set())
     assert {name for name, table in recorded.items() if len(table)} == expected
-    assert all(set(keys) < set(table.columns) or not expected for table in recorded.values() if len(table))
+    assert all(
+        set(keys) < set(table.columns) or not expected for table in recorded.values() if len(table)
+    )
     if not expected:
         return
     # Before training the kernel of the train points is the one that ComputeNTK measures.
     at_start = recorded["recording"].query("epoch == 0 and points == 'train'").set_index(keys)
     measured = load(group, "ComputeNTK").collective_variables.set_index(keys).loc[at_start.index]
     if group == "fuel":
-        np.testing.assert_allclose(at_start[["entropy", "trace"]], measured[["entropy", "trace"]], rtol=1e-4)
+        np.testing.assert_allclose(
+            at_start[["entropy", "trace"]], measured[["entropy", "trace"]], rtol=1e-4
+        )
     losses = networks.losses.set_index(keys)["final_train_loss"]
     at_end = recorded["recording"].query("epoch == 4 and points == 'train'").set_index(keys)["loss"]
     np.testing.assert_allclose(at_end, losses.loc[at_end.index], rtol=1e-6)
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_optional_tables_have_rows_where_they_are_switched_on_and_a_header_everywhere(inside, group):
+def test_optional_tables_have_rows_where_they_are_switched_on_and_a_header_everywhere(
+    inside, group
+):
     kernels = load(group, "ComputeNTK")
     tables = {name: getattr(kernels, name) for name in OPTIONAL}
     switched_on = {name for name, groups in OPTIONAL.items() if group in groups}
     assert {name for name, table in tables.items() if len(table)} == switched_on
-    assert all({"parametrisation", "method", "member", "n_points"} < set(table.columns) for table in tables.values())
+    assert all(
+        {"parametrisation", "method", "member", "n_points"} < set(table.columns)
+        for table in tables.values()
+    )
     runs = kernels.collective_variables
     largest = runs.groupby(["parametrisation", "method", "member"])["n_points"].max()
     if group in OPTIONAL["limits"]:
@@ -138,30 +171,49 @@ def test_optional_tables_have_rows_where_they_are_switched_on_and_a_header_every
         assert limits["n_points"].to_dict() == largest.loc[["ntk"]].to_dict()
         assert limits["alignment"].between(0.3, 1).all()
     if group in OPTIONAL["classes"]:
-        counted = tables["classes"].groupby(["parametrisation", "method", "member", "n_points"])["n_in_class"].sum()
-        assert (counted == counted.index.get_level_values("n_points")).all() and len(counted) == len(runs)
+        counted = (
+            tables["classes"]
+            .groupby(["parametrisation", "method", "member", "n_points"])["n_in_class"]
+            .sum()
+        )
+        assert (counted == counted.index.get_level_values("n_points")).all() and len(
+            counted
+        ) == len(runs)
     if group in OPTIONAL["per_output"]:
         assert len(tables["per_output"]) == 10 * len(runs)
     if group in OPTIONAL["samples"]:
-        assert set(tables["samples"].groupby(["method", "member", "n_points"]).size().to_dict().values()) == {4}
-        assert (runs["entropy_standard_error"].notna() & (runs["entropy_standard_error"] > 0)).sum() == 9
+        assert set(
+            tables["samples"].groupby(["method", "member", "n_points"]).size().to_dict().values()
+        ) == {4}
+        assert (
+            runs["entropy_standard_error"].notna() & (runs["entropy_standard_error"] > 0)
+        ).sum() == 9
 
 
 def test_metrics_say_how_kernels_were_computed_and_the_readme_hides_them(inside, project):
     of = {group: load(group, "ComputeNTK").metrics for group in GROUPS}
-    assert {group: metrics["dtype"] for group, metrics in of.items() if metrics["dtype"] != "float32"} == {
-        "mnist-conv": "float64"
-    }
+    assert {
+        group: metrics["dtype"] for group, metrics in of.items() if metrics["dtype"] != "float32"
+    } == {"mnist-conv": "float64"}
     assert of["fuel"]["implementation"] == "structured" and of["fuel"]["blocks"] == "one block"
-    assert of["mnist"]["eigenvalues"] == "stochastic Lanczos quadrature, 1 leading vectors, 3 probes, 1 steps"
+    assert (
+        of["mnist"]["eigenvalues"]
+        == "stochastic Lanczos quadrature, 1 leading vectors, 3 probes, 1 steps"
+    )
     assert 0 < of["fuel-dense"]["ntk/random"]["infinite_width_relative_distance"] < 3
-    shown = project.run("dvc", "metrics", "show", *(f"nodes/{group}/ComputeNTK/metrics.json" for group in GROUPS))
+    shown = project.run(
+        "dvc", "metrics", "show", *(f"nodes/{group}/ComputeNTK/metrics.json" for group in GROUPS)
+    )
     assert "negative ones from round-off set to 0" in shown
     pattern = re.search(r"dvc exp show --drop '(.*?)'", (ROOT / "README.md").read_text())[1]
     show = ("dvc", "exp", "show", "--csv")
-    everything, hidden = (project.run(*show, *drop).splitlines()[0] for drop in ((), ("--drop", pattern)))
+    everything, hidden = (
+        project.run(*show, *drop).splitlines()[0] for drop in ((), ("--drop", pattern))
+    )
     assert "ComputeNTK/metrics.json" in everything and "fuel_ComputeNTK.dtype" in hidden
-    assert not re.search(r"matmul_precision|n_negative|diverged\.json|infinite_width_|run_time", hidden)
+    assert not re.search(
+        r"matmul_precision|n_negative|diverged\.json|infinite_width_|run_time", hidden
+    )
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -174,23 +226,45 @@ def test_every_analysis_offers_its_figures_in_plotly_too(inside, group):
 def test_plots_show_draws_every_figure_of_the_paper(project):
     project.run("dvc", "plots", "show", "--out", "page")
     page = (project.folder / "page" / "index.html").read_text()
-    titles = [title for entry in yaml.safe_load((ROOT / "plots" / "dvc.yaml").read_text())["plots"] for title in entry]
+    titles = [
+        title
+        for entry in yaml.safe_load((ROOT / "plots" / "dvc.yaml").read_text())["plots"]
+        for title in entry
+    ]
     assert len(titles) == 12 and all(title in page for title in titles)
     for title in titles:
-        spec = json.loads(project.run("dvc", "plots", "show", "--show-vega", f"plots/dvc.yaml::{title}").splitlines()[-1])
+        spec = json.loads(
+            project.run(
+                "dvc", "plots", "show", "--show-vega", f"plots/dvc.yaml::{title}"
+            ).splitlines()[-1]
+        )
         assert {row["group"] for row in spec["data"]["values"]} == {
-            group for group in GROUPS if ("-" in group) == ("2 and 6" in title or "3 and 7" in title)
+            group
+            for group in GROUPS
+            if ("-" in group) == ("2 and 6" in title or "3 and 7" in title)
         }
         drawn = vl_convert.vegalite_to_svg(spec, vl_version="5.20")
         assert all(group in drawn for group in {row["group"] for row in spec["data"]["values"]})
 
 
 def test_metrics_are_a_short_table(project):
-    shown = json.loads(project.run("dvc", "metrics", "show", "--json", *(f"nodes/{g}/CorrelationAnalysis/metrics.json" for g in GROUPS)))
+    shown = json.loads(
+        project.run(
+            "dvc",
+            "metrics",
+            "show",
+            "--json",
+            *(f"nodes/{g}/CorrelationAnalysis/metrics.json" for g in GROUPS),
+        )
+    )
     values = shown[""]["data"] if "" in shown else next(iter(shown.values()))["data"]
     assert len(values) == len(GROUPS)
     assert values["nodes/fuel/CorrelationAnalysis/metrics.json"]["data"]["rnd"].keys() == {
-        "min_test_loss", "final_test_loss", "entropy", "trace", "win_rate"
+        "min_test_loss",
+        "final_test_loss",
+        "entropy",
+        "trace",
+        "win_rate",
     }
 
 
@@ -200,22 +274,46 @@ def test_the_report_is_of_all_groups_and_a_browser_draws_it(inside, tmp_path):
     assert [of["claim"] for of in written] == [f"C{number}" for number in range(1, 12)]
     assert node.verdicts == {of["claim"]: of["verdict"] for of in written}
     assert {row["group"] for of in written for row in of["evidence"]} == set(GROUPS)
-    entropy = {row["group"] for of in written if of["claim"] in ("C2", "C3") for row in of["evidence"]}
+    entropy = {
+        row["group"] for of in written if of["claim"] in ("C2", "C3") for row in of["evidence"]
+    }
     of_c3 = {row["group"] for row in written[2]["evidence"]}
     assert (entropy, of_c3) == ({"fuel-dense", "mnist-conv"}, {"mnist-conv"})
     assert len(pd.read_csv(node.evidence_path)) == sum(len(of["evidence"]) for of in written)
     document, messages = in_browser(node.page_path.read_text(), tmp_path)
     page = Elements(document)
-    assert messages == [] and len([of for of in page.attributes("class", "div") if "js-plotly-plot" in of]) >= 9
+    assert (
+        messages == []
+        and len([of for of in page.attributes("class", "div") if "js-plotly-plot" in of]) >= 9
+    )
     sections = page.attributes("id", "section")
-    assert {"table-1", "table-2", "table-3", "curves", "equivalents", "beyond-size", "decisions", "time"} <= set(sections)
-    assert "fuel_TrainModel" in page.texts and "dvc exp run -S 'mnist_TrainModel.loss=cross-entropy'" in page.texts
+    assert {
+        "table-1",
+        "table-2",
+        "table-3",
+        "curves",
+        "equivalents",
+        "beyond-size",
+        "decisions",
+        "time",
+    } <= set(sections)
+    assert (
+        "fuel_TrainModel" in page.texts
+        and "dvc exp run -S 'mnist_TrainModel.loss=cross-entropy'" in page.texts
+    )
     assert page.texts.count("ComputeNTK") == len(GROUPS)
 
 
 def changed(value):
     """Another value of the same kind."""
-    others = {"train": "all", "relu": "tanh", "SAME": "VALID", "mse": "cross-entropy", "adam": "sgd", "fuel": "gait"}
+    others = {
+        "train": "all",
+        "relu": "tanh",
+        "SAME": "VALID",
+        "mse": "cross-entropy",
+        "adam": "sgd",
+        "fuel": "gait",
+    }
     others |= {"rnd": "paper", "paper": "rnd"}
     if isinstance(value, dict):
         first = next(iter(value), "emphasis")
@@ -228,10 +326,15 @@ def changed(value):
 
 
 @pytest.mark.parametrize(
-    "group, paper, n_members", [("fuel", {}, 3), ("fuel-dense", {"fuel-dense_Ensemble": {"n_members": 4}}, 4)]
+    "group, paper, n_members",
+    [("fuel", {}, 3), ("fuel-dense", {"fuel-dense_Ensemble": {"n_members": 4}}, 4)],
 )
-def test_the_library_alone_computes_the_runs_of_the_graph_at_the_papers_scale(group, paper, n_members, project, tmp_path):
-    """Of more methods than one, and of two parametrisations; fewer members than the graph's are its first ones."""
+def test_the_library_alone_computes_the_runs_of_the_graph_at_the_papers_scale(
+    group, paper, n_members, project, tmp_path
+):
+    """Of more methods than one, and of two parametrisations; fewer members than the graph's are its
+    first ones.
+    """
     kept, about = project.at_scale(group, paper, tmp_path)
     keys = ["parametrisation", "method", "member", "n_points"]
     of_stages = pd.read_csv(project.folder / f"nodes/{group}/CorrelationAnalysis/runs.csv")
@@ -239,17 +342,22 @@ def test_the_library_alone_computes_the_runs_of_the_graph_at_the_papers_scale(gr
     tables = [table.sort_values(keys, ignore_index=True) for table in (kept, of_stages)]
     pd.testing.assert_frame_equal(*tables, check_dtype=False, rtol=1e-5)
     assert set(kept["member"]) == set(range(n_members))
-    assert len(kept[["parametrisation", "method"]].drop_duplicates()) == (3 if group == "fuel" else 2)
+    assert len(kept[["parametrisation", "method"]].drop_duplicates()) == (
+        3 if group == "fuel" else 2
+    )
     assert about["commit"] in project.run("git", "log", "--format=%h")
     assert about["params"]["Ensemble"]["n_members"] == n_members
 
 
 def test_a_changed_parameter_makes_its_own_stage_stale_and_no_other(copy):
     params, graph = copy.params(), yaml.safe_load((copy.folder / "dvc.yaml").read_text())["stages"]
-    # A stage follows the whole of its own section, so that one value of each kind of stage stands for all.
+    # A stage follows the whole of its own section, so that one value of each kind of stage stands
+    # for all.
     assert {name: graph[name]["params"] for name in params} == {name: [name] for name in params}
     with copy.watched() as stale:
-        for stage, key in {name.rpartition("_")[2]: list(values)[-1] for name, values in params.items() if values}.items():
+        for stage, key in {
+            name.rpartition("_")[2]: list(values)[-1] for name, values in params.items() if values
+        }.items():
             owners = {name for name in params if name.rpartition("_")[2] == stage}
             perturbed = {name: params[name] | {key: changed(params[name][key])} for name in owners}
             copy.write_params(params | perturbed)
@@ -299,13 +407,20 @@ LOADERS = {
     "Report": "correlation_analysis findings load_dataset",
 }
 DATA = {
-    "LoadDataset": ["data/auto-mpg.csv", "data/mnist_10k.npz", "data/molecules.npz", "data/words.csv"],
+    "LoadDataset": [
+        "data/auto-mpg.csv",
+        "data/mnist_10k.npz",
+        "data/molecules.npz",
+        "data/words.csv",
+    ],
     "Report": ["collective_variables/report.html", "nodes/decisions.yaml"],
 }
 
 
 def code_of(stage):
-    library = {f"collective_variables/{module}.py" for module in ("checks", *LIBRARY[stage].split())}
+    library = {
+        f"collective_variables/{module}.py" for module in ("checks", *LIBRARY[stage].split())
+    }
     modules = (snake(stage), "alone", "files", "sources", *LOADERS.get(stage, "").split())
     return library | {f"nodes/{module}.py" for module in modules} | {*DATA.get(stage, ())}
 
@@ -314,7 +429,9 @@ def test_every_stage_depends_on_the_code_that_it_runs(project):
     graph = yaml.safe_load((project.folder / "dvc.yaml").read_text())["stages"]
     for name, stage in graph.items():
         # What other stages make is in folders of nodes/.
-        assert {file for file in stage["deps"] if file.count("/") == 1} == code_of(name.rpartition("_")[2]), name
+        assert {file for file in stage["deps"] if file.count("/") == 1} == code_of(
+            name.rpartition("_")[2]
+        ), name
 
 
 @pytest.mark.parametrize("file", ["collective_variables/ntk.py", "nodes/random_subset.py"])
@@ -325,7 +442,11 @@ def test_changed_code_makes_every_stage_that_runs_it_stale(copy, file):
 
 
 def snake(stage):
-    names = {"RNDSelect": "rnd_select", "ComputeNTK": "compute_ntk", "SelectSubset-paper": "select_subset"}
+    names = {
+        "RNDSelect": "rnd_select",
+        "ComputeNTK": "compute_ntk",
+        "SelectSubset-paper": "select_subset",
+    }
     return names.get(stage) or "".join(
         f"_{letter.lower()}" if letter.isupper() else letter for letter in stage
     ).strip("_")
@@ -333,7 +454,11 @@ def snake(stage):
 
 def test_no_parameter_has_a_name_that_the_run_cache_ignores():
     def names(value):
-        return set(value) | set().union(*map(names, value.values())) if isinstance(value, dict) else set()
+        return (
+            set(value) | set().union(*map(names, value.values()))
+            if isinstance(value, dict)
+            else set()
+        )
 
     assert not names(yaml.safe_load((ROOT / "params.yaml").read_text())) & {"size", "nfiles"}
 
@@ -341,7 +466,11 @@ def test_no_parameter_has_a_name_that_the_run_cache_ignores():
 def test_the_library_imports_without_zntrack_dvc_and_plotting(tmp_path):
     drawing = {"dynamics_figures", "figures", "paper", "paper_dynamics", "report"}
     of_scikit_learn = {"selector"}
-    modules = {path.stem for path in (ROOT / "collective_variables").glob("[a-z]*.py")} - drawing - of_scikit_learn
+    modules = (
+        {path.stem for path in (ROOT / "collective_variables").glob("[a-z]*.py")}
+        - drawing
+        - of_scikit_learn
+    )
     blocked = "import sys; sys.modules.update(dict.fromkeys(['zntrack', 'dvc', 'plotly', 'pooch', 'sklearn']))"
     imports = "; ".join(f"import collective_variables.{module}" for module in modules)
     Project(ROOT).run("python", "-c", f"{blocked}; {imports}")

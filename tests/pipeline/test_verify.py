@@ -1,4 +1,6 @@
-"""Damaged files of the cache, of stages' folders and of lock files are found, and nothing else is touched."""
+"""Damaged files of the cache, of stages' folders and of lock files are found, and nothing else is
+touched.
+"""
 
 import hashlib
 import random
@@ -9,7 +11,12 @@ from project import ROOT
 
 import verify
 
-CONTENTS = {"fuel/A/a.csv": b"n,loss\n1,0.5\n", "fuel/A/b.npz": b"\x00\x01\x02", "mnist/B/c.json": b"{}", "mnist/B/empty.csv": b""}
+CONTENTS = {
+    "fuel/A/a.csv": b"n,loss\n1,0.5\n",
+    "fuel/A/b.npz": b"\x00\x01\x02",
+    "mnist/B/c.json": b"{}",
+    "mnist/B/empty.csv": b"",
+}
 
 
 def md5(content):
@@ -26,14 +33,22 @@ def results(tmp_path, monkeypatch):
         for copy in (path, tmp_path / verify.OBJECTS / digest[:2] / digest[2:]):
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(content)
-        stage = stages.setdefault("_".join(name.split("/")[:2]), {"cmd": "run", "deps": [], "outs": []})
-        stage["outs"].append({"path": f"nodes/{name}", "hash": "md5", "md5": digest, "size": len(content)})
-    (tmp_path / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}, sort_keys=False))
+        stage = stages.setdefault(
+            "_".join(name.split("/")[:2]), {"cmd": "run", "deps": [], "outs": []}
+        )
+        stage["outs"].append(
+            {"path": f"nodes/{name}", "hash": "md5", "md5": digest, "size": len(content)}
+        )
+    (tmp_path / "dvc.lock").write_text(
+        yaml.safe_dump({"schema": "2.0", "stages": stages}, sort_keys=False)
+    )
     return tmp_path
 
 
 def files(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
 
 
 def test_whole_files_are_left_alone_and_nothing_is_said(results, capsys):
@@ -42,7 +57,9 @@ def test_whole_files_are_left_alone_and_nothing_is_said(results, capsys):
     assert files(results) == before and capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("damage", [lambda content: content[:-1], lambda content: bytes([content[0] ^ 4]) + content[1:]])
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:-1], lambda content: bytes([content[0] ^ 4]) + content[1:]]
+)
 @pytest.mark.parametrize("name", [name for name, content in CONTENTS.items() if content])
 def test_a_damaged_file_of_the_cache_is_removed_and_named(name, damage, results, capsys):
     before, digest = files(results), md5(CONTENTS[name])
@@ -51,7 +68,10 @@ def test_a_damaged_file_of_the_cache_is_removed_and_named(name, damage, results,
     path.chmod(0o444)  # DVC looks no more into a file of its cache that nobody may write
     verify.main()
     assert before.keys() - files(results).keys() == {path.relative_to(results)}
-    assert capsys.readouterr().out == f"{path.relative_to(results)} of the cache was damaged and is removed.\n"
+    assert (
+        capsys.readouterr().out
+        == f"{path.relative_to(results)} of the cache was damaged and is removed.\n"
+    )
 
 
 def test_a_folder_of_the_cache_is_one_of_its_files(results):
@@ -66,8 +86,12 @@ def test_a_folder_of_the_cache_is_one_of_its_files(results):
 def test_a_result_that_is_not_that_of_the_lock_is_removed_and_named(results, capsys):
     (results / "nodes/fuel/A/a.csv").write_bytes(b"n,loss\n1,0.4\n")
     verify.main()
-    assert not (results / "nodes/fuel/A/a.csv").exists() and (results / "nodes/fuel/A/b.npz").exists()
-    assert capsys.readouterr().out == "nodes/fuel/A/a.csv is not what dvc.lock has and is removed.\n"
+    assert (
+        not (results / "nodes/fuel/A/a.csv").exists() and (results / "nodes/fuel/A/b.npz").exists()
+    )
+    assert (
+        capsys.readouterr().out == "nodes/fuel/A/a.csv is not what dvc.lock has and is removed.\n"
+    )
 
 
 def test_a_missing_result_is_no_damage(results, capsys):
@@ -89,7 +113,9 @@ def test_a_lock_that_was_written_in_part_keeps_its_whole_stages_wherever_it_ends
         # Of the last stage outputs may be missing, which DVC sees; what is there is as it was.
         names = list(found)
         assert all(found[name] == whole[name] for name in names[:-1])
-        assert names == list(whole)[: len(names)] and len(names) >= text[:end].count("\n    cmd:") - 1
+        assert (
+            names == list(whole)[: len(names)] and len(names) >= text[:end].count("\n    cmd:") - 1
+        )
         assert all(out in whole[name]["outs"] for name in names[-1:] for out in found[name]["outs"])
         n_cut += path.read_text() != text[:end]
     assert n_cut > 5
@@ -98,6 +124,11 @@ def test_a_lock_that_was_written_in_part_keeps_its_whole_stages_wherever_it_ends
 def test_a_lock_that_is_none_is_empty_afterwards(tmp_path, capsys):
     path = tmp_path / "dvc.lock"
     path.write_text("schema: '2.0'\nstages:\n  fuel_A:\n    cm")
-    assert verify.mended(path) == {} and yaml.safe_load(path.read_text()) == {"schema": "2.0", "stages": {}}
-    assert capsys.readouterr().out == f"{path} was written in part: 0 whole stages are left in it.\n"
+    assert verify.mended(path) == {} and yaml.safe_load(path.read_text()) == {
+        "schema": "2.0",
+        "stages": {},
+    }
+    assert (
+        capsys.readouterr().out == f"{path} was written in part: 0 whole stages are left in it.\n"
+    )
     assert verify.mended(tmp_path / "none.lock") == {}

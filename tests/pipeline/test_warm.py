@@ -8,11 +8,19 @@ import warm
 from dvc.utils.serialize import _yaml
 from project import ROOT
 
-VALUES = {"a": [1.0, 1e-05, 1, None, True], "b": {"c": ["yes", "1e-3", "0x1", "2.0", "", "a: b", "#"], "d": "word " * 40}, "e": []}
+VALUES = {
+    "a": [1.0, 1e-05, 1, None, True],
+    "b": {"c": ["yes", "1e-3", "0x1", "2.0", "", "a: b", "#"], "d": "word " * 40},
+    "e": [],
+}
 CHANGES = {
     "nothing": lambda stages: None,
-    "a stage": lambda stages: next(iter(stages.values())).update(cmd="another", params={"params.yaml": VALUES}),
-    "a new stage": lambda stages: stages.update({"new_Stage": {"cmd": "new", "params": {"params.yaml": VALUES}}}),
+    "a stage": lambda stages: next(iter(stages.values())).update(
+        cmd="another", params={"params.yaml": VALUES}
+    ),
+    "a new stage": lambda stages: stages.update(
+        {"new_Stage": {"cmd": "new", "params": {"params.yaml": VALUES}}}
+    ),
     "a stage less": lambda stages: stages.pop(next(iter(stages))),
     "no stage": lambda stages: stages.clear(),
 }

@@ -16,12 +16,17 @@ from collective_variables.selection import by_kernel
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 KEY = jax.random.key(3)
-NETWORK = sequential.build_network(["dense 16", "dense 2"], activation="softplus", parametrisation="ntk", b_std=0.1)
+NETWORK = sequential.build_network(
+    ["dense 16", "dense 2"], activation="softplus", parametrisation="ntk", b_std=0.1
+)
 WITHOUT_BIAS = sequential.build_network(["dense 16", "dense 2"], parametrisation="ntk")
 POOL = np.random.default_rng(0).normal(size=(20, 2, 2))
 COPIES = np.repeat(POOL[:5], 4, axis=0)
 SIZES = [2, 5, 9]
-OBJECTIVES = {"entropy": lambda entropy, trace: entropy, "trace-entropy": lambda entropy, trace: entropy * trace}
+OBJECTIVES = {
+    "entropy": lambda entropy, trace: entropy,
+    "trace-entropy": lambda entropy, trace: entropy * trace,
+}
 METHODS = {
     "log-determinant": by_kernel.log_determinant,
     "trace": by_kernel.largest_trace,
@@ -40,14 +45,18 @@ def initialisation_keys(n_members=2):
 
 def select(method, pool=POOL, network=NETWORK, *, n_selected, key=KEY, n_members=2, **options):
     keys = initialisation_keys(n_members)
-    return method(pool, network, n_selected=n_selected, key=key, initialisation_keys=keys, **options)
+    return method(
+        pool, network, n_selected=n_selected, key=key, initialisation_keys=keys, **options
+    )
 
 
 # the same, index by index in float64
 
 
 def jacobian_kernel(member):
-    """(1/C) Σ_c ⟨J_c(x_i), J_c(x_j)⟩ from the whole Jacobian, of the network that training starts from."""
+    """(1/C) Σ_c ⟨J_c(x_i), J_c(x_j)⟩ from the whole Jacobian, of the network that training starts
+    from.
+    """
     return _jacobian_kernels(jax.config.jax_enable_x64)[member]
 
 
@@ -55,10 +64,15 @@ def jacobian_kernel(member):
 def _jacobian_kernels(is_wide):
     pool = jax.numpy.asarray(POOL)
     assert (pool.dtype == np.float64) is is_wide
-    jacobian = jax.jit(lambda key: jax.jacobian(NETWORK.apply)(parameters.initialise(NETWORK, key, pool), pool))
+    jacobian = jax.jit(
+        lambda key: jax.jacobian(NETWORK.apply)(parameters.initialise(NETWORK, key, pool), pool)
+    )
     kernels = []
     for key in initialisation_keys():
-        leaves = [np.asarray(leaf, np.float64).reshape(20, 2, -1) for leaf in jax.tree.leaves(jacobian(key))]
+        leaves = [
+            np.asarray(leaf, np.float64).reshape(20, 2, -1)
+            for leaf in jax.tree.leaves(jacobian(key))
+        ]
         kernels.append(sum(np.einsum("icp,jcp->ij", leaf, leaf) for leaf in leaves) / 2)
     return kernels
 
@@ -84,7 +98,9 @@ def unused(kernel, chosen):
 
 
 def greedy(kernel, n_selected, value, generator=None, n_candidates=None):
-    """value(chosen) of every candidate at every step; of the first point with every other candidate."""
+    """value(chosen) of every candidate at every step; of the first point with every other
+    candidate.
+    """
     chosen = []
     while len(chosen) < n_selected:
         candidates = unused(kernel, chosen)
@@ -105,7 +121,10 @@ def test_every_point_is_the_one_that_most_increases_the_log_determinant_by_the_l
         kernel, chosen = jacobian_kernel(m), []
         for step, point in enumerate(result.indices[m]):
             known = log_determinant(kernel, chosen)
-            left = {x: math.exp(log_determinant(kernel, [*chosen, x]) - known) for x in unused(kernel, chosen)}
+            left = {
+                x: math.exp(log_determinant(kernel, [*chosen, x]) - known)
+                for x in unused(kernel, chosen)
+            }
             assert point == max(left, key=left.get)
             for history in (result.distances, result.max_distances):
                 assert_close(history[m, step], left[point], operations=1e6)
@@ -132,7 +151,10 @@ def test_the_best_of_the_random_extensions_of_each_size_is_kept(sizes, entries, 
         kernel, generator, chosen = jacobian_kernel(m), draws(m), []
         for size in [*SIZES, 12] if sizes and sizes[0] == 2 else [12]:
             rest = unused(kernel, chosen)
-            sets = [[*chosen, *generator.choice(rest, size - len(chosen), replace=False)] for _ in range(7)]
+            sets = [
+                [*chosen, *generator.choice(rest, size - len(chosen), replace=False)]
+                for _ in range(7)
+            ]
             chosen = max(sets, key=lambda of: entropy(kernel, of))
         assert result.indices[m].tolist() == chosen
 
@@ -141,7 +163,9 @@ def test_the_best_of_the_random_extensions_of_each_size_is_kept(sizes, entries, 
 @pytest.mark.parametrize("n_candidates", [None, 6])
 @pytest.mark.parametrize("sense, sign", [("maximise", 1), ("minimise", -1)])
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_every_point_is_the_one_with_the_largest_or_smallest_objective(objective, sense, sign, n_candidates):
+def test_every_point_is_the_one_with_the_largest_or_smallest_objective(
+    objective, sense, sign, n_candidates
+):
     options = {"objective": objective, "sense": sense, "n_candidates": n_candidates}
     result = select(by_kernel.greedy, n_selected=12, **options)
     for m in range(2):
@@ -156,17 +180,25 @@ def test_every_point_is_the_one_with_the_largest_or_smallest_objective(objective
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 @pytest.mark.parametrize("decades", [0, 3, 12])
 @pytest.mark.parametrize("rank", [3, 30])
-def test_the_entropy_with_each_candidate_is_that_of_the_eigenvalues_to_the_round_off_of_the_kernel(rank, decades, scale):
-    features = np.random.default_rng(1).normal(size=(30, rank)) * 10.0 ** -np.linspace(0, decades, rank)
+def test_the_entropy_with_each_candidate_is_that_of_the_eigenvalues_to_the_round_off_of_the_kernel(
+    rank, decades, scale
+):
+    features = np.random.default_rng(1).normal(size=(30, rank)) * 10.0 ** -np.linspace(
+        0, decades, rank
+    )
     for dtype in (np.float64, np.float32):
         tolerance = {"rtol": 0, "atol": 100 * 30 * np.finfo(dtype).eps}
         kernel = (scale * features @ features.T).astype(dtype)
         kernel = np.triu(kernel) + np.triu(kernel, 1).T
         for n_chosen in (1, 2, 5, 20):
-            entropies, traces = by_kernel._with_each(kernel, list(range(n_chosen)), np.arange(n_chosen, 30))
+            entropies, traces = by_kernel._with_each(
+                kernel, list(range(n_chosen)), np.arange(n_chosen, 30)
+            )
             sets, unit = [[*range(n_chosen), x] for x in range(n_chosen, 30)], np.trace(kernel)
             np.testing.assert_allclose(entropies, [entropy(kernel, of) for of in sets], **tolerance)
-            np.testing.assert_allclose(traces / unit, [trace(kernel, of) / unit for of in sets], **tolerance)
+            np.testing.assert_allclose(
+                traces / unit, [trace(kernel, of) / unit for of in sets], **tolerance
+            )
 
 
 def test_orthogonal_points_have_the_logarithm_of_their_number_as_entropy_and_copies_have_0():
@@ -198,11 +230,20 @@ def test_members_differ_and_each_follows_its_own_initialisation_key(method):
     options = {"n_selected": 12, "key": KEY, "initialisation_keys": initialisation_keys(2)[::-1]}
     swapped = method(POOL, NETWORK, **options).indices
     assert not np.array_equal(*both)
-    if method in (METHODS["log-determinant"], METHODS["trace"], METHODS["greedy"], METHODS["smallest"]):
+    if method in (
+        METHODS["log-determinant"],
+        METHODS["trace"],
+        METHODS["greedy"],
+        METHODS["smallest"],
+    ):
         np.testing.assert_array_equal(swapped, both[::-1])
-        np.testing.assert_array_equal(select(method, n_selected=12, key=jax.random.key(4)).indices, both)
+        np.testing.assert_array_equal(
+            select(method, n_selected=12, key=jax.random.key(4)).indices, both
+        )
     else:
-        assert not np.array_equal(select(method, n_selected=12, key=jax.random.key(4)).indices, both)
+        assert not np.array_equal(
+            select(method, n_selected=12, key=jax.random.key(4)).indices, both
+        )
 
 
 @every_method
@@ -225,7 +266,9 @@ def test_the_log_determinant_and_the_entropy_take_copies_where_they_are_worth_so
     """Distinct points first; a copy of the first of all points is the one that adds no entropy."""
     found = select(by_kernel.log_determinant, COPIES, n_selected=20)
     assert np.sort(found.indices[:, :5] // 4).tolist() == [list(range(5))] * 2
-    assert (found.distances[:, 5:] < 1e-5 * found.distances[:, :1]).all() and np.isfinite(found.mean_distances).all()
+    assert (found.distances[:, 5:] < 1e-5 * found.distances[:, :1]).all() and np.isfinite(
+        found.mean_distances
+    ).all()
     smallest = select(by_kernel.greedy, COPIES, n_selected=4, sense="minimise").indices // 4
     assert (smallest == smallest[:, :1]).all()
 
@@ -244,7 +287,8 @@ def test_a_kernel_of_zeros_has_the_entropy_0(method):
 def test_a_point_without_a_kernel_adds_nothing_to_the_entropy():
     pool = np.concatenate([np.zeros_like(POOL[:5]), POOL[5:]])
     largest, smallest = (
-        select(by_kernel.greedy, pool, WITHOUT_BIAS, n_selected=6, sense=of).indices for of in by_kernel.SENSES
+        select(by_kernel.greedy, pool, WITHOUT_BIAS, n_selected=6, sense=of).indices
+        for of in by_kernel.SENSES
     )
     assert (largest >= 5).all() and (np.sort(smallest)[:, :5] == np.arange(5)).all()
 
@@ -266,7 +310,10 @@ def test_entropies_are_above_those_of_random_sets_and_the_smallest_below():
     for m in range(2):
         kernel = jacobian_kernel(m)
         random = [entropy(kernel, of) for of in sets]
-        of_method = {name: entropy(kernel, select(of, n_selected=9).indices[m]) for name, of in METHODS.items()}
+        of_method = {
+            name: entropy(kernel, select(of, n_selected=9).indices[m])
+            for name, of in METHODS.items()
+        }
         assert of_method["greedy"] > max(random) and of_method["greedy"] > of_method["best-entropy"]
         assert of_method["best-entropy"] > np.quantile(random, 0.9)
         assert of_method["smallest"] < min(random)
@@ -293,22 +340,39 @@ NAN = np.where(np.arange(20)[:, None, None] == 5, np.nan, POOL)
         (POOL[:0], {}, ValueError, "n_selected must not exceed the pool: 12 > 0."),
         (POOL, {"n_selected": 0}, ValueError, "n_selected must be at least 1: received 0."),
         (POOL, {"n_selected": 5.0}, TypeError, "n_selected must be an integer: received 5.0."),
-        (NAN, {}, ValueError, "pool must be finite: 4 of 80 values are NaN or infinite, the first at (5, 0, 0)."),
-        (POOL, {KEYS: KEY}, ValueError, "initialisation_keys must have the shape (n_members,): received ()."),
+        (
+            NAN,
+            {},
+            ValueError,
+            "pool must be finite: 4 of 80 values are NaN or infinite, the first at (5, 0, 0).",
+        ),
+        (
+            POOL,
+            {KEYS: KEY},
+            ValueError,
+            "initialisation_keys must have the shape (n_members,): received ().",
+        ),
         (POOL, {KEYS: KEY[None][:0]}, ValueError, "n_members must be at least 1: received 0."),
     ],
 )
 @every_method
 def test_wrong_arguments_are_one_error_that_names_them(method, pool, changed, error, message):
     with pytest.raises(error) as caught:
-        method(pool, NETWORK, **{"n_selected": 12, "key": KEY, KEYS: initialisation_keys()} | changed)
+        method(
+            pool, NETWORK, **{"n_selected": 12, "key": KEY, KEYS: initialisation_keys()} | changed
+        )
     assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(
     "method, changed, error, message",
     [
-        ("greedy", {"objective": "trace"}, ValueError, "objective must be one of entropy, trace-entropy: received 'trace'."),
+        (
+            "greedy",
+            {"objective": "trace"},
+            ValueError,
+            "objective must be one of entropy, trace-entropy: received 'trace'.",
+        ),
         ("greedy", {"sense": 1}, TypeError, "sense must be one of maximise, minimise: received 1."),
         ("greedy", {"n_candidates": 0}, ValueError, "n_candidates must be at least 1: received 0."),
         ("best-entropy", {"n_sets": 0}, ValueError, "n_sets must be at least 1: received 0."),
@@ -316,7 +380,12 @@ def test_wrong_arguments_are_one_error_that_names_them(method, pool, changed, er
         ("best-entropy", {"sizes": [5, 5]}, ValueError, "sizes must ascend: received [5, 5]."),
         ("best-entropy", {"sizes": [0, 5]}, ValueError, "sizes must be at least 1: received 0."),
         ("best-entropy", {"sizes": [2.0]}, TypeError, "sizes must be an integer: received 2.0."),
-        ("best-entropy", {"sizes": [5, 13]}, ValueError, "sizes must not exceed n_selected: 13 > 12."),
+        (
+            "best-entropy",
+            {"sizes": [5, 13]},
+            ValueError,
+            "sizes must not exceed n_selected: 13 > 12.",
+        ),
     ],
 )
 def test_wrong_options_are_one_error_that_names_them(method, changed, error, message):
@@ -327,7 +396,9 @@ def test_wrong_options_are_one_error_that_names_them(method, changed, error, mes
 
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_a_kernel_that_overflows_is_an_error():
-    with pytest.raises(ValueError, match="kernel must be finite: 400 of 400 values are NaN or infinite"):
+    with pytest.raises(
+        ValueError, match="kernel must be finite: 400 of 400 values are NaN or infinite"
+    ):
         select(by_kernel.greedy, 1e30 + np.zeros_like(POOL), n_selected=2)
 
 
@@ -337,4 +408,7 @@ def test_a_kernel_larger_than_the_free_memory_is_an_error_with_both_sizes(method
     monkeypatch.setattr(_memory, "_of_cgroup", lambda: math.inf)
     with pytest.raises(MemoryError) as caught:
         select(method, np.zeros((20_000, 1)), n_selected=12)
-    assert str(caught.value) == "The kernel entries of 20000 points need 1.5 GiB, and 1.0 GiB are free."
+    assert (
+        str(caught.value)
+        == "The kernel entries of 20000 points need 1.5 GiB, and 1.0 GiB are free."
+    )

@@ -13,7 +13,16 @@ RULES = {
 }
 
 
-def run(kernel, *, n_selected, dtype=np.float64, given=(), turn=lambda unused: unused, threshold=None, **rule):
+def run(
+    kernel,
+    *,
+    n_selected,
+    dtype=np.float64,
+    given=(),
+    turn=lambda unused: unused,
+    threshold=None,
+    **rule,
+):
     kernel = kernel.astype(dtype)
     counted = []
     found = _cholesky.pivots(
@@ -35,13 +44,24 @@ def residual_kernel(kernel, chosen):
     """K − K(:, T) K(T, T)⁻¹ K(T, :), by solving anew."""
     if not chosen:
         return kernel
-    return kernel - kernel[:, chosen] @ np.linalg.solve(kernel[np.ix_(chosen, chosen)], kernel[chosen])
+    return kernel - kernel[:, chosen] @ np.linalg.solve(
+        kernel[np.ix_(chosen, chosen)], kernel[chosen]
+    )
 
 
 def naive(
-    kernel, n_selected, given=(), turn=lambda unused: unused, threshold=None, criterion="reduction", emphasis=0.0, drawn=()
+    kernel,
+    n_selected,
+    given=(),
+    turn=lambda unused: unused,
+    threshold=None,
+    criterion="reduction",
+    emphasis=0.0,
+    drawn=(),
 ):
-    """The rule, point by point, with what is not known computed anew at every step; `drawn` are the references by step."""
+    """The rule, point by point, with what is not known computed anew at every step; `drawn` are the
+    references by step.
+    """
     chosen, history, n_pool = list(given), [(np.nan,) * 3] * len(given), len(kernel)
     while len(chosen) < n_selected:
         left = residual_kernel(kernel, chosen)
@@ -49,7 +69,11 @@ def naive(
         for x in np.flatnonzero(turn(~np.isin(np.arange(len(kernel)), chosen))):
             scores[x] = left[x, x]
             if criterion == "reduction":
-                others = [left[y, x] ** 2 for y in (drawn[len(chosen)] if drawn else range(n_pool)) if y != x]
+                others = [
+                    left[y, x] ** 2
+                    for y in (drawn[len(chosen)] if drawn else range(n_pool))
+                    if y != x
+                ]
                 mean = (left[x, x] ** 2 + (n_pool - 1) * np.mean(others)) / n_pool
                 scores[x] = mean / left[x, x] * left[x, x] ** emphasis
         best = max(scores, key=scores.get)
@@ -71,7 +95,9 @@ def assert_same(found, expected, n_given=0):
 @pytest.mark.parametrize("block_size", [1, 4, 64])
 @pytest.mark.parametrize("given", [[], [3, 17, 5]], ids=["from none", "from three"])
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
-def test_points_and_history_are_those_of_what_is_computed_anew_at_every_step_whatever_the_block(rule, given, block_size):
+def test_points_and_history_are_those_of_what_is_computed_anew_at_every_step_whatever_the_block(
+    rule, given, block_size
+):
     found = run(KERNEL, n_selected=20, given=given, block_size=block_size, **rule)
     assert_same(found, naive(KERNEL, 20, given, **rule), len(given))
 
@@ -102,7 +128,9 @@ def test_the_largest_distance_is_the_greedy_maximum_of_the_log_determinant():
     found, chosen = run(KERNEL, n_selected=12, criterion="largest").indices, []
     for point in found.tolist():
         rest = [i for i in range(30) if i not in chosen]
-        best = max(rest, key=lambda i: np.linalg.slogdet(KERNEL[np.ix_([*chosen, i], [*chosen, i])])[1])
+        best = max(
+            rest, key=lambda i: np.linalg.slogdet(KERNEL[np.ix_([*chosen, i], [*chosen, i])])[1]
+        )
         assert point == best
         chosen.append(point)
 
@@ -117,7 +145,9 @@ def test_the_reduction_without_emphasis_is_the_greedy_minimum_of_the_mean_distan
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
 def test_single_precision_chooses_the_same_points_of_a_kernel_without_near_ties(rule):
-    double, single = (run(KERNEL, n_selected=15, dtype=dtype, **rule) for dtype in (np.float64, np.float32))
+    double, single = (
+        run(KERNEL, n_selected=15, dtype=dtype, **rule) for dtype in (np.float64, np.float32)
+    )
     np.testing.assert_array_equal(single.indices, double.indices)
     np.testing.assert_allclose(single.distances, double.distances, rtol=1e-3)
 
@@ -135,7 +165,9 @@ def test_exact_copies_end_in_distances_of_zero_and_no_point_is_chosen_twice(rule
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
 def test_a_kernel_with_round_off_of_its_own_in_every_block_gives_the_same_points(rule):
-    """As angles do that are computed from cosines: another value of K(x, x) in each block, far above an epsilon."""
+    """As angles do that are computed from cosines: another value of K(x, x) in each block, far
+    above an epsilon.
+    """
     noise = np.random.default_rng(2)
 
     def rough(rows, columns):
@@ -145,7 +177,9 @@ def test_a_kernel_with_round_off_of_its_own_in_every_block_gives_the_same_points
     generator = np.random.default_rng(1)
     for block_size in (4, 64):
         rule_of_size = _cholesky.Rule(block_size=block_size, **rule)
-        found = _cholesky.pivots(rough, np.diag(KERNEL).copy(), rule_of_size, n_selected=20, generator=generator)
+        found = _cholesky.pivots(
+            rough, np.diag(KERNEL).copy(), rule_of_size, n_selected=20, generator=generator
+        )
         assert found.indices.tolist() == naive(KERNEL, 20, **rule)[0]
 
 
@@ -174,7 +208,11 @@ def test_the_threshold_stops_before_a_point_that_is_known_well_enough(rule):
 @pytest.mark.parametrize(
     "changed, error, message",
     [
-        ({"criterion": "best"}, ValueError, "criterion must be one of largest, reduction: received 'best'."),
+        (
+            {"criterion": "best"},
+            ValueError,
+            "criterion must be one of largest, reduction: received 'best'.",
+        ),
         ({"emphasis": -1.0}, ValueError, "emphasis must be at least 0.0: received -1.0."),
         ({"n_reference": 0}, ValueError, "n_reference must be at least 1: received 0."),
         ({"n_candidates": 1.5}, TypeError, "n_candidates must be an integer: received 1.5."),

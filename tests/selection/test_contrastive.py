@@ -19,7 +19,11 @@ pytestmark = pytest.mark.usefixtures("quick_float64")
 
 
 def cosine(a, b):
-    return sum(x * y for x, y in zip(a, b)) / math.sqrt(sum(x * x for x in a)) / math.sqrt(sum(y * y for y in b))
+    return (
+        sum(x * y for x, y in zip(a, b))
+        / math.sqrt(sum(x * x for x in a))
+        / math.sqrt(sum(y * y for y in b))
+    )
 
 
 def by_loops(name, predicted, representations, scale, repulsion, confinement):
@@ -32,10 +36,14 @@ def by_loops(name, predicted, representations, scale, repulsion, confinement):
             continue
         own = sum((x - y) ** 2 for x, y in zip(a, representations[i])) / len(a)
         others = [
-            sum(math.exp(-abs(x - y) / scale) for x, y in zip(a, representations[j])) / len(a) for j in range(n) if j != i
+            sum(math.exp(-abs(x - y) / scale) for x, y in zip(a, representations[j])) / len(a)
+            for j in range(n)
+            if j != i
         ]
         bowl = sum(x**4 for x in a) / len(a)
-        losses.append(own + (repulsion * sum(others) / len(others) if others else 0.0) + confinement * bowl)
+        losses.append(
+            own + (repulsion * sum(others) / len(others) if others else 0.0) + confinement * bowl
+        )
     return losses
 
 
@@ -46,7 +54,9 @@ def compiled(name):
     def both(predicted, representations, n_points):
         def total(predicted):
             of_points = loss(predicted, representations, n_points)
-            return jnp.sum(jnp.where(jnp.arange(len(predicted)) < n_points, of_points, 0.0)), of_points
+            return jnp.sum(
+                jnp.where(jnp.arange(len(predicted)) < n_points, of_points, 0.0)
+            ), of_points
 
         return jax.value_and_grad(total, has_aux=True)(predicted)
 
@@ -62,7 +72,9 @@ def evaluate(name, predicted, representations, n_points):
 @each
 @pytest.mark.parametrize("n_points", [1, 2, 6])
 def test_losses_are_those_of_loops_whatever_the_padding(name, n_points):
-    expected = by_loops(name, PREDICTED[:n_points].tolist(), REPRESENTATIONS[:n_points].tolist(), **OPTIONS)
+    expected = by_loops(
+        name, PREDICTED[:n_points].tolist(), REPRESENTATIONS[:n_points].tolist(), **OPTIONS
+    )
     losses, _ = evaluate(name, PREDICTED, REPRESENTATIONS, n_points)
     np.testing.assert_allclose(losses[:n_points], expected, rtol=1e-13, atol=1e-15)
 
@@ -78,7 +90,9 @@ def test_gradients_are_those_of_finite_differences_and_zero_for_padding(name, n_
         for sign in (1, -1):
             moved = PREDICTED[:n_points].copy()
             moved[place] += sign * step
-            values.append(sum(by_loops(name, moved.tolist(), REPRESENTATIONS[:n_points].tolist(), **OPTIONS)))
+            values.append(
+                sum(by_loops(name, moved.tolist(), REPRESENTATIONS[:n_points].tolist(), **OPTIONS))
+            )
         assert gradient[place] == pytest.approx((values[0] - values[1]) / (2 * step), abs=1e-8)
 
 
@@ -105,7 +119,9 @@ def test_gradients_are_finite_for_equal_and_for_zero_vectors(name):
 
 def test_repulsion_and_confinement_of_zero_leave_the_mean_squared_difference():
     loss = contrastive.build("isolated-potential", repulsion=0.0)
-    assert_close(loss(PREDICTED, REPRESENTATIONS, 6), np.mean((PREDICTED - REPRESENTATIONS) ** 2, axis=1))
+    assert_close(
+        loss(PREDICTED, REPRESENTATIONS, 6), np.mean((PREDICTED - REPRESENTATIONS) ** 2, axis=1)
+    )
 
 
 @pytest.mark.parametrize(
@@ -114,7 +130,11 @@ def test_repulsion_and_confinement_of_zero_leave_the_mean_squared_difference():
         ("triplet", {}, "loss must be one of info-nce, isolated-potential: received 'triplet'."),
         ("info-nce", {"scale": 0.0}, "scale must be greater than 0.0: received 0.0."),
         ("info-nce", {"repulsion": -0.1}, "repulsion must be at least 0.0: received -0.1."),
-        ("isolated-potential", {"confinement": math.inf}, "confinement must be finite: received inf."),
+        (
+            "isolated-potential",
+            {"confinement": math.inf},
+            "confinement must be finite: received inf.",
+        ),
     ],
 )
 def test_wrong_arguments_are_one_error_that_names_them(name, options, message):

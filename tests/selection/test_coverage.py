@@ -19,7 +19,12 @@ POOL = np.random.default_rng(0).normal(size=(24, 2, 2))
 COPIES = np.repeat(POOL[:3], 4, axis=0)
 CENTRES = np.array([[0.0, 0.0], [9.0, 1.0], [2.0, 11.0], [-8.0, 5.0], [-3.0, -12.0], [14.0, -9.0]])
 CLUSTERS = np.repeat(CENTRES, 8, axis=0) + 1e-3 * np.random.default_rng(1).normal(size=(48, 2))
-METHODS = (coverage.k_center, coverage.k_means_plus_plus, coverage.kernel_herding, coverage.facility_location)
+METHODS = (
+    coverage.k_center,
+    coverage.k_means_plus_plus,
+    coverage.kernel_herding,
+    coverage.facility_location,
+)
 OF_KERNELS = (coverage.kernel_herding, coverage.facility_location)
 
 every_method = pytest.mark.parametrize("method", METHODS)
@@ -41,7 +46,10 @@ def listed(pool):
 
 
 def gaussians(pool, bandwidth):
-    return [[math.exp(-(math.dist(x, y) ** 2) / (2 * bandwidth**2)) for y in listed(pool)] for x in listed(pool)]
+    return [
+        [math.exp(-(math.dist(x, y) ** 2) / (2 * bandwidth**2)) for y in listed(pool)]
+        for x in listed(pool)
+    ]
 
 
 def farthest_first(pool, start):
@@ -60,7 +68,9 @@ def squared_distance_draws(pool, seed):
     while len(chosen) < len(pool):
         squared = [min(math.dist(x, pool[p]) ** 2 for p in chosen) for x in pool]
         threshold = random_state.uniform() * sum(squared)
-        chosen.append(next(x for x, total in enumerate(itertools.accumulate(squared)) if total >= threshold))
+        chosen.append(
+            next(x for x, total in enumerate(itertools.accumulate(squared)) if total >= threshold)
+        )
     return chosen
 
 
@@ -111,9 +121,15 @@ def test_k_means_plus_plus_draws_by_the_squared_distances():
 
 
 @pytest.mark.parametrize("bandwidth", [None, 0.8])
-@pytest.mark.parametrize("entries", [coverage.BLOCK, 24 * 5], ids=["one block", "blocks of 5 points"])
-@pytest.mark.parametrize("method, naive", [(coverage.kernel_herding, herd), (coverage.facility_location, cover)])
-def test_herding_and_facility_location_are_their_greedy_rules(method, naive, entries, bandwidth, monkeypatch):
+@pytest.mark.parametrize(
+    "entries", [coverage.BLOCK, 24 * 5], ids=["one block", "blocks of 5 points"]
+)
+@pytest.mark.parametrize(
+    "method, naive", [(coverage.kernel_herding, herd), (coverage.facility_location, cover)]
+)
+def test_herding_and_facility_location_are_their_greedy_rules(
+    method, naive, entries, bandwidth, monkeypatch
+):
     monkeypatch.setattr(coverage, "BLOCK", entries)
     result = method(POOL, n_selected=24, key=KEY, n_members=2, bandwidth=bandwidth)
     kernel = gaussians(POOL, bandwidth or coverage.median_distance(POOL))
@@ -128,12 +144,17 @@ def test_herding_and_facility_location_are_their_greedy_rules(method, naive, ent
 def test_a_shorter_run_of_fewer_members_is_the_start_of_a_longer_one_of_more(method):
     short = method(POOL, n_selected=7, key=KEY, n_members=2)
     for name in ("indices", "distances", "mean_distances", "max_distances"):
-        np.testing.assert_array_equal(getattr(short, name), getattr(whole_pool(method), name)[:2, :7])
+        np.testing.assert_array_equal(
+            getattr(short, name), getattr(whole_pool(method), name)[:2, :7]
+        )
 
 
 @every_method
 def test_the_key_alone_decides_the_members_which_differ(method):
-    again, other = (method(POOL, n_selected=24, key=key, n_members=3).indices for key in (KEY, jax.random.key(4)))
+    again, other = (
+        method(POOL, n_selected=24, key=key, n_members=3).indices
+        for key in (KEY, jax.random.key(4))
+    )
     np.testing.assert_array_equal(again, whole_pool(method).indices)
     assert not np.array_equal(other, again)
     assert len({tuple(row) for row in again}) == 3
@@ -142,7 +163,9 @@ def test_the_key_alone_decides_the_members_which_differ(method):
 @pytest.mark.usefixtures("float64")
 @every_method
 def test_64_bit_mode_draws_the_same_points(method):
-    np.testing.assert_array_equal(method(POOL, n_selected=24, key=KEY, n_members=3).indices, whole_pool(method).indices)
+    np.testing.assert_array_equal(
+        method(POOL, n_selected=24, key=KEY, n_members=3).indices, whole_pool(method).indices
+    )
 
 
 @every_method
@@ -182,11 +205,21 @@ def test_k_means_plus_plus_needs_the_repair_of_repeats_which_scikit_learn_has():
     _, indices = kmeans_plusplus(COPIES.reshape(12, 4), 12, random_state=0, n_local_trials=1)
     assert len(set(indices)) < 12
     repaired = coverage._without_repeats(np.array([4, 2, 4, 0, 2, 1]), np.array([2, 1, 5, 4, 3, 0]))
-    assert repaired.tolist() == [4, 2, 1, 0, 5, 3]  # 1 replaces the second 4, so that 5 replaces it in turn
+    assert repaired.tolist() == [
+        4,
+        2,
+        1,
+        0,
+        5,
+        3,
+    ]  # 1 replaces the second 4, so that 5 replaces it in turn
 
 
 def test_k_means_plus_plus_of_copies_is_nested():
-    short, long = (coverage.k_means_plus_plus(COPIES, n_selected=n, key=KEY, n_members=5).indices for n in (8, 12))
+    short, long = (
+        coverage.k_means_plus_plus(COPIES, n_selected=n, key=KEY, n_members=5).indices
+        for n in (8, 12)
+    )
     np.testing.assert_array_equal(short, long[:, :8])
 
 
@@ -200,23 +233,31 @@ def test_copies_left_over_by_k_means_plus_plus_are_drawn_uniformly():
 def test_images_of_integers_in_a_jax_array_are_taken_as_their_values(method):
     images = np.random.default_rng(2).integers(0, 256, size=(20, 3, 3, 1), dtype=np.uint8)
     expected = method(images.reshape(20, 9).astype(np.float32), n_selected=6, key=KEY).indices
-    np.testing.assert_array_equal(method(jax.numpy.asarray(images), n_selected=6, key=KEY).indices, expected)
+    np.testing.assert_array_equal(
+        method(jax.numpy.asarray(images), n_selected=6, key=KEY).indices, expected
+    )
 
 
 def test_near_points_far_from_the_origin_keep_their_distances_in_float32():
-    pool = np.float32(1000.0) + np.random.default_rng(2).normal(size=(24, 20)).astype(np.float32) / 100
+    pool = (
+        np.float32(1000.0) + np.random.default_rng(2).normal(size=(24, 20)).astype(np.float32) / 100
+    )
     result = coverage.k_center(pool, n_selected=24, key=KEY)
     indices, traces = farthest_first(pool, result.indices[0, 0])
     np.testing.assert_array_equal(result.indices[0], indices)
     np.testing.assert_allclose(result.distances[0], traces[0], rtol=1e-5)
     expanded = np.vecdot(pool, pool) + np.vecdot(pool[0], pool[0]) - 2 * pool @ pool[0]
-    assert np.abs(expanded - np.sum((pool - pool[0]) ** 2, axis=1)).max() > 0.1  # all are below 0.02
+    assert (
+        np.abs(expanded - np.sum((pool - pool[0]) ** 2, axis=1)).max() > 0.1
+    )  # all are below 0.02
 
 
 # what the subsets are good for
 
 
-@pytest.mark.parametrize("method", [coverage.k_center, coverage.k_means_plus_plus, coverage.facility_location])
+@pytest.mark.parametrize(
+    "method", [coverage.k_center, coverage.k_means_plus_plus, coverage.facility_location]
+)
 def test_each_of_six_tight_clusters_gets_one_of_the_first_six_points(method):
     indices = method(CLUSTERS, n_selected=6, key=KEY, n_members=4).indices
     assert np.sort(indices // 8).tolist() == [list(range(6))] * 4
@@ -235,14 +276,20 @@ def test_k_center_covers_the_pool_within_twice_the_smallest_radius():
 
 def test_facility_location_reaches_1_minus_1_over_e_of_the_largest_sum():
     kernel = gaussians(POOL[:10], 0.5)
-    best = max(similarity_to_nearest(kernel, subset) for subset in itertools.combinations(range(10), 3))
-    chosen = coverage.facility_location(POOL[:10], n_selected=3, key=KEY, bandwidth=0.5, first="best").indices[0]
+    best = max(
+        similarity_to_nearest(kernel, subset) for subset in itertools.combinations(range(10), 3)
+    )
+    chosen = coverage.facility_location(
+        POOL[:10], n_selected=3, key=KEY, bandwidth=0.5, first="best"
+    ).indices[0]
     assert (1 - 1 / math.e) * best <= similarity_to_nearest(kernel, chosen) <= best
 
 
 @pytest.mark.parametrize("pool", [CLUSTERS, POOL], ids=["clusters", "normal"])
 @pytest.mark.parametrize("first", ["random", "best"])
-def test_the_kernel_mean_of_a_herd_is_nearer_to_the_pools_than_those_of_95_percent_of_random_subsets(pool, first):
+def test_the_kernel_mean_of_a_herd_is_nearer_to_the_pools_than_those_of_95_percent_of_random_subsets(
+    pool, first
+):
     kernel = np.array(gaussians(pool, coverage.median_distance(pool)))
 
     def discrepancy(subset):
@@ -259,7 +306,9 @@ def test_the_kernel_mean_of_a_herd_is_nearer_to_the_pools_than_those_of_95_perce
 def test_the_best_first_point_is_the_most_similar_to_the_pool_for_every_member(method):
     result = method(POOL, n_selected=24, key=KEY, n_members=2, first="best")
     np.testing.assert_array_equal(*result.indices)
-    assert result.indices[0, 0] == np.argmax(np.sum(gaussians(POOL, coverage.median_distance(POOL)), axis=1))
+    assert result.indices[0, 0] == np.argmax(
+        np.sum(gaussians(POOL, coverage.median_distance(POOL)), axis=1)
+    )
 
 
 # the bandwidth
@@ -269,7 +318,11 @@ def test_the_median_distance_is_that_of_all_pairs_that_are_no_copies():
     pairs = [math.dist(x, y) for x, y in itertools.combinations(listed(POOL), 2)]
     assert math.isclose(coverage.median_distance(POOL), np.median(pairs))
     assert coverage.median_distance([[0.0], [0.0], [0.0], [3.0]]) == 3.0
-    assert coverage.median_distance(np.ones((4, 2))) == coverage.median_distance(np.ones((1, 2))) == 1.0
+    assert (
+        coverage.median_distance(np.ones((4, 2)))
+        == coverage.median_distance(np.ones((1, 2)))
+        == 1.0
+    )
 
 
 def test_the_median_distance_of_a_large_pool_is_estimated_from_a_thousand_points():
@@ -291,7 +344,12 @@ NAN = np.where(np.arange(24)[:, None, None] == 5, np.nan, POOL)
         (POOL, {"n_selected": 0}, ValueError, "n_selected must be at least 1: received 0."),
         (POOL, {"n_selected": 5.0}, TypeError, "n_selected must be an integer: received 5.0."),
         (POOL, {"n_members": True}, TypeError, "n_members must be an integer: received True."),
-        (NAN, {}, ValueError, "pool must be finite: 4 of 96 values are NaN or infinite, the first at (5, 0, 0)."),
+        (
+            NAN,
+            {},
+            ValueError,
+            "pool must be finite: 4 of 96 values are NaN or infinite, the first at (5, 0, 0).",
+        ),
     ],
 )
 @every_method
@@ -305,7 +363,11 @@ def test_wrong_arguments_are_one_error_that_names_them(method, pool, changed, er
     "changed, error, message",
     [
         ({"bandwidth": 0.0}, ValueError, "bandwidth must be greater than 0.0: received 0.0."),
-        ({"bandwidth": "1"}, TypeError, "bandwidth must be a number: received '1'. YAML reads 1e-3 as text: write 0.001."),
+        (
+            {"bandwidth": "1"},
+            TypeError,
+            "bandwidth must be a number: received '1'. YAML reads 1e-3 as text: write 0.001.",
+        ),
         ({"first": "last"}, ValueError, "first must be one of best, random: received 'last'."),
         ({"first": 0}, TypeError, "first must be one of best, random: received 0."),
     ],
@@ -322,4 +384,6 @@ def test_a_kernel_larger_than_the_free_memory_is_an_error_with_both_sizes(monkey
     monkeypatch.setattr(_memory, "_of_cgroup", lambda: math.inf)
     with pytest.raises(MemoryError) as caught:
         coverage.facility_location(np.zeros((20_000, 1)), n_selected=5, key=KEY)
-    assert str(caught.value) == "The similarities of 20000 points need 1.5 GiB, and 1.0 GiB are free."
+    assert (
+        str(caught.value) == "The similarities of 20000 points need 1.5 GiB, and 1.0 GiB are free."
+    )

@@ -20,7 +20,11 @@ COVARIANCE = np.cov(TARGET.T, bias=True)
 SCALE = 0.7
 DIRECTIONAL = [("cosine", 2.0), ("angular", 2.0), ("hypersphere", 2.0), ("hypersphere", math.inf)]
 HOMOGENEOUS = [*(("lp", order) for order in (1, 1.5, 2.0, math.inf)), *DIRECTIONAL]
-ELEMENTWISE = [("mean-squared", 2.0), *(("power", order) for order in (1, 1.5, 2.0, 3.0)), ("exponential", 2.0)]
+ELEMENTWISE = [
+    ("mean-squared", 2.0),
+    *(("power", order) for order in (1, 1.5, 2.0, 3.0)),
+    ("exponential", 2.0),
+]
 OF_SOFTMAXES = [("wasserstein", 2.0), ("kullback-leibler", 2.0)]
 CASES = [*ELEMENTWISE, *HOMOGENEOUS, ("mahalanobis", 2.0), *OF_SOFTMAXES]
 each = pytest.mark.parametrize("name, order", CASES)
@@ -30,14 +34,20 @@ each = pytest.mark.parametrize("name, order", CASES)
 def compiled(name, order):
     def both(covariance, *pair):
         distance = distances.build(name, order=order, scale=SCALE, covariance=covariance)
-        return distance(*pair), jax.grad(lambda *pair: jnp.sum(distance(*pair)), argnums=(0, 1))(*pair)
+        return distance(*pair), jax.grad(lambda *pair: jnp.sum(distance(*pair)), argnums=(0, 1))(
+            *pair
+        )
 
     return jax.jit(both)
 
 
 def evaluate(name, order, predicted, representations, covariance=COVARIANCE):
-    """Distances, and the gradients of their sum by both arguments; the covariance is cast to their dtype."""
-    values, gradients = compiled(name, order)(covariance.astype(predicted.dtype), predicted, representations)
+    """Distances, and the gradients of their sum by both arguments; the covariance is cast to their
+    dtype.
+    """
+    values, gradients = compiled(name, order)(
+        covariance.astype(predicted.dtype), predicted, representations
+    )
     return np.asarray(values), np.asarray(gradients)
 
 
@@ -46,7 +56,11 @@ def distance(name, *arguments, order=2.0):
 
 
 def norm(a, order):
-    return max(map(abs, a)) if order == math.inf else math.fsum(abs(x) ** order for x in a) ** (1 / order)
+    return (
+        max(map(abs, a))
+        if order == math.inf
+        else math.fsum(abs(x) ** order for x in a) ** (1 / order)
+    )
 
 
 def inner(a, b):
@@ -66,7 +80,9 @@ def of_pair(name, order, inverse, a, b):
         "cosine": lambda: 1 - cosine,
         "angular": lambda: math.acos(cosine) / math.pi,
         "hypersphere": lambda: norm(difference, order) * (1 - cosine),
-        "mahalanobis": lambda: math.sqrt(inner(difference, [inner(row, difference) for row in inverse])),
+        "mahalanobis": lambda: math.sqrt(
+            inner(difference, [inner(row, difference) for row in inverse])
+        ),
         "wasserstein": lambda: stats.wasserstein_distance(range(len(a)), range(len(a)), p, q),
         "kullback-leibler": lambda: stats.entropy(q, p),
     }[name]()
@@ -89,7 +105,9 @@ def test_every_distance_is_that_of_plain_numbers(name, order):
 
 
 @each
-def test_in_float64_distances_are_those_of_plain_numbers_and_gradients_their_slopes(quick_float64, name, order):
+def test_in_float64_distances_are_those_of_plain_numbers_and_gradients_their_slopes(
+    quick_float64, name, order
+):
     pair, step = np.stack([PREDICTED, TARGET]), 1e-5
     values, gradients = evaluate(name, order, *pair)
     assert values.dtype == np.float64
@@ -98,7 +116,9 @@ def test_in_float64_distances_are_those_of_plain_numbers_and_gradients_their_slo
         shift = np.zeros((2, 1, 4))
         shift[side, 0, output] = step
         ends = (reference(name, order, *(pair + sign * shift)) for sign in (1, -1))
-        np.testing.assert_allclose(gradients[side, :, output], np.subtract(*ends) / (2 * step), rtol=1e-5, atol=1e-8)
+        np.testing.assert_allclose(
+            gradients[side, :, output], np.subtract(*ends) / (2 * step), rtol=1e-5, atol=1e-8
+        )
 
 
 KNOWN = {
@@ -125,10 +145,16 @@ KNOWN = {
         ("angular", 2.0, [0, 0, 0.5, 1, 0.5, 0.5, 0]),
         ("hypersphere", 2.0, [0, 0, math.sqrt(50), 20, 5, 5, 0]),
         ("hypersphere", math.inf, [0, 0, 7, 16, 4, 4, 0]),
-        ("mahalanobis", 2.0, [0, math.sqrt(13), math.sqrt(49.25), math.sqrt(52), math.sqrt(13), math.sqrt(13), 0]),
+        (
+            "mahalanobis",
+            2.0,
+            [0, math.sqrt(13), math.sqrt(49.25), math.sqrt(52), math.sqrt(13), math.sqrt(13), 0],
+        ),
     ],
 )
-def test_equal_parallel_orthogonal_opposite_and_zero_vectors_have_the_known_distances(name, order, expected):
+def test_equal_parallel_orthogonal_opposite_and_zero_vectors_have_the_known_distances(
+    name, order, expected
+):
     pair = np.zeros((2, 40, 4), np.float32)  # zeros behind: the shape that is compiled already
     pair[:, :7] = np.swapaxes(list(KNOWN.values()), 0, 1)
     actual = distance(name, *pair, np.diag([1.0, 4.0, 1.0, 1.0]), order=order)
@@ -137,20 +163,27 @@ def test_equal_parallel_orthogonal_opposite_and_zero_vectors_have_the_known_dist
 
 
 @pytest.mark.parametrize("name, farthest", [("cosine", 2.0), ("angular", 1.0)])
-def test_opposite_vectors_are_the_farthest_and_not_equal_as_by_the_absolute_cosine_of_the_authors_package(name, farthest):
+def test_opposite_vectors_are_the_farthest_and_not_equal_as_by_the_absolute_cosine_of_the_authors_package(
+    name, farthest
+):
     assert_close(distance(name, A, -A), np.full(40, farthest))
     assert_close(distance(name, A, B) + distance(name, A, -B), np.full(40, farthest))
 
 
 @each
-def test_distances_are_symmetric_and_never_negative_and_zero_to_round_off_for_equal_vectors(name, order):
+def test_distances_are_symmetric_and_never_negative_and_zero_to_round_off_for_equal_vectors(
+    name, order
+):
     there, back = distance(name, A, B, order=order), distance(name, B, A, order=order)
     if name != "kullback-leibler":
         assert_close(there, back, operations=4)
     equal, near = (distance(name, A, other, order=order) for other in (A, A * np.float32(1 + 2e-7)))
     assert min(there.min(), equal.min(), near.min()) >= 0
     assert equal.max() <= np.finfo(np.float32).eps
-    if name not in ("cosine", "angular"):  # whose unit vectors a compiled function may round differently
+    if name not in (
+        "cosine",
+        "angular",
+    ):  # whose unit vectors a compiled function may round differently
         np.testing.assert_array_equal(equal, 0.0)
 
 
@@ -160,9 +193,17 @@ def test_small_angles_keep_digits_in_float32_where_the_naive_formula_has_none(na
     units = PREDICTED / np.linalg.norm(PREDICTED, axis=1)[:, None]
     normal = TARGET - np.sum(TARGET * units, axis=1)[:, None] * units
     normal /= np.linalg.norm(normal, axis=1)[:, None]
-    a, b = (2 * units).astype(np.float32), (3 * (math.cos(angle) * units + math.sin(angle) * normal)).astype(np.float32)
-    exact = [array.astype(np.float64) / np.linalg.norm(array.astype(np.float64), axis=1)[:, None] for array in (a, b)]
-    angles = 2 * np.arcsin(np.linalg.norm(exact[0] - exact[1], axis=1) / 2)  # those that rounding to float32 has left
+    a, b = (
+        (2 * units).astype(np.float32),
+        (3 * (math.cos(angle) * units + math.sin(angle) * normal)).astype(np.float32),
+    )
+    exact = [
+        array.astype(np.float64) / np.linalg.norm(array.astype(np.float64), axis=1)[:, None]
+        for array in (a, b)
+    ]
+    angles = 2 * np.arcsin(
+        np.linalg.norm(exact[0] - exact[1], axis=1) / 2
+    )  # those that rounding to float32 has left
     cosines = np.sum(a * b, axis=1) / np.sqrt(np.sum(a**2, axis=1) * np.sum(b**2, axis=1))
     expected, naive = {
         "cosine": (2 * np.sin(angles / 2) ** 2, 1 - cosines),
@@ -175,7 +216,9 @@ def test_small_angles_keep_digits_in_float32_where_the_naive_formula_has_none(na
 
 @pytest.mark.parametrize("name, order", HOMOGENEOUS)
 @pytest.mark.parametrize("scale", [np.float32(2.0**-100), np.float32(2.0**100)])
-def test_tiny_and_huge_vectors_have_the_distances_of_ordinary_ones_where_their_squares_leave_float32(name, order, scale):
+def test_tiny_and_huge_vectors_have_the_distances_of_ordinary_ones_where_their_squares_leave_float32(
+    name, order, scale
+):
     factor = scale if name in ("lp", "hypersphere") else np.float32(1.0)
     values, gradients = evaluate(name, order, scale * A, scale * B)
     expected_values, expected_gradients = evaluate(name, order, A, B)
@@ -197,14 +240,20 @@ def test_vectors_whose_inverse_is_below_the_smallest_normal_number_keep_their_di
 @pytest.mark.parametrize("name, order", DIRECTIONAL)
 def test_a_vector_below_the_smallest_normal_number_is_a_zero_vector(name, order):
     tiny, zero = np.full_like(A, 1e-39), np.zeros_like(A)
-    for pair, ordinary in (((A, tiny), (A, zero)), ((tiny, A), (zero, A)), ((tiny, -tiny), (zero, zero))):
+    for pair, ordinary in (
+        ((A, tiny), (A, zero)),
+        ((tiny, A), (zero, A)),
+        ((tiny, -tiny), (zero, zero)),
+    ):
         values, gradients = evaluate(name, order, *pair)
         assert_close(values, distance(name, *ordinary, order=order))
         assert np.isfinite(gradients).all()
 
 
 def test_the_exponential_distance_grows_with_the_difference_to_one_and_not_down_as_in_the_authors_package():
-    values = [distance("exponential", A, A + np.float32(shift))[0] for shift in (0.0, 0.1, 1.0, 100.0)]
+    values = [
+        distance("exponential", A, A + np.float32(shift))[0] for shift in (0.0, 0.1, 1.0, 100.0)
+    ]
     assert values[0] == 0 and values == sorted(values) and values[-1] == 1
 
 
@@ -230,7 +279,10 @@ def test_kullback_leibler_keeps_digits_of_near_distributions_and_is_finite_for_f
     near = (A + np.float32(shift) * B).astype(np.float32)
     values, gradients = evaluate("kullback-leibler", 2.0, near, A)
     with np.errstate(under="ignore"):
-        logarithms = [array.astype(np.float64) - special.logsumexp(array.astype(np.float64), axis=1)[:, None] for array in (near, A)]
+        logarithms = [
+            array.astype(np.float64) - special.logsumexp(array.astype(np.float64), axis=1)[:, None]
+            for array in (near, A)
+        ]
         expected = np.sum(np.exp(logarithms[1]) * (logarithms[1] - logarithms[0]), axis=1)
     np.testing.assert_allclose(values, expected, rtol=2e-3)
     assert np.isfinite(gradients).all()
@@ -240,7 +292,9 @@ def test_kullback_leibler_keeps_digits_of_near_distributions_and_is_finite_for_f
 
 
 @each
-@pytest.mark.parametrize("place", ["equal", "opposite", "one zero", "other zero", "both zero", "on an axis"])
+@pytest.mark.parametrize(
+    "place", ["equal", "opposite", "one zero", "other zero", "both zero", "on an axis"]
+)
 def test_gradients_are_finite_at_every_kink(name, order, place):
     zero, axis = np.zeros_like(A), np.eye(4, dtype=np.float32)[np.zeros(40, int)]
     pair = {
@@ -258,7 +312,9 @@ def test_gradients_are_finite_at_every_kink(name, order, place):
 
 
 def test_the_plain_length_has_no_gradient_between_equal_vectors():
-    gradient = jax.grad(lambda a, b: jnp.sum(jnp.sqrt(jnp.sum((a - b) ** 2, axis=1))))(jnp.asarray(A), jnp.asarray(A))
+    gradient = jax.grad(lambda a, b: jnp.sum(jnp.sqrt(jnp.sum((a - b) ** 2, axis=1))))(
+        jnp.asarray(A), jnp.asarray(A)
+    )
     assert np.isnan(gradient).all()
 
 
@@ -286,7 +342,12 @@ def test_mahalanobis_with_fewer_points_than_outputs_takes_the_pseudo_inverse():
     predicted, representations = GENERATOR.normal(size=(2, 5, 9)).astype(np.float32)
     covariance = np.cov(representations.T.astype(np.float64), bias=True)
     assert np.linalg.matrix_rank(covariance, rtol=1e-6) == 4
-    actual = distance("mahalanobis", predicted, representations, distances.covariance(jnp.asarray(representations)))
+    actual = distance(
+        "mahalanobis",
+        predicted,
+        representations,
+        distances.covariance(jnp.asarray(representations)),
+    )
     assert_close(actual, reference("mahalanobis", 2.0, predicted, representations, covariance))
 
 
@@ -312,8 +373,12 @@ def test_mahalanobis_does_not_see_directions_in_which_the_target_does_not_vary()
 
 def test_mahalanobis_of_equal_representations_is_zero_with_a_gradient_of_zero():
     equal = np.full_like(A, 0.1)
-    assert jnp.mean(jnp.asarray(equal), axis=0)[0] != equal[0, 0]  # deviations from the mean alone leave a covariance
-    values, gradients = evaluate("mahalanobis", 2.0, A, equal, distances.covariance(jnp.asarray(equal)))
+    assert (
+        jnp.mean(jnp.asarray(equal), axis=0)[0] != equal[0, 0]
+    )  # deviations from the mean alone leave a covariance
+    values, gradients = evaluate(
+        "mahalanobis", 2.0, A, equal, distances.covariance(jnp.asarray(equal))
+    )
     np.testing.assert_array_equal(values, 0.0)
     np.testing.assert_array_equal(gradients, 0.0)
 
@@ -330,7 +395,9 @@ def test_a_covariance_in_float64_leaves_the_distance_in_the_dtype_of_its_argumen
 @pytest.mark.parametrize("name", distances.NAMES)
 def test_an_order_and_a_covariance_change_only_the_distances_that_use_them_compiled_or_not(name):
     order = 3.0 if name == "power" else math.inf
-    changed = distances.build(name, order=order, scale=SCALE, covariance=9 * COVARIANCE.astype(np.float32))
+    changed = distances.build(
+        name, order=order, scale=SCALE, covariance=9 * COVARIANCE.astype(np.float32)
+    )
     found = changed(jnp.asarray(A), jnp.asarray(B))
     plain = distance(name, A, B)
     if name in ("lp", "hypersphere", "power"):
@@ -360,11 +427,26 @@ def test_an_order_and_a_covariance_change_only_the_distances_that_use_them_compi
         ("lp", {"order": 0.5}, ValueError, "order must be at least 1.0: received 0.5."),
         ("lp", {"order": math.nan}, ValueError, "order must be finite: received nan."),
         ("power", {"order": math.inf}, ValueError, "order must be finite: received inf."),
-        ("exponential", {"scale": 0.0}, ValueError, "scale must be greater than 0.0: received 0.0."),
+        (
+            "exponential",
+            {"scale": 0.0},
+            ValueError,
+            "scale must be greater than 0.0: received 0.0.",
+        ),
         ("hypersphere", {"order": True}, TypeError, "order must be a number: received True."),
         ("cosine", {"order": None}, TypeError, "order must be a number: received None."),
-        ("lp", {"order": "inf"}, TypeError, "order must be a number: received 'inf'. YAML reads 1e-3 as text: write 0.001."),
-        ("mahalanobis", {}, ValueError, "covariance must be given for the distance mahalanobis: received None."),
+        (
+            "lp",
+            {"order": "inf"},
+            TypeError,
+            "order must be a number: received 'inf'. YAML reads 1e-3 as text: write 0.001.",
+        ),
+        (
+            "mahalanobis",
+            {},
+            ValueError,
+            "covariance must be given for the distance mahalanobis: received None.",
+        ),
     ],
 )
 def test_wrong_options_are_one_error_that_names_them(name, options, error, message):

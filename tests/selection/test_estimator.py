@@ -1,4 +1,6 @@
-"""The selector of scikit-learn's conventions: those conventions, and that it chooses what the library chooses."""
+"""The selector of scikit-learn's conventions: those conventions, and that it chooses what the
+library chooses.
+"""
 
 import numpy as np
 import pytest
@@ -52,7 +54,10 @@ def test_without_a_number_all_rows_are_ranked_and_the_first_are_those_of_a_small
 
 
 def test_a_seed_gives_one_choice_and_others_another(table):
-    choices = [RNDSelector(3, first="random", random_state=seed).fit(table).indices_.tolist() for seed in (1, 1, 2, 3, 4)]
+    choices = [
+        RNDSelector(3, first="random", random_state=seed).fit(table).indices_.tolist()
+        for seed in (1, 1, 2, 3, 4)
+    ]
     assert choices[0] == choices[1] and len(set(map(tuple, choices))) > 1
 
 

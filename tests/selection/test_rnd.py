@@ -16,7 +16,9 @@ KEY = jax.random.key(3)
 DENSE = sequential.build_network(["dense 6", "dense 3"])
 CONV = sequential.build_network(["conv 2 2x2", "avgpool 2x2", "dense 3"], activation="tanh")
 POOL = np.random.default_rng(0).normal(size=(20, 4)) + 0.3
-IMAGES = np.random.default_rng(1).normal(size=(70, 4, 4, 1))  # more than go through a network at once
+IMAGES = np.random.default_rng(1).normal(
+    size=(70, 4, 4, 1)
+)  # more than go through a network at once
 TRAINING = rnd.Settings(n_epochs=10, learning_rate=0.02)
 # Round-off grows over some hundred steps of Adam; a wrong step changes distances by more than 1e-3.
 ADAM = dict(operations=1_000_000)
@@ -40,12 +42,16 @@ class Predictor:
                 return
             g, self.t = gradient(self.flat, rows), self.t + 1
             self.first, self.second = 0.9 * self.first + 0.1 * g, 0.999 * self.second + 0.001 * g**2
-            step = self.first / (1 - 0.9**self.t) / (np.sqrt(self.second / (1 - 0.999**self.t)) + 1e-8)
+            step = (
+                self.first / (1 - 0.9**self.t) / (np.sqrt(self.second / (1 - 0.999**self.t)) + 1e-8)
+            )
             self.flat = self.flat - self.learning_rate * step
 
 
 def of_points(distance, outputs, truth):
-    """Losses of a subset, and the gradient of their mean, of which each point's is computed once for every subset."""
+    """Losses of a subset, and the gradient of their mean, of which each point's is computed once
+    for every subset.
+    """
     all_losses = jax.jit(lambda flat: distance(outputs(flat), truth))
     jacobian = jax.jit(jax.jacobian(all_losses))
     return (
@@ -65,7 +71,11 @@ def isolated_potential(settings, predicted, truth):
     near = jnp.exp(-jnp.abs(predicted[:, None] - truth[None]) / settings.scale).mean(axis=2)
     repelled = (near.sum(axis=1) - jnp.diagonal(near)) / (n - 1) if n > 1 else 0.0
     bowl = (predicted**4).mean(axis=1)
-    return ((predicted - truth) ** 2).mean(axis=1) + settings.repulsion * repelled + settings.confinement * bowl
+    return (
+        ((predicted - truth) ** 2).mean(axis=1)
+        + settings.repulsion * repelled
+        + settings.confinement * bowl
+    )
 
 
 BATCH = {"info-nce": info_nce, "isolated-potential": isolated_potential}
@@ -77,13 +87,21 @@ def of_batch(settings, outputs, truth):
     def losses(flat, rows):
         return BATCH[settings.loss](settings, outputs(flat)[rows], truth[rows])
 
-    compiled, gradient = jax.jit(losses), jax.jit(jax.grad(lambda flat, rows: losses(flat, rows).mean()))
-    return tuple(lambda flat, rows, of=of: np.asarray(of(flat, np.array(rows))) for of in (compiled, gradient))
+    compiled, gradient = (
+        jax.jit(losses),
+        jax.jit(jax.grad(lambda flat, rows: losses(flat, rows).mean())),
+    )
+    return tuple(
+        lambda flat, rows, of=of: np.asarray(of(flat, np.array(rows)))
+        for of in (compiled, gradient)
+    )
 
 
 def algorithm_1(pool, network, key, settings, n_selected, n_members=1, labelled=(), classes=None):
     """Algorithm 1 of P1 with growing lists."""
-    points = {"none": lambda x: x, "standard": standardised, "unit": on_the_sphere}[settings.normalisation](pool)
+    points = {"none": lambda x: x, "standard": standardised, "unit": on_the_sphere}[
+        settings.normalisation
+    ](pool)
     unravel = ravel_pytree(network.init(key, points[:1]))[1]
     rows = []
     for m in range(n_members):
@@ -93,12 +111,21 @@ def algorithm_1(pool, network, key, settings, n_selected, n_members=1, labelled=
         covariance = np.cov(truth.T, bias=True)
         outputs = lambda flat: network.apply(unravel(flat), points)
         build = functools.partial(
-            distances.build, order=settings.order, scale=settings.scale, covariance=jnp.asarray(covariance)
+            distances.build,
+            order=settings.order,
+            scale=settings.scale,
+            covariance=jnp.asarray(covariance),
         )
         every_distance = jax.jit(lambda flat: build(settings.distance)(outputs(flat), truth))
         loss = settings.loss or settings.distance
-        losses, gradient = of_batch(settings, outputs, truth) if loss in BATCH else of_points(build(loss), outputs, truth)
-        train = functools.partial(Predictor.train, gradient=gradient, losses=losses, tolerance=settings.tolerance)
+        losses, gradient = (
+            of_batch(settings, outputs, truth)
+            if loss in BATCH
+            else of_points(build(loss), outputs, truth)
+        )
+        train = functools.partial(
+            Predictor.train, gradient=gradient, losses=losses, tolerance=settings.tolerance
+        )
         predictor = Predictor(network, keys[1], points, settings.learning_rate)
         chosen, history = list(labelled), [(np.nan,) * 3] * len(labelled)
         while len(chosen) < n_selected:
@@ -123,7 +150,10 @@ def algorithm_1(pool, network, key, settings, n_selected, n_members=1, labelled=
             found = np.asarray(every_distance(predictor.flat))
             candidates = [i for i in range(len(pool)) if i not in chosen]
             if classes is not None:
-                counts = {c: sum(classes[i] == c for i in chosen) for c in sorted({classes[i] for i in candidates})}
+                counts = {
+                    c: sum(classes[i] == c for i in chosen)
+                    for c in sorted({classes[i] for i in candidates})
+                }
                 turn = min(counts, key=counts.get)
                 candidates = [i for i in candidates if classes[i] == turn]
             best = max(candidates, key=lambda i: found[i])
@@ -144,7 +174,9 @@ def on_the_sphere(pool):
 
 
 def assert_is_algorithm_1(found, expected):
-    """The same points in the same order, and the same history; what is behind the last point is marked."""
+    """The same points in the same order, and the same history; what is behind the last point is
+    marked.
+    """
     for member, (indices, *history) in enumerate(expected):
         n = len(indices)
         assert found.indices[member, :n].tolist() == indices
@@ -164,11 +196,15 @@ def whole_pool():
 
 @functools.cache
 def first_points(n_selected, labelled=()):
-    return rnd.select(POOL, DENSE, TRAINING, n_selected=n_selected, key=KEY, n_members=2, labelled=labelled)
+    return rnd.select(
+        POOL, DENSE, TRAINING, n_selected=n_selected, key=KEY, n_members=2, labelled=labelled
+    )
 
 
 def begin(settings):
-    """Points labelled before: InfoNCE of one point is 0, and its gradient is round-off that Adam makes larger."""
+    """Points labelled before: InfoNCE of one point is 0, and its gradient is round-off that Adam
+    makes larger.
+    """
     return (11, 2) if settings.loss == "info-nce" else ()
 
 
@@ -180,11 +216,15 @@ def test_a_dense_network_follows_algorithm_1_to_the_last_point_of_the_pool_for_e
 
 
 @pytest.mark.parametrize("loss, n_members", [(None, 1), (None, 2), ("info-nce", 1)])
-def test_a_convolutional_network_follows_algorithm_1_also_for_a_pool_and_a_subset_of_several_blocks(loss, n_members):
+def test_a_convolutional_network_follows_algorithm_1_also_for_a_pool_and_a_subset_of_several_blocks(
+    loss, n_members
+):
     settings = replace(TRAINING, loss=loss)
     labelled = begin(settings)
     n = 10 + len(labelled)
-    found = rnd.select(IMAGES, CONV, settings, n_selected=n, key=KEY, n_members=n_members, labelled=labelled)
+    found = rnd.select(
+        IMAGES, CONV, settings, n_selected=n, key=KEY, n_members=n_members, labelled=labelled
+    )
     assert_is_algorithm_1(found, algorithm_1(IMAGES, CONV, KEY, settings, n, n_members, labelled))
 
 
@@ -218,20 +258,33 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("changed", OPTIONS.values(), ids=OPTIONS.keys())
-def test_every_option_is_the_plain_loop_index_by_index_and_changes_what_is_chosen_or_how_far_it_was(changed):
+def test_every_option_is_the_plain_loop_index_by_index_and_changes_what_is_chosen_or_how_far_it_was(
+    changed,
+):
     settings = replace(TRAINING, **changed)
     labelled = begin(settings)
     n = 8 + len(labelled)
     found = rnd.select(POOL, DENSE, settings, n_selected=n, key=KEY, n_members=2, labelled=labelled)
     assert_is_algorithm_1(found, algorithm_1(POOL, DENSE, KEY, settings, n, 2, labelled))
     if "threshold" not in changed:
-        assert not np.array_equal(found.distances, first_points(n, labelled).distances, equal_nan=True)
+        assert not np.array_equal(
+            found.distances, first_points(n, labelled).distances, equal_nan=True
+        )
 
 
 def test_restarts_are_drawn_where_the_tolerance_is_not_reached_and_nowhere_else():
     changed = {"tolerance": 0.02, "n_epochs": 15, "n_restarts": 2}
-    with_restarts = rnd.select(POOL, DENSE, replace(TRAINING, **changed), n_selected=8, key=KEY, n_members=2)
-    without = rnd.select(POOL, DENSE, replace(TRAINING, **changed | {"n_restarts": 0}), n_selected=8, key=KEY, n_members=2)
+    with_restarts = rnd.select(
+        POOL, DENSE, replace(TRAINING, **changed), n_selected=8, key=KEY, n_members=2
+    )
+    without = rnd.select(
+        POOL,
+        DENSE,
+        replace(TRAINING, **changed | {"n_restarts": 0}),
+        n_selected=8,
+        key=KEY,
+        n_members=2,
+    )
     assert not np.array_equal(with_restarts.distances, without.distances)
     loose = {"tolerance": 1e6, "n_restarts": 2}
     never = [
@@ -258,9 +311,15 @@ def test_labelled_points_come_first_and_classes_take_turns_as_in_the_plain_loop(
 def test_with_classes_each_has_as_many_points_as_it_can():
     found = rnd.select(POOL, DENSE, TRAINING, n_selected=14, key=KEY, n_members=3, classes=CLASSES)
     for row in found.indices:
-        assert np.bincount(CLASSES[row[:12]]).tolist() == [4, 4, 4]  # all there are of classes 0 and 2
+        assert np.bincount(CLASSES[row[:12]]).tolist() == [
+            4,
+            4,
+            4,
+        ]  # all there are of classes 0 and 2
         assert np.bincount(CLASSES[row]).tolist() == [4, 6, 4]
-    other_names = rnd.select(POOL, DENSE, TRAINING, n_selected=14, key=KEY, n_members=3, classes=10 * CLASSES + 5)
+    other_names = rnd.select(
+        POOL, DENSE, TRAINING, n_selected=14, key=KEY, n_members=3, classes=10 * CLASSES + 5
+    )
     np.testing.assert_array_equal(other_names.indices, found.indices)
 
 
@@ -276,12 +335,18 @@ def test_a_threshold_alone_ends_each_member_by_itself_and_marks_what_is_not_chos
 
 def test_without_epochs_the_points_are_in_the_order_of_the_untrained_distances():
     result = rnd.select(POOL, DENSE, rnd.Settings(n_epochs=0), n_selected=5, key=KEY)
-    target, predictor = (DENSE.init(key, POOL[:1]) for key in jax.random.split(jax.random.fold_in(KEY, 0)))
+    target, predictor = (
+        DENSE.init(key, POOL[:1]) for key in jax.random.split(jax.random.fold_in(KEY, 0))
+    )
     found = np.mean((DENSE.apply(target, POOL) - DENSE.apply(predictor, POOL)) ** 2, axis=1)
     np.testing.assert_array_equal(result.indices[0], np.argsort(-found)[:5])
     assert_close(result.distances[0], np.sort(found)[:-6:-1])
-    assert result.indices[0, 0] == whole_pool().indices[0, 0]  # the first point is that of untrained networks
-    assert result.indices[0].tolist() != whole_pool().indices[0, :5].tolist()  # and training changes the others
+    assert (
+        result.indices[0, 0] == whole_pool().indices[0, 0]
+    )  # the first point is that of untrained networks
+    assert (
+        result.indices[0].tolist() != whole_pool().indices[0, :5].tolist()
+    )  # and training changes the others
 
 
 def test_a_shorter_run_of_fewer_members_is_the_start_of_a_longer_one_of_more():
@@ -296,15 +361,21 @@ def test_padding_to_wider_subsets_changes_nothing(monkeypatch):
     assert_close(found.distances, whole_pool().distances, **ADAM)
 
 
-@pytest.mark.parametrize("first, n_selected", [(0, 1), (0, 7), (0, 128), (3, 300), (128, 129), (200, 1000)])
+@pytest.mark.parametrize(
+    "first, n_selected", [(0, 1), (0, 7), (0, 128), (3, 300), (128, 129), (200, 1000)]
+)
 def test_segments_cover_a_run_once_and_are_padded_to_a_width_that_holds_them(first, n_selected):
     segments = rnd._segments(first, n_selected)
-    assert [point for begin, end, _ in segments for point in range(begin, end)] == list(range(first, n_selected))
+    assert [point for begin, end, _ in segments for point in range(begin, end)] == list(
+        range(first, n_selected)
+    )
     assert all(end <= width <= n_selected for _, end, width in segments)
     assert all(width <= max(128, 2 * end) for _, end, width in segments)
 
 
-@pytest.mark.parametrize("key, same", [(KEY, True), (jax.random.key(4), False)], ids=["same key", "other key"])
+@pytest.mark.parametrize(
+    "key, same", [(KEY, True), (jax.random.key(4), False)], ids=["same key", "other key"]
+)
 def test_the_key_alone_decides_the_result(key, same):
     result = rnd.select(POOL, DENSE, TRAINING, n_selected=7, key=key, n_members=2)
     assert np.array_equal(result.indices, first_points(7).indices) is same
@@ -329,7 +400,9 @@ def test_exact_copies_are_chosen_once_each_the_first_row_first_and_the_dtype_is_
 
 
 def test_of_tight_clusters_each_gives_one_point_before_any_gives_a_second():
-    """A predictor trained on a point knows all that are near it, and nothing of those that are elsewhere."""
+    """A predictor trained on a point knows all that are near it, and nothing of those that are
+    elsewhere.
+    """
     generator = np.random.default_rng(5)
     centers = 3.0 * np.eye(5)
     pool = np.repeat(centers, 6, axis=0) + 0.001 * generator.normal(size=(30, 5))
@@ -360,7 +433,9 @@ class Store(dict):
             raise Interrupted
 
 
-@pytest.mark.parametrize("options", [{}, {"labelled": LABELLED}], ids=["from the start", "labelled"])
+@pytest.mark.parametrize(
+    "options", [{}, {"labelled": LABELLED}], ids=["from the start", "labelled"]
+)
 def test_an_interrupted_selection_goes_on_where_it_was_and_ends_with_the_same_points(options):
     options = dict(n_selected=12, key=KEY, n_members=2) | options
     run = functools.partial(rnd.select, POOL, DENSE, TRAINING, **options)
@@ -377,7 +452,9 @@ def test_an_interrupted_selection_goes_on_where_it_was_and_ends_with_the_same_po
 
 
 @pytest.mark.parametrize(
-    "changed", [{"key": jax.random.key(4)}, {"n_selected": 11}, {"labelled": [1]}, {"classes": CLASSES}], ids=str
+    "changed",
+    [{"key": jax.random.key(4)}, {"n_selected": 11}, {"labelled": [1]}, {"classes": CLASSES}],
+    ids=str,
 )
 def test_a_store_of_another_call_is_not_gone_on_with(changed):
     options = dict(n_selected=12, key=KEY, n_members=2)
@@ -386,7 +463,9 @@ def test_a_store_of_another_call_is_not_gone_on_with(changed):
     before = set(store)
     options |= changed
     found = rnd.select(POOL, DENSE, TRAINING, **options, store=store)
-    np.testing.assert_array_equal(found.indices, rnd.select(POOL, DENSE, TRAINING, **options).indices)
+    np.testing.assert_array_equal(
+        found.indices, rnd.select(POOL, DENSE, TRAINING, **options).indices
+    )
     # How far it was, and what it chose.
     assert len(set(store) - before) == 2
 
@@ -417,23 +496,47 @@ def test_wrong_arguments_are_one_error_that_names_them(pool, changed, error, mes
     "changed, error, message",
     [
         ({"n_epochs": -1}, ValueError, "n_epochs must be at least 0: received -1."),
-        ({"learning_rate": 0.0}, ValueError, "learning_rate must be greater than 0.0: received 0.0."),
+        (
+            {"learning_rate": 0.0},
+            ValueError,
+            "learning_rate must be greater than 0.0: received 0.0.",
+        ),
         (
             {"learning_rate": "1e-3"},
             TypeError,
             "learning_rate must be a number: received '1e-3'. YAML reads 1e-3 as text: write 0.001.",
         ),
-        ({"distance": "euclid"}, ValueError, "distance must be one of angular, cosine, .*: received 'euclid'."),
-        ({"loss": "euclid"}, ValueError, "loss must be one of angular, cosine, .*: received 'euclid'."),
-        ({"distance": "info-nce"}, ValueError, "distance must be one of angular, cosine, .*: received 'info-nce'."),
+        (
+            {"distance": "euclid"},
+            ValueError,
+            "distance must be one of angular, cosine, .*: received 'euclid'.",
+        ),
+        (
+            {"loss": "euclid"},
+            ValueError,
+            "loss must be one of angular, cosine, .*: received 'euclid'.",
+        ),
+        (
+            {"distance": "info-nce"},
+            ValueError,
+            "distance must be one of angular, cosine, .*: received 'info-nce'.",
+        ),
         ({"repulsion": -1.0}, ValueError, "repulsion must be at least 0.0: received -1.0."),
         ({"order": 0.5}, ValueError, "order must be at least 1.0: received 0.5."),
         ({"restart": "hot"}, ValueError, "restart must be one of cold, warm: received 'hot'."),
-        ({"rehearsal": "none"}, ValueError, "rehearsal must be one of all, newest-first, replay: received 'none'."),
+        (
+            {"rehearsal": "none"},
+            ValueError,
+            "rehearsal must be one of all, newest-first, replay: received 'none'.",
+        ),
         ({"n_replay": 0}, ValueError, "n_replay must be at least 1: received 0."),
         ({"tolerance": -1.0}, ValueError, "tolerance must be at least 0.0: received -1.0."),
         ({"n_restarts": 3}, ValueError, "n_restarts needs a tolerance: received 3 without one."),
-        ({"normalisation": "z"}, ValueError, "normalisation must be one of none, standard, unit: received 'z'."),
+        (
+            {"normalisation": "z"},
+            ValueError,
+            "normalisation must be one of none, standard, unit: received 'z'.",
+        ),
         ({"threshold": float("nan")}, ValueError, "threshold must be finite: received nan."),
     ],
 )

@@ -14,26 +14,37 @@ from collective_variables.kernels import infinite_width
 from collective_variables.selection import _cholesky, rnd_linearised
 
 KEY = jax.random.key(3)
-POOL = np.random.default_rng(0).normal(size=(25, 4)) + 0.3  # other pools are as large, so that few shapes are compiled
-CLEAR = np.random.default_rng(10).normal(size=(25, 4)) + 0.3  # at ten choices the next best point is 2 % behind the best
+POOL = (
+    np.random.default_rng(0).normal(size=(25, 4)) + 0.3
+)  # other pools are as large, so that few shapes are compiled
+CLEAR = (
+    np.random.default_rng(10).normal(size=(25, 4)) + 0.3
+)  # at ten choices the next best point is 2 % behind the best
 LABELLED, CLASSES = [11, 2, 7], np.array([0, 1, 1, 2, 1] * 5)
 RULES = {
     "largest": {"criterion": "largest"},
     "reduction": {"criterion": "reduction", "emphasis": 0.0},
     "emphasis": {"criterion": "reduction", "emphasis": 1.0},
 }
-# The angle of nearly parallel points keeps half of the digits, and the kernel of a point and itself is one of those.
+# The angle of nearly parallel points keeps half of the digits, and the kernel of a point and itself
+# is one of those.
 ANGLES = dict(operations=10**9)
 each_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-def select(pool=POOL, *, n_selected=None, key=KEY, n_members=1, labelled=(), classes=None, **settings):
-    """With one hidden layer, which is traced sooner than three, and some emphasis, unless the settings say otherwise."""
+def select(
+    pool=POOL, *, n_selected=None, key=KEY, n_members=1, labelled=(), classes=None, **settings
+):
+    """With one hidden layer, which is traced sooner than three, and some emphasis, unless the
+    settings say otherwise.
+    """
     settings = rnd_linearised.Settings(**{"depth": 1, "emphasis": 0.5} | settings)
     budget = dict(n_selected=n_selected, n_members=n_members)
-    return rnd_linearised.select(pool, settings, key=key, labelled=labelled, classes=classes, **budget)
+    return rnd_linearised.select(
+        pool, settings, key=key, labelled=labelled, classes=classes, **budget
+    )
 
 
 @functools.cache
@@ -42,17 +53,24 @@ def ten_points(name):
 
 
 def closed_form(points, depth=1, b_std=None):
-    """The NTK of an infinitely wide ReLU network, entry by entry (Jacot et al. 2018; Cho & Saul 2009)."""
+    """The NTK of an infinitely wide ReLU network, entry by entry (Jacot et al. 2018; Cho & Saul
+    2009).
+    """
     bias = (b_std or 0.0) ** 2
 
     def covariances(x, y):
         """(⟨x, x⟩, ⟨y, y⟩, ⟨x, y⟩, NTK) of the first layer, and through every hidden one."""
-        xx, yy, xy = (sum(a * b for a, b in zip(*pair)) / len(x) + bias for pair in ((x, x), (y, y), (x, y)))
+        xx, yy, xy = (
+            sum(a * b for a, b in zip(*pair)) / len(x) + bias for pair in ((x, x), (y, y), (x, y))
+        )
         kernel = xy
         for _ in range(depth):
             norms = math.sqrt(xx * yy)
             angle = 0.0 if x is y else math.acos(min(max(xy / norms, -1.0), 1.0))
-            xy = norms * (math.sin(angle) + (math.pi - angle) * math.cos(angle)) / (2 * math.pi) + bias
+            xy = (
+                norms * (math.sin(angle) + (math.pi - angle) * math.cos(angle)) / (2 * math.pi)
+                + bias
+            )
             xx, yy = xx / 2 + bias, yy / 2 + bias
             kernel = xy + kernel * (math.pi - angle) / (2 * math.pi)
         return kernel
@@ -72,17 +90,34 @@ def scores(left, candidates, *, criterion="reduction", emphasis=0.5):
     """What each of these points is chosen by."""
     if criterion == "largest":
         return {x: left[x][x] for x in candidates}
-    return {x: sum(of**2 / left[x][x] for of in left[x]) / len(left) * left[x][x] ** emphasis for x in candidates}
+    return {
+        x: sum(of**2 / left[x][x] for of in left[x]) / len(left) * left[x][x] ** emphasis
+        for x in candidates
+    }
 
 
-def naive(kernel, n_selected, *, criterion="reduction", emphasis=0.5, given=(), classes=None, threshold=None):
-    """The points, and d(x), its mean and its maximum at every choice: a plain loop over rows of the pool."""
+def naive(
+    kernel,
+    n_selected,
+    *,
+    criterion="reduction",
+    emphasis=0.5,
+    given=(),
+    classes=None,
+    threshold=None,
+):
+    """The points, and d(x), its mean and its maximum at every choice: a plain loop over rows of the
+    pool.
+    """
     chosen, history, pool = list(given), [(math.nan,) * 3] * len(given), range(len(kernel))
     while len(chosen) < n_selected:
         left = residual(kernel, chosen).tolist()
         candidates = [x for x in pool if x not in chosen]
         if classes is not None:
-            counts = {c: sum(classes[x] == c for x in chosen) for c in sorted({classes[x] for x in candidates})}
+            counts = {
+                c: sum(classes[x] == c for x in chosen)
+                for c in sorted({classes[x] for x in candidates})
+            }
             turn = min(counts, key=counts.get)
             candidates = [x for x in candidates if classes[x] == turn]
         score = scores(left, candidates, criterion=criterion, emphasis=emphasis)
@@ -123,7 +158,9 @@ def assert_equal(found, expected):
 @each_rule
 @pytest.mark.parametrize("b_std", [None, 0.3])
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_points_and_history_are_those_of_the_plain_loop_over_the_closed_form_of_the_kernel(depth, b_std, rule):
+def test_points_and_history_are_those_of_the_plain_loop_over_the_closed_form_of_the_kernel(
+    depth, b_std, rule
+):
     found = select(n_selected=20, depth=depth, b_std=b_std, **rule)
     assert_is(found, naive(closed_form(POOL, depth, b_std), 20, **rule))
 
@@ -135,7 +172,9 @@ def test_the_last_point_of_the_pool_is_chosen_too_and_none_twice(rule):
     assert sorted(found.indices[0].tolist()) == list(range(25))
 
 
-@pytest.mark.parametrize("changed", [{"depth": 2}, {"b_std": 0.3}, {"criterion": "largest"}, {"emphasis": 0.0}], ids=str)
+@pytest.mark.parametrize(
+    "changed", [{"depth": 2}, {"b_std": 0.3}, {"criterion": "largest"}, {"emphasis": 0.0}], ids=str
+)
 def test_every_option_changes_what_is_chosen_or_how_far_it_was(changed):
     found = select(n_selected=10, **{"emphasis": 1.0} | changed)
     assert not np.array_equal(found.distances, ten_points("emphasis").distances)
@@ -165,13 +204,22 @@ def test_a_pool_of_more_points_than_the_entries_of_a_block_is_taken(monkeypatch)
 
 
 def assert_is_mean_of(draws, expected):
-    """The mean over draws is the expected one, within 5 standard errors, and not half or twice of it."""
-    errors = [abs(draws.mean() - factor * expected) / (draws.std(ddof=1) / math.sqrt(len(draws))) for factor in (1, 0.5, 2)]
-    assert errors[0] < 5 and min(errors[1:]) > 20, f"{draws.mean()} for {expected}: off by {errors[0]:.1f} errors"
+    """The mean over draws is the expected one, within 5 standard errors, and not half or twice of
+    it.
+    """
+    errors = [
+        abs(draws.mean() - factor * expected) / (draws.std(ddof=1) / math.sqrt(len(draws)))
+        for factor in (1, 0.5, 2)
+    ]
+    assert errors[0] < 5 and min(errors[1:]) > 20, (
+        f"{draws.mean()} for {expected}: off by {errors[0]:.1f} errors"
+    )
 
 
 @each_rule
-def test_distances_are_half_the_mean_square_between_functions_of_a_gaussian_process_one_of_which_learns_the_other(rule):
+def test_distances_are_half_the_mean_square_between_functions_of_a_gaussian_process_one_of_which_learns_the_other(
+    rule,
+):
     n_draws, kernel = 20_000, closed_form(POOL, 2, 0.3)
     found, generator = select(n_selected=8, depth=2, b_std=0.3, **rule), np.random.default_rng(7)
     target, predictor = np.linalg.cholesky(kernel) @ generator.normal(size=(2, 25, n_draws))
@@ -187,19 +235,25 @@ def test_distances_are_half_the_mean_square_between_functions_of_a_gaussian_proc
 
 
 def gradients(width, generator, b_std=0.3):
-    """(n_pool, n_parameters) of a random network with one hidden layer, whose linearisation is this times parameters.
+    """(n_pool, n_parameters) of a random network with one hidden layer, whose linearisation is this
+    times parameters.
 
-    The output is v relu(W x / √4 + b_std b) / √width + b_std c, with all of v, W, b, c from N(0, 1).
+    The output is v relu(W x / √4 + b_std b) / √width + b_std c, with all of v, W, b, c from N(0,
+    1).
     """
     inputs = np.concatenate([POOL / 2, np.full((len(POOL), 1), b_std)], axis=1)
     hidden = inputs @ generator.normal(size=(inputs.shape[1], width))
     through = generator.normal(size=width) * (hidden > 0) / math.sqrt(width)
     of_first = (through[:, :, None] * inputs[:, None, :]).reshape(len(POOL), -1)
-    return np.concatenate([of_first, np.maximum(hidden, 0) / math.sqrt(width), np.full((len(POOL), 1), b_std)], axis=1)
+    return np.concatenate(
+        [of_first, np.maximum(hidden, 0) / math.sqrt(width), np.full((len(POOL), 1), b_std)], axis=1
+    )
 
 
 def trained(jacobian, known, target, predictor):
-    """The parameters nearest to those of the predictor with which the known points have the outputs of the target."""
+    """The parameters nearest to those of the predictor with which the known points have the outputs
+    of the target.
+    """
     return predictor + np.linalg.pinv(jacobian[known]) @ (jacobian[known] @ (target - predictor))
 
 
@@ -211,13 +265,17 @@ def test_gradient_descent_of_a_linearised_network_ends_in_the_least_change_that_
     rate = 1.0 / np.linalg.norm(of_known, 2) ** 2
     for _ in range(2000):
         predictor -= rate * of_known.T @ (of_known @ (predictor - target))
-    assert_close(jacobian @ predictor, jacobian @ trained(jacobian, known, target, start), operations=10**6)
+    assert_close(
+        jacobian @ predictor, jacobian @ trained(jacobian, known, target, start), operations=10**6
+    )
     errors = np.abs(jacobian @ (predictor - target))
     assert errors[known].max() < 1e-9 and errors.max() > 0.1
 
 
 def test_distances_are_half_the_mean_square_between_wide_linearised_networks_one_of_which_learns_the_other():
-    """Means over 4 networks and 200 pairs of parameters each: 5 % off by the draws, and as much by the width."""
+    """Means over 4 networks and 200 pairs of parameters each: 5 % off by the draws, and as much by
+    the width.
+    """
     found, generator = select(n_selected=7, b_std=0.3), np.random.default_rng(11)
 
     def ratios(width):
@@ -245,7 +303,9 @@ def test_distances_are_half_the_mean_square_between_wide_linearised_networks_one
     [{"labelled": LABELLED}, {"classes": CLASSES}, {"labelled": LABELLED, "classes": CLASSES}],
     ids=["labelled", "classes", "both"],
 )
-def test_labelled_points_come_first_without_a_distance_and_classes_take_turns_as_in_the_plain_loop(rule, options):
+def test_labelled_points_come_first_without_a_distance_and_classes_take_turns_as_in_the_plain_loop(
+    rule, options
+):
     found = select(n_selected=20, **rule, **options)
     given, classes = options.get("labelled", []), options.get("classes")
     assert_is(found, naive(closed_form(POOL), 20, given=given, classes=classes, **rule))
@@ -254,7 +314,10 @@ def test_labelled_points_come_first_without_a_distance_and_classes_take_turns_as
 
 
 def test_more_labelled_points_than_a_block_are_taken():
-    assert_is(select(n_selected=20, labelled=range(12), block_size=5), naive(closed_form(POOL), 20, given=list(range(12))))
+    assert_is(
+        select(n_selected=20, labelled=range(12), block_size=5),
+        naive(closed_form(POOL), 20, given=list(range(12))),
+    )
 
 
 @each_rule
@@ -270,19 +333,28 @@ def test_labelled_copies_of_labelled_points_teach_nothing(rule):
 def test_with_classes_each_has_as_many_points_as_it_can_whatever_their_names():
     for rule in RULES.values():
         found = select(n_selected=19, classes=CLASSES, **rule)
-        assert np.bincount(CLASSES[found.indices[0, :15]]).tolist() == [5, 5, 5]  # all there are of classes 0 and 2
+        assert np.bincount(CLASSES[found.indices[0, :15]]).tolist() == [
+            5,
+            5,
+            5,
+        ]  # all there are of classes 0 and 2
         assert np.bincount(CLASSES[found.indices[0]]).tolist() == [5, 9, 5]
         assert_equal(select(n_selected=19, classes=10 * CLASSES + 5, **rule), found)
 
 
 @each_rule
-def test_a_threshold_alone_stops_before_a_point_that_is_known_well_enough_and_marks_what_is_not_chosen(rule):
+def test_a_threshold_alone_stops_before_a_point_that_is_known_well_enough_and_marks_what_is_not_chosen(
+    rule,
+):
     found = select(threshold=0.2, **rule)
     expected = naive(closed_form(POOL), 25, threshold=0.2, **rule)
     assert_is(found, expected)
     assert found.indices.shape == (1, 25) and 3 < len(expected[0]) < 22
     assert (found.distances[0, : len(expected[0])] > 0.2).all()
-    assert_is(select(threshold=0.2, n_selected=4, **rule), naive(closed_form(POOL), 4, threshold=0.2, **rule))
+    assert_is(
+        select(threshold=0.2, n_selected=4, **rule),
+        naive(closed_form(POOL), 4, threshold=0.2, **rule),
+    )
 
 
 def test_a_threshold_above_all_distances_chooses_nothing_but_what_is_labelled():
@@ -315,7 +387,10 @@ def test_normalised_points_are_taken_instead_of_the_pool():
 def test_normalised_points_are_chosen_as_those_of_a_pool_that_was_normalised_before(how):
     norm = np.linalg.norm(POOL, axis=1, keepdims=True)
     points = (POOL - POOL.mean(axis=0)) / POOL.std(axis=0) if how == "standard" else POOL / norm
-    found, expected = select(n_selected=12, normalisation=how, b_std=0.3), select(points, n_selected=12, b_std=0.3)
+    found, expected = (
+        select(n_selected=12, normalisation=how, b_std=0.3),
+        select(points, n_selected=12, b_std=0.3),
+    )
     np.testing.assert_array_equal(found.indices, expected.indices)
     np.testing.assert_allclose(found.distances, expected.distances, rtol=1e-3)
 
@@ -353,9 +428,13 @@ def dtypes(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "pool, wide", [(POOL, False), (POOL.astype(np.float32), True)], ids=["float64 and 32 bits", "float32 and 64 bits"]
+    "pool, wide",
+    [(POOL, False), (POOL.astype(np.float32), True)],
+    ids=["float64 and 32 bits", "float32 and 64 bits"],
 )
-@pytest.mark.parametrize("double_up_to, expected", [(25, "float64"), (24, "float32")], ids=["small pool", "large pool"])
+@pytest.mark.parametrize(
+    "double_up_to, expected", [(25, "float64"), (24, "float32")], ids=["small pool", "large pool"]
+)
 @pytest.mark.parametrize("normalisation", ["none", "standard", "unit"])
 def test_the_number_of_points_alone_decides_the_precision(
     normalisation, double_up_to, expected, pool, wide, monkeypatch, dtypes
@@ -372,7 +451,9 @@ def test_single_precision_chooses_the_same_points_of_a_pool_without_near_ties(ru
     kernel, chosen = closed_form(CLEAR, 3), double.indices[0].tolist()
     for n in range(10):
         left = [x for x in range(25) if x not in chosen[:n]]
-        best, next_best = sorted(scores(residual(kernel, chosen[:n]).tolist(), left, **rule).values())[:-3:-1]
+        best, next_best = sorted(
+            scores(residual(kernel, chosen[:n]).tolist(), left, **rule).values()
+        )[:-3:-1]
         assert next_best < 0.98 * best
     monkeypatch.setattr(rnd_linearised, "DOUBLE_UP_TO", 24)
     single = select(CLEAR, n_selected=10, depth=3, **rule)
@@ -383,20 +464,26 @@ def test_single_precision_chooses_the_same_points_of_a_pool_without_near_ties(ru
 
 
 def test_single_precision_chooses_as_well_in_large_blocks_as_in_small_ones(monkeypatch):
-    """Of a line the first block teaches nearly all: the squares of what is not known fall a million times."""
+    """Of a line the first block teaches nearly all: the squares of what is not known fall a million
+    times.
+    """
     monkeypatch.setattr(rnd_linearised, "DOUBLE_UP_TO", 0)
     pool = np.random.default_rng(0).normal(size=(100, 1))
     kernel, options = closed_form(pool, 1, 1.0), dict(n_selected=50, b_std=1.0, emphasis=0.0)
     chosen = [select(pool, block_size=size, **options).indices[0].tolist() for size in (16, 64)]
     small, large = (np.trace(residual(kernel, rows)) for rows in chosen)
-    assert large < 1.2 * small, f"the mean distance left is {large / 100:.2g}, and {small / 100:.2g} with small blocks"
+    assert large < 1.2 * small, (
+        f"the mean distance left is {large / 100:.2g}, and {small / 100:.2g} with small blocks"
+    )
 
 
 # members and random numbers
 
 
 @each_rule
-def test_the_best_first_point_and_an_exact_choice_give_all_members_one_subset_whatever_the_key(rule):
+def test_the_best_first_point_and_an_exact_choice_give_all_members_one_subset_whatever_the_key(
+    rule,
+):
     found = select(n_selected=10, n_members=4, **rule)
     assert found.indices.shape == found.distances.shape == (4, 10)
     one = select(n_selected=10, key=jax.random.key(8), **rule)
@@ -432,11 +519,15 @@ def test_labelled_points_take_the_place_of_a_random_first_point():
 def test_members_that_draw_differ_and_each_is_the_same_in_an_ensemble_of_any_number(changed):
     many = select(n_selected=8, n_members=3, **changed)
     assert len({tuple(row) for row in many.indices.tolist()}) == 3
-    few, other = (select(n_selected=8, n_members=2, key=key, **changed) for key in (KEY, jax.random.key(8)))
+    few, other = (
+        select(n_selected=8, n_members=2, key=key, **changed) for key in (KEY, jax.random.key(8))
+    )
     for of_few, of_many in zip((few.indices, *history(few)), (many.indices, *history(many))):
         np.testing.assert_array_equal(of_few, of_many[:2])
     assert not np.array_equal(other.indices, few.indices)
-    assert (np.isnan(many.distances[:, 0]) == ("first" in changed)).all() and not np.isnan(many.distances[:, 1:]).any()
+    assert (np.isnan(many.distances[:, 0]) == ("first" in changed)).all() and not np.isnan(
+        many.distances[:, 1:]
+    ).any()
 
 
 @pytest.mark.parametrize(
@@ -457,14 +548,19 @@ def test_a_shorter_run_of_fewer_members_is_the_start_of_a_longer_one_of_more(cha
         np.testing.assert_allclose(actual, right[:1, :7], rtol=0, atol=1e-7)
 
 
-@pytest.mark.parametrize("changed", [{"n_reference": 12}, {"n_candidates": 8, "block_size": 4}], ids=str)
+@pytest.mark.parametrize(
+    "changed", [{"n_reference": 12}, {"n_candidates": 8, "block_size": 4}], ids=str
+)
 def test_a_sampled_choice_is_close_to_the_exact_one_and_no_point_comes_twice(changed):
     kernel, generator = closed_form(POOL), np.random.default_rng(0)
 
     def left(subsets):
         return np.mean([np.trace(residual(kernel, list(rows))) for rows in subsets])
 
-    found, exact = select(n_selected=10, n_members=3, emphasis=0.0, **changed).indices, left(ten_points("reduction").indices)
+    found, exact = (
+        select(n_selected=10, n_members=3, emphasis=0.0, **changed).indices,
+        left(ten_points("reduction").indices),
+    )
     random = left(generator.permutation(25)[:10] for _ in range(100))
     assert all(len(set(row)) == 10 for row in found.tolist())
     assert left(found) < exact + 0.3 * (random - exact)
@@ -486,19 +582,29 @@ def test_is_exact_says_whether_a_sample_of_the_pool_decides(changed, n_pool, exp
 
 
 def test_what_is_said_to_be_exact_is_the_plain_loop_and_what_is_not_differs():
-    exact = {"largest": {"n_candidates": 2, "n_reference": 1}, "emphasis": {"n_reference": 25, "n_candidates": 25}}
+    exact = {
+        "largest": {"n_candidates": 2, "n_reference": 1},
+        "emphasis": {"n_reference": 25, "n_candidates": 25},
+    }
     for rule, changed in exact.items():
         assert rnd_linearised.Settings(**RULES[rule] | changed).is_exact(25)
-        assert_is(select(n_selected=10, **RULES[rule] | changed), naive(closed_form(POOL), 10, **RULES[rule]))
+        assert_is(
+            select(n_selected=10, **RULES[rule] | changed),
+            naive(closed_form(POOL), 10, **RULES[rule]),
+        )
     sampled = select(n_selected=10, **RULES["emphasis"] | {"n_reference": 8})
     assert not np.array_equal(sampled.indices, ten_points("emphasis").indices)
 
 
-@pytest.mark.parametrize("options, n_shown", [({}, 10), ({"labelled": LABELLED}, 7), ({"first": "random"}, 20)], ids=str)
+@pytest.mark.parametrize(
+    "options, n_shown", [({}, 10), ({"labelled": LABELLED}, 7), ({"first": "random"}, 20)], ids=str
+)
 def test_progress_ends_at_the_number_of_points_that_are_chosen(options, n_shown, capsys):
     labelled = options.get("labelled", ())
     settings = rnd_linearised.Settings(first=options.get("first", "best"))
-    rnd_linearised.select(POOL, settings, n_selected=10, key=KEY, n_members=2, labelled=labelled, progress="choosing")
+    rnd_linearised.select(
+        POOL, settings, n_selected=10, key=KEY, n_members=2, labelled=labelled, progress="choosing"
+    )
     shown = capsys.readouterr().err
     assert "choosing (exact)" in shown and f" {n_shown}/{n_shown} " in shown.split("\r")[-1]
 
@@ -508,7 +614,10 @@ def test_the_points_of_a_real_pool_are_those_of_the_loop(rule):
     pool = problems.load_problem("fuel").inputs
     right = naive(closed_form(pool.astype(np.float64)), 40, **rule)[0]
     for n_candidates in (1024, 16):  # of few ones too, as scores hardly ever rise
-        assert select(pool, n_selected=40, n_candidates=n_candidates, **rule).indices[0].tolist() == right
+        assert (
+            select(pool, n_selected=40, n_candidates=n_candidates, **rule).indices[0].tolist()
+            == right
+        )
 
 
 # copies and clusters
@@ -541,12 +650,19 @@ def ends(monkeypatch):
 
 @each_rule
 @pytest.mark.parametrize("block_size", [7, 64])
-def test_exact_copies_come_last_with_distances_of_zero_and_no_point_comes_twice(rule, block_size, precision, ends):
+def test_exact_copies_come_last_with_distances_of_zero_and_no_point_comes_twice(
+    rule, block_size, precision, ends
+):
     found = select(np.tile(POOL[:5], (5, 1)), n_selected=25, block_size=block_size, **rule)
     assert sorted(found.indices[0].tolist()) == list(range(25))
     assert sorted((found.indices[0, :5] % 5).tolist()) == list(range(5))
-    assert (found.distances[0, :5] > 0.01).all() and (np.abs(found.distances[0, 5:]) < precision).all()
-    assert np.isfinite(found.mean_distances).all() and (np.diff(found.mean_distances[0]) < precision).all()
+    assert (found.distances[0, :5] > 0.01).all() and (
+        np.abs(found.distances[0, 5:]) < precision
+    ).all()
+    assert (
+        np.isfinite(found.mean_distances).all()
+        and (np.diff(found.mean_distances[0]) < precision).all()
+    )
 
 
 @each_rule
@@ -559,8 +675,12 @@ def test_where_all_points_have_as_many_exact_copies_they_are_chosen_as_without(r
 
 
 @pytest.mark.parametrize("n_candidates", [1, 10])
-def test_the_largest_distance_of_few_candidates_is_found_also_among_exact_copies(n_candidates, precision, ends):
-    found = select(np.tile(POOL[:5], (5, 1)), n_selected=25, criterion="largest", n_candidates=n_candidates)
+def test_the_largest_distance_of_few_candidates_is_found_also_among_exact_copies(
+    n_candidates, precision, ends
+):
+    found = select(
+        np.tile(POOL[:5], (5, 1)), n_selected=25, criterion="largest", n_candidates=n_candidates
+    )
     assert sorted((found.indices[0, :5] % 5).tolist()) == list(range(5))
     assert sorted(found.indices[0].tolist()) == list(range(25))
 
@@ -580,11 +700,15 @@ def test_of_tight_clusters_each_gives_one_point_before_any_gives_a_second(rule, 
 
 
 @each_rule
-def test_points_that_differ_by_round_off_are_copies_and_none_is_chosen_before_all_others_are_known(rule, precision, ends):
+def test_points_that_differ_by_round_off_are_copies_and_none_is_chosen_before_all_others_are_known(
+    rule, precision, ends
+):
     for seed in range(3):
         pool, cluster = clusters(precision / 500, seed)
         chosen = select(pool, n_selected=5, **rule).indices[0]
-        assert sorted(cluster[chosen].tolist()) == list(range(5)), f"clusters {cluster[chosen]} of pool {seed}"
+        assert sorted(cluster[chosen].tolist()) == list(range(5)), (
+            f"clusters {cluster[chosen]} of pool {seed}"
+        )
 
 
 def test_a_pool_of_zeros_has_nothing_to_choose_by_and_is_taken_in_order():
@@ -594,6 +718,7 @@ def test_a_pool_of_zeros_has_nothing_to_choose_by_and_is_taken_in_order():
 
 
 # errors
+
 
 @pytest.mark.parametrize("pool, changed, error, message", UNFIT_BUDGETS)
 def test_wrong_arguments_are_one_error_that_names_them(pool, changed, error, message):
@@ -609,12 +734,24 @@ def test_wrong_arguments_are_one_error_that_names_them(pool, changed, error, mes
         ({"depth": 2.0}, TypeError, "depth must be an integer: received 2.0."),
         ({"activation": "tanh"}, ValueError, "activation must be one of relu: received 'tanh'."),
         ({"b_std": -0.1}, ValueError, "b_std must be at least 0.0: received -0.1."),
-        ({"b_std": "1e-3"}, TypeError, "b_std must be a number: received '1e-3'. YAML reads 1e-3 as text: write 0.001."),
+        (
+            {"b_std": "1e-3"},
+            TypeError,
+            "b_std must be a number: received '1e-3'. YAML reads 1e-3 as text: write 0.001.",
+        ),
         ({"first": "worst"}, ValueError, "first must be one of best, random: received 'worst'."),
-        ({"normalisation": "z"}, ValueError, "normalisation must be one of none, standard, unit: received 'z'."),
+        (
+            {"normalisation": "z"},
+            ValueError,
+            "normalisation must be one of none, standard, unit: received 'z'.",
+        ),
         ({"threshold": float("nan")}, ValueError, "threshold must be finite: received nan."),
         ({"threshold": -1.0}, ValueError, "threshold must be at least 0.0: received -1.0."),
-        ({"criterion": "best"}, ValueError, "criterion must be one of largest, reduction: received 'best'."),
+        (
+            {"criterion": "best"},
+            ValueError,
+            "criterion must be one of largest, reduction: received 'best'.",
+        ),
         ({"emphasis": -1.0}, ValueError, "emphasis must be at least 0.0: received -1.0."),
         ({"n_reference": 0}, ValueError, "n_reference must be at least 1: received 0."),
     ],
@@ -634,7 +771,10 @@ def test_a_pool_whose_factor_does_not_fit_is_one_error_that_says_how_much_it_nee
     # 10⁶ rows of the factor, 1024 of the reference and two blocks of 64, of as many float32.
     with pytest.raises(MemoryError) as caught:
         select(pool, n_selected=10**6)
-    assert str(caught.value) == "Selecting 1000000 of 1000000 points need 3729.6 GiB, and 8.0 GiB are free."
+    assert (
+        str(caught.value)
+        == "Selecting 1000000 of 1000000 points need 3729.6 GiB, and 8.0 GiB are free."
+    )
 
 
 def test_a_pool_that_just_fits_is_taken(monkeypatch):

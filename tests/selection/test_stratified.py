@@ -36,7 +36,11 @@ def counts_of_prefixes(strata):
 def in_turns(strata, seed, allocation):
     """The strata's turns in rational numbers and growing lists, with the draws of the library."""
     generator = np.random.default_rng(seed)
-    order, n_pool, n_strata = generator.permutation(len(strata)).tolist(), len(strata), max(strata) + 1
+    order, n_pool, n_strata = (
+        generator.permutation(len(strata)).tolist(),
+        len(strata),
+        max(strata) + 1,
+    )
     shares = [Fraction(list(strata).count(k), n_pool) for k in range(n_strata)]
     queues = [[i for i in order if strata[i] == k] for k in range(n_strata)]
     slack, chosen = Fraction(1, 2 * n_strata - 2), []
@@ -46,7 +50,9 @@ def in_turns(strata, seed, allocation):
         if allocation == "equal":
             turns = {k: counts[k] for k in range(n_strata) if queues[k]}
         else:
-            turns = {k: (1 - slack - lags[k]) / shares[k] for k in range(n_strata) if lags[k] >= slack}
+            turns = {
+                k: (1 - slack - lags[k]) / shares[k] for k in range(n_strata) if lags[k] >= slack
+            }
         tied = [k for k in turns if turns[k] == min(turns.values())]
         chosen.append(queues[tied[generator.integers(len(tied))]].pop(0))
     return chosen
@@ -59,10 +65,20 @@ def in_turns(strata, seed, allocation):
 def test_the_strata_take_the_turns_of_their_allocation(allocation):
     for m in range(3):
         seed = np.asarray(jax.random.key_data(jax.random.fold_in(KEY, m)))
-        np.testing.assert_array_equal(whole_pool(allocation).indices[m], in_turns(MIXED, seed, allocation))
+        np.testing.assert_array_equal(
+            whole_pool(allocation).indices[m], in_turns(MIXED, seed, allocation)
+        )
 
 
-MANY_SIZES = [SIZES, (7,), (5, 5), (1, 30), (10,) * 10 + (1,) * 30, (1, 10, 10, 652, 682, 1, 1, 1, 1, 4), (15, 15, 18)]
+MANY_SIZES = [
+    SIZES,
+    (7,),
+    (5, 5),
+    (1, 30),
+    (10,) * 10 + (1,) * 30,
+    (1, 10, 10, 652, 682, 1, 1, 1, 1, 4),
+    (15, 15, 18),
+]
 
 
 @pytest.mark.parametrize("sizes", MANY_SIZES, ids=str)
@@ -95,7 +111,9 @@ def test_equal_counts_differ_by_at_most_one_among_classes_that_have_points_left(
 def test_equal_classes_come_in_an_order_that_is_random_for_every_member(allocation):
     """Chi-square over the 6 orders: a right generator fails for 1 key in 10^6."""
     classes = np.repeat(np.arange(3), 4)
-    indices = stratified(one_hot(classes), n_selected=3, key=KEY, n_members=600, allocation=allocation).indices
+    indices = stratified(
+        one_hot(classes), n_selected=3, key=KEY, n_members=600, allocation=allocation
+    ).indices
     _, frequencies = np.unique(classes[indices], axis=0, return_counts=True)
     assert len(frequencies) == 6 and stats.chisquare(frequencies).pvalue > 1e-6
 
@@ -103,7 +121,9 @@ def test_equal_classes_come_in_an_order_that_is_random_for_every_member(allocati
 @both_allocations
 def test_within_a_class_every_pair_of_points_is_drawn_equally_often(allocation):
     classes = np.array([0, 1, 0, 1, 0, 1, 1, 0])
-    indices = stratified(one_hot(classes), n_selected=4, key=KEY, n_members=900, allocation=allocation).indices
+    indices = stratified(
+        one_hot(classes), n_selected=4, key=KEY, n_members=900, allocation=allocation
+    ).indices
     for k in range(2):
         pairs = np.array([row[classes[row] == k] for row in indices])
         _, frequencies = np.unique(pairs, axis=0, return_counts=True)
@@ -123,7 +143,9 @@ def test_a_shorter_run_of_fewer_members_is_the_start_of_a_longer_one_of_more(all
 @both_allocations
 def test_the_key_alone_decides_the_members_which_differ_and_choose_no_point_twice(allocation):
     again, other = (
-        stratified(one_hot(MIXED), n_selected=20, key=key, n_members=3, allocation=allocation).indices
+        stratified(
+            one_hot(MIXED), n_selected=20, key=key, n_members=3, allocation=allocation
+        ).indices
         for key in (KEY, jax.random.key(4))
     )
     np.testing.assert_array_equal(again, whole_pool(allocation).indices)
@@ -136,7 +158,9 @@ def test_the_key_alone_decides_the_members_which_differ_and_choose_no_point_twic
 
 def bins_of_rounds(targets, bins, n_strata):
     """The bins in which the points of every round of an equal allocation lie, sorted."""
-    indices = stratified(targets, n_selected=50, key=KEY, task="regression", allocation="equal", n_strata=n_strata).indices
+    indices = stratified(
+        targets, n_selected=50, key=KEY, task="regression", allocation="equal", n_strata=n_strata
+    ).indices
     return np.sort(bins[indices[0]].reshape(-1, n_strata)).tolist()
 
 
@@ -147,7 +171,9 @@ def test_one_target_is_cut_into_bins_of_equally_many_points():
 
 
 def test_several_targets_are_cut_along_the_first_principal_component_whatever_their_units():
-    targets = np.random.default_rng(2).normal(size=(50, 1)) + 0.5 * np.random.default_rng(3).normal(size=(50, 3))
+    targets = np.random.default_rng(2).normal(size=(50, 1)) + 0.5 * np.random.default_rng(3).normal(
+        size=(50, 3)
+    )
     standardised = (targets - targets.mean(axis=0)) / targets.std(axis=0)
     left, _, _ = np.linalg.svd(standardised)
     ranks = np.argsort(np.argsort(left[:, 0]))
@@ -180,10 +206,25 @@ MISSING = np.insert(np.delete(TARGETS, np.flatnonzero(MIXED == 3), axis=0), 1, 0
         (TARGETS, {"n_selected": 21}, ValueError, "n_selected must not exceed the pool: 21 > 20."),
         (TARGETS, {"n_selected": 5.0}, TypeError, "n_selected must be an integer: received 5.0."),
         (TARGETS, {"n_members": 0}, ValueError, "n_members must be at least 1: received 0."),
-        (TARGETS, {"task": "ranking"}, ValueError, "task must be one of classification, regression: received 'ranking'."),
-        (TARGETS, {"allocation": None}, TypeError, "allocation must be one of equal, proportional: received None."),
+        (
+            TARGETS,
+            {"task": "ranking"},
+            ValueError,
+            "task must be one of classification, regression: received 'ranking'.",
+        ),
+        (
+            TARGETS,
+            {"allocation": None},
+            TypeError,
+            "allocation must be one of equal, proportional: received None.",
+        ),
         (TARGETS, {"n_strata": 0}, ValueError, "n_strata must be at least 1: received 0."),
-        (NAN, {}, ValueError, "targets must be finite: 4 of 80 values are NaN or infinite, the first at (5, 0)."),
+        (
+            NAN,
+            {},
+            ValueError,
+            "targets must be finite: 4 of 80 values are NaN or infinite, the first at (5, 0).",
+        ),
         (MIXED, {}, ValueError, "targets must have the shape (n_pool, n_outputs): received (20,)."),
         (
             SOFT,
@@ -191,7 +232,12 @@ MISSING = np.insert(np.delete(TARGETS, np.flatnonzero(MIXED == 3), axis=0), 1, 0
             ValueError,
             "targets must be one-hot for a classification: point 6 has [0.25, 0.25, 0.25, 0.25].",
         ),
-        (TWICE, {}, ValueError, "targets must be one-hot for a classification: point 6 has [1.0, 1.0, 1.0, 1.0]."),
+        (
+            TWICE,
+            {},
+            ValueError,
+            "targets must be one-hot for a classification: point 6 has [1.0, 1.0, 1.0, 1.0].",
+        ),
         (
             MISSING,
             {},

@@ -1,4 +1,6 @@
-"""Loss of an autoencoder, kernel of its encoder's mean, and a recorded training, against references by plain loops."""
+"""Loss of an autoencoder, kernel of its encoder's mean, and a recorded training, against references
+by plain loops.
+"""
 
 import dataclasses
 import functools
@@ -26,7 +28,9 @@ SEED = 3
 # Six images in batches of four: the last is smaller.
 COMMON = {"n_latents": 2, "width": 5, "n_epochs": 6}
 BATCHES = Schedule(learning_rate=0.01, batch_size=4, **COMMON)
-WHOLE = Schedule(beta=0.5, optimiser="sgd", learning_rate=0.05, batch_size=None, evaluate_every=3, **COMMON)
+WHOLE = Schedule(
+    beta=0.5, optimiser="sgd", learning_rate=0.05, batch_size=None, evaluate_every=3, **COMMON
+)
 EPOCHS = [0, 3, 6]
 SETTINGS = Settings(epochs=[3], n_train=5, n_test=3, observables=["drift"])
 # An epoch at which the second can't be looked at is rounded.
@@ -37,15 +41,27 @@ STEPS = dict(operations=100_000)
 pytestmark = pytest.mark.usefixtures("quick_float64")
 
 
-def trained(schedule=BATCHES, settings=SETTINGS, *, images=IMAGES, test_images=TEST_IMAGES, indices=INDICES, **options):
+def trained(
+    schedule=BATCHES,
+    settings=SETTINGS,
+    *,
+    images=IMAGES,
+    test_images=TEST_IMAGES,
+    indices=INDICES,
+    **options,
+):
     options = {"seed": SEED} | options
-    tables = autoencoder.train_ensemble(images, test_images, indices, schedule=schedule, settings=settings, **options)
+    tables = autoencoder.train_ensemble(
+        images, test_images, indices, schedule=schedule, settings=settings, **options
+    )
     return tables["recording"]
 
 
 @functools.cache
 def kept(schedule):
-    """The table of a training with mini-batches, or of one with samples, and the store that it leaves."""
+    """The table of a training with mini-batches, or of one with samples, and the store that it
+    leaves.
+    """
     store = {}
     return trained(schedule, SETTINGS if schedule == BATCHES else SAMPLES, store=store), store
 
@@ -62,7 +78,10 @@ def flat(images):
 
 
 def keys_of(member):
-    return [seeding.member_keys(seeding.key(SEED, purpose), 2)[member] for purpose in ("initialisation", "batches")]
+    return [
+        seeding.member_keys(seeding.key(SEED, purpose), 2)[member]
+        for purpose in ("initialisation", "batches")
+    ]
 
 
 def initial(schedule=BATCHES):
@@ -74,12 +93,17 @@ def initial(schedule=BATCHES):
 def perturbed():
     """The autoencoder, and parameters of which no bias is 0."""
     model, params = initial()
-    return model, jax.tree.map(lambda leaf: leaf + 0.3 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), params)
+    return model, jax.tree.map(
+        lambda leaf: leaf + 0.3 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), params
+    )
 
 
 def two_layers(params, x):
     first, second = params["params"]["Dense_0"], params["params"]["Dense_1"]
-    return jnp.maximum(x @ first["kernel"] + first["bias"][None], 0) @ second["kernel"] + second["bias"][None]
+    return (
+        jnp.maximum(x @ first["kernel"] + first["bias"][None], 0) @ second["kernel"]
+        + second["bias"][None]
+    )
 
 
 def mean_of(params, images):
@@ -89,14 +113,22 @@ def mean_of(params, images):
 @jax.jit
 def losses_of(params, images, noise):
     """(n_images, 2) reconstruction and divergence, by probabilities and variances."""
-    mean, variance = mean_of(params.encoder, images), jnp.exp(two_layers(params.encoder, images)[:, 2:])
+    mean, variance = (
+        mean_of(params.encoder, images),
+        jnp.exp(two_layers(params.encoder, images)[:, 2:]),
+    )
     p = 1 / (1 + jnp.exp(-two_layers(params.decoder, mean + jnp.sqrt(variance) * noise)))
     likelihood = images * jnp.log(p) + (1 - images) * jnp.log(1 - p)
-    return jnp.stack([-likelihood.sum(axis=1), (mean**2 + variance - 1 - jnp.log(variance)).sum(axis=1) / 2], axis=1)
+    return jnp.stack(
+        [-likelihood.sum(axis=1), (mean**2 + variance - 1 - jnp.log(variance)).sum(axis=1) / 2],
+        axis=1,
+    )
 
 
 def noise_keys():
-    """Of member 1: for its training, for the losses of its images, and for those of the test images."""
+    """Of member 1: for its training, for the losses of its images, and for those of the test
+    images.
+    """
     return jax.random.split(jax.random.fold_in(keys_of(1)[1], autoencoder.NOISE), 3)
 
 
@@ -104,7 +136,10 @@ def noise_keys():
 def plain_loop(schedule):
     """Parameters of member 1 at the recorded epochs."""
     (_, params), batch_key, images = initial(schedule), keys_of(1)[1], flat(IMAGES[INDICES[1]])
-    optimiser, size = getattr(optax, schedule.optimiser)(schedule.learning_rate), schedule.batch_size or 6
+    optimiser, size = (
+        getattr(optax, schedule.optimiser)(schedule.learning_rate),
+        schedule.batch_size or 6,
+    )
     gradient = jax.grad(lambda *of: jnp.mean(losses_of(*of) @ jnp.array([1.0, schedule.beta])))
 
     @jax.jit
@@ -125,11 +160,15 @@ def plain_loop(schedule):
 def test_the_kernel_of_the_mean_is_that_of_an_explicit_jacobian_by_all_parameters():
     (model, params), images = perturbed(), flat(IMAGES)
     assert_close(model.mean(params.encoder, IMAGES), mean_of(params.encoder, images))
-    leaves = jax.tree.leaves(jax.jit(jax.jacrev(lambda every: mean_of(every.encoder, images)))(params))
+    leaves = jax.tree.leaves(
+        jax.jit(jax.jacrev(lambda every: mean_of(every.encoder, images)))(params)
+    )
     assert len(leaves) == 8
     jacobian = np.concatenate([np.asarray(leaf).reshape(10, 2, -1) for leaf in leaves], axis=-1)
     expected = np.einsum("icp,jcp->ij", jacobian, jacobian) / 2
-    assert_close(empirical.empirical_ntk(model.mean, params.encoder, IMAGES), expected, operations=1e4)
+    assert_close(
+        empirical.empirical_ntk(model.mean, params.encoder, IMAGES), expected, operations=1e4
+    )
 
 
 def test_the_loss_is_that_of_a_loop_over_pixels_and_latents():
@@ -140,28 +179,38 @@ def test_the_loss_is_that_of_a_loop_over_pixels_and_latents():
         z = [latents[i, j] + math.exp(0.5 * latents[i, 2 + j]) * noise[i, j] for j in range(2)]
         logits = np.asarray(two_layers(params.decoder, jnp.array([z])))[0]
         chances = [1 / (1 + math.exp(-logit)) for logit in logits]
-        reconstruction = -sum(x * math.log(p) + (1 - x) * math.log(1 - p) for x, p in zip(image.ravel(), chances))
-        divergence = sum((m * m + math.exp(v) - 1 - v) / 2 for m, v in zip(latents[i, :2], latents[i, 2:]))
+        reconstruction = -sum(
+            x * math.log(p) + (1 - x) * math.log(1 - p) for x, p in zip(image.ravel(), chances)
+        )
+        divergence = sum(
+            (m * m + math.exp(v) - 1 - v) / 2 for m, v in zip(latents[i, :2], latents[i, 2:])
+        )
         assert_close(found.reconstruction[i], reconstruction)
         assert_close(found.divergence[i], divergence)
 
 
 def test_the_divergence_is_an_integral():
-    """∫ q ln(q/p) over a grid on which the trapezoidal rule for a smooth function that vanishes at its ends is exact."""
+    """∫ q ln(q/p) over a grid on which the trapezoidal rule for a smooth function that vanishes at
+    its ends is exact.
+    """
     (model, params), z = perturbed(), np.linspace(-40.0, 40.0, 20_001)
     latents = np.asarray(two_layers(params.encoder, flat(TEST_IMAGES)))
     found = jax.jit(model.losses)(params, flat(TEST_IMAGES), np.zeros((4, 2))).divergence
     for of_image, divergence in zip(latents, found):
         integral = 0.0
         for mean, log_variance in zip(of_image[:2], of_image[2:]):
-            log_q = -0.5 * ((z - mean) ** 2 / np.exp(log_variance) + log_variance + math.log(2 * math.pi))
+            log_q = -0.5 * (
+                (z - mean) ** 2 / np.exp(log_variance) + log_variance + math.log(2 * math.pi)
+            )
             log_p = -0.5 * (z**2 + math.log(2 * math.pi))
             integral += np.sum(np.exp(log_q) * (log_q - log_p)) * (z[1] - z[0])
         assert float(divergence) == pytest.approx(integral, rel=1e-9)
 
 
 def test_pixels_that_are_certain_have_a_finite_loss():
-    """Where probabilities are rounded to 0 or 1 their logarithms aren't finite, and those of the logits are."""
+    """Where probabilities are rounded to 0 or 1 their logarithms aren't finite, and those of the
+    logits are.
+    """
     model, params = initial()
     params = params._replace(decoder=jax.tree.map(lambda leaf: leaf + 1e3, params.decoder))
     ones = jax.jit(model.losses)(params, jnp.ones((1, 6)), jnp.ones((1, 2))).reconstruction
@@ -183,9 +232,13 @@ def test_losses_are_those_of_a_plain_loop(schedule):
     """Means over all images of a member, and over all test images, though fewer are recorded."""
     table, _ = kept(schedule)
     _, *keys = noise_keys()
-    for points, images, key in zip(("train", "test"), (flat(IMAGES[INDICES[1]]), flat(TEST_IMAGES)), keys):
+    for points, images, key in zip(
+        ("train", "test"), (flat(IMAGES[INDICES[1]]), flat(TEST_IMAGES)), keys
+    ):
         noise = jax.random.normal(key, (len(images), 2))
-        expected = np.array([losses_of(params, images, noise).mean(axis=0) for params in plain_loop(schedule)])
+        expected = np.array(
+            [losses_of(params, images, noise).mean(axis=0) for params in plain_loop(schedule)]
+        )
         rows = rows_of(table, 1, points)
         assert_close(rows[["reconstruction", "divergence"]].to_numpy(), expected, **STEPS)
         assert_close(rows["loss"].to_numpy(), expected @ np.array([1.0, schedule.beta]), **STEPS)
@@ -194,24 +247,39 @@ def test_losses_are_those_of_a_plain_loop(schedule):
 def test_kernels_are_those_of_a_plain_loop():
     """Of the first five images of a member, and of the first three test images."""
     table, _ = kept(BATCHES)
-    for points, images in {"train": flat(IMAGES[INDICES[1, :5]]), "test": flat(TEST_IMAGES[:3])}.items():
-        kernels = [empirical.empirical_ntk(mean_of, params.encoder, images) for params in plain_loop(BATCHES)]
-        drifts = [np.linalg.norm(kernel - kernels[0]) / np.linalg.norm(kernels[0]) for kernel in kernels]
+    for points, images in {
+        "train": flat(IMAGES[INDICES[1, :5]]),
+        "test": flat(TEST_IMAGES[:3]),
+    }.items():
+        kernels = [
+            empirical.empirical_ntk(mean_of, params.encoder, images)
+            for params in plain_loop(BATCHES)
+        ]
+        drifts = [
+            np.linalg.norm(kernel - kernels[0]) / np.linalg.norm(kernels[0]) for kernel in kernels
+        ]
         entropies = [spectrum.entropy(spectrum.eigenvalues(kernel)) for kernel in kernels]
         expected = np.array([entropies, [np.trace(kernel) for kernel in kernels], drifts]).T
-        assert_close(rows_of(table, 1, points)[["entropy", "trace", "drift"]].to_numpy(), expected, **STEPS)
+        assert_close(
+            rows_of(table, 1, points)[["entropy", "trace", "drift"]].to_numpy(), expected, **STEPS
+        )
 
 
 def test_samples_are_those_of_a_run():
     table, _ = kept(WHOLE)
-    points = {"train": recording.Points(flat(IMAGES[INDICES[1]])), "test": recording.Points(flat(TEST_IMAGES))}
+    points = {
+        "train": recording.Points(flat(IMAGES[INDICES[1]])),
+        "test": recording.Points(flat(TEST_IMAGES)),
+    }
     key = jax.random.fold_in(keys_of(1)[1], recorded_training.SAMPLES)
     of_run = recording.Recorder(mean_of, SAMPLES).recording(points, key=key)
     for epoch, params in zip(EPOCHS, plain_loop(WHOLE)):
         of_run.record(epoch, params.encoder)
     expected = of_run.tables["recording"]
     found = table[table["run"] == 1].reset_index(drop=True)
-    assert [*found.columns.drop(["run", "loss", "reconstruction", "divergence"])] == [*expected.columns]
+    assert [*found.columns.drop(["run", "loss", "reconstruction", "divergence"])] == [
+        *expected.columns
+    ]
     for name in ("entropy", "trace", "trace_standard_deviation"):
         assert_close(found[name].to_numpy(), expected[name].to_numpy(), **STEPS)
 
@@ -228,9 +296,13 @@ def test_a_member_is_the_same_alone_and_with_other_test_images():
 
 def test_an_interrupted_training_goes_on_and_ends_with_the_same_numbers(monkeypatch):
     table, store = kept(BATCHES)
-    assert len(store) == 2 and all(column.dtype.kind in "ifU" for of in store.values() for column in of.values())
+    assert len(store) == 2 and all(
+        column.dtype.kind in "ifU" for of in store.values() for column in of.values()
+    )
     store, calls, original = dict(sorted(store.items())[1:]), [], recording.Recording.record
-    monkeypatch.setattr(recording.Recording, "record", lambda *of: (calls.append(of[1]), original(*of)))
+    monkeypatch.setattr(
+        recording.Recording, "record", lambda *of: (calls.append(of[1]), original(*of))
+    )
     pd.testing.assert_frame_equal(trained(store=store), table)
     assert calls == EPOCHS and len(store) == 2
 
@@ -272,14 +344,26 @@ def test_a_run_that_diverges_stops_no_other(monkeypatch):
     for points in ("train", "test"):
         rows = rows_of(found, 0, points)
         assert not np.isfinite(rows["loss"]).any()
-        assert rows["entropy"].notna().tolist() == rows["trace"].notna().tolist() == [True, False, False]
+        assert (
+            rows["entropy"].notna().tolist()
+            == rows["trace"].notna().tolist()
+            == [True, False, False]
+        )
 
 
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     [
-        ({"images": IMAGES * 255}, ValueError, "images of the pool must have pixels in 0 to 1: 59 are outside, the first"),
-        ({"test_images": TEST_IMAGES - 1}, ValueError, "test images must have pixels in 0 to 1: 24 are outside, the first"),
+        (
+            {"images": IMAGES * 255},
+            ValueError,
+            "images of the pool must have pixels in 0 to 1: 59 are outside, the first",
+        ),
+        (
+            {"test_images": TEST_IMAGES - 1},
+            ValueError,
+            "test images must have pixels in 0 to 1: 24 are outside, the first",
+        ),
         (
             {"images": np.where(np.arange(10)[:, None, None, None] == 3, np.nan, IMAGES)},
             ValueError,
@@ -290,7 +374,11 @@ def test_a_run_that_diverges_stops_no_other(monkeypatch):
             ValueError,
             r"test images must be shaped like the pool's, \(2, 3, 1\): received \(1, 3, 1\)",
         ),
-        ({"indices": INDICES + 4}, ValueError, "indices must be rows of the pool, 0 to 9: received 1"),
+        (
+            {"indices": INDICES + 4},
+            ValueError,
+            "indices must be rows of the pool, 0 to 9: received 1",
+        ),
         ({"settings": Settings()}, ValueError, "The observables alignment need targets"),
     ],
 )
@@ -307,9 +395,17 @@ def test_what_cannot_be_trained_is_refused_before_any_work(changed, error, messa
         ({"width": 2.5}, TypeError, "width must be an integer: received 2.5"),
         ({"beta": -1.0}, ValueError, "beta must be at least 0.0: received -1.0"),
         ({"optimiser": "none"}, ValueError, "optimiser must be one of optax's"),
-        ({"learning_rate": 0.0}, ValueError, "learning_rate must be greater than 0.0: received 0.0"),
+        (
+            {"learning_rate": 0.0},
+            ValueError,
+            "learning_rate must be greater than 0.0: received 0.0",
+        ),
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1: received 0"),
-        ({"n_epochs": 5, "evaluate_every": 2}, ValueError, "evaluate_every must divide n_epochs: received 2 and 5"),
+        (
+            {"n_epochs": 5, "evaluate_every": 2},
+            ValueError,
+            "evaluate_every must divide n_epochs: received 2 and 5",
+        ),
     ],
 )
 def test_a_schedule_that_makes_no_sense_is_refused(changed, error, message):

@@ -59,22 +59,35 @@ def plain_trace(params, inputs):
 
 def order_of_epoch(key, epoch, n_points):
     key = jax.random.fold_in(key, epoch)
-    return sorted(range(n_points), key=lambda row: float(jax.random.uniform(jax.random.fold_in(key, row))))
+    return sorted(
+        range(n_points), key=lambda row: float(jax.random.uniform(jax.random.fold_in(key, row)))
+    )
 
 
 def plain_loop(params, subset, schedule, key):
-    """Curves of training on exactly `subset`: loops over epochs and lists of rows, without padding."""
+    """Curves of training on exactly `subset`: loops over epochs and lists of rows, without
+    padding.
+    """
     loss, optimiser, step = plain_step(schedule)
     state, curves, traces, factor, n_steps = optimiser.init(params), [], [], 1.0, 0
     for epoch in range(schedule.n_epochs + 1):
         if epoch % schedule.evaluate_every == 0:
-            outputs, test = (np.asarray(NETWORK.apply(params, points.inputs)) for points in (subset, TEST))
+            outputs, test = (
+                np.asarray(NETWORK.apply(params, points.inputs)) for points in (subset, TEST)
+            )
             right = [row.argmax() == target.argmax() for row, target in zip(test, TEST.targets)]
-            curves.append([loss(outputs, subset.targets), loss(test, TEST.targets), sum(right) / len(right)])
+            curves.append(
+                [loss(outputs, subset.targets), loss(test, TEST.targets), sum(right) / len(right)]
+            )
         n_points = len(subset.inputs)
-        rows = order_of_epoch(key, epoch, n_points) if schedule.batch_size else list(range(n_points))
+        rows = (
+            order_of_epoch(key, epoch, n_points) if schedule.batch_size else list(range(n_points))
+        )
         while rows:
-            batch, rows = np.array(rows[: schedule.batch_size]), rows[schedule.batch_size or n_points :]
+            batch, rows = (
+                np.array(rows[: schedule.batch_size]),
+                rows[schedule.batch_size or n_points :],
+            )
             if schedule.trace_every and n_steps % schedule.trace_every == 0:
                 traces.append(plain_trace(params, subset.inputs))
                 factor = traces[0] / (traces[-1] + 1e-8)
@@ -103,14 +116,20 @@ def assert_curves_close(actual, expected):
     "schedule, n_points, size",
     [
         (Schedule("mse", "adam", 0.02, n_epochs=6, evaluate_every=3), 10, 10),
-        (Schedule("cross-entropy", "sgd", 0.3, n_epochs=4, batch_size=4), 10, 10),  # the last batch has 2 points
+        (
+            Schedule("cross-entropy", "sgd", 0.3, n_epochs=4, batch_size=4),
+            10,
+            10,
+        ),  # the last batch has 2 points
         (Schedule("mse", "adamw", 0.02, n_epochs=6, batch_size=4, evaluate_every=2), 10, 13),
         (Schedule("mse", "sgd", 0.3, n_epochs=4, batch_size=4, trace_every=2), 10, 13),
     ],
     ids=["full batch", "mini-batches", "mini-batches with padding", "rate by the trace"],
 )
 def test_training_is_a_plain_loop_over_exactly_the_points_of_the_subset(schedule, n_points, size):
-    curves = loop.train(NETWORK, initial(), first(size), TEST, schedule=schedule, key=KEY, n_points=n_points)
+    curves = loop.train(
+        NETWORK, initial(), first(size), TEST, schedule=schedule, key=KEY, n_points=n_points
+    )
     assert_curves_close(curves, plain_loop(initial(), first(n_points), schedule, KEY))
     assert all(len(curve) == len(schedule.epochs) for curve in curves)
 
@@ -119,7 +138,10 @@ def test_the_rate_by_the_trace_is_not_that_of_the_optimiser():
     """So that the plain loop can tell one from the other."""
     losses = [
         loop.train(NETWORK, initial(), first(10), TEST, schedule=schedule, key=KEY).train_loss
-        for schedule in (Schedule("mse", "sgd", 0.3, n_epochs=4, batch_size=4, trace_every=of) for of in (None, 2))
+        for schedule in (
+            Schedule("mse", "sgd", 0.3, n_epochs=4, batch_size=4, trace_every=of)
+            for of in (None, 2)
+        )
     ]
     assert abs(losses[0][-1] / losses[1][-1] - 1) > 1e-3
 
@@ -140,7 +162,9 @@ def test_padding_changes_nothing_whatever_it_holds(batch_size):
 def test_a_batch_larger_than_the_subset_is_the_whole_subset():
     one = Schedule(optimiser="sgd", n_epochs=2, batch_size=100)
     curves = loop.train(NETWORK, initial(), first(5), TEST, schedule=one, key=KEY)
-    assert_curves_close(curves, plain_loop(initial(), first(5), Schedule(optimiser="sgd", n_epochs=2), None))
+    assert_curves_close(
+        curves, plain_loop(initial(), first(5), Schedule(optimiser="sgd", n_epochs=2), None)
+    )
 
 
 def test_mini_batches_need_a_key():
@@ -148,19 +172,28 @@ def test_mini_batches_need_a_key():
         loop.train(NETWORK, initial(), first(5), TEST, schedule=Schedule(batch_size=2))
 
 
-# ensembles: 2 methods of 3 members, and a third whose only member holds the point that makes the loss infinite.
-# In each of the buckets 16 and 18 are 7 runs, which are no multiple of a chunk.
+# ensembles: 2 methods of 3 members, and a third whose only member holds the point that makes the
+# loss infinite. In each of the buckets 16 and 18 are 7 runs, which are no multiple of a chunk.
 
 SCHEDULE = Schedule(learning_rate=0.02, n_epochs=4, batch_size=4, evaluate_every=2)
 SIZES = [5, 18]
-POISONED = Points(np.concatenate([POOL.inputs, np.full((1, 4), 1e200)]), np.concatenate([ONE_HOT, ONE_HOT[:1]]))
-INDICES = [np.stack([np.random.default_rng(seed + m).permutation(24)[:18] for m in range(3)]) for seed in (10, 20)]
+POISONED = Points(
+    np.concatenate([POOL.inputs, np.full((1, 4), 1e200)]), np.concatenate([ONE_HOT, ONE_HOT[:1]])
+)
+INDICES = [
+    np.stack([np.random.default_rng(seed + m).permutation(24)[:18] for m in range(3)])
+    for seed in (10, 20)
+]
 INDICES.append(np.concatenate([[24], np.arange(17)])[None])
 
 
 def train_all(store=None, schedule=SCHEDULE):
-    runs = [ensemble_training.runs(rows, np.tile(SIZES, (len(rows), 1)), seed=SEED) for rows in INDICES]
-    return ensemble_training.train_ensemble(NETWORK, POISONED, TEST, runs, schedule=schedule, store=store)
+    runs = [
+        ensemble_training.runs(rows, np.tile(SIZES, (len(rows), 1)), seed=SEED) for rows in INDICES
+    ]
+    return ensemble_training.train_ensemble(
+        NETWORK, POISONED, TEST, runs, schedule=schedule, store=store
+    )
 
 
 @functools.cache
@@ -177,7 +210,9 @@ def test_an_ensemble_is_its_runs_one_by_one_each_on_its_exact_subset_in_their_or
         for place, size in enumerate(SIZES):
             subset = Points(*(part[INDICES[method][member, :size]] for part in POOL))
             expected = plain_loop(initial(initialisation), subset, SCHEDULE, batches)
-            assert_curves_close(Curves(*(curve[2 * member + place] for curve in trained()[method])), expected)
+            assert_curves_close(
+                Curves(*(curve[2 * member + place] for curve in trained()[method])), expected
+            )
 
 
 def test_a_member_starts_from_one_network_at_every_size_and_with_every_method():
@@ -187,13 +222,25 @@ def test_a_member_starts_from_one_network_at_every_size_and_with_every_method():
 
 
 def test_a_run_that_diverges_is_marked_and_stops_no_other():
-    tables = [ensemble_training.losses_table(of, np.tile(SIZES, (len(rows), 1)), "regression") for of, rows in zip(trained(), INDICES)]
-    assert [table["diverged"].tolist() for table in tables] == [[False] * 6, [False] * 6, [True] * 2]
-    assert np.isnan(trained()[2].test_loss[:, -1]).all() and np.isfinite(trained()[2].test_loss[:, 0]).all()
+    tables = [
+        ensemble_training.losses_table(of, np.tile(SIZES, (len(rows), 1)), "regression")
+        for of, rows in zip(trained(), INDICES)
+    ]
+    assert [table["diverged"].tolist() for table in tables] == [
+        [False] * 6,
+        [False] * 6,
+        [True] * 2,
+    ]
+    assert (
+        np.isnan(trained()[2].test_loss[:, -1]).all()
+        and np.isfinite(trained()[2].test_loss[:, 0]).all()
+    )
 
 
 @pytest.mark.parametrize("n_together, in_turn", [(1, 7), (2, 3), (1, 4)])
-def test_runs_that_share_a_call_in_turn_have_the_same_curves_as_those_side_by_side(n_together, in_turn, monkeypatch):
+def test_runs_that_share_a_call_in_turn_have_the_same_curves_as_those_side_by_side(
+    n_together, in_turn, monkeypatch
+):
     monkeypatch.setattr(batching, "chunk_size", lambda n_parameters, n_members: n_together)
     monkeypatch.setattr(ensemble_training, "CALLS_PER_WIDTH", 1)
     monkeypatch.setattr(ensemble_training, "MOST_IN_TURN", in_turn)
@@ -235,7 +282,9 @@ def test_an_interrupted_ensemble_goes_on_where_it_was_and_ends_with_the_same_num
     for found, expected in zip(again, trained()):
         np.testing.assert_equal(found, expected)
     # What is there is read and not computed again.
-    marked = {name: arrays | {"test_loss": arrays["test_loss"] + 1} for name, arrays in rest.items()}
+    marked = {
+        name: arrays | {"test_loss": arrays["test_loss"] + 1} for name, arrays in rest.items()
+    }
     np.testing.assert_equal(train_all(marked)[0].test_loss, trained()[0].test_loss + 1)
     # And nothing of another call is.
     train_all(rest, Schedule(learning_rate=0.03, n_epochs=4, batch_size=4, evaluate_every=2))
@@ -247,9 +296,16 @@ def test_runs_repeat_each_member_for_its_sizes_with_the_keys_of_its_number():
     runs = ensemble_training.runs(indices, n_points, seed=SEED)
     assert isinstance(runs, Runs) and runs.n_points.tolist() == [2, 4, 3, 4]
     np.testing.assert_array_equal(runs.indices, indices[[0, 0, 1, 1]])
-    for keys, purpose in ((runs.initialisation_keys, "initialisation"), (runs.batch_keys, "batches")):
-        expected = [jax.random.fold_in(seeding.key(SEED, purpose), member) for member in (0, 0, 1, 1)]
-        np.testing.assert_array_equal(jax.random.key_data(keys), [jax.random.key_data(key) for key in expected])
+    for keys, purpose in (
+        (runs.initialisation_keys, "initialisation"),
+        (runs.batch_keys, "batches"),
+    ):
+        expected = [
+            jax.random.fold_in(seeding.key(SEED, purpose), member) for member in (0, 0, 1, 1)
+        ]
+        np.testing.assert_array_equal(
+            jax.random.key_data(keys), [jax.random.key_data(key) for key in expected]
+        )
 
 
 def test_networks_and_points_that_do_not_fit_are_errors_before_anything_is_compiled(monkeypatch):
@@ -277,7 +333,9 @@ def test_a_table_holds_the_smallest_and_last_losses_of_each_run_in_their_order()
     train = np.array([[4.0, 2, 3], [9, 8, 7], [5, np.nan, 6], [1, np.inf, np.nan]])
     test = np.array([[6.0, 5, 8], [3, 4, 5], [7, 7, 7], [2, 1, 2]])
     accuracy = np.array([[0.1, 0.5, 0.4], [0.2, 0.3, 0.3], [0, 0, 0], [0, 0, 0]])
-    table = ensemble_training.losses_table(Curves(train, test, accuracy), np.array([[5, 9], [6, 8]]), "classification")
+    table = ensemble_training.losses_table(
+        Curves(train, test, accuracy), np.array([[5, 9], [6, 8]]), "classification"
+    )
     expected = {
         "member": [0, 0, 1, 1],
         "n_points": [5, 9, 6, 8],
@@ -289,13 +347,18 @@ def test_a_table_holds_the_smallest_and_last_losses_of_each_run_in_their_order()
         "diverged": [False, False, True, True],
     }
     assert {name: table[name].tolist() for name in expected} == expected
-    assert table["final_train_loss"].tolist()[:3] == [3, 7, 6] and not np.isfinite(table["final_train_loss"][3])
+    assert table["final_train_loss"].tolist()[:3] == [3, 7, 6] and not np.isfinite(
+        table["final_train_loss"][3]
+    )
 
 
 def test_a_regression_has_no_accuracy():
     curves = Curves(*np.ones((3, 2, 4)))
     table = ensemble_training.losses_table(curves, np.array([[5], [6]]), "regression")
-    assert table[["max_test_accuracy", "final_test_accuracy"]].isna().all(axis=None) and not table["diverged"].any()
+    assert (
+        table[["max_test_accuracy", "final_test_accuracy"]].isna().all(axis=None)
+        and not table["diverged"].any()
+    )
 
 
 # schedules
@@ -310,10 +373,25 @@ def test_epochs_run_from_0_to_the_last():
     "field, value, error, message",
     [
         ("loss", "hinge", ValueError, "loss must be one of cross-entropy, mse: received 'hinge'."),
-        ("evaluate_every", 7, ValueError, "evaluate_every must divide n_epochs: received 7 and 500."),
+        (
+            "evaluate_every",
+            7,
+            ValueError,
+            "evaluate_every must divide n_epochs: received 7 and 500.",
+        ),
         ("trace_every", 0, ValueError, "trace_every must be at least 1: received 0."),
-        ("learning_rate", -0.1, ValueError, "learning_rate must be greater than 0.0: received -0.1."),
-        ("learning_rate", "1e-3", TypeError, "learning_rate must be a number: received '1e-3'. YAML reads 1e-3 as te"),
+        (
+            "learning_rate",
+            -0.1,
+            ValueError,
+            "learning_rate must be greater than 0.0: received -0.1.",
+        ),
+        (
+            "learning_rate",
+            "1e-3",
+            TypeError,
+            "learning_rate must be a number: received '1e-3'. YAML reads 1e-3 as te",
+        ),
         ("learning_rate", True, TypeError, "learning_rate must be a number: received True."),
         ("batch_size", 0, ValueError, "batch_size must be at least 1: received 0."),
         ("n_epochs", 0, ValueError, "n_epochs must be at least 1: received 0."),
@@ -327,7 +405,17 @@ def test_a_wrong_schedule_is_an_error_that_names_the_field(field, value, error, 
 
 
 @pytest.mark.parametrize(
-    "name", ["adem", "softmax_cross_entropy", "constant_schedule", "chain", "clip", "Schedule", "lbfgs", None]
+    "name",
+    [
+        "adem",
+        "softmax_cross_entropy",
+        "constant_schedule",
+        "chain",
+        "clip",
+        "Schedule",
+        "lbfgs",
+        None,
+    ],
 )
 def test_what_is_no_optimiser_of_optax_with_a_learning_rate_is_an_error(name):
     message = "optimiser must be one of optax's that need a learning rate and gradients alone, such as 'adam': received"
@@ -340,10 +428,19 @@ def test_an_index_outside_the_pool_or_ensembles_of_different_widths_are_errors()
     def of(indices):
         return ensemble_training.runs(np.array([indices]), np.array([[3]]), seed=0)
 
-    with pytest.raises(ValueError, match="^indices must be rows of the pool, 0 to 23: received 24.$"):
-        ensemble_training.train_ensemble(NETWORK, POOL, TEST, [of([0, 1, 2]), of([3, 24, 5])], schedule=Schedule(n_epochs=1))
-    with pytest.raises(ValueError, match=r"^Ensembles trained together must select equally many points: received \[3, 4\].$"):
-        ensemble_training.train_ensemble(NETWORK, POOL, TEST, [of([0, 1, 2, 3]), of([3, 4, 5])], schedule=Schedule(n_epochs=1))
+    with pytest.raises(
+        ValueError, match="^indices must be rows of the pool, 0 to 23: received 24.$"
+    ):
+        ensemble_training.train_ensemble(
+            NETWORK, POOL, TEST, [of([0, 1, 2]), of([3, 24, 5])], schedule=Schedule(n_epochs=1)
+        )
+    with pytest.raises(
+        ValueError,
+        match=r"^Ensembles trained together must select equally many points: received \[3, 4\].$",
+    ):
+        ensemble_training.train_ensemble(
+            NETWORK, POOL, TEST, [of([0, 1, 2, 3]), of([3, 4, 5])], schedule=Schedule(n_epochs=1)
+        )
 
 
 @pytest.mark.parametrize(
@@ -358,5 +455,10 @@ def test_cross_entropy_wants_classes(pool, test):
     network = sequential.build_network(["dense 5", f"dense {pool.shape[1]}"])
     data = Points(POOL.inputs, pool), Points(TEST.inputs, test)
     ensemble = ensemble_training.runs(np.arange(4)[None], np.array([[3]]), seed=0)
-    with pytest.raises(ValueError, match="^loss 'cross-entropy' needs targets that are one-hot over at least 2 classes: "):
-        ensemble_training.train_ensemble(network, *data, [ensemble], schedule=Schedule("cross-entropy", n_epochs=1))
+    with pytest.raises(
+        ValueError,
+        match="^loss 'cross-entropy' needs targets that are one-hot over at least 2 classes: ",
+    ):
+        ensemble_training.train_ensemble(
+            network, *data, [ensemble], schedule=Schedule("cross-entropy", n_epochs=1)
+        )

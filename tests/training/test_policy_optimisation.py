@@ -1,4 +1,6 @@
-"""Proximal policy optimisation against plain loops and formulas, and that both networks are recorded as they are trained."""
+"""Proximal policy optimisation against plain loops and formulas, and that both networks are
+recorded as they are trained.
+"""
 
 import functools
 import pathlib
@@ -33,7 +35,9 @@ def plain_advantages(rewards, values, next_values, terminated, ended, discount, 
             deltas = []
             for t in episode:
                 following = 0.0 if terminated[t, environment] else next_values[t, environment]
-                deltas.append(rewards[t, environment] + discount * following - values[t, environment])
+                deltas.append(
+                    rewards[t, environment] + discount * following - values[t, environment]
+                )
             for place, t in enumerate(episode):
                 powers = (discount * gae_lambda) ** np.arange(len(deltas) - place)
                 found[t, environment] = np.sum(powers * deltas[place:])
@@ -43,7 +47,10 @@ def plain_advantages(rewards, values, next_values, terminated, ended, discount, 
 def forward(xp, params, inputs):
     """One hidden layer of tanh."""
     first, second = params["params"]["Dense_0"], params["params"]["Dense_1"]
-    return xp.tanh(inputs @ first["kernel"] + first["bias"][None]) @ second["kernel"] + second["bias"][None]
+    return (
+        xp.tanh(inputs @ first["kernel"] + first["bias"][None]) @ second["kernel"]
+        + second["bias"][None]
+    )
 
 
 def formula(xp, ppo, params, batch):
@@ -74,8 +81,14 @@ def runner(ppo, epochs):
 def train(store, seed=3):
     """Two agents, by functions that are compiled once for all tests."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(policy_optimisation, "_Runner", lambda ppo, _, epochs: runner(ppo, tuple(epochs.tolist())))
-        return policy_optimisation.train_ensemble(SMALL, 2, settings=SETTINGS, seed=seed, store=store)
+        patch.setattr(
+            policy_optimisation,
+            "_Runner",
+            lambda ppo, _, epochs: runner(ppo, tuple(epochs.tolist())),
+        )
+        return policy_optimisation.train_ensemble(
+            SMALL, 2, settings=SETTINGS, seed=seed, store=store
+        )
 
 
 @functools.cache
@@ -93,7 +106,9 @@ def trained():
 
 
 def keys_of(run):
-    return [seeding.member_keys(seeding.key(3, use), 2)[run] for use in ("batches", "initialisation")]
+    return [
+        seeding.member_keys(seeding.key(3, use), 2)[run] for use in ("batches", "initialisation")
+    ]
 
 
 @functools.cache
@@ -113,7 +128,9 @@ def test_advantages_are_those_of_a_plain_loop_over_episodes():
     ended = generator.random((30, 4)) < 0.2
     terminated = ended & (generator.random((30, 4)) < 0.5)
     assert terminated.any() and (ended & ~terminated).any() and not ended[-1].all()
-    found = policy_optimisation.advantages(rewards, values, next_values, terminated, ended, discount=0.9, gae_lambda=0.8)
+    found = policy_optimisation.advantages(
+        rewards, values, next_values, terminated, ended, discount=0.9, gae_lambda=0.8
+    )
     assert_close(found, plain_advantages(rewards, values, next_values, terminated, ended, 0.9, 0.8))
 
 
@@ -122,11 +139,18 @@ def test_losses_and_their_gradient_are_those_of_the_formula():
     params, n = jax.tree.map(np.asarray, rolled(0)[0].params), 40
     logarithms = np.log(0.5) + generator.normal(scale=0.4, size=n)
     batch = policy_optimisation.Batch(
-        generator.normal(size=(n, 4)), generator.integers(2, size=n), logarithms, *generator.normal(size=(2, n))
+        generator.normal(size=(n, 4)),
+        generator.integers(2, size=n),
+        logarithms,
+        *generator.normal(size=(2, n)),
     )
     found = compiled(policy_optimisation.losses, SMALL)(params, batch)
-    assert_close(np.array([found["actor"], found["critic"]]), np.array(formula(np, SMALL, params, batch)))
-    gradients = jax.jit(jax.jacrev(functools.partial(policy_optimisation.losses, SMALL)))(params, batch)
+    assert_close(
+        np.array([found["actor"], found["critic"]]), np.array(formula(np, SMALL, params, batch))
+    )
+    gradients = jax.jit(jax.jacrev(functools.partial(policy_optimisation.losses, SMALL)))(
+        params, batch
+    )
     leaves, tree = jax.tree.flatten(params)
     for number, name in enumerate(policy_optimisation.NETWORKS):
         found = jax.tree.leaves(gradients[name])
@@ -137,7 +161,9 @@ def test_losses_and_their_gradient_are_those_of_the_formula():
                 for shift in (1e-6, -1e-6):
                     shifted = leaf.copy()
                     shifted[entry] += shift
-                    changed = jax.tree.unflatten(tree, [*leaves[:place], shifted, *leaves[place + 1 :]])
+                    changed = jax.tree.unflatten(
+                        tree, [*leaves[:place], shifted, *leaves[place + 1 :]]
+                    )
                     values.append(formula(np, SMALL, changed, batch)[number])
                 expected[entry] = (values[0] - values[1]) / 2e-6
             np.testing.assert_allclose(found[place], expected, atol=1e-8)
@@ -152,8 +178,13 @@ def test_an_update_is_that_of_a_plain_loop():
     keys = jax.random.split(jax.random.fold_in(key, 1), 5)
     _, steps = compiled(policy_optimisation.rollout, SMALL)(agent, keys[0])
     params, steps = agent.params, jax.tree.map(np.asarray, steps)
-    now, following = (forward(np, params["critic"], of)[..., 0] for of in (steps.observations, steps.next_observations))
-    advantages = plain_advantages(steps.rewards, now, following, steps.terminated, steps.ended, 0.99, 0.95)
+    now, following = (
+        forward(np, params["critic"], of)[..., 0]
+        for of in (steps.observations, steps.next_observations)
+    )
+    advantages = plain_advantages(
+        steps.rewards, now, following, steps.terminated, steps.ended, 0.99, 0.95
+    )
     logits = forward(np, params["actor"], steps.observations)
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
     taken = np.take_along_axis(probabilities, steps.actions[..., None], axis=-1)[..., 0]
@@ -171,7 +202,10 @@ def test_an_update_is_that_of_a_plain_loop():
     slope, losses = jax.jit(jax.grad(total, has_aux=True)), []
     for epoch_key in keys[1:]:
         for rows in np.asarray(jax.random.permutation(epoch_key, 256)).reshape(4, 64):
-            gradient, of_step = slope(jax.tree.unflatten(tree, leaves), policy_optimisation.Batch(*(leaf[rows] for leaf in batch)))
+            gradient, of_step = slope(
+                jax.tree.unflatten(tree, leaves),
+                policy_optimisation.Batch(*(leaf[rows] for leaf in batch)),
+            )
             gradient = [np.asarray(leaf) for leaf in jax.tree.leaves(gradient)]
             norm = np.sqrt(sum((leaf**2).sum() for leaf in gradient))
             gradient = [leaf * min(1.0, 0.5 / norm) for leaf in gradient]
@@ -184,10 +218,14 @@ def test_an_update_is_that_of_a_plain_loop():
                 leaf[...] = leaf - rate * mean / (np.sqrt(square) + 1e-5)
             losses.append(of_step)
     # Optax has its rate in 32 bits.
-    for leaf, expected, before in zip(jax.tree.leaves(found.params), leaves, jax.tree.leaves(params)):
+    for leaf, expected, before in zip(
+        jax.tree.leaves(found.params), leaves, jax.tree.leaves(params)
+    ):
         np.testing.assert_allclose(leaf, expected, atol=1e-6)
         assert np.abs(expected - before).max() > 0.01
-    np.testing.assert_allclose([curves.actor[1], curves.critic[1]], np.mean(losses, axis=0), rtol=1e-6)
+    np.testing.assert_allclose(
+        [curves.actor[1], curves.critic[1]], np.mean(losses, axis=0), rtol=1e-6
+    )
     assert float(curves.returns[1]) == pytest.approx(float(policy_optimisation.mean_return(steps)))
 
 
@@ -202,52 +240,88 @@ def test_returns_are_those_summed_by_hand_over_rollouts():
             running[ended] = 0.0
         assert len(found) > 1 and max(found) > min(found)
         assert float(policy_optimisation.mean_return(steps)) == pytest.approx(np.mean(found))
-    assert np.isnan(policy_optimisation.mean_return(rollouts[0]._replace(ended=np.zeros((64, 4), bool))))
+    assert np.isnan(
+        policy_optimisation.mean_return(rollouts[0]._replace(ended=np.zeros((64, 4), bool)))
+    )
 
 
 def test_an_episode_that_meets_its_time_limit_is_cut_but_not_over():
     """Episodes of which 495 of 500 steps are over already, in which no pole falls."""
     agent, *_ = rolled(0)
     late = agent._replace(states=agent.states.replace(time=agent.states.time + 495))
-    steps = jax.tree.map(np.asarray, compiled(policy_optimisation.rollout, SMALL)(late, jax.random.key(0))[1])
+    steps = jax.tree.map(
+        np.asarray, compiled(policy_optimisation.rollout, SMALL)(late, jax.random.key(0))[1]
+    )
     assert not steps.ended[:4].any() and steps.ended[4].all() and not steps.terminated[4].any()
     assert_close(steps.returns[:5, 0], np.arange(1.0, 6.0))
-    # What came next follows from what was before, by one step of Euler's method, and the reset comes after it.
-    assert_close(steps.next_observations[..., 0], steps.observations[..., 0] + 0.02 * steps.observations[..., 1])
+    # What came next follows from what was before, by one step of Euler's method, and the reset
+    # comes after it.
+    assert_close(
+        steps.next_observations[..., 0],
+        steps.observations[..., 0] + 0.02 * steps.observations[..., 1],
+    )
     assert np.abs(steps.observations[5] - steps.next_observations[4]).max(axis=1).min() > 1e-3
     # An episode goes on for as long as the pole stands.
     later = steps.ended[5:]
     assert later.any() and (later == steps.terminated[5:]).all()
-    targets = np.asarray(compiled(policy_optimisation.make_batch, SMALL)(agent.params, steps).targets).reshape(64, 4)
-    assert_close(targets[4], 1.0 + 0.99 * forward(np, agent.params["critic"], steps.next_observations[4])[:, 0])
+    targets = np.asarray(
+        compiled(policy_optimisation.make_batch, SMALL)(agent.params, steps).targets
+    ).reshape(64, 4)
+    assert_close(
+        targets[4],
+        1.0 + 0.99 * forward(np, agent.params["critic"], steps.next_observations[4])[:, 0],
+    )
     assert_close(targets[5:][later], np.ones(later.sum()))
 
 
 def test_rows_are_of_both_networks_on_the_same_observations():
     found, seen, _ = trained()
     table = found.tables["recording"]
-    assert list(table.columns[:7]) == ["run", "network", "points", "epoch", "reward", "mean_reward", "loss"]
-    assert sorted(set(table["epoch"])) == [0, 3, 20] and set(table["points"]) == {"observations"} and len(table) == 12
+    assert list(table.columns[:7]) == [
+        "run",
+        "network",
+        "points",
+        "epoch",
+        "reward",
+        "mean_reward",
+        "loss",
+    ]
+    assert (
+        sorted(set(table["epoch"])) == [0, 3, 20]
+        and set(table["points"]) == {"observations"}
+        and len(table) == 12
+    )
     jacobian_of = jax.jit(jax.jacrev(functools.partial(forward, jnp)))
     for run in range(2):
         untrained, steps, _ = rolled(run)
-        in_order = np.concatenate([np.asarray(steps.observations[:, environment]) for environment in range(4)])
+        in_order = np.concatenate(
+            [np.asarray(steps.observations[:, environment]) for environment in range(4)]
+        )
         observations = in_order[[256 * place // 12 for place in range(12)]]
         for number, name in enumerate(policy_optimisation.NETWORKS):
             rows = table[(table["run"] == run) & (table["network"] == name)]
             assert np.isnan(rows["loss"].iloc[0]) and len(rows) == 3
-            for column, curve in (("reward", found.curves.returns), ("loss", getattr(found.curves, name))):
+            for column, curve in (
+                ("reward", found.curves.returns),
+                ("loss", getattr(found.curves, name)),
+            ):
                 np.testing.assert_array_equal(rows[column], curve[run, [0, 3, 20]])
-            last = [found.curves.returns[run, max(0, epoch - 9) : epoch + 1] for epoch in (0, 3, 20)]
+            last = [
+                found.curves.returns[run, max(0, epoch - 9) : epoch + 1] for epoch in (0, 3, 20)
+            ]
             finite = [[value for value in of if np.isfinite(value)] for of in last]
             expected = [sum(of) / len(of) if of else np.nan for of in finite]
             assert rows["mean_reward"].tolist() == pytest.approx(expected, nan_ok=True)
-            assert rows["reward"].iloc[0] == pytest.approx(float(policy_optimisation.mean_return(steps)), nan_ok=True)
+            assert rows["reward"].iloc[0] == pytest.approx(
+                float(policy_optimisation.mean_return(steps)), nan_ok=True
+            )
             (records,) = [of for of in seen if begins_with(of, untrained.params[name])]
             first = None
             for (epoch, params), row in zip(records, rows.to_dict("records")):
                 leaves = jax.tree.leaves(jacobian_of(params, observations))
-                jacobian = np.concatenate([np.asarray(leaf).reshape(*leaf.shape[:2], -1) for leaf in leaves], axis=-1)
+                jacobian = np.concatenate(
+                    [np.asarray(leaf).reshape(*leaf.shape[:2], -1) for leaf in leaves], axis=-1
+                )
                 kernel = np.einsum("icp,jcp->ij", jacobian, jacobian) / (2, 1)[number]
                 first = kernel if first is None else first
                 expected = {
@@ -274,7 +348,9 @@ def test_an_interrupted_training_goes_on_and_ends_with_the_same_numbers(monkeypa
     monkeypatch.setattr(RUNNER, "recorded", lambda *of: (calls.append(1), original(*of))[1])
     again = train(store)
     assert len(calls) == 1 and len(store) == 2
-    pd.testing.assert_frame_equal(again.tables["recording"], whole.tables["recording"], check_dtype=False, rtol=1e-12)
+    pd.testing.assert_frame_equal(
+        again.tables["recording"], whole.tables["recording"], check_dtype=False, rtol=1e-12
+    )
     for first, second in zip(again.curves, whole.curves):
         np.testing.assert_allclose(first, second, rtol=1e-12)
     train(store, seed=4)
@@ -282,7 +358,9 @@ def test_an_interrupted_training_goes_on_and_ends_with_the_same_numbers(monkeypa
 
 
 def test_an_agent_learns():
-    """Poles stand 11 and 3.4 times as long in the last four of 20 updates as in the first; twice as long is asked for."""
+    """Poles stand 11 and 3.4 times as long in the last four of 20 updates as in the first; twice as
+    long is asked for.
+    """
     returns = trained()[0].curves.returns
     assert returns.shape == (2, 21)
     assert (np.nanmean(returns[:, -4:], axis=1) > 2.0 * np.nanmean(returns[:, :4], axis=1)).all()
@@ -307,7 +385,8 @@ def test_an_agent_that_diverges_ends_with_nothing_and_stops_no_other(monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("name", "n_inputs", "n_actions"), [("FrozenLake-misc", 16, 4), ("Catch-bsuite", 50, 3), ("Acrobot-v1", 6, 3)]
+    ("name", "n_inputs", "n_actions"),
+    [("FrozenLake-misc", 16, 4), ("Catch-bsuite", 50, 3), ("Acrobot-v1", 6, 3)],
 )
 def test_other_tasks_can_be_learnt(name, n_inputs, n_actions):
     ppo, key = PPO(environment=name, n_steps=8, depth=1, width=3), jax.random.key(0)
@@ -315,7 +394,10 @@ def test_other_tasks_can_be_learnt(name, n_inputs, n_actions):
     with jax.enable_x64(False):
         first = jax.eval_shape(functools.partial(policy_optimisation.start_agent, ppo), key, key)
         after, _ = jax.eval_shape(functools.partial(policy_optimisation.update, ppo), first, key)
-    shapes = {network: [leaf.shape for leaf in jax.tree.leaves(of)] for network, of in after.params.items()}
+    shapes = {
+        network: [leaf.shape for leaf in jax.tree.leaves(of)]
+        for network, of in after.params.items()
+    }
     assert shapes["actor"] == [(3,), (n_inputs, 3), (n_actions,), (3, n_actions)]
     assert shapes["critic"] == [(3,), (n_inputs, 3), (1,), (3, 1)]
 
@@ -323,17 +405,41 @@ def test_other_tasks_can_be_learnt(name, n_inputs, n_actions):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"environment": "CartPole"}, ValueError, "environment must be one of Acrobot-v1, .*: received 'CartPole'"),
-        ({"environment": "Pendulum-v1"}, ValueError, "environment must have discrete actions: received 'Pendulum-v1'"),
+        (
+            {"environment": "CartPole"},
+            ValueError,
+            "environment must be one of Acrobot-v1, .*: received 'CartPole'",
+        ),
+        (
+            {"environment": "Pendulum-v1"},
+            ValueError,
+            "environment must have discrete actions: received 'Pendulum-v1'",
+        ),
         ({"environment": None}, TypeError, "environment must be one of"),
         ({"width": 0}, ValueError, "width must be at least 1: received 0"),
         ({"n_updates": 2.5}, TypeError, "n_updates must be an integer: received 2.5"),
-        ({"learning_rate": 0.0}, ValueError, "learning_rate must be greater than 0.0: received 0.0"),
-        ({"learning_rate": "1e-3"}, TypeError, "learning_rate must be a number: received '1e-3'. YAML"),
+        (
+            {"learning_rate": 0.0},
+            ValueError,
+            "learning_rate must be greater than 0.0: received 0.0",
+        ),
+        (
+            {"learning_rate": "1e-3"},
+            TypeError,
+            "learning_rate must be a number: received '1e-3'. YAML",
+        ),
         ({"discount": 1.01}, ValueError, "discount must not exceed 1: received 1.01"),
         ({"gae_lambda": -0.1}, ValueError, "gae_lambda must be at least 0.0: received -0.1"),
-        ({"entropy_coefficient": -1.0}, ValueError, "entropy_coefficient must be at least 0.0: received -1.0"),
-        ({"n_minibatches": 5}, ValueError, r"n_minibatches must divide n_environments \* n_steps: received 5 and 512"),
+        (
+            {"entropy_coefficient": -1.0},
+            ValueError,
+            "entropy_coefficient must be at least 0.0: received -1.0",
+        ),
+        (
+            {"n_minibatches": 5},
+            ValueError,
+            r"n_minibatches must divide n_environments \* n_steps: received 5 and 512",
+        ),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(changes, error, message):
@@ -351,11 +457,22 @@ def test_observables_that_need_targets_are_refused():
 def test_gymnax_is_imported_where_it_is_used_alone():
     """It computes as it is imported, and stages are forked after their imports."""
     modules = pathlib.Path(policy_optimisation.__file__).parent.glob("*.py")
-    imports = {path.stem: re.findall(r"^( *)(?:import|from) gymnax", path.read_text(), re.MULTILINE) for path in modules}
+    imports = {
+        path.stem: re.findall(r"^( *)(?:import|from) gymnax", path.read_text(), re.MULTILINE)
+        for path in modules
+    }
     assert {name: found for name, found in imports.items() if found} == {"agents": ["    "]}
 
 
 def test_the_table_of_curves_has_a_row_for_each_member_and_update():
-    curves = policy_optimisation.Curves(*(np.arange(6.0).reshape(2, 3) + 10 * place for place in range(3)))
-    rows = policy_optimisation.table(curves)[["member", "update", "reward", "actor", "critic"]].to_numpy().tolist()
-    assert rows == [[m, u, 3.0 * m + u, 10 + 3.0 * m + u, 20 + 3.0 * m + u] for m in range(2) for u in range(3)]
+    curves = policy_optimisation.Curves(
+        *(np.arange(6.0).reshape(2, 3) + 10 * place for place in range(3))
+    )
+    rows = (
+        policy_optimisation.table(curves)[["member", "update", "reward", "actor", "critic"]]
+        .to_numpy()
+        .tolist()
+    )
+    assert rows == [
+        [m, u, 3.0 * m + u, 10 + 3.0 * m + u, 20 + 3.0 * m + u] for m in range(2) for u in range(3)
+    ]

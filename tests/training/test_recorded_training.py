@@ -1,4 +1,6 @@
-"""A recorded training has the curves of one that is not, and its rows are those of the networks on the way."""
+"""A recorded training has the curves of one that is not, and its rows are those of the networks on
+the way.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +33,9 @@ pytestmark = pytest.mark.usefixtures("quick_float64")
 
 
 def recorded(schedule, settings=SETTINGS, **options):
-    (found,) = recorded_training.train_ensemble(NETWORK, POOL, TEST, [RUNS], schedule=schedule, settings=settings, **options)
+    (found,) = recorded_training.train_ensemble(
+        NETWORK, POOL, TEST, [RUNS], schedule=schedule, settings=settings, **options
+    )
     return found
 
 
@@ -48,12 +52,18 @@ def test_the_curves_are_those_without_a_recording(schedule):
     indices = np.stack([np.random.default_rng(seed).permutation(30)[:20] for seed in range(2)])
     runs = ensemble_training.runs(indices, np.array([[6, 20], [6, 20]]), seed=3)
     (plain,) = ensemble_training.train_ensemble(NETWORK, POOL, TEST, [runs], schedule=schedule)
-    (found,) = recorded_training.train_ensemble(NETWORK, POOL, TEST, [runs], schedule=schedule, settings=SETTINGS)
+    (found,) = recorded_training.train_ensemble(
+        NETWORK, POOL, TEST, [runs], schedule=schedule, settings=SETTINGS
+    )
     for name, curve in plain._asdict().items():
         assert_close(getattr(found.curves, name), curve, **STEPS)
 
 
-@pytest.mark.parametrize("schedule", [Schedule(n_epochs=8, evaluate_every=2), Schedule(n_epochs=6, batch_size=4)], ids=str)
+@pytest.mark.parametrize(
+    "schedule",
+    [Schedule(n_epochs=8, evaluate_every=2), Schedule(n_epochs=6, batch_size=4)],
+    ids=str,
+)
 def test_without_the_epochs_between_all_that_is_recorded_is_the_same(schedule):
     whole, part = recorded(schedule), recorded(schedule, between=False)
     is_recorded = np.isin(schedule.epochs, [0, 2, 4, schedule.n_epochs])
@@ -69,7 +79,9 @@ def test_without_the_epochs_between_all_that_is_recorded_is_the_same(schedule):
 def test_rows_are_of_the_network_at_that_epoch():
     """Full-batch training by a plain loop on the points of one run alone."""
     schedule, run = Schedule(n_epochs=6, learning_rate=0.01), 2  # member 1 with 6 points
-    table = recorded_training.by_member(recorded(schedule).tables["recording"], N_POINTS, "classification")
+    table = recorded_training.by_member(
+        recorded(schedule).tables["recording"], N_POINTS, "classification"
+    )
     table = table[(table["member"] == 1) & (table["n_points"] == 6)]
     assert table["epoch"].tolist() == [0, 0, 2, 2, 4, 4, 6, 6]
     subset = Points(*(leaf[INDICES[1, :6]] for leaf in POOL))
@@ -88,21 +100,37 @@ def test_rows_are_of_the_network_at_that_epoch():
                 "trace": np.trace(kernel),
                 "drift": np.linalg.norm(kernel - first) / np.linalg.norm(first),
             }
-            assert_close(np.array([row[name] for name in expected]), np.array(list(expected.values())), **STEPS)
+            assert_close(
+                np.array([row[name] for name in expected]),
+                np.array(list(expected.values())),
+                **STEPS,
+            )
             right = np.mean(outputs.argmax(axis=1) == points.targets.argmax(axis=1))
-            assert np.isnan(row["accuracy"]) if row["points"] == "train" else row["accuracy"] == pytest.approx(right)
-        gradient = jax.grad(lambda p: jnp.mean((NETWORK.apply(p, subset.inputs) - subset.targets) ** 2))(params)
+            assert (
+                np.isnan(row["accuracy"])
+                if row["points"] == "train"
+                else row["accuracy"] == pytest.approx(right)
+            )
+        gradient = jax.grad(
+            lambda p: jnp.mean((NETWORK.apply(p, subset.inputs) - subset.targets) ** 2)
+        )(params)
         updates, state = optimiser.update(gradient, state, params)
         params = optax.apply_updates(params, updates)
 
 
 def test_points_are_limited_as_asked():
     schedule = Schedule(n_epochs=2)
-    few = recorded(schedule, Settings(epochs=[0], n_train=4, n_test=3, observables=[])).tables["recording"]
+    few = recorded(schedule, Settings(epochs=[0], n_train=4, n_test=3, observables=[])).tables[
+        "recording"
+    ]
     first = few[(few["run"] == 1) & (few["epoch"] == 0)].set_index("points")
     params = parameters.initialise(NETWORK, RUNS.initialisation_keys[1], jnp.asarray(POOL.inputs))
     for points, inputs in {"train": POOL.inputs[INDICES[0, :4]], "test": TEST.inputs[:3]}.items():
-        assert_close(np.array(first.loc[points, "trace"]), np.trace(empirical.empirical_ntk(NETWORK.apply, params, inputs)), **STEPS)
+        assert_close(
+            np.array(first.loc[points, "trace"]),
+            np.trace(empirical.empirical_ntk(NETWORK.apply, params, inputs)),
+            **STEPS,
+        )
 
 
 def test_an_interrupted_recording_goes_on_and_ends_with_the_same_numbers(monkeypatch):
@@ -114,11 +142,15 @@ def test_an_interrupted_recording_goes_on_and_ends_with_the_same_numbers(monkeyp
     del store[sorted(store)[1]]
     calls = []
     original = recording.Recording.record
-    monkeypatch.setattr(recording.Recording, "record", lambda *of: (calls.append(of[1]), original(*of)))
+    monkeypatch.setattr(
+        recording.Recording, "record", lambda *of: (calls.append(of[1]), original(*of))
+    )
     again = recorded(schedule, settings, store=store)
     assert sorted(calls) == [0, 2, 4]
     for name in whole.tables:
-        pd.testing.assert_frame_equal(again.tables[name], whole.tables[name], check_dtype=False, rtol=1e-12)
+        pd.testing.assert_frame_equal(
+            again.tables[name], whole.tables[name], check_dtype=False, rtol=1e-12
+        )
     for first, second in zip(again.curves, whole.curves):
         assert_close(first, second)
 
@@ -128,7 +160,8 @@ def test_samples_of_a_run_are_its_own_and_the_same_again():
     first, second = (recorded(Schedule(n_epochs=2), settings).tables["recording"] for _ in range(2))
     pd.testing.assert_frame_equal(first, second)
     at_start = first[(first["epoch"] == 0) & (first["points"] == "test")]
-    # Members start from other networks; the two sizes of a member share network, key and so samples of the test points.
+    # Members start from other networks; the two sizes of a member share network, key and so samples
+    # of the test points.
     assert at_start["trace"].nunique() == 2
 
 
@@ -156,7 +189,9 @@ def test_all_ensembles_come_back_in_their_order():
 def test_without_settings_nothing_is_recorded():
     schedule = Schedule(n_epochs=4)
     found = recorded(schedule, None)
-    assert all(table.empty for table in found.tables.values()) and set(found.tables) == set(recorded_training.TABLES)
+    assert all(table.empty for table in found.tables.values()) and set(found.tables) == set(
+        recorded_training.TABLES
+    )
     (plain,) = ensemble_training.train_ensemble(NETWORK, POOL, TEST, [RUNS], schedule=schedule)
     assert_close(found.curves.test_loss, plain.test_loss)
 
@@ -168,29 +203,48 @@ def test_a_regression_has_no_accuracy():
 
 
 def test_all_initial_parameters_are_scaled():
-    found = recorded(Schedule(n_epochs=2), Settings(epochs=[0]), changes=recorded_training.Changes(weight_scale=2.0))
+    found = recorded(
+        Schedule(n_epochs=2),
+        Settings(epochs=[0]),
+        changes=recorded_training.Changes(weight_scale=2.0),
+    )
     at_start = found.tables["recording"].query("epoch == 0 and points == 'train'")
     for row in at_start.itertuples():
         params = parameters.initialise(NETWORK, RUNS.initialisation_keys[row.run], POOL.inputs)
         doubled = jax.tree.map(lambda leaf: 2 * leaf, params)
         points = POOL.inputs[RUNS.indices[row.run][: RUNS.n_points[row.run]]]
-        assert_close(row.trace, np.array(empirical.ntk_trace(NETWORK.apply, doubled, points)), operations=1000)
+        assert_close(
+            row.trace,
+            np.array(empirical.ntk_trace(NETWORK.apply, doubled, points)),
+            operations=1000,
+        )
 
 
-@pytest.mark.parametrize("schedule", [Schedule(n_epochs=6, evaluate_every=2), Schedule(n_epochs=4, batch_size=4)], ids=str)
+@pytest.mark.parametrize(
+    "schedule",
+    [Schedule(n_epochs=6, evaluate_every=2), Schedule(n_epochs=4, batch_size=4)],
+    ids=str,
+)
 def test_labels_are_exchanged_from_an_epoch_on(schedule):
     changes = recorded_training.Changes(label_noise=0.5, noise_from=2)
     plain, noisy = recorded(schedule), recorded(schedule, changes=changes)
     before, at = schedule.epochs < 2, schedule.epochs == 2
     assert_close(noisy.curves.train_loss[:, before], plain.curves.train_loss[:, before], **STEPS)
-    # The train loss of the same network in epoch 2 is that of the new targets; the network differs afterwards.
-    assert (np.abs(noisy.curves.train_loss[:, at] / plain.curves.train_loss[:, at] - 1) > 1e-3).all()
+    # The train loss of the same network in epoch 2 is that of the new targets; the network differs
+    # afterwards.
+    assert (
+        np.abs(noisy.curves.train_loss[:, at] / plain.curves.train_loss[:, at] - 1) > 1e-3
+    ).all()
     assert_close(noisy.curves.test_loss[:, at], plain.curves.test_loss[:, at], **STEPS)
-    assert 2 in noisy.tables["recording"]["epoch"].to_numpy()  # where the training was stopped for it
+    assert (
+        2 in noisy.tables["recording"]["epoch"].to_numpy()
+    )  # where the training was stopped for it
     assert (np.abs(noisy.curves.test_loss[:, -1] / plain.curves.test_loss[:, -1] - 1) > 1e-4).all()
 
 
-@pytest.mark.parametrize(("fraction", "n_changed"), [(0.5, {6: 3, 12: 6}), (1.0, {6: 6, 12: 12}), (0.01, {6: 2, 12: 2})])
+@pytest.mark.parametrize(
+    ("fraction", "n_changed"), [(0.5, {6: 3, 12: 6}), (1.0, {6: 6, 12: 12}), (0.01, {6: 2, 12: 2})]
+)
 def test_as_many_labels_are_exchanged_as_asked_for_and_none_is_lost(fraction, n_changed):
     pool = POOL._replace(targets=jnp.arange(90.0).reshape(30, 3))
     for run in range(4):
@@ -199,4 +253,6 @@ def test_as_many_labels_are_exchanged_as_asked_for_and_none_is_lost(fraction, n_
         targets = np.asarray(recorded_training.noisy_targets(pool.targets, of_run, fraction))
         changed = (targets != np.asarray(pool.targets)).any(axis=1)
         assert changed.sum() == n_changed[n] and set(np.flatnonzero(changed)) <= set(rows)
-        assert sorted(map(tuple, targets[rows])) == sorted(map(tuple, np.asarray(pool.targets)[rows]))
+        assert sorted(map(tuple, targets[rows])) == sorted(
+            map(tuple, np.asarray(pool.targets)[rows])
+        )

@@ -1,4 +1,6 @@
-"""The recording against an explicit Jacobian in plain float64 loops, and its rules for epochs, samples and diverged networks."""
+"""The recording against an explicit Jacobian in plain float64 loops, and its rules for epochs,
+samples and diverged networks.
+"""
 
 import math
 
@@ -24,21 +26,35 @@ pytestmark = pytest.mark.usefixtures("quick_float64")
 def params(seed, scale=1.0):
     drawn = jax.jit(NETWORK.init)(jax.random.key(seed), jnp.ones((1, 4)))
     # Biases too.
-    return jax.tree.map(lambda leaf: scale * leaf.astype(float) + 0.3 * np.cos(np.arange(leaf.size)).reshape(leaf.shape), drawn)
+    return jax.tree.map(
+        lambda leaf: (
+            scale * leaf.astype(float) + 0.3 * np.cos(np.arange(leaf.size)).reshape(leaf.shape)
+        ),
+        drawn,
+    )
 
 
-jacobian_of = jax.jit(lambda of_params, inputs: jax.jacrev(lambda p: NETWORK.apply(p, inputs))(of_params))
+jacobian_of = jax.jit(
+    lambda of_params, inputs: jax.jacrev(lambda p: NETWORK.apply(p, inputs))(of_params)
+)
 
 
 def jacobian(of_params, inputs):
     """(n, C, P) by one reverse pass for each entry."""
     leaves = jax.tree.leaves(jacobian_of(of_params, inputs))
-    return np.concatenate([np.asarray(leaf).reshape(*leaf.shape[:2], -1) for leaf in leaves], axis=-1)
+    return np.concatenate(
+        [np.asarray(leaf).reshape(*leaf.shape[:2], -1) for leaf in leaves], axis=-1
+    )
 
 
 def kernel_of(jacobian):
     n, n_outputs, _ = jacobian.shape
-    return np.array([[sum(a @ b for a, b in zip(jacobian[i], jacobian[j])) / n_outputs for j in range(n)] for i in range(n)])
+    return np.array(
+        [
+            [sum(a @ b for a, b in zip(jacobian[i], jacobian[j])) / n_outputs for j in range(n)]
+            for i in range(n)
+        ]
+    )
 
 
 def entropy_of(kernel):
@@ -56,7 +72,10 @@ def plain_row(of_params, initial, points, loss):
     """Every observable of one network, from its definition."""
     inputs, targets = points
     n, n_outputs = targets.shape
-    all_gradients, outputs = jacobian(of_params, inputs), np.asarray(NETWORK.apply(of_params, inputs))
+    all_gradients, outputs = (
+        jacobian(of_params, inputs),
+        np.asarray(NETWORK.apply(of_params, inputs)),
+    )
     kernel, first = kernel_of(all_gradients), kernel_of(jacobian(initial, inputs))
     trace, largest = sum(kernel[i, i] for i in range(n)), np.linalg.eigvalsh(kernel)[-1]
     of_targets, centring = targets @ targets.T, np.eye(n) - 1 / n
@@ -71,8 +90,13 @@ def plain_row(of_params, initial, points, loss):
     else:
         p = softmax(outputs)
         derivative = p - targets
-        log_gradients = [[all_gradients[i, c] - p[i] @ all_gradients[i] for c in range(n_outputs)] for i in range(n)]
-        scores = [[math.sqrt(p[i, c]) * log_gradients[i][c] for c in range(n_outputs)] for i in range(n)]
+        log_gradients = [
+            [all_gradients[i, c] - p[i] @ all_gradients[i] for c in range(n_outputs)]
+            for i in range(n)
+        ]
+        scores = [
+            [math.sqrt(p[i, c]) * log_gradients[i][c] for c in range(n_outputs)] for i in range(n)
+        ]
     of_losses = np.array([derivative[i] @ all_gradients[i] for i in range(n)])
     fisher = sum(np.outer(score, score) for of_point in scores for score in of_point)
     return {
@@ -87,7 +111,9 @@ def plain_row(of_params, initial, points, loss):
         "initial_alignment": cosine(kernel, first),
         "rotation": math.acos(cosine(kernel, first)),
         "target_alignment": cosine(kernel, of_targets),
-        "centred_target_alignment": cosine(centring @ kernel @ centring, centring @ of_targets @ centring),
+        "centred_target_alignment": cosine(
+            centring @ kernel @ centring, centring @ of_targets @ centring
+        ),
         "cosine_entropy": entropy_of(kernel / np.outer(lengths, lengths)),
         "magnitude_entropy": -sum(x * math.log(x) for x in shares),
         "magnitude_variance": sum((length - mean) ** 2 for length in lengths) / n / mean**2,
@@ -100,23 +126,33 @@ def plain_row(of_params, initial, points, loss):
 
 @pytest.mark.parametrize("loss", ["mse", "cross-entropy"])
 def test_every_observable_is_that_of_an_explicit_jacobian(loss):
-    record = Recorder(NETWORK.apply, Settings(observables=EVERY), loss=loss).recording({"train": POINTS, "test": OTHERS})
+    record = Recorder(NETWORK.apply, Settings(observables=EVERY), loss=loss).recording(
+        {"train": POINTS, "test": OTHERS}
+    )
     networks_in_turn = [params(0), params(1), params(2, scale=2.0)]
     for epoch, of_params in zip((0, 3, 7), networks_in_turn):
         record.record(epoch, of_params)
     table = record.tables["recording"]
-    assert table[["points", "epoch"]].values.tolist() == [[of, e] for e in (0, 3, 7) for of in ("train", "test")]
+    assert table[["points", "epoch"]].values.tolist() == [
+        [of, e] for e in (0, 3, 7) for of in ("train", "test")
+    ]
     for kind, points in {"train": POINTS, "test": OTHERS}.items():
         for epoch, of_params in zip((3, 7), networks_in_turn[1:]):
             row = table[(table["points"] == kind) & (table["epoch"] == epoch)].iloc[0]
             expected = plain_row(of_params, networks_in_turn[0], points, loss)
-            assert_close(row[list(expected)].to_numpy(float), np.array(list(expected.values())), operations=1e6)
+            assert_close(
+                row[list(expected)].to_numpy(float),
+                np.array(list(expected.values())),
+                operations=1e6,
+            )
     first = table[table["epoch"] == 0]
     assert (first["drift"] == 0).all() and (first["rotation"] < 1e-7).all()
 
 
 def test_classes_and_their_unions_are_blocks_of_the_kernel():
-    record = Recorder(NETWORK.apply, Settings(observables=["classes"]), loss="mse").recording({"train": POINTS})
+    record = Recorder(NETWORK.apply, Settings(observables=["classes"]), loss="mse").recording(
+        {"train": POINTS}
+    )
     record.record(0, params(1))
     table, kernel = record.tables["classes"], kernel_of(jacobian(params(1), POINTS.inputs))
     assert len(table) == 3 + 3
@@ -129,11 +165,17 @@ def test_classes_and_their_unions_are_blocks_of_the_kernel():
         classes = [int(row[name]) for name in ("first", "second") if not math.isnan(row[name])]
         of_block = block(*classes)
         assert row["n_in_classes"] == len(of_block)
-        assert_close(np.array([row["entropy"], row["trace"]]), np.array([entropy_of(of_block), np.trace(of_block)]), operations=1e5)
+        assert_close(
+            np.array([row["entropy"], row["trace"]]),
+            np.array([entropy_of(of_block), np.trace(of_block)]),
+            operations=1e5,
+        )
         if len(classes) == 2:
             first, second = (entropy_of(block(value)) for value in classes)
             expected = 2 * (first + second - entropy_of(of_block)) / (first + second)
-            assert_close(np.array([row["mutual_information"]]), np.array([expected]), operations=1e5)
+            assert_close(
+                np.array([row["mutual_information"]]), np.array([expected]), operations=1e5
+            )
 
 
 def test_modes_are_those_of_the_first_kernel_with_the_residual_along_them():
@@ -147,10 +189,18 @@ def test_modes_are_those_of_the_first_kernel_with_the_residual_along_them():
     kernel = kernel_of(jacobian(params(1), POINTS.inputs))
     residual = 2 * (np.asarray(NETWORK.apply(params(1), POINTS.inputs)) - POINTS.targets) / 3
     expected = [
-        [values[-1 - k], vectors[:, -1 - k] @ kernel @ vectors[:, -1 - k], np.linalg.norm(vectors[:, -1 - k] @ residual)]
+        [
+            values[-1 - k],
+            vectors[:, -1 - k] @ kernel @ vectors[:, -1 - k],
+            np.linalg.norm(vectors[:, -1 - k] @ residual),
+        ]
         for k in range(3)
     ]
-    assert_close(table[["eigenvalue", "eigenvalue_now", "residual"]].to_numpy()[3:], np.array(expected), operations=1e5)
+    assert_close(
+        table[["eigenvalue", "eigenvalue_now", "residual"]].to_numpy()[3:],
+        np.array(expected),
+        operations=1e5,
+    )
 
 
 def test_samples_give_means_and_deviations_of_the_same_points_at_every_epoch():
@@ -161,18 +211,25 @@ def test_samples_give_means_and_deviations_of_the_same_points_at_every_epoch():
         record.record(epoch, params(epoch))
     keys = jax.random.split(jax.random.fold_in(jax.random.key(5), 0), 4)
     rows = [np.asarray(jax.random.permutation(key, 8))[:3] for key in keys]
-    kernels = [[kernel_of(jacobian(params(epoch), POINTS.inputs[chosen])) for chosen in rows] for epoch in (0, 1)]
+    kernels = [
+        [kernel_of(jacobian(params(epoch), POINTS.inputs[chosen])) for chosen in rows]
+        for epoch in (0, 1)
+    ]
     entropies = [entropy_of(kernel) for kernel in kernels[1]]
     drifts = [np.linalg.norm(b - a) / np.linalg.norm(a) for a, b in zip(*kernels)]
     row = record.tables["recording"].iloc[1]
     names = ["entropy", "entropy_standard_deviation", "drift", "drift_standard_deviation"]
-    expected = [of for values in (entropies, drifts) for of in (np.mean(values), np.std(values, ddof=1))]
+    expected = [
+        of for values in (entropies, drifts) for of in (np.mean(values), np.std(values, ddof=1))
+    ]
     assert_close(row[names].to_numpy(float), np.array(expected), operations=1e5)
 
 
 def test_padding_changes_nothing():
     of = [
-        Recorder(NETWORK.apply, Settings(observables=EVERY), loss="mse").recording({"train": POINTS}, widths=widths)
+        Recorder(NETWORK.apply, Settings(observables=EVERY), loss="mse").recording(
+            {"train": POINTS}, widths=widths
+        )
         for widths in (None, {"train": 16})
     ]
     for record in of:
@@ -214,8 +271,16 @@ def test_epochs_are_ascending_multiples_with_both_ends(rule, every, expected):
         ({"observables": ["drift", "speed"]}, ValueError, "observables must be one of"),
         ({"outputs": "full"}, ValueError, "outputs must be one of mean, sum: received 'full'"),
         ({"n_train": 1}, ValueError, "n_train must be at least 2: received 1"),
-        ({"subsample": {"n_samples": 3}}, ValueError, "subsample must have n_samples and sample_size"),
-        ({"subsample": {"n_samples": 1, "sample_size": 5}}, ValueError, "subsample.n_samples must be at least 2"),
+        (
+            {"subsample": {"n_samples": 3}},
+            ValueError,
+            "subsample must have n_samples and sample_size",
+        ),
+        (
+            {"subsample": {"n_samples": 1, "sample_size": 5}},
+            ValueError,
+            "subsample.n_samples must be at least 2",
+        ),
         (
             {"subsample": {"n_samples": 2, "sample_size": 5}, "observables": ["classes"]},
             ValueError,
@@ -250,4 +315,6 @@ def test_observables_of_targets_are_refused_where_there_are_none():
 def test_samples_larger_than_the_points_are_refused():
     settings = Settings(subsample={"n_samples": 2, "sample_size": 9}, observables=[])
     with pytest.raises(ValueError, match="sample_size must not exceed the train points: 9 > 8"):
-        Recorder(NETWORK.apply, settings).recording({"train": Points(POINTS.inputs)}, key=jax.random.key(0))
+        Recorder(NETWORK.apply, settings).recording(
+            {"train": Points(POINTS.inputs)}, key=jax.random.key(0)
+        )

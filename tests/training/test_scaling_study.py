@@ -34,17 +34,34 @@ def case(activation="relu", width=3, depth=1, n_points=8, batch_size=4, **others
 
 def test_a_study_is_every_combination_of_its_values():
     of_map = {"activation": ["relu", "tanh"], "width": [4, 8], "depth": 2}
-    of_data = {"activation": "relu", "width": 3, "depth": 1, "n_points": [2, 8], "batch_size": [4, 8], "label_noise": 0.5}
-    found = study_cases.list_cases(STUDIES | {"map": of_map, "data": of_data}, n_points=8, batch_size=4)
+    of_data = {
+        "activation": "relu",
+        "width": 3,
+        "depth": 1,
+        "n_points": [2, 8],
+        "batch_size": [4, 8],
+        "label_noise": 0.5,
+    }
+    found = study_cases.list_cases(
+        STUDIES | {"map": of_map, "data": of_data}, n_points=8, batch_size=4
+    )
     assert found["map"] == [case(of, width, 2) for of in ("relu", "tanh") for width in (4, 8)]
     assert found["width"] == [case(), case(width=5)] and found["depth"] == [case(), case(depth=2)]
     # No batch has more points than there are.
     expected = [(2, 2), (2, 2), (8, 4), (8, 8)]
-    assert found["data"] == [case(n_points=n, batch_size=batch, label_noise=0.5) for n, batch in expected]
+    assert found["data"] == [
+        case(n_points=n, batch_size=batch, label_noise=0.5) for n, batch in expected
+    ]
 
 
 def test_a_study_without_a_batch_size_has_all_points_in_one():
-    study = {"activation": "relu", "width": 3, "depth": 1, "n_points": [4, 8], "weight_scale": [1.0, 2.0]}
+    study = {
+        "activation": "relu",
+        "width": 3,
+        "depth": 1,
+        "n_points": [4, 8],
+        "weight_scale": [1.0, 2.0],
+    }
     found = study_cases.list_cases({"all": study}, n_points=8, batch_size=None)["all"]
     assert [of.batch_size for of in found] == [of.n_points for of in found] == [4, 4, 8, 8]
     assert [of.weight_scale for of in found] == [1.0, 2.0] * 2
@@ -59,8 +76,16 @@ def test_networks_are_those_of_the_case():
         found = scaling_study.build_case(case("tanh", 7, 3), kind, images, images)
         assert found == sequential.build_network(expected, activation="tanh")
     tokens = loop.Points(np.array([[1.0, 5.0]]), np.zeros((1, 2)))
-    found = scaling_study.build_case(case("silu", 8, 3), "transformer", tokens, tokens._replace(inputs=np.array([[7.0, 0.0]])))
-    assert (found.width, found.n_layers, found.n_tokens, found.n_outputs, found.activation) == (8, 3, 7, 2, "silu")
+    found = scaling_study.build_case(
+        case("silu", 8, 3), "transformer", tokens, tokens._replace(inputs=np.array([[7.0, 0.0]]))
+    )
+    assert (found.width, found.n_layers, found.n_tokens, found.n_outputs, found.activation) == (
+        8,
+        3,
+        7,
+        2,
+        "silu",
+    )
     found = scaling_study.build_case(case("tanh", 8, 3), "resnet", images, images)
     assert (found.width, found.n_blocks, found.n_outputs, found.activation) == (8, 3, 3, "tanh")
     found = scaling_study.build_case(case("tanh", 8, 3), "graph-network", images, images)
@@ -70,30 +95,51 @@ def test_networks_are_those_of_the_case():
 @pytest.mark.usefixtures("quick_float64")
 def test_the_table_has_the_recording_of_every_network():
     chosen = [case(), case("tanh", 5, 2, n_points=6)]
-    schedule, settings = schedules.Schedule(n_epochs=2), recording.Settings(epochs=[0], observables=["modes"])
+    schedule, settings = (
+        schedules.Schedule(n_epochs=2),
+        recording.Settings(epochs=[0], observables=["modes"]),
+    )
     options = {"schedule": schedule, "settings": settings, "seed": 1}
-    found = scaling_study.train_cases(chosen, "dense", POOL, TEST, INDICES, task="classification", **options)
+    found = scaling_study.train_cases(
+        chosen, "dense", POOL, TEST, INDICES, task="classification", **options
+    )
     assert found.n_diverged == 0 and len(found.tables["classes"]) == 0
     table = study_cases.study_rows(found.tables["recording"], chosen[1:])
     network = sequential.build_network(["dense 5", "dense 5", "dense 3"], activation="tanh")
     runs = ensemble_training.runs(INDICES, np.full((2, 1), 6), seed=1)
     in_batches = schedules.Schedule(n_epochs=2, batch_size=4)
-    (alone,) = recorded_training.train_ensemble(network, POOL, TEST, [runs], schedule=in_batches, settings=settings)
+    (alone,) = recorded_training.train_ensemble(
+        network, POOL, TEST, [runs], schedule=in_batches, settings=settings
+    )
     modes = study_cases.study_rows(found.tables["modes"], chosen[1:])
-    assert_close(modes["eigenvalue_now"].to_numpy(), alone.tables["modes"]["eigenvalue_now"].to_numpy(), operations=1000)
+    assert_close(
+        modes["eigenvalue_now"].to_numpy(),
+        alone.tables["modes"]["eigenvalue_now"].to_numpy(),
+        operations=1000,
+    )
     expected = alone.tables["recording"]
     assert table["member"].tolist() == expected["run"].tolist() == [0] * 4 + [1] * 4
     for column in expected.columns.drop(["run", "points"]):
         known = expected[column].notna().to_numpy()
         assert (table[column].notna() == known).all()
-        assert_close(table[column].to_numpy(float)[known], expected[column].to_numpy(float)[known], operations=1000)
+        assert_close(
+            table[column].to_numpy(float)[known],
+            expected[column].to_numpy(float)[known],
+            operations=1000,
+        )
     assert (table[list(study_cases.AXES)] == ["tanh", 5, 2, 6, 4, 1.0, 0.0]).all(axis=None)
 
 
 @pytest.mark.usefixtures("quick_float64")
 def test_a_regression_has_no_accuracy():
-    options = {"schedule": schedules.Schedule(n_epochs=2), "settings": recording.Settings(epochs=[0]), "seed": 1}
-    found = scaling_study.train_cases([case()], "dense", POOL, TEST, INDICES, task="regression", **options)
+    options = {
+        "schedule": schedules.Schedule(n_epochs=2),
+        "settings": recording.Settings(epochs=[0]),
+        "seed": 1,
+    }
+    found = scaling_study.train_cases(
+        [case()], "dense", POOL, TEST, INDICES, task="regression", **options
+    )
     assert found.tables["recording"]["accuracy"].isna().all()
 
 
@@ -102,16 +148,30 @@ def test_networks_that_diverged_are_counted():
     schedule = schedules.Schedule(n_epochs=2, optimiser="sgd", learning_rate=1e200)
     settings = recording.Settings(epochs=[0])
     options = {"schedule": schedule, "settings": settings, "seed": 1, "task": "classification"}
-    assert scaling_study.train_cases([case()], "dense", POOL, TEST, INDICES, **options).n_diverged == 2
+    assert (
+        scaling_study.train_cases([case()], "dense", POOL, TEST, INDICES, **options).n_diverged == 2
+    )
 
 
 def test_every_network_is_checked_before_the_first_is_trained(monkeypatch):
-    monkeypatch.setattr(recorded_training, "train_ensemble", lambda *_, **__: pytest.fail("trained"))
-    options = {"schedule": schedules.Schedule(n_epochs=2), "settings": recording.Settings(epochs=[0]), "seed": 1}
+    monkeypatch.setattr(
+        recorded_training, "train_ensemble", lambda *_, **__: pytest.fail("trained")
+    )
+    options = {
+        "schedule": schedules.Schedule(n_epochs=2),
+        "settings": recording.Settings(epochs=[0]),
+        "seed": 1,
+    }
     with pytest.raises(ValueError, match="images"):
-        scaling_study.train_cases([case()], "conv", POOL, TEST, INDICES, task="classification", **options)
-    with pytest.raises(ValueError, match=f"kind must be one of {', '.join(sorted(scaling_study.KINDS))}"):
-        scaling_study.train_cases([case()], "graph", POOL, TEST, INDICES, task="classification", **options)
+        scaling_study.train_cases(
+            [case()], "conv", POOL, TEST, INDICES, task="classification", **options
+        )
+    with pytest.raises(
+        ValueError, match=f"kind must be one of {', '.join(sorted(scaling_study.KINDS))}"
+    ):
+        scaling_study.train_cases(
+            [case()], "graph", POOL, TEST, INDICES, task="classification", **options
+        )
 
 
 def test_a_power_law_has_its_exponent():
@@ -119,7 +179,11 @@ def test_a_power_law_has_its_exponent():
     widths = np.repeat([10, 30, 100, 300], 5)
     exact = pd.DataFrame({"width": widths, "trace": 3.0 * widths**0.7})
     fit = power_law.fit_power_law(exact, "width", "trace")
-    assert fit.exponent == pytest.approx(0.7) and fit.r_squared == pytest.approx(1.0) and fit.standard_error < 1e-6
+    assert (
+        fit.exponent == pytest.approx(0.7)
+        and fit.r_squared == pytest.approx(1.0)
+        and fit.standard_error < 1e-6
+    )
     inside = 0
     for _ in range(200):
         noisy = exact.assign(trace=exact["trace"] * np.exp(0.3 * generator.normal(size=20)))
@@ -130,22 +194,56 @@ def test_a_power_law_has_its_exponent():
 
 def test_a_power_law_needs_three_values():
     with pytest.raises(ValueError, match="at least 3 values of width: received 2"):
-        power_law.fit_power_law(pd.DataFrame({"width": [1, 2, 2], "trace": [1.0, 2.0, 3.0]}), "width", "trace")
+        power_law.fit_power_law(
+            pd.DataFrame({"width": [1, 2, 2], "trace": [1.0, 2.0, 3.0]}), "width", "trace"
+        )
 
 
 @pytest.mark.parametrize(
     ("studies", "error", "message"),
     [
         ({}, TypeError, "studies must name at least one study"),
-        ({"a": {"width": 3, "depth": 1}}, ValueError, "The study a must have activation, width and depth"),
+        (
+            {"a": {"width": 3, "depth": 1}},
+            ValueError,
+            "The study a must have activation, width and depth",
+        ),
         ({"a": {"activation": "relu", "width": [3, 3], "depth": 1}}, ValueError, "width of a"),
-        ({"a": {"activation": "relu", "width": 3, "depth": 1, "seed": 1}}, ValueError, "may have n_points, batch_size"),
-        ({"a": {"activation": "step", "width": 3, "depth": 1}}, ValueError, "In the study a, activation must be one of"),
-        ({"a": {"activation": "relu", "width": 3, "depth": 0}}, ValueError, "In the study a, depth must be at least 1: received 0"),
-        ({"a": {"activation": "relu", "width": 3.0, "depth": 1}}, TypeError, "In the study a, width must be an integer"),
-        ({"a": {"activation": "relu", "width": 3, "depth": 1, "n_points": 9}}, ValueError, "the points selected: 9 > 8"),
-        ({"a": {"activation": "relu", "width": 3, "depth": 1, "label_noise": 1.5}}, ValueError, "a fraction: received 1.5"),
-        ({"a": {"activation": "relu", "width": 3, "depth": 1, "weight_scale": 0}}, ValueError, "weight_scale must be greater than 0"),
+        (
+            {"a": {"activation": "relu", "width": 3, "depth": 1, "seed": 1}},
+            ValueError,
+            "may have n_points, batch_size",
+        ),
+        (
+            {"a": {"activation": "step", "width": 3, "depth": 1}},
+            ValueError,
+            "In the study a, activation must be one of",
+        ),
+        (
+            {"a": {"activation": "relu", "width": 3, "depth": 0}},
+            ValueError,
+            "In the study a, depth must be at least 1: received 0",
+        ),
+        (
+            {"a": {"activation": "relu", "width": 3.0, "depth": 1}},
+            TypeError,
+            "In the study a, width must be an integer",
+        ),
+        (
+            {"a": {"activation": "relu", "width": 3, "depth": 1, "n_points": 9}},
+            ValueError,
+            "the points selected: 9 > 8",
+        ),
+        (
+            {"a": {"activation": "relu", "width": 3, "depth": 1, "label_noise": 1.5}},
+            ValueError,
+            "a fraction: received 1.5",
+        ),
+        (
+            {"a": {"activation": "relu", "width": 3, "depth": 1, "weight_scale": 0}},
+            ValueError,
+            "weight_scale must be greater than 0",
+        ),
     ],
 )
 def test_studies_that_make_no_sense_are_refused(studies, error, message):

@@ -1,4 +1,6 @@
-"""Scaling by the trace against a plain loop, and that it keeps the state of the optimiser in front of it."""
+"""Scaling by the trace against a plain loop, and that it keeps the state of the optimiser in front
+of it.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +21,9 @@ pytestmark = pytest.mark.usefixtures("quick_float64")
 
 
 def initial():
-    return jax.tree.map(lambda leaf: leaf.astype(float), NETWORK.init(jax.random.key(0), jnp.ones((1, 3))))
+    return jax.tree.map(
+        lambda leaf: leaf.astype(float), NETWORK.init(jax.random.key(0), jnp.ones((1, 3)))
+    )
 
 
 def gradient(params):
@@ -40,14 +44,20 @@ def test_the_trace_is_that_of_the_kernel_for_every_kind_of_outputs():
     assert_close(np.asarray(trace_of(params)), np.array(plain_trace(params)), operations=1000)
     for outputs in ("mean", "sum"):
         kernel = empirical.empirical_ntk(NETWORK.apply, params, INPUTS, outputs=outputs)
-        assert_close(np.asarray(empirical.ntk_trace(NETWORK.apply, params, INPUTS, outputs=outputs)), np.trace(kernel), operations=1000)
+        assert_close(
+            np.asarray(empirical.ntk_trace(NETWORK.apply, params, INPUTS, outputs=outputs)),
+            np.trace(kernel),
+            operations=1000,
+        )
 
 
 @pytest.mark.parametrize("constant", [None, 3.0])
 @pytest.mark.parametrize("every", [1, 3])
 def test_every_step_is_that_of_a_plain_loop(every, constant):
     params, plain = initial(), initial()
-    optimiser = optax.chain(optax.sgd(0.01), scale_by_trace(trace_of, every=every, constant=constant))
+    optimiser = optax.chain(
+        optax.sgd(0.01), scale_by_trace(trace_of, every=every, constant=constant)
+    )
     state, c = optimiser.init(params), constant or plain_trace(plain)
     for step in range(7):
         updates, state = optimiser.update(gradient(params), state, params)
@@ -83,7 +93,11 @@ def test_the_gradient_is_that_of_the_loss_with_a_penalty_on_the_trace(strength):
         leaves = jax.tree.leaves(jax.jacrev(lambda p: NETWORK.apply(p, INPUTS))(params))
         return strength * sum((leaf**2).sum() for leaf in leaves) / 2
 
-    expected = jax.tree.map(lambda one, other: -0.01 * (one + other), gradient(params), jax.jit(jax.grad(penalty))(params))
+    expected = jax.tree.map(
+        lambda one, other: -0.01 * (one + other),
+        gradient(params),
+        jax.jit(jax.grad(penalty))(params),
+    )
     for leaf, of in zip(jax.tree.leaves(updates), jax.tree.leaves(expected)):
         assert_close(leaf, of, operations=1000)
 
@@ -106,7 +120,9 @@ def test_a_penalty_without_a_strength_is_refused():
         add_trace_gradient(trace_of, float("nan"))
 
 
-@pytest.mark.parametrize("transformation", [scale_by_trace(trace_of), add_trace_gradient(trace_of, 1.0)])
+@pytest.mark.parametrize(
+    "transformation", [scale_by_trace(trace_of), add_trace_gradient(trace_of, 1.0)]
+)
 def test_parameters_are_needed(transformation):
     with pytest.raises(ValueError, match="params must be given"):
         transformation.update(initial(), transformation.init(initial()))
