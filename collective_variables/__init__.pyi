@@ -11,10 +11,10 @@ from collective_variables.kernels.products import kernel_product as kernel_produ
 from collective_variables.networks.imported import load_model as load_model
 from collective_variables.networks.sequential import ACTIVATIONS as ACTIVATIONS
 from collective_variables.networks.sequential import build_network as build_network
-from collective_variables.observables.collective import collective_variables as collective_variables
 from collective_variables.observables.collective import kernel_alignment as kernel_alignment
 from collective_variables.observables.lanczos import estimate_entropy as estimate_entropy
 from collective_variables.observables.measurement import measure_ensemble as measure_ensemble
+from collective_variables.observables.spectrum import collective_variables as collective_variables
 from collective_variables.observables.spectrum import eigenvalues as eigenvalues
 from collective_variables.observables.spectrum import entropy as entropy
 from collective_variables.observables.spectrum import trace as trace
