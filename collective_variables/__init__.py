@@ -15,7 +15,9 @@ __version__ = "0.1.0"
 
 # The module of each public name, grouped by subject.
 _MODULES = {
-    "kernels.empirical": ("empirical_ntk", "ntk_fn", "ntk_trace", "estimate_cost"),
+    "kernels.empirical": ("empirical_ntk", "ntk_trace", "estimate_cost"),
+    "kernels._traced": ("RetracingWarning",),
+    "kernels.kernel_function": ("ntk_fn",),
     "kernels.products": ("kernel_product",),
     "kernels.infinite_width": ("infinite_width_ntk",),
     "observables.spectrum": ("eigenvalues", "entropy", "trace", "collective_variables"),
@@ -47,6 +49,7 @@ __all__ = [
     "kernel_product",
     "infinite_width_ntk",
     "estimate_cost",
+    "RetracingWarning",
     # observables
     "eigenvalues",
     "entropy",

@@ -2,11 +2,12 @@ from collective_variables.data.encoding import read_table as read_table
 from collective_variables.data.problems import Dataset as Dataset
 from collective_variables.data.problems import load_problem as load_problem
 from collective_variables.experiment import run_experiment as run_experiment
+from collective_variables.kernels._traced import RetracingWarning as RetracingWarning
 from collective_variables.kernels.empirical import empirical_ntk as empirical_ntk
 from collective_variables.kernels.empirical import estimate_cost as estimate_cost
-from collective_variables.kernels.empirical import ntk_fn as ntk_fn
 from collective_variables.kernels.empirical import ntk_trace as ntk_trace
 from collective_variables.kernels.infinite_width import infinite_width_ntk as infinite_width_ntk
+from collective_variables.kernels.kernel_function import ntk_fn as ntk_fn
 from collective_variables.kernels.products import kernel_product as kernel_product
 from collective_variables.networks.imported import load_model as load_model
 from collective_variables.networks.sequential import ACTIVATIONS as ACTIVATIONS

@@ -1,8 +1,8 @@
-"""`python -m collective_variables`."""
+"""Run the command line by `python -m collective_variables`."""
 
 import sys
 
-from collective_variables.cli import main
+from collective_variables.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(main.main())
+    sys.exit(main())

@@ -8,6 +8,8 @@ from collections.abc import Collection
 
 import numpy as np
 
+from collective_variables import _errors
+
 
 def integer(name: str, value: object, *, minimum: int | None = None) -> int:
     """Return `value` if it is an integer of at least `minimum`.
@@ -16,9 +18,9 @@ def integer(name: str, value: object, *, minimum: int | None = None) -> int:
     below `minimum`.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be an integer: received {value!r}.")
+        raise _errors.InvalidTypeError(f"{name} must be an integer: received {value!r}.")
     if minimum is not None and value < minimum:
-        raise ValueError(f"{name} must be at least {minimum}: received {value}.")
+        raise _errors.InvalidValueError(f"{name} must be at least {minimum}: received {value}.")
     return int(value)
 
 
@@ -33,13 +35,13 @@ def number(
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         hint = " YAML reads 1e-3 as text: write 0.001." if isinstance(value, str) else ""
-        raise TypeError(f"{name} must be a number: received {value!r}.{hint}")
+        raise _errors.InvalidTypeError(f"{name} must be a number: received {value!r}.{hint}")
     if not math.isfinite(value):
-        raise ValueError(f"{name} must be finite: received {value}.")
+        raise _errors.InvalidValueError(f"{name} must be finite: received {value}.")
     if above is not None and value <= above:
-        raise ValueError(f"{name} must be greater than {above}: received {value}.")
+        raise _errors.InvalidValueError(f"{name} must be greater than {above}: received {value}.")
     if minimum is not None and value < minimum:
-        raise ValueError(f"{name} must be at least {minimum}: received {value}.")
+        raise _errors.InvalidValueError(f"{name} must be at least {minimum}: received {value}.")
     return float(value)
 
 
@@ -49,9 +51,9 @@ def choice(name: str, value: object, allowed: Collection[str]) -> str:
     """
     listed = ", ".join(sorted(allowed))
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be one of {listed}: received {value!r}.")
+        raise _errors.InvalidTypeError(f"{name} must be one of {listed}: received {value!r}.")
     if value not in allowed:
-        raise ValueError(f"{name} must be one of {listed}: received {value!r}.")
+        raise _errors.InvalidValueError(f"{name} must be one of {listed}: received {value!r}.")
     return value
 
 
@@ -60,9 +62,11 @@ def unique(name: str, values: object) -> list:
     otherwise.
     """
     if not isinstance(values, list | tuple) or len(values) == 0:
-        raise TypeError(f"{name} must be a list of at least one entry: received {values!r}.")
+        raise _errors.InvalidTypeError(
+            f"{name} must be a list of at least one entry: received {values!r}."
+        )
     if len(set(map(str, values))) < len(values):
-        raise ValueError(f"{name} must not repeat an entry: received {values!r}.")
+        raise _errors.InvalidValueError(f"{name} must not repeat an entry: received {values!r}.")
     return list(values)
 
 
@@ -73,7 +77,7 @@ def finite(name: str, array: np.ndarray) -> None:
     bad = ~np.isfinite(array)
     if bad.any():
         first = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise ValueError(
+        raise _errors.InvalidValueError(
             f"{name} must be finite: {int(bad.sum())} of {bad.size} values are NaN or infinite, the first at {first}."
         )
 
@@ -84,6 +88,6 @@ def rows(name: str, indices: np.ndarray, n_rows: int) -> None:
     """
     outside = indices[(indices < 0) | (indices >= n_rows)]
     if outside.size:
-        raise ValueError(
+        raise _errors.InvalidValueError(
             f"{name} must be rows of the pool, 0 to {n_rows - 1}: received {outside[0]}."
         )

@@ -1,48 +1,84 @@
-"""How much memory arrays may still take, here or on an accelerator."""
+"""How much memory arrays may still take, on this machine or on an accelerator."""
 
+import math
 import os
-from pathlib import Path
+import sys
 
 import jax
 
+from collective_variables import _machine
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+try:
+    import psutil
+except ImportError:  # needed on macOS and Windows only
+    psutil = None
+
 GIB = 2**30
-CGROUP = Path("/sys/fs/cgroup")
 SMALL = 2**26  # bytes that are taken without a look at what is free
+# In a control group of version 2 and of version 1: its limit, its use, and the pages in that use
+# which only cache files that were read, and which the system gives up when memory runs short.
+_CGROUP_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
 
 
 def available() -> int:
-    """Free bytes for each device; of a CPU those of the machine, or of its cgroup if that allows
-    less.
-    """
+    """Return the free bytes for each device; a CPU has those of its machine or control group."""
     statistics = jax.local_devices()[0].memory_stats()
     if statistics and "bytes_limit" in statistics:
         return statistics["bytes_limit"] - statistics["bytes_in_use"]
-    return min(_of_machine(), _of_cgroup()) // jax.local_device_count()
+    return _free() // jax.local_device_count()
 
 
 def check(what: str, n_bytes: int) -> None:
     """Raise MemoryError if `what` needs more bytes than the machine has free."""
-    if n_bytes > SMALL and n_bytes > (free := min(_of_machine(), _of_cgroup())):
+    if n_bytes > SMALL and n_bytes > (free := _free()):
         raise MemoryError(
             f"{what} need {n_bytes / GIB:.1f} GiB, and {free / GIB:.1f} GiB are free."
         )
 
 
-def _of_machine() -> int:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        # Without Linux's count of what is free: half of all.
+def peak() -> int:
+    """Return the largest number of bytes that this process has held so far."""
+    if resource is None:
+        return psutil.Process().memory_info().peak_wset if psutil else 0
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts in KiB, macOS in bytes.
+    return largest if sys.platform == "darwin" else 1024 * largest
+
+
+def _free() -> int:
+    return min(_machine_free(), _cgroup_free())
+
+
+def _machine_free() -> int:
+    meminfo = _machine.read(_machine.MEMINFO)
+    if meminfo is not None:
+        free = dict(line.split(":") for line in meminfo.splitlines())["MemAvailable"]
+        return int(free.split()[0]) * 1024
+    if psutil is not None:
+        return psutil.virtual_memory().available
+    if hasattr(os, "sysconf"):
+        # Without a count of what is free: half of all.
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    free = dict(line.split(":") for line in lines)["MemAvailable"]
-    return int(free.split()[0]) * 1024
+    return sys.maxsize
 
 
-def _of_cgroup() -> float:
-    try:
-        limit, used = (
-            (CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current")
-        )
-    except OSError:
-        return float("inf")
-    return float("inf") if limit == "max" else int(limit) - int(used)
+def _cgroup_free() -> float:
+    """Bytes that the control groups of this process still allow, or infinity."""
+    free = math.inf
+    for group in _machine.control_groups("memory"):
+        for limit_file, use_file, cache_name in _CGROUP_FILES:
+            limit = _machine.read(group / limit_file) or "max"
+            if limit == "max" or int(limit) > sys.maxsize // 2:  # version 1 writes a huge number
+                continue
+            use = _machine.read(group / use_file) or "0"
+            statistics = (_machine.read(group / "memory.stat") or "").splitlines()
+            cache = dict(line.split() for line in statistics).get(cache_name, 0)
+            free = min(free, int(limit) - max(0, int(use) - int(cache)))
+    return max(0, free)

@@ -33,7 +33,7 @@ class ComputeNTK(zntrack.Node):
     infinite_width: compare kernels in the "ntk" parametrisation with their analytic limit of
     infinite width.
     subsample: {n_samples, sample_size} of estimates from samples of the points, null for none.
-    accuracy: relative one of the entropy, for which samples are planned (`subsampling.required`),
+    accuracy: relative one of the entropy, samples for it: `subsampling.plan_samples`,
     null for none. The networks are those that TrainModel starts from; a member's is the same for
     all methods and sizes.
     """

@@ -1,10 +1,11 @@
-"""Search for files and texts of layers that the readers can't cope with: python tests/fuzz.py
-files|layers [options of libFuzzer]
+"""Search for files and texts of layers that the readers cannot handle.
 
-atheris follows which lines an input reaches and changes inputs so that they reach more, for ever or
-for so long as `-max_total_time=SECONDS` says. What is found is written to a file crash-…, whose
-content makes a case for `test_own_files_fuzz.py`. Needs `pip install atheris`, which is not part of
-the environment (it has builds for few Pythons).
+    python tests/fuzz.py files|layers [options of libFuzzer]
+
+atheris follows which lines an input reaches, and changes inputs so that they reach more, until it
+is stopped or `-max_total_time=SECONDS` is over. An input that fails is written to a file crash-…;
+its content makes a case for `data/test_reading_fuzz.py`. This needs `pip install atheris`, which is
+not part of the environment because it has builds for few versions of Python.
 """
 
 import sys
@@ -14,20 +15,20 @@ from pathlib import Path
 
 import atheris
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
+TESTS = Path(__file__).resolve().parent
+sys.path[:0] = [str(TESTS.parent), str(TESTS / "data")]
 
 with atheris.instrument_imports(include=["collective_variables", "numpy.lib", "zipfile", "PIL"]):
-    from collective_variables.networks import sequential  # noqa: F401 - instrumented for test_own_files_fuzz
+    from collective_variables.data import reading  # noqa: F401 - instrumented before the next import
+    from collective_variables.networks import sequential
 
-from test_own_files_fuzz import WHOLE, read_or_refused
-
-from collective_variables.networks import sequential
+from test_reading_fuzz import WHOLE, read_or_refused
 
 FOLDER = Path(tempfile.mkdtemp())
 
 
 def files(data: bytes) -> None:
-    """The first byte says the kind of file, the rest is its content."""
+    """Read a file; the first byte gives its kind, the rest is its content."""
     ending = sorted(WHOLE)[data[0] % len(WHOLE)] if data else "csv"
     (FOLDER / "images" / "class").mkdir(parents=True, exist_ok=True)
     path = FOLDER / ("images/class/a.png" if ending == "png" else f"a.{ending}")
@@ -36,6 +37,7 @@ def files(data: bytes) -> None:
 
 
 def layers(data: bytes) -> None:
+    """Parse the text of a layer."""
     try:
         parsed = sequential.parse(data.decode(errors="replace"))
     except ValueError:

@@ -319,7 +319,7 @@ def random(module, shape, n_points=N1 + N2):
 # Small programs spend most of their time in the compiler.
 FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
-kernel_of = jax.jit(
+compiled_kernel = jax.jit(
     empirical_ntk, static_argnums=0, static_argnames="outputs", compiler_options=FAST
 )
 jacobian = jax.jit(

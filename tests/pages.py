@@ -11,11 +11,11 @@ class Elements(HTMLParser):
 
     def __init__(self, page):
         super().__init__()
-        self.found, self.texts, self._inside = [], [], []
+        self.elements, self.texts, self._inside = [], [], []
         self.feed(page)
 
     def handle_starttag(self, tag, attributes):
-        self.found.append((tag, dict(attributes)))
+        self.elements.append((tag, dict(attributes)))
         if tag in ("script", "style"):
             self._inside.append(tag)
 
@@ -28,7 +28,11 @@ class Elements(HTMLParser):
             self.texts.append(data.strip())
 
     def attributes(self, name, tag=None):
-        return [of[name] for found, of in self.found if name in of and tag in (None, found)]
+        return [
+            attributes[name]
+            for element, attributes in self.elements
+            if name in attributes and tag in (None, element)
+        ]
 
 
 def in_browser(page, folder):
@@ -48,8 +52,7 @@ def in_browser(page, folder):
     # No name is found, so that nothing can come from a network.
     options += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={folder / 'profile'}"]
     command = [browser, *options, "--virtual-time-budget=20000", "--dump-dom", file.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    messages = re.findall("CONSOLE.*", done.stderr)
-    return done.stdout, [
-        message for message in messages if "WebGL" not in message
-    ]  # how fast it is without a GPU
+    process = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    messages = re.findall("CONSOLE.*", process.stderr)
+    # Without a GPU the browser warns that WebGL is slow.
+    return process.stdout, [message for message in messages if "WebGL" not in message]

@@ -12,7 +12,7 @@ TEMPLATES = Path(__file__).parents[1] / ".dvc" / "plots"
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def drawn(template, tables, x, y, y_label="label of y"):
+def draw(template, tables, x, y, y_label="label of y"):
     """The SVG that `dvc plots` draws of a table per revision: DVC reads csv files and leaves every
     value a text.
     """

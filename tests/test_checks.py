@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from collective_variables import _checks
+from collective_variables import _checks, _errors
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_wrong_value_is_one_error_that_names_quantity_expected_and_received(
 ):
     with pytest.raises(error) as caught:
         check("name", value, **options)
-    assert type(caught.value) is error and str(caught.value) == message
+    assert isinstance(caught.value, _errors.UserError) and str(caught.value) == message
 
 
 @pytest.mark.parametrize(

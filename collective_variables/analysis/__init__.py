@@ -1,1 +1,1 @@
-"""Statistics of tables of runs."""
+"""Statistics of tables of runs: tables in, tables out, without JAX."""

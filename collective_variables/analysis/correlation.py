@@ -26,7 +26,7 @@ KINDS = (
 ROWS = ["group", "parametrisation", "kind", "x_variable", "y_variable"]
 MIN_RUNS = 4
 RUNS_PER_BAND = 10
-BATCH_ELEMENTS = 4_000_000  # runs x variables x resamples held at once: 32 MB an array
+BATCH_ELEMENTS = 4_000_000  # runs x variables x resamples in memory at once: 32 MB an array
 
 
 def correlations(
@@ -38,24 +38,31 @@ def correlations(
     seed: int = 0,
     degree: int = 3,
 ) -> pd.DataFrame:
-    """Correlation matrices of the variables, plain (P1, Figures 3 and 7) and given the subset size
-    n.
+    """Correlate the variables, plain (P1, Figures 3 and 7) and given the subset size n.
 
-    pearson, spearman       r of the values, and of their ranks.
-    pearson given size      r of the residuals after regression of both variables on a polynomial of `degree` in ln n.
-    spearman given size     the same with the ranks of the variables and a polynomial of `degree` in the rank of n.
-    spearman within bands   in bands of neighbouring sizes with some RUNS_PER_BAND runs, averaged with the counts as
-                            weights; so few runs pull it towards 0, the spread of sizes in a band to the plain one.
+    The kinds of coefficients:
 
-    Long table, one row per group, parametrisation, kind, x_variable and y_variable: coefficient,
-    lower, upper, n_runs. All methods enter together. The interval is the percentile bootstrap over
-    runs, taken as independent, with the same resamples for all pairs. A variable without any value
-    in its group is left out. NaN: a constant variable, n_points given the size, every variable with
-    fewer than MIN_RUNS finite runs, and given the size with fewer than `degree` more.
+    - pearson, spearman: of the values, and of their ranks.
+    - pearson given size: of the residuals after both variables are regressed on a polynomial of
+      `degree` in ln n.
+    - spearman given size: the same with the ranks of the variables and a polynomial of `degree` in
+      the rank of n.
+    - spearman within bands: in bands of neighbouring sizes with about RUNS_PER_BAND runs, averaged
+      with the numbers of runs as weights. Few runs in a band pull it towards 0; the spread of sizes
+      in a band pulls it towards the plain coefficient.
+
+    Returns a long table with one row per group, parametrisation, kind, x_variable and y_variable:
+    coefficient, lower, upper, n_runs. All methods enter together. The interval is the percentile
+    bootstrap over runs, which count as independent, with the same resamples for all pairs. A
+    variable without any value in its group is left out.
+
+    A coefficient is NaN for a constant variable, for n_points given the size, for fewer than
+    MIN_RUNS finite runs and, given the size, for fewer than `degree` more than that.
     """
     n_resamples = _checks.integer("n_resamples", n_resamples, minimum=1)
     degree = _checks.integer("degree", degree, minimum=1)
-    tail, tables = statistics.tail_probability(confidence), []
+    tail = statistics.tail_probability(confidence)
+    tables = []
     for key, part in statistics.checked_runs(runs, variables).groupby(
         ["group", "parametrisation"], sort=False
     ):
@@ -72,7 +79,7 @@ def correlations(
         estimate, samples = _bootstrap(
             values, sizes, degree, n_resamples, np.random.default_rng(seed)
         )
-        # Quantiles of pandas skip the resamples in which a variable happened to be constant.
+        # pandas' quantiles skip the resamples in which a variable happens to be constant.
         lower, upper = (
             pd.DataFrame(samples.reshape(n_resamples, -1)).quantile([tail, 1 - tail]).to_numpy()
         )
@@ -81,8 +88,9 @@ def correlations(
 
 
 def complete_runs(part: pd.DataFrame, variables: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray]:
-    """The variables that have values, at the runs where all of these are finite; and the sizes of
-    these runs.
+    """Return the variables that have values, at the runs where all of these are finite.
+
+    The second array holds the subset sizes of these runs.
     """
     values = part.loc[~part["diverged"], list(variables)].astype(float)
     finite = np.isfinite(values)
@@ -98,25 +106,24 @@ def _bootstrap(
     n_resamples: int,
     generator: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Matrices of all kinds [1 kinds p p] of the runs as they are, and [n_resamples kinds p p] of
-    resamples of them.
+    """Compute the matrices of all kinds for the runs [1 kinds p p] and for resamples of them.
 
-    A resample is how often each run was drawn: weights [runs], so that one weighted formula serves
-    both.
+    The second array is [n_resamples kinds p p]. A resample is how often each run was drawn, so one
+    weighted formula serves both.
     """
     n_runs, values = len(table), (table - table.mean()).to_numpy()
     bands = statistics.size_bands(pd.Series(sizes), max(1, n_runs // RUNS_PER_BAND)).to_numpy()
-    drawn = generator.multinomial(n_runs, np.full(n_runs, 1 / n_runs), size=n_resamples).astype(
+    counts = generator.multinomial(n_runs, np.full(n_runs, 1 / n_runs), size=n_resamples).astype(
         float
     )
-    n_batches = min(n_resamples, 1 + drawn.size * values.shape[1] // BATCH_ELEMENTS)
-    batches = [np.ones((1, n_runs)), *np.array_split(drawn, n_batches)]
+    n_batches = min(n_resamples, 1 + counts.size * values.shape[1] // BATCH_ELEMENTS)
+    batches = [np.ones((1, n_runs)), *np.array_split(counts, n_batches)]
     matrices = np.concatenate(
         [_all_kinds(values, sizes, bands, weights, degree) for weights in batches]
     )
-    # n is no polynomial in ln n, so its residual is small but not zero, and would have a
-    # meaningless correlation; and with fewer than MIN_RUNS - 1 degrees of freedom left any two
-    # residuals correlate by nearly +1 or -1.
+    # n is no polynomial in ln n, so its residual is small but not zero, and its correlations would
+    # mean nothing. With fewer than MIN_RUNS - 1 degrees of freedom left, any two residuals
+    # correlate by nearly +1 or -1.
     undefined = (table.columns == "n_points") | (n_runs < degree + MIN_RUNS)
     for kind in (KINDS.index("pearson given size"), KINDS.index("spearman given size")):
         matrices[:, kind, undefined, :] = matrices[:, kind, :, undefined] = np.nan
@@ -126,10 +133,12 @@ def _bootstrap(
 def _all_kinds(
     values: np.ndarray, sizes: np.ndarray, bands: np.ndarray, weights: np.ndarray, degree: int
 ) -> np.ndarray:
-    """Matrices in the order of KINDS, [resamples kinds p p], of values [runs p] with weights
-    [resamples runs].
+    """Compute matrices in the order of KINDS, [resamples kinds p p].
+
+    values: [runs p]. weights: [resamples runs].
     """
-    constant, ranks = np.ones((len(sizes), 1)), _weighted.ranks(values, weights)
+    constant = np.ones((len(sizes), 1))
+    ranks = _weighted.ranks(values, weights)
     size_ranks = _weighted.ranks(sizes[:, None], weights)[..., 0]
     matrices = (
         _weighted.correlations(values, constant, weights),
@@ -142,15 +151,18 @@ def _all_kinds(
 
 
 def _within_bands(values: np.ndarray, bands: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Spearman matrices [resamples p p] averaged over bands with their counts; undefined ones do
-    not enter.
+    """Average the Spearman matrices [resamples p p] of bands, weighted with their counts.
+
+    Undefined coefficients do not enter.
     """
     total, count = 0.0, 0.0
     for inside in (bands == band for band in np.unique(bands)):
-        drawn = weights[:, inside]
+        band_weights = weights[:, inside]
         matrix = _weighted.correlations(
-            _weighted.ranks(values[inside], drawn), np.ones((inside.sum(), 1)), drawn
+            _weighted.ranks(values[inside], band_weights),
+            np.ones((inside.sum(), 1)),
+            band_weights,
         )
-        share = np.where(np.isnan(matrix), 0, drawn.sum(axis=1)[:, None, None])
+        share = np.where(np.isnan(matrix), 0, band_weights.sum(axis=1)[:, None, None])
         total, count = total + share * np.nan_to_num(matrix), count + share
     return total / np.where(count > 0, count, np.nan)

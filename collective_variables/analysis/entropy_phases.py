@@ -1,20 +1,19 @@
-"""The two regimes of learning in the entropy S(t) of a kernel (Tovey et al. 2024), by a rule that
-can fail.
+"""Phases in which the entropy S(t) of a kernel falls or rises during training.
 
-Information compression is a phase in which S falls, structure formation one in which it rises. The
-rule, for the curves of several members at the same epochs:
+Source: Tovey et al. (2024), who call a phase in which S falls information compression and one in
+which it rises structure formation. The rule here can fail:
 
 1. Phases are the swings of the members' mean curve from turning point to turning point. A change
-   smaller than `resolution` is none: the mean has to come back by that much for a turning point to
-   be one.
-2. How large a phase is, is measured on one member at a time, between the turning points of the mean
-   of the *others*: a mean curve of noise has swings too, but a member that did not choose them does
+   smaller than `resolution` does not count: the mean has to come back by that much to make a
+   turning point.
+2. The size of a phase is measured on one member at a time, between the turning points of the mean
+   of the *others*. A mean curve of noise has swings too, but a member that did not choose them does
    not follow them.
 3. A phase is supported if the mean of these changes has the phase's sign, is as large as
    `resolution`, and differs from 0 by a t-test over members, corrected for the number of phases
    (Holm).
-4. Its onset is the last epoch at which at most a tenth of the change is done, its uncertainty the
-   jackknife's standard error over members.
+4. Its onset is the last epoch at which at most a tenth of the change has happened. The uncertainty
+   of the onset is the jackknife's standard error over members.
 """
 
 import itertools
@@ -31,17 +30,16 @@ from collective_variables import _checks
 from collective_variables.analysis import statistics
 
 COMPRESSION, FORMATION = "information compression", "structure formation"
-RESOLUTION = 0.05  # nats of entropy, below which a change is none in practice
-MIN_MEMBERS = 3  # with which a leave-one-out mean is one
-BEGUN = 0.1  # of its change, by which a phase has begun
+RESOLUTION = 0.05  # nats of entropy; smaller changes do not matter in practice
+MIN_MEMBERS = 3  # the fewest for which a mean without one member is still a mean
+BEGUN = 0.1  # the fraction of its change after which a phase has begun
 
 
 class Phase(NamedTuple):
-    """A phase between two recorded epochs and its change of entropy in nats, as mean over members
-    with an interval.
+    """A phase between two recorded epochs, with the mean change of entropy over members in nats.
 
-    onset: epoch, with onset_error from the jackknife. p: of the t-test, corrected. supported: by
-    the rule above.
+    kind: COMPRESSION or FORMATION. onset: epoch, with onset_error from the jackknife. low, high:
+    the interval of the change. p: of the t-test, corrected. supported: by the rule above.
     """
 
     kind: str
@@ -63,34 +61,37 @@ def phases(
     resolution: float = RESOLUTION,
     confidence: float = 0.95,
 ) -> list[Phase]:
-    """The phases of the curves, in their order in time; none where no change is as large as
-    `resolution` (nats).
+    """Find the phases of the curves, in their order in time.
 
-    Members whose entropy is not finite everywhere (diverged networks) are left out. Raises
-    ValueError for fewer than three others, for epochs that do not ascend, and for arguments out of
-    their range.
+    The list is empty if no change is as large as `resolution` (nats). Members whose entropy is not
+    finite everywhere (diverged networks) are left out. Raises ValueError for fewer than three other
+    members, for epochs that do not ascend, and for arguments out of their range.
     """
     epochs, entropy = np.asarray(epochs), np.asarray(entropy, dtype=np.float64)
     if entropy.ndim != 2 or entropy.shape[1] != len(epochs) or (np.diff(epochs) <= 0).any():
         raise ValueError(
-            f"entropy must be (n_members, n_epochs) at ascending epochs: received {entropy.shape} and {len(epochs)} epochs."
+            "entropy must be (n_members, n_epochs) at ascending epochs: "
+            f"received {entropy.shape} and {len(epochs)} epochs."
         )
     _checks.number("resolution", resolution, above=0.0)
     entropy = entropy[np.isfinite(entropy).all(axis=1)]
     if len(entropy) < MIN_MEMBERS:
         raise ValueError(
-            f"Phases need at least {MIN_MEMBERS} members with a finite entropy: received {len(entropy)}."
+            f"Phases need at least {MIN_MEMBERS} members with a finite entropy: "
+            f"received {len(entropy)}."
         )
     swings = _swings(entropy.mean(axis=0), resolution)
     others = (entropy.sum(axis=0) - entropy) / (len(entropy) - 1)
-    found = [_measured(epochs, entropy, others, swings, place) for place in range(len(swings))]
-    if not found:
+    measured = [
+        _changes_and_onsets(epochs, entropy, others, swings, place) for place in range(len(swings))
+    ]
+    if not measured:
         return []
-    tests = [t_test(changes, confidence) for changes, _ in found]
+    tests = [t_test(changes, confidence) for changes, _ in measured]
     corrected = statistics.holm(np.array([p for *_, p in tests]))
     return [
         _phase(epochs, entropy.mean(axis=0), swing, test, float(p), onsets, resolution, confidence)
-        for swing, test, p, (_, onsets) in zip(swings, tests, corrected, found)
+        for swing, test, p, (_, onsets) in zip(swings, tests, corrected, measured)
     ]
 
 
@@ -102,46 +103,42 @@ def recording_phases(
     resolution: float = RESOLUTION,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
-    """The phases of each kind of points of each network of a recording, which `by` tell apart.
+    """Find the phases of every network of a recording, for each kind of points.
 
-    `table` has the columns `by`, member, points, epoch and entropy. A row per phase, with the
-    columns `by`, points, the place of the phase in time, and the fields of `Phase`; none for a
-    network with fewer than three members that did not diverge.
+    table: with the columns `by`, which tell networks apart, member, points, epoch and entropy.
+
+    One row per phase, with the columns `by`, points, the place of the phase in time, and the fields
+    of `Phase`. A network with fewer than three members that did not diverge has no rows.
     """
     rows = []
     for labels, part in table.groupby([*by, "points"], sort=False):
         curves = part.pivot(index="member", columns="epoch", values="entropy")
         if curves.notna().all(axis=1).sum() < MIN_MEMBERS:
             continue
-        found = phases(
+        network_phases = phases(
             curves.columns.to_numpy(),
             curves.to_numpy(),
             resolution=resolution,
             confidence=confidence,
         )
         rows += [
-            dict(zip([*by, "points"], labels)) | {"phase": n} | one._asdict()
-            for n, one in enumerate(found, start=1)
+            dict(zip([*by, "points"], labels)) | {"phase": number} | phase._asdict()
+            for number, phase in enumerate(network_phases, start=1)
         ]
     return pd.DataFrame(rows, columns=[*by, "points", "phase", *Phase._fields])
 
 
-def regime(found: list[Phase], /) -> str:
-    """The kinds of the supported phases in their order, or "none"."""
-    kinds = [phase.kind for phase in found if phase.supported]
-    return (
-        ", then ".join(
-            kind for place, kind in enumerate(kinds) if place == 0 or kinds[place - 1] != kind
-        )
-        or "none"
-    )
+def regime(network_phases: Sequence[Phase], /) -> str:
+    """Name the kinds of the supported phases in their order, or "none"."""
+    kinds = [phase.kind for phase in network_phases if phase.supported]
+    return ", then ".join(kind for kind, _ in itertools.groupby(kinds)) or "none"
 
 
 Swing = tuple[int, int]
 
 
 def _swings(curve: Float[np.ndarray, " n_epochs"], resolution: float) -> list[Swing]:
-    """Places of the beginning and end of each swing of at least `resolution`."""
+    """Return the places of the beginning and end of each swing of at least `resolution`."""
     points, high, low, direction = [], 0, 0, 0
     for place, value in enumerate(curve):
         high = place if value > curve[high] else high
@@ -157,25 +154,27 @@ def _swings(curve: Float[np.ndarray, " n_epochs"], resolution: float) -> list[Sw
     return list(itertools.pairwise(points))
 
 
-def _measured(
+def _changes_and_onsets(
     epochs: Int[np.ndarray, " n_epochs"],
     entropy: Float[np.ndarray, "n_members n_epochs"],
     others: Float[np.ndarray, "n_members n_epochs"],
     swings: list[Swing],
     place: int,
 ) -> tuple[Float[np.ndarray, " n_members"], Float[np.ndarray, " n_members"]]:
-    """Of each member the change in one phase, and its onset, between turning points of the mean of
-    the others.
+    """Measure the change of each member in one phase, and the phase's onset without that member.
+
+    Both lie between the turning points of the mean of the other members.
     """
     sign = np.sign(_change(entropy.mean(axis=0), swings[place]))
+    # The other members may turn earlier or later: search the neighbouring swings as well.
     first = swings[max(place - 1, 0)][0]
     last = swings[min(place + 1, len(swings) - 1)][1]
     changes, onsets = [], []
-    for of_member, of_others in zip(entropy, others):
-        start, end = _largest(sign * of_others[first : last + 1])
+    for member_curve, others_mean in zip(entropy, others):
+        start, end = _largest_rise(sign * others_mean[first : last + 1])
         swing = first + start, first + end
-        changes.append(_change(of_member, swing))
-        onsets.append(epochs[_onset(of_others, swing)])
+        changes.append(_change(member_curve, swing))
+        onsets.append(epochs[_onset(others_mean, swing)])
     return np.array(changes), np.array(onsets, dtype=np.float64)
 
 
@@ -183,27 +182,28 @@ def _change(curve: Float[np.ndarray, " n_epochs"], swing: Swing) -> float:
     return float(curve[swing[1]] - curve[swing[0]])
 
 
-def _largest(curve: Float[np.ndarray, " n"]) -> Swing:
-    """Between which places a curve rises most."""
+def _largest_rise(curve: Float[np.ndarray, " n"]) -> Swing:
+    """Return the two places between which a curve rises most."""
     lowest = np.minimum.accumulate(curve)
     end = int(np.argmax(curve - lowest))
     return int(np.argmin(curve[: end + 1])), end
 
 
 def _onset(curve: Float[np.ndarray, " n_epochs"], swing: Swing) -> int:
-    """The last place of a swing before more than a tenth of its change is done."""
+    """Return the last place of a swing at which at most a tenth of its change has happened."""
     start, end = swing
     if curve[end] == curve[start]:
         return start
-    done = (curve[start : end + 1] - curve[start]) / (curve[end] - curve[start])
-    return start + max(0, int(np.argmax(done > BEGUN)) - 1)
+    progress = (curve[start : end + 1] - curve[start]) / (curve[end] - curve[start])
+    return start + max(0, int(np.argmax(progress > BEGUN)) - 1)
 
 
 def t_test(
     changes: Float[np.ndarray, " n_members"], confidence: float
 ) -> tuple[float, float, float, float]:
-    """Mean, both ends of its interval, and p of the two-sided t-test against 0; p is 0 or 1 where
-    all are the same.
+    """Return the mean, both ends of its interval, and p of the two-sided t-test against 0.
+
+    If all changes are the same, p is 1 for changes of 0 and else 0.
     """
     n, mean = len(changes), float(changes.mean())
     error = float(changes.std(ddof=1)) / math.sqrt(n)
@@ -225,10 +225,17 @@ def _phase(
 ) -> Phase:
     falls = _change(mean, swing) < 0
     change, low, high, _ = test
-    onset, end = int(epochs[_onset(mean, swing)]), int(epochs[swing[1]])
     n = len(onsets)
     error = math.sqrt((n - 1) / n * float(np.sum((onsets - onsets.mean()) ** 2)))
     supported = (change < 0) == falls and abs(change) >= resolution and p < 1 - confidence
     return Phase(
-        COMPRESSION if falls else FORMATION, onset, error, end, change, low, high, p, supported
+        kind=COMPRESSION if falls else FORMATION,
+        onset=int(epochs[_onset(mean, swing)]),
+        onset_error=error,
+        end=int(epochs[swing[1]]),
+        change=change,
+        low=low,
+        high=high,
+        p=p,
+        supported=supported,
     )

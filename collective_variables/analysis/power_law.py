@@ -1,4 +1,4 @@
-"""Fit power laws."""
+"""Power laws fitted to the columns of a table."""
 
 from typing import NamedTuple
 
@@ -8,8 +8,9 @@ import scipy.stats
 
 
 class PowerLaw(NamedTuple):
-    """variable ∝ axis^exponent, the standard error of the exponent, and the share of the variance
-    that it explains.
+    """A fitted law: variable ∝ axis^exponent.
+
+    standard_error: of the exponent. r_squared: the fraction of the variance that the law explains.
     """
 
     exponent: float
@@ -18,10 +19,10 @@ class PowerLaw(NamedTuple):
 
 
 def fit_power_law(table: pd.DataFrame, axis: str, variable: str, /) -> PowerLaw:
-    """The power law of `variable` in `axis` by least squares of logarithms, over all rows with a
-    positive value.
+    """Fit `variable` as a power of `axis` by least squares of logarithms.
 
-    Raises ValueError for fewer than three different values of the axis.
+    Rows with a value of zero or less are left out. Raises ValueError for fewer than three different
+    values of the axis.
     """
     part = table[table[variable] > 0]
     if part[axis].nunique() < 3:

@@ -1,11 +1,7 @@
-"""Statistics of a table of runs, one row per trained network: means, paired differences and
-correlations.
+"""Means, paired differences and headline numbers of a table of runs, one row per trained network.
 
 Source: Figures 2 to 7 of Tovey, Krippendorf, Nikolaou, Holm (2023), "Towards a Phenomenological
-Understanding of
-Neural Networks: Data" (P1). P1 says that "it is the collective variables themselves and not simply
-data-set size" that go with the test loss; correlations given the size, which P1 does not have,
-answer that.
+Understanding of Neural Networks: Data" (P1).
 
 A run that diverged enters no statistic: it is only counted.
 """
@@ -29,37 +25,39 @@ KEYS = [*ENSEMBLE, "member", "n_points", "diverged"]
 
 
 def compares_methods(runs: pd.DataFrame) -> pd.Series:
-    """For each run whether its group has several methods (P1's Experiment 2) or one (Experiment
-    1).
+    """Say for each run whether its group has several methods.
+
+    Such a group is P1's Experiment 2, one with a single method its Experiment 1.
     """
     return runs.groupby("group")["method"].transform("nunique") > 1
 
 
 def has_several_sizes(runs: pd.DataFrame) -> pd.Series:
-    """Whether each run's group has more than one subset size, and so a learning curve."""
+    """Say for each run whether its group has several subset sizes, and so a learning curve."""
     return runs.groupby("group")["n_points"].transform("nunique") > 1
 
 
 def summary(
     runs: pd.DataFrame, variables: Sequence[str] = VARIABLES, *, n_bands: int = 8
 ) -> pd.DataFrame:
-    """Mean and standard error of each variable v over the members of an ensemble (P1, Figures 4 and
-    5).
+    """Average each variable v over the members of an ensemble (P1, Figures 4 and 5).
 
     One row per group, parametrisation, method and size: n_members and n_diverged; `v` the mean,
     `v_standard_deviation` σ (n - 1 degrees of freedom), `v_standard_error` σ/√n, `v_lower` and
-    `v_upper` mean ∓ σ/√n. An ensemble with more than `n_bands` distinct sizes, and more than each
-    member has (Experiment 1 draws one per run),
-    is cut into bands of neighbouring sizes of about equal count: `n_points` is the mean size in a
-    band, `n_points_low` and `n_points_high` are its ends.
+    `v_upper` mean ∓ σ/√n.
+
+    Experiment 1 draws one size per run. An ensemble with more than `n_bands` distinct sizes, and
+    more than each member has, is therefore cut into bands of neighbouring sizes of about equal
+    count: `n_points` is then the mean size in a band, `n_points_low` and `n_points_high` are its
+    ends.
     """
     n_bands = _checks.integer("n_bands", n_bands, minimum=1)
     runs = checked_runs(runs, variables)
-    of_ensemble = runs.groupby(ENSEMBLE)["n_points"]
-    of_member = runs.groupby([*ENSEMBLE, "member"])["n_points"].transform("nunique")
-    most = of_member.groupby([runs[key] for key in ENSEMBLE]).transform("max")
-    shared = most == of_ensemble.transform("nunique")
-    runs["band"] = of_ensemble.transform(size_bands, n_bands).mask(shared, runs["n_points"])
+    ensemble_sizes = runs.groupby(ENSEMBLE)["n_points"]
+    member_counts = runs.groupby([*ENSEMBLE, "member"])["n_points"].transform("nunique")
+    most = member_counts.groupby([runs[key] for key in ENSEMBLE]).transform("max")
+    shared = most == ensemble_sizes.transform("nunique")
+    runs["band"] = ensemble_sizes.transform(size_bands, n_bands).mask(shared, runs["n_points"])
     table = runs.groupby([*ENSEMBLE, "band"]).agg(
         n_points=("n_points", "mean"),
         n_points_low=("n_points", "min"),
@@ -69,9 +67,10 @@ def summary(
     )
     # A NaN in a run that did not diverge makes the mean NaN, so that n_members holds for every
     # variable.
-    kept = runs[~runs["diverged"]].groupby([*ENSEMBLE, "band"])[list(variables)]
-    mean, deviation = kept.mean(skipna=False), kept.std(skipna=False)  # pyrefly: ignore[unexpected-keyword]
-    error = deviation.div(np.sqrt(kept.size()), axis=0)
+    converged = runs[~runs["diverged"]].groupby([*ENSEMBLE, "band"])[list(variables)]
+    mean = converged.mean(skipna=False)  # pyrefly: ignore[unexpected-keyword]
+    deviation = converged.std(skipna=False)  # pyrefly: ignore[unexpected-keyword]
+    error = deviation.div(np.sqrt(converged.size()), axis=0)
     parts = {"": mean, "_standard_error": error, "_lower": mean - error, "_upper": mean + error}
     parts["_standard_deviation"] = deviation
     table = table.join([part.add_suffix(name) for name, part in parts.items()])
@@ -85,14 +84,16 @@ def paired_differences(
     reference: str = "random",
     confidence: float = 0.95,
 ) -> pd.DataFrame:
-    """Differences d = method - reference, paired over members, with Student's t interval and test.
+    """Compute differences d = method - reference, paired over members, with Student's t test.
 
-    One row per group, parametrisation, method, size and variable: n_pairs, n_diverged (pairs left
-    out because a run diverged), mean_difference, standard_error σ_d/√n, lower and upper = mean ∓
-    t_{n-1} σ_d/√n, p_value (two-sided), relative_difference = mean of d / mean of the reference,
-    win_rate = fraction of pairs with d < 0, ties as one half, and win_rate_lower and
-    win_rate_upper, Wilson's interval of it (1927). A variable without any value in its group
-    (accuracy in regression) is left out; one method gives an empty table.
+    One row per group, parametrisation, method, size and variable: n_pairs; n_diverged, the pairs
+    left out because a run diverged; mean_difference; standard_error σ_d/√n; lower and upper, mean
+    ∓ t_{n-1} σ_d/√n; p_value (two-sided); relative_difference, mean of d / mean of the reference;
+    win_rate, the fraction of pairs with d < 0, where ties count as one half; win_rate_lower and
+    win_rate_upper, Wilson's interval (1927).
+
+    A variable without any value in its group, such as accuracy in a regression, is left out. Runs
+    of a single method give an empty table.
     """
     tail = tail_probability(confidence)
     pairs = paired_runs(checked_runs(runs, variables), variables, reference)
@@ -118,15 +119,16 @@ def paired_differences(
 
 
 def _wilson(rate: pd.Series, n: pd.Series, z: float) -> tuple[pd.Series, pd.Series]:
-    """Wilson's score interval of a rate among n; a tie may have counted as half."""
+    """Return Wilson's score interval of a rate among n; a tie may have counted as half."""
     middle = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
     margin = z / (1 + z**2 / n) * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
     return middle - margin, middle + margin
 
 
 def paired_runs(runs: pd.DataFrame, variables: Sequence[str], reference: str) -> pd.DataFrame:
-    """One row per variable and run of another method that has a reference run of the same group,
-    size and member.
+    """Pair each run with the reference run of the same group, size and member.
+
+    One row per variable and pair; runs without such a reference run are left out.
     """
     if runs["method"].nunique() > 1:
         _checks.choice("reference", reference, runs["method"].unique())
@@ -150,11 +152,10 @@ def paired_runs(runs: pd.DataFrame, variables: Sequence[str], reference: str) ->
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-    """p-values corrected for their number by Holm's step-down rule (1979); NaN is no test and stays
-    NaN.
+    """Correct p-values for their number by Holm's step-down rule (1979).
 
     The probability of any false rejection among all of them is then at most the level, however they
-    depend on each other.
+    depend on each other. NaN means that there was no test, and stays NaN.
     """
     p_values = np.asarray(p_values, float)
     order = np.argsort(p_values)  # NaN last
@@ -165,8 +166,9 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
 
 def tail_probability(confidence: float) -> float:
-    """The probability beyond each end of a two-sided interval; ValueError unless confidence lies
-    between 0 and 1.
+    """Return the probability beyond each end of a two-sided interval.
+
+    Raises ValueError unless confidence lies between 0 and 1.
     """
     if _checks.number("confidence", confidence, above=0) >= 1:
         raise ValueError(f"confidence must be less than 1: received {confidence}.")
@@ -174,7 +176,7 @@ def tail_probability(confidence: float) -> float:
 
 
 def checked_runs(runs: pd.DataFrame, variables: Sequence[str]) -> pd.DataFrame:
-    """A copy of the table with a fresh index, if it has rows and all columns that are needed."""
+    """Return a copy with a fresh index of a table that has rows and the columns needed."""
     if missing := [column for column in (*KEYS, *variables) if column not in runs.columns]:
         raise ValueError(
             f"runs must have the columns {', '.join(missing)}: received {', '.join(runs.columns)}."
@@ -189,24 +191,23 @@ def checked_runs(runs: pd.DataFrame, variables: Sequence[str]) -> pd.DataFrame:
 
 
 def headline(runs: pd.DataFrame, differences: pd.DataFrame, correlations: pd.DataFrame) -> dict:
-    """The few numbers of a group that fit into a line of a table: n_runs, n_diverged and the
-    following.
+    """Return the few numbers of a group that fit into a line of a table.
 
-    For each method other than the reference (and each parametrisation, where there are several):
-    the mean over sizes of its relative differences in losses, entropy and trace, and of its win
-    rate in minimum test loss. With one method, for
-    each parametrisation: Pearson's r of the minimum test loss with entropy and with trace, plain
-    and given the subset size.
+    n_runs and n_diverged come first. With several methods there follow, for each one other than the
+    reference (and each parametrisation, if there are several), means over the sizes: of the
+    relative differences in losses, entropy and trace, and of the win rate in minimum test loss.
+    With one method there follow, for each parametrisation, Pearson's r of the minimum test loss
+    with entropy and with trace, plain and given the subset size.
     """
     counts = {"n_runs": len(runs), "n_diverged": int(runs["diverged"].sum())}
     if len(differences):
         several = ["parametrisation"] if differences["parametrisation"].nunique() > 1 else []
         return counts | {
-            " ".join(label): _advantage(of)
-            for label, of in differences.groupby(["method", *several])
+            " ".join(label): _advantage(part)
+            for label, part in differences.groupby(["method", *several])
         }
-    of_loss = correlations[correlations["y_variable"] == "min_test_loss"]
-    return counts | {name: _relations(of) for name, of in of_loss.groupby("parametrisation")}
+    with_loss = correlations[correlations["y_variable"] == "min_test_loss"]
+    return counts | {name: _relations(part) for name, part in with_loss.groupby("parametrisation")}
 
 
 def _advantage(differences: pd.DataFrame) -> dict[str, float]:
@@ -225,11 +226,17 @@ def _relations(correlations: pd.DataFrame) -> dict[str, float]:
 
 
 def size_bands(sizes: pd.Series, n_bands: int) -> pd.Series:
-    """The sizes themselves if at most `n_bands` are distinct, else the index of a band of about
-    equal count.
+    """Return the sizes if at most `n_bands` are distinct, else the band of each.
+
+    A band is a number; all bands have about equal counts.
     """
     return (
         sizes
         if sizes.nunique() <= n_bands
         else pd.qcut(sizes, n_bands, labels=False, duplicates="drop")
     )
+
+
+def block(key: tuple[str, str], columns: dict) -> pd.DataFrame:
+    """Return the rows of one group and parametrisation, with these two as first columns."""
+    return pd.DataFrame({"group": key[0], "parametrisation": key[1], **columns})

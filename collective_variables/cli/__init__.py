@@ -1,1 +1,1 @@
-"""The command line."""
+"""Select rows, compare methods and measure networks from the command line."""

@@ -1,14 +1,15 @@
-"""What the command line does with data of one's own: choose rows, compare methods of choice,
-measure a network.
-"""
+"""Select rows of a table, compare methods of selection, and measure a network on the rows."""
 
 import html
+import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from collective_variables import _extras
 from collective_variables.analysis import statistics
 from collective_variables.data import encoding, problems
 from collective_variables.data._errors import DataError
@@ -16,21 +17,30 @@ from collective_variables.ensembles import seeding, subset_sizes
 from collective_variables.experiment import run_experiment
 from collective_variables.networks import imported, parameters, sequential
 from collective_variables.observables import measurement
-from collective_variables.selection import base, registry
+from collective_variables.selection import base, registry, rnd_linearised
 from collective_variables.training import schedules
 
-NEED_TARGETS = ("stratified",)  # methods that look at all targets
+TARGET_METHODS = ("stratified",)  # which look at all targets
+NETWORK_METHODS = tuple(
+    name
+    for name, function in registry.SELECTION_METHODS.items()
+    if "network" in inspect.signature(function).parameters
+)
+# Methods whose only random number is the first point, unless rows are labelled.
+FIRST_POINT_METHODS = ("k-center", "kernel-herding", "facility-location")
 DENSE = ("dense 128", "dense 128")
 CONVOLUTIONAL = ("conv 32 3x3", "avgpool 2x2", "conv 32 3x3", "avgpool 2x2", "dense 128")
 REFERENCE = "random"
-CHOSEN = ("order", "row", "distance")
-# Hidden layers, or a network of one's own; None for what `build` has by itself.
+SELECTED = ("order", "row", "distance")
+# Hidden layers, or a user's network; None for the default of `build_default`.
 Architecture = Sequence[str] | imported.Model | None
 
 
 class Comparison(NamedTuple):
-    """A row for each trained network, means for each method and size, and paired differences from
-    random choice.
+    """Losses of trained networks on what methods select.
+
+    runs has a row for each network, summary the means for each method and size, differences the
+    paired differences from random selection.
     """
 
     runs: pd.DataFrame
@@ -39,9 +49,7 @@ class Comparison(NamedTuple):
 
 
 class Measurement(NamedTuple):
-    """Collective variables of each untrained network and size, and the eigenvalues of their
-    kernels.
-    """
+    """Collective variables of each untrained network and size, and eigenvalues of the kernels."""
 
     variables: pd.DataFrame
     spectra: pd.DataFrame
@@ -50,10 +58,10 @@ class Measurement(NamedTuple):
 def build_default(
     inputs: np.ndarray, n_outputs: int, network: Architecture, /
 ) -> sequential.Network | imported.Model:
-    """A network of hidden layers, by default two dense ones of 128, of images two convolutional and
-    one dense, and the outputs.
+    """Return a network with the given hidden layers and `n_outputs` outputs.
 
-    One of one's own is as it is.
+    By default it has two dense layers of 128; for images, two convolutional layers and a dense one.
+    A user's network is returned as it is.
     """
     if isinstance(network, imported.Model):
         return network
@@ -67,34 +75,42 @@ def select(
     /,
     *,
     n_points: int,
-    method: str = "rnd",
+    method: str = "rnd-linearised",
     options: Mapping[str, Any] = {},
     labelled: Sequence[int] = (),
     network: Architecture = None,
     seed: int = 0,
     progress: str = "",
 ) -> pd.DataFrame:
-    """Choose `n_points` rows beyond those already `labelled`, by one of `registry.METHODS` with its
-    options.
+    """Select `n_points` rows in addition to those already labelled.
 
-    A row for each: `order`, 1 for the first; `row` of the file, from 0; `distance` from what was
-    chosen before, NaN where the method has none. Raises the errors of the method, and DataError for
-    one that needs targets which are missing.
+    Args:
+        table: The rows.
+        n_points: Number of rows to select.
+        method: One of `registry.SELECTION_METHODS`.
+        options: Of the method.
+        labelled: Rows that count as selected already.
+        network: For methods that use one.
+        seed: Of everything random.
+        progress: Text in front of the progress bar; "" shows none.
+
+    Returns:
+        A row for each: `order`, 1 for the first; `row` of the file, from 0; `distance` from the
+        rows selected before, NaN where the method has none.
+
+    Raises:
+        DataError: The method needs targets that are missing.
+        TypeError, ValueError: Those of the method.
     """
     inputs = encoding.scale_inputs(table.inputs, np.arange(len(table.inputs))).astype(np.float32)
     options = dict(options)
     if len(labelled):
-        if "labelled" not in registry.OPTIONS.get(method, ["labelled"]):
-            able = ", ".join(name for name, of in registry.OPTIONS.items() if "labelled" in of)
-            raise DataError(
-                f"Rows that are labelled already are taken into account by {able}: received the method {method}."
-            )
         options["labelled"] = list(labelled)
-    if (method in NEED_TARGETS or options.get("per_class")) and (
-        table.targets is None or not table.is_labelled.all()
-    ):
-        raise DataError(f"The method {method} needs the target of every row, or another choice.")
-    # Others look at no target.
+    needs_targets = method in TARGET_METHODS or options.get("per_class")
+    if needs_targets and (table.targets is None or not table.is_labelled.all()):
+        name = method if method in TARGET_METHODS else "per_class"
+        raise DataError(f"{name} needs the target of every row: received rows without one.")
+    # Other methods do not look at targets.
     targets = np.zeros((len(inputs), 1)) if table.targets is None else np.nan_to_num(table.targets)
     problem = registry.Problem(
         inputs,
@@ -104,12 +120,29 @@ def select(
         seed,
     )
     budget = registry.Budget(len(labelled) + n_points, 1, progress)
-    chosen = registry.select_by(method, problem, budget, options)
-    rows, distances = chosen.indices[0, len(labelled) :], chosen.distances[0, len(labelled) :]
-    found = rows >= 0  # a threshold may stop before
-    return pd.DataFrame(
-        dict(zip(CHOSEN, (np.arange(1, found.sum() + 1), rows[found], distances[found])))
+    selection = registry.select_by(method, problem, budget, options)
+    rows = selection.indices[0, len(labelled) :]
+    distances = selection.distances[0, len(labelled) :]
+    is_row = rows >= 0  # a threshold may stop the selection early
+    columns = (np.arange(1, is_row.sum() + 1), rows[is_row], distances[is_row])
+    return pd.DataFrame(dict(zip(SELECTED, columns)))
+
+
+def uses_seed(
+    method: str, options: Mapping[str, Any], n_rows: int, /, *, labelled: Sequence[int] = ()
+) -> bool:
+    """Return whether the rows that a method selects depend on the seed."""
+    if method in FIRST_POINT_METHODS:
+        return options.get("first") != "best" and not labelled
+    if method != "rnd-linearised":
+        return True
+    # With a wrong option, the selection itself raises the error.
+    names = {field.name for field in fields(rnd_linearised.LinearisedRNDSettings)}
+    settings = rnd_linearised.LinearisedRNDSettings(
+        **{name: options[name] for name in names & set(options)}
     )
+    starts_at_random = settings.first == "random" and not labelled
+    return starts_at_random or not settings.is_exact(n_rows)
 
 
 def compare(
@@ -124,26 +157,34 @@ def compare(
     seed: int = 0,
     progress: str = "",
 ) -> Comparison:
-    """Train networks on what each method chooses, random choice among them, and compare their
-    losses on the test points.
+    """Train networks on what each method selects, and compare their losses on the test points.
 
-    chosen_by: by the name that it has in the tables a method and its options. Members differ in
-    their network, their random numbers and, with random choice, their points; a member starts from
-    one network whatever the method.
+    Random selection is one of the methods. Members differ in their network, their random numbers
+    and, for random methods, their points. A member starts from the same network for all methods.
+
+    Args:
+        dataset: Pool and test points.
+        n_points: Sizes of the subsets.
+        chosen_by: A method and its options, by the name for the tables.
+        n_members: Networks for each method and size.
+        schedule: Of the training.
+        network: As in `build_default`.
+        seed: Of everything random.
+        progress: Text in front of the progress bars; "" shows none.
     """
     sizes = subset_sizes.draw(list(n_points), n_members=n_members, seed=seed)
-    of = build_default(dataset.inputs, dataset.targets.shape[1], network)
-    problem = registry.Problem(dataset.inputs, dataset.targets, dataset.task, of, seed)
+    network = build_default(dataset.inputs, dataset.targets.shape[1], network)
+    problem = registry.Problem(dataset.inputs, dataset.targets, dataset.task, network, seed)
     budget = registry.Budget(int(sizes.max()), n_members)
-    chosen = {}
+    subsets = {}
     for name, (method, options) in ({REFERENCE: (REFERENCE, {})} | dict(chosen_by)).items():
         budget = budget._replace(progress=progress and f"{progress}: {name}")
-        chosen[name] = registry.select_by(method, problem, budget, dict(options))
-        base.check_whole(chosen[name])
-    subsets = {name: of_method.indices for name, of_method in chosen.items()}
+        selection = registry.select_by(method, problem, budget, dict(options))
+        base.check_whole(selection)
+        subsets[name] = selection.indices
     runs = run_experiment(
         dataset,
-        of,
+        network,
         subsets,
         sizes,
         seed=seed,
@@ -154,26 +195,25 @@ def compare(
     return Comparison(runs, statistics.summary(runs), statistics.paired_differences(runs))
 
 
-def page(compared: Comparison, title: str, /) -> str:
-    """Learning curves of a comparison, and what the subsets' kernels are like, as a page of HTML
-    that needs no other file.
-    """
-    from plotly import io
+def page(comparison: Comparison, title: str, /) -> str:
+    """Return a page of HTML with learning curves, entropy and trace, which needs no other file."""
+    with _extras.required("figures"):
+        from plotly import io
 
     from collective_variables.papers import figures_2023
 
-    drawn = [
-        figures_2023.comparison(compared.summary, variable)
-        for variable in ("min_test_loss", "entropy", "trace")
-    ]
-    # The first brings the library that draws all of them.
-    how = {"full_html": False, "config": {"displayModeBar": False}}  # which would cover the legend
-    parts = [
-        io.to_html(figure, include_plotlyjs=number == 0, **how)
-        for number, figure in enumerate(drawn)
-    ]
+    # The bar of buttons would cover the legend.
+    options = {"full_html": False, "config": {"displayModeBar": False}}
+    parts = []
+    for number, variable in enumerate(("min_test_loss", "entropy", "trace")):
+        figure = figures_2023.comparison(comparison.summary, variable)
+        # The first figure brings the program that draws all of them.
+        parts.append(io.to_html(figure, include_plotlyjs=number == 0, **options))
     name = html.escape(title)
-    return f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{name}</title><h1>{name}</h1>{"".join(parts)}</html>'
+    return (
+        '<!DOCTYPE html><html lang="en"><meta charset="utf-8">'
+        f"<title>{name}</title><h1>{name}</h1>{''.join(parts)}</html>"
+    )
 
 
 def measure(
@@ -187,60 +227,66 @@ def measure(
     seed: int = 0,
     progress: str = "",
 ) -> Measurement:
-    """Entropy, trace and spectrum of the kernels of untrained networks on random rows, nested from
-    size to size.
+    """Measure entropy, trace and spectrum of the kernels of untrained networks on random rows.
 
-    Without targets the network has one output, and alignments with the targets are NaN. Raises
-    DataError where fewer than two rows have a target, ValueError for a network that does not fit
-    (`parameters.check_fit`), and the errors of `measurement.measure_ensemble`.
+    Each subset contains the smaller ones. Without targets the network has one output, and
+    alignments with the targets are NaN.
+
+    Raises:
+        DataError: Fewer than two rows have a target.
+        ValueError: The network does not fit (`parameters.check_fit`).
+        Exception: Those of `measurement.measure_ensemble`.
     """
     rows = np.flatnonzero(table.is_labelled)
     if len(rows) < 2:
         raise DataError(
-            f"A kernel needs two rows with a target at least: {len(rows)} of {len(table.inputs)} have one."
+            "A kernel needs at least two rows with a target: "
+            f"{len(rows)} of {len(table.inputs)} have one."
         )
-    inputs = encoding.scale_inputs(table.inputs, np.arange(len(table.inputs))).astype(np.float32)[
-        rows
-    ]
-    targets = np.zeros((len(rows), 1), np.float32)
-    if table.targets is not None:
-        targets = table.targets[rows]
-        targets = (
-            problems.z_score(targets, np.arange(len(rows)))
-            if table.task == "regression"
-            else targets
-        ).astype(np.float32)
+    inputs = encoding.scale_inputs(table.inputs, np.arange(len(table.inputs))).astype(np.float32)
+    inputs = inputs[rows]
+    targets = _scaled_targets(table, rows)
     sizes = subset_sizes.draw(list(n_points), n_members=n_members, seed=seed)
-    chosen = base.random(
+    selection = base.random(
         len(rows),
         n_selected=int(sizes.max()),
         n_members=n_members,
         key=seeding.key(seed, "subsets"),
     )
-    of = build_default(inputs, targets.shape[1], network)
-    parameters.check_fit(of, inputs, targets)
+    network = build_default(inputs, targets.shape[1], network)
+    parameters.check_fit(network, inputs, targets)
     options = {"seed": seed, "settings": settings, "progress": progress}
-    (measured,) = measurement.measure_ensemble(
-        of, measurement.Pool(inputs, targets), [chosen.indices], sizes, **options
+    (result,) = measurement.measure_ensemble(
+        network, measurement.Pool(inputs, targets), [selection.indices], sizes, **options
     )
-    variables = measured.tables["collective_variables"]
+    variables = result.tables["collective_variables"]
     if table.targets is None:
-        variables = variables.assign(
-            **dict.fromkeys(("target_alignment", "centred_target_alignment"), np.nan)
-        )
-    return Measurement(variables, _spectra(measured.eigenvalues, sizes))
+        alignments = ("target_alignment", "centred_target_alignment")
+        variables = variables.assign(**dict.fromkeys(alignments, np.nan))
+    return Measurement(variables, _spectra(result.eigenvalues, sizes))
+
+
+def _scaled_targets(table: encoding.Table, rows: np.ndarray) -> np.ndarray:
+    """Return the targets of some rows, z-scores in a regression; zeros without targets."""
+    if table.targets is None:
+        return np.zeros((len(rows), 1), np.float32)
+    targets = table.targets[rows]
+    if table.task == "regression":
+        targets = problems.z_score(targets, np.arange(len(rows)))
+    return targets.astype(np.float32)
 
 
 def _spectra(eigenvalues: np.ndarray, sizes: np.ndarray) -> pd.DataFrame:
-    """A row for each eigenvalue, the largest first; none where they were estimated."""
+    """Return a row for each eigenvalue, the largest first; none where they were estimated."""
     parts = []
     for member, number in np.ndindex(sizes.shape):
         values = np.sort(eigenvalues[member, number][: sizes[member, number]])[::-1]
         values = values[np.isfinite(values)]
-        about = {
+        columns = {
             "member": member,
             "n_points": sizes[member, number],
             "number": np.arange(1, len(values) + 1),
+            "eigenvalue": values,
         }
-        parts.append(pd.DataFrame(about | {"eigenvalue": values}))
+        parts.append(pd.DataFrame(columns))
     return pd.concat(parts, ignore_index=True)

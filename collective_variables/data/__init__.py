@@ -1,1 +1,1 @@
-"""Problems and tables of the user, read, checked, split and scaled."""
+"""Read learning problems and tables of the user, and encode, split and scale them."""

@@ -1,4 +1,4 @@
-"""Files of the problems: embedded, in a folder of the user, or downloaded and checked."""
+"""Find the files of the problems: embedded, in a folder of the user, or downloaded and checked."""
 
 import gzip
 import hashlib
@@ -10,21 +10,22 @@ from importlib import resources
 from pathlib import Path
 from typing import BinaryIO
 
+from collective_variables import _extras
 from collective_variables.data import _errors, _transfer
 
 EMBEDDED = Path(str(resources.files("collective_variables.data") / "embedded"))
 ENVIRONMENT = "COLLECTIVE_VARIABLES_DATA"
 TIMEOUT = (4.0, 15.0)  # seconds to connect, and between two pieces of an answer
-MOST = 2**26  # bytes of a file that is not packed
+MAX_BYTES = 2**26  # of a file that is not packed
 
 
 @dataclass(frozen=True)
 class File:
-    """A file and where it is (no `urls`: embedded).
+    """A file and where it is; without `urls` it is embedded.
 
-    With n_bytes the public file is packed by gzip, and sha256 and n_bytes are those of its content,
-    since every mirror packs it differently. `name` then ends in .gz, and the file may be there
-    under `plain` instead, unpacked.
+    With n_bytes, the public file is packed by gzip. sha256 and n_bytes are then those of its
+    content, since every mirror packs it differently. `name` ends in .gz in that case, and the file
+    may be there unpacked, under the name `plain`.
     """
 
     name: str
@@ -34,7 +35,7 @@ class File:
 
     @property
     def plain(self) -> str:
-        """The name of the file once unpacked."""
+        """The name of the unpacked file."""
         return self.name.removesuffix(".gz")
 
     @property
@@ -51,18 +52,16 @@ def locate(file: File) -> Path:
     if source.lower().startswith(("http://", "https://")):
         return _download(file, (f"{source.rstrip('/')}/{file.name}",))
     if source:
-        remedy = f"{ENVIRONMENT} names the folder: put the file there, or unset it to try {' or '.join(file.urls)}."
+        urls = " or ".join(file.urls)
+        remedy = f"{ENVIRONMENT} names the folder: put the file there, or unset it to try {urls}."
         return _in_folder(file, Path(os.path.expanduser(source)).absolute(), remedy)
     return _download(file, file.urls)
 
 
 def _in_folder(file: File, folder: Path, remedy: str) -> Path:
-    """Return the path of the file in `folder`, read in place; raises DataError, ending in
-    `remedy`.
-    """
-    path = next(
-        (folder / name for name in (file.plain, file.name) if (folder / name).is_file()), None
-    )
+    """Return the path of the file in `folder`; raises DataError, ending in `remedy`."""
+    names = (file.plain, file.name)
+    path = next((folder / name for name in names if (folder / name).is_file()), None)
     if path is None:
         raise _errors.DataError(f"{file.name} ({file.checksum}) is not in {folder}. {remedy}")
     if (received := _sha256(path, file)) != file.sha256:
@@ -73,28 +72,28 @@ def _in_folder(file: File, folder: Path, remedy: str) -> Path:
 
 
 def _download(file: File, urls: tuple[str, ...]) -> Path:
-    """Return the path of the file in the cache, unpacked; if not there, download it from the first
-    of `urls` that has it.
+    """Return the path of the unpacked file in the cache, downloaded from the first URL that has it.
 
-    A cached file with another checksum is fetched again. A broken download goes on where it was.
-    pooch moves a download to its name once its checksum is right, so that neither a partial nor a
-    wrong file stays. Raises DataError with the failure of each URL.
+    A cached file with another checksum is downloaded again. A broken download resumes. pooch moves
+    a download to its name once its checksum is right, so that neither a partial nor a wrong file
+    stays. Raises DataError with the failure of each URL.
     """
-    # Imported here because the package has to import without pooch, which brings requests.
-    import pooch
-    import requests
+    # pooch brings requests.
+    with _extras.required("data"):
+        import pooch
+        import requests
 
     pooch.get_logger().setLevel("ERROR")
     cache = pooch.os_cache("collective-variables")
     cached = cache / file.plain
-    # pooch would ask this too, but not of a packed file that someone has put there.
+    # pooch would check this too, but not for a packed file that someone has put there.
     if cached.is_file() and _sha256(cached, file) == file.sha256:
         return cached
 
     def fetch(url: str, path: str, caller: object) -> None:
-        """Download to `path`, which pooch has yet to check, and unpack it there."""
-        # What is packed is smaller still.
-        with _Limited(path, file.n_bytes or MOST) as stream:
+        """Download to `path`, which pooch checks afterwards, and unpack it there."""
+        # A packed file is smaller than its content.
+        with _Limited(path, file.n_bytes or MAX_BYTES) as stream:
             _transfer.fetch(url, stream, timeout=TIMEOUT)
         if file.n_bytes is not None:
             Path(path).write_bytes(_content(Path(path), file.n_bytes))
@@ -106,7 +105,7 @@ def _download(file: File, urls: tuple[str, ...]) -> Path:
                 pooch.retrieve(url, file.sha256, fname=file.plain, path=cache, downloader=fetch)
             )
         except (requests.ConnectionError, requests.Timeout) as error:
-            # Their messages are long and hide the kind.
+            # Their messages are long and hide the kind of failure.
             failures.append(f"{url}: the connection failed ({type(error).__name__})")
         except (OSError, ValueError) as error:
             failures.append(f"{url}: {error}")
@@ -114,15 +113,18 @@ def _download(file: File, urls: tuple[str, ...]) -> Path:
         failures.append(
             f"{cached}: corrupt, expected {file.checksum}, received {_sha256(cached, file)}"
         )
-    raise _errors.DataError(
-        "\n  ".join([f"{file.name} could not be downloaded:", *failures])
-        + f"\nPut the file with {file.checksum} at {cached}, or set {ENVIRONMENT} to a folder that holds it."
+    remedy = (
+        f"Put the file with {file.checksum} at {cached}, "
+        f"or set {ENVIRONMENT} to a folder that holds it."
     )
+    lines = "\n  ".join([f"{file.name} could not be downloaded:", *failures])
+    raise _errors.DataError(f"{lines}\n{remedy}")
 
 
 class _Limited(io.FileIO):
-    """A file to write that refuses to grow beyond `limit` bytes: requests unpacks as it goes what a
-    server has packed.
+    """A file to write that refuses to grow beyond `limit` bytes.
+
+    requests unpacks what a server has packed while it downloads, so the size is not known before.
     """
 
     def __init__(self, path: str, limit: int) -> None:
@@ -136,8 +138,9 @@ class _Limited(io.FileIO):
 
 
 def open_unpacked(path: Path) -> BinaryIO:
-    """Open a file to read its content, unpacked if it is gzip, whatever its name: a server may
-    unpack as it sends.
+    """Open a file to read its content, unpacked if it is gzip.
+
+    The name does not tell, because a server may unpack a file as it sends it.
     """
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
@@ -145,8 +148,9 @@ def open_unpacked(path: Path) -> BinaryIO:
 
 
 def _content(path: Path, n_bytes: int) -> bytes:
-    """Return the content of a file, packed or not; raises ValueError for a broken gzip file or more
-    than `n_bytes`.
+    """Return the content of a file, packed or not.
+
+    Raises ValueError for a broken gzip file or more than `n_bytes`.
     """
     try:
         with open_unpacked(path) as file:
@@ -159,7 +163,7 @@ def _content(path: Path, n_bytes: int) -> bytes:
 
 
 def _sha256(path: Path, file: File) -> str:
-    """Return the SHA-256 of a copy of the file in hexadecimal, or in words why it has none."""
+    """Return the SHA-256 of a copy of the file in hexadecimal, or the reason why it has none."""
     if file.n_bytes is None:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,5 +1,11 @@
-"""The error for files and tables that cannot be used."""
+"""The error for files, tables and problems that cannot be used."""
+
+from collective_variables._errors import UserError
 
 
-class DataError(ValueError):
-    """A file or table cannot be used; the message names it and says what to do."""
+class DataError(UserError, ValueError):
+    """A file, a table or a problem cannot be used; the message names it and says what to do."""
+
+
+class MissingFileError(DataError, FileNotFoundError):
+    """A file or folder does not exist."""

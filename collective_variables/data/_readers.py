@@ -1,4 +1,4 @@
-"""Readers of the files of each problem."""
+"""Read the files of each problem."""
 
 import math
 from pathlib import Path
@@ -36,20 +36,20 @@ def read_mnist(path: Path) -> Arrays:
 
 
 def read_mnist_60000(images: Path, labels: Path) -> Arrays:
-    """Return the same as `_read_mnist` from the public files, packed or not."""
+    """Return the same as `read_mnist`, from the public files, packed or not."""
     return _grey(_read_idx(images)), one_hot(_read_idx(labels), 10)
 
 
 def _grey(images: np.ndarray) -> np.ndarray:
     """Return (n, 28, 28, 1) float32 grey values in 0 … 1 of (n, 28, 28) uint8."""
-    # Not by way of float64, which would take 376 MB for 60000 images; for each of the 256 values
-    # the result is the same.
+    # float64 would take 376 MB for 60000 images; for each of the 256 values the result is the same.
     return np.divide(images[..., None], 255, dtype=np.float32)
 
 
 def _read_idx(path: Path) -> np.ndarray:
-    """Return the uint8 array of an idx file: 0, 0, 8 (for uint8), n dimensions; n sizes, 4 bytes
-    each; the values.
+    """Return the uint8 array of an idx file.
+
+    The file holds 0, 0, 8 (for uint8), the number of dimensions, 4 bytes for each size, the values.
     """
     with _download.open_unpacked(path) as file:
         n_dimensions = file.read(4)[3]
@@ -58,8 +58,9 @@ def _read_idx(path: Path) -> np.ndarray:
 
 
 def read_concrete(path: Path) -> Arrays:
-    """Return (n, 7) components of the concrete in kg/m³ and (n, 3) slump (cm), flow (cm), 28-day
-    strength (MPa).
+    """Return (n, 7) components of the concrete in kg/m³ and (n, 3) of its properties.
+
+    These are slump (cm), flow (cm) and the strength after 28 days (MPa).
     """
     # Column 0 numbers the rows.
     table = np.loadtxt(path, delimiter=",", skiprows=1)
@@ -74,20 +75,19 @@ def read_gait(path: Path) -> Arrays:
     """
     file = scipy.io.loadmat(path)
     features = file["X"].astype(np.float64)
-    return np.where(np.isnan(features), np.nanmean(features, axis=0), features), one_hot(
-        file["Y"].ravel(), 16
-    )
+    inputs = np.where(np.isnan(features), np.nanmean(features, axis=0), features)
+    return inputs, one_hot(file["Y"].ravel(), 16)
 
 
 def read_words(path: Path) -> Arrays:
-    """Return (n, 12) letters of a word, 1 (a) … 26 (z) and 0 behind its end, and its number of
-    syllables, 1 … 4, one-hot.
+    """Return (n, 12) letters of words and (n, 4) one-hot numbers of syllables, 1 … 4.
+
+    A letter is 1 (a) … 26 (z), and 0 behind the end of the word.
     """
     words, n_syllables = np.loadtxt(path, dtype=str, delimiter=",", skiprows=1, unpack=True)
     letters = words.astype("S12").view(np.uint8).reshape(len(words), -1).astype(np.float32)
-    return np.where(letters > 0, letters - (ord("a") - 1), 0.0), one_hot(
-        n_syllables.astype(int) - 1, 4
-    )
+    inputs = np.where(letters > 0, letters - (ord("a") - 1), 0.0)
+    return inputs, one_hot(n_syllables.astype(int) - 1, 4)
 
 
 def read_molecules(path: Path) -> Arrays:

@@ -1,60 +1,67 @@
-"""One URL into one open file, over connections that break."""
+"""Download a URL over connections that break."""
 
 import time
 from typing import BinaryIO
 
+from collective_variables import _extras
+
 ATTEMPTS = 4
 BACK_OFF = 0.5  # seconds before the second attempt; twice as many before each further one
 PIECE = 2**16
-# What a server may answer better a moment later: it is late, or has too much to do; or no range of
-# the file is left.
-PASSING = (408, 416, 425, 429, 500, 502, 503, 504)
+# Answers that may be better a moment later: the server is late or busy, or has no range of the
+# file left.
+TEMPORARY = (408, 416, 425, 429, 500, 502, 503, 504)
 
 
 def fetch(url: str, file: BinaryIO, *, timeout: tuple[float, float]) -> None:
     """Write the content of `url` to an empty file that is open to write.
 
-    After a broken connection, one that is silent for longer than `timeout` (seconds to connect, and
-    between two pieces), or an answer that says to come again, it is asked for up to `ATTEMPTS`
-    times, later each time, and only for the rest if the server can tell where that begins. Proxies
-    are those of the usual variables HTTP_PROXY, HTTPS_PROXY, NO_PROXY.
+    After a broken or silent connection, or a temporary failure of the server, the download is tried
+    again, up to `ATTEMPTS` times with growing pauses. It resumes where it stopped if the server can
+    send a part of the file. Proxies are those of the variables HTTP_PROXY, HTTPS_PROXY, NO_PROXY.
 
-    Raises the last failure as one of `requests.RequestException`.
+    Args:
+        url: Of the file.
+        file: Receives the content.
+        timeout: Seconds to connect, and between two pieces.
+
+    Raises:
+        requests.RequestException: The last failure.
     """
-    # Imported here because the package has to import without requests.
-    import requests
+    with _extras.required("data"):
+        import requests
 
     broken = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
     for attempt in range(1, ATTEMPTS + 1):
-        begun = file.tell()
+        start = file.tell()
         try:
-            return _go_on(url, file, timeout)
+            return _resume(url, file, timeout)
         except broken:
             if attempt == ATTEMPTS:
                 raise
         except requests.HTTPError as error:
-            if attempt == ATTEMPTS or error.response.status_code not in PASSING:
+            if attempt == ATTEMPTS or error.response.status_code not in TEMPORARY:
                 raise
-            if begun:
+            if start:
                 _empty(file)
         time.sleep(BACK_OFF * 2 ** (attempt - 1))
 
 
-def _go_on(url: str, file: BinaryIO, timeout: tuple[float, float]) -> None:
-    """Write what `url` has behind what `file` has; all of it where the server sends all of it."""
+def _resume(url: str, file: BinaryIO, timeout: tuple[float, float]) -> None:
+    """Write the rest of the content behind what `file` has, or all if the server sends all."""
     import requests
 
-    begun = file.tell()
-    # A part of what is packed on the way would be of no use.
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={begun}-"} if begun else {})
+    start = file.tell()
+    # A part of a packed transfer could not be unpacked.
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     with requests.get(url, headers=headers, timeout=timeout, stream=True) as answer:
         answer.raise_for_status()
-        is_rest = answer.headers.get("Content-Range", "").startswith(f"bytes {begun}-")
-        if begun and not (answer.status_code == 206 and is_rest):
+        is_rest = answer.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+        if start and not (answer.status_code == 206 and is_rest):
             _empty(file)
         is_packed = "Content-Encoding" in answer.headers
         try:
-            # Each by itself: a file may refuse to grow.
+            # Piece by piece, because a file may refuse to grow.
             for piece in answer.iter_content(PIECE):  # noqa: FURB122
                 file.write(piece)
         except Exception:

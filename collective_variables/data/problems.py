@@ -1,11 +1,11 @@
-"""The four problems of P1 (Tovey et al. 2023, Table 1), all of MNIST, words and molecules: read,
-checked, split and scaled.
+"""Load the learning problems of the papers: read, checked, split and scaled.
 
-Fuel, 10000 images of MNIST, words and molecules are embedded in `data/`; every file is checked by
-SHA-256. Concrete and Gait (from UCI) and the 60000 images of MNIST are fetched into a cache outside
-the repository, or taken from the folder or base URL that the environment variable
-COLLECTIVE_VARIABLES_DATA names (empty is unset); then nothing else is tried. `data/README.md` gives
-origin, licence and columns.
+They are the four of P1 (Tovey et al. 2023, Table 1), all of MNIST, words and molecules. Fuel, 10000
+images of MNIST, words and molecules are embedded in the package. Concrete and Gait (from UCI) and
+the 60000 images of MNIST are downloaded into a cache outside the repository. If the environment
+variable COLLECTIVE_VARIABLES_DATA names a folder or a base URL, they are taken from there and
+nothing else is tried. Every file is checked by its SHA-256. `data/README.md` gives origin, licence
+and columns.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from collective_variables import _checks
+from collective_variables import _checks, _scaling
 from collective_variables.data import _download, _readers
 
 UCI = ("https://archive.ics.uci.edu/ml", "https://archive.ics.uci.edu")
@@ -25,12 +25,24 @@ MNIST = (
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """One problem, split and scaled; arrays are float32, the rows int64.
+    """A learning problem, split into pool and test points, and scaled.
 
-    inputs (n_pool, ...) and targets (n_pool, n_outputs) are the pool, test_inputs and test_targets
-    the test points, task is "regression" or "classification". index (n_pool,) and test_index
-    (n_test,) are their rows in the problem's file, counted from 0; for "mnist" the array `index` of
-    mnist_10k.npz leads on to the rows of "mnist-60000".
+    Attributes:
+        inputs: (n_pool, ...) float32, the points of the pool.
+        targets: (n_pool, n_outputs) float32.
+        test_inputs: (n_test, ...) float32, the test points.
+        test_targets: (n_test, n_outputs) float32.
+        task: "regression" or "classification".
+        index: (n_pool,) int64, the rows of the pool in the problem's file, counted from 0. For
+            "mnist", the array `index` of mnist_10k.npz leads on to the rows of "mnist-60000".
+        test_index: (n_test,) int64, the rows of the test points.
+        name: Of the problem.
+
+    Example:
+        >>> import collective_variables as cv
+        >>> data = cv.load_problem("fuel")
+        >>> data.name, data.task, len(data.index), len(data.test_index)
+        ('fuel', 'regression', 272, 120)
     """
 
     inputs: np.ndarray
@@ -45,7 +57,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Problem:
-    """The files of a problem, how their paths are read, and its row of P1 Table 1."""
+    """The files of a problem, the reader of their paths, and its row of P1 Table 1."""
 
     files: tuple[_download.File, ...]
     read: Callable[..., _readers.Arrays]
@@ -63,21 +75,40 @@ def load_problem(
     scaling: str = "train",
     n_available: int | None = None,
 ) -> Dataset:
-    """Return the problem `name`, one of `PROBLEMS`, as pool and test points.
+    """Load a learning problem as pool and test points.
 
-    Split: of `numpy.random.default_rng(seed).permutation(n_rows)[:n_available]` the first `n_test`
-    rows are the test points and the rest the pool, in that order. By default `n_available` is every
-    row and `n_test` is P1's.
+    The rows `numpy.random.default_rng(seed).permutation(n_rows)[:n_available]` are split: the first
+    `n_test` are the test points and the rest the pool, in that order.
 
-    Scaling: inputs (one-hot origin of Fuel included) and regression targets become z-scores,
-    without unit, with the population standard deviation (ddof=0) in float64 of the pool ("train")
-    or of all available rows, test included ("all", the practice of P1's authors). A column constant
-    there becomes 0 everywhere; duplicate columns are kept. MNIST inputs are divided by 255 instead,
-    letters and graphs are as they are, and classification targets are one-hot: `scaling` leaves all
-    of these alone.
+    Inputs and regression targets become z-scores, without unit: (x − mean) / std, with the
+    population standard deviation (ddof=0) in float64. A column that is constant becomes 0
+    everywhere; duplicate columns stay. `scaling` does not change MNIST's inputs, which are divided
+    by 255, letters, graphs, and the one-hot targets of a classification.
 
-    Raises TypeError or ValueError for a wrong argument, before any file is read, and for values
-    that are not finite; DataError if a file is missing, corrupt or cannot be downloaded.
+    Args:
+        name: "fuel", "mnist", "mnist-60000", "concrete", "gait", "words" or "molecules".
+        n_test: Number of test points; by default that of Tovey et al. 2023, Table 1.
+        seed: Of the permutation.
+        scaling: Which rows give mean and std: "train" for the pool, or "all" for the test points,
+            too, which is the practice of the paper's authors.
+        n_available: Rows that are split; by default all of the file.
+
+    Returns:
+        Pool and test points.
+
+    Raises:
+        TypeError: An argument is of the wrong kind; no file is read then.
+        ValueError: An argument has a wrong value, or the file holds values that are not finite.
+        DataError: A file is missing, corrupt or cannot be downloaded; it is a ValueError.
+        ImportError: A download needs `pip install "collective-variables[data]"`.
+
+    Example:
+        >>> import collective_variables as cv
+        >>> data = cv.load_problem("fuel")
+        >>> data.inputs.shape, data.targets.shape, data.test_inputs.shape
+        ((272, 9), (272, 1), (120, 9))
+        >>> [f"{value:.3f}" for value in data.targets[:3, 0]]
+        ['0.473', '-0.691', '0.511']
     """
     problem = PROBLEMS[_checks.choice("problem", name, PROBLEMS)]
     _checks.choice("scaling", scaling, ("train", "all"))
@@ -93,17 +124,24 @@ def load_problem(
         inputs = z_score(inputs, reference)
     if problem.task == "regression":
         targets = z_score(targets, reference)
-    inputs, targets = inputs.astype(np.float32), targets.astype(np.float32)
-    pool, test = (inputs[index], targets[index]), (inputs[test_index], targets[test_index])
-    return Dataset(*pool, *test, problem.task, index, test_index, name)
+    inputs = inputs.astype(np.float32)
+    targets = targets.astype(np.float32)
+    return Dataset(
+        inputs[index],
+        targets[index],
+        inputs[test_index],
+        targets[test_index],
+        problem.task,
+        index,
+        test_index,
+        name,
+    )
 
 
 def split(
     name: str, n_rows: int, *, n_test: int, n_available: int | None, seed: int
 ) -> _readers.Arrays:
-    """Return the rows of the test points and of the pool of `n_rows` by the rule in `load`;
-    n_available None is all.
-    """
+    """Return the rows of the test points and of the pool, as `load_problem` splits them."""
     n_available = (
         n_rows if n_available is None else _checks.integer("n_available", n_available, minimum=2)
     )
@@ -122,14 +160,11 @@ def split(
 
 
 def z_score(table: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Return (table − mean)/std per column with the statistics of the rows `reference`; a constant
-    column gives 0.
+    """Return (table − mean) / std per column, with the statistics of the rows `reference`.
+
+    A column that is constant in these rows becomes 0.
     """
-    mean, std = table[reference].mean(axis=0), table[reference].std(axis=0)
-    # Equal values can have a std of 1e-17 rather than 0, because their mean is rounded: compare the
-    # values themselves.
-    constant = np.ptp(table[reference], axis=0) == 0
-    return np.where(constant, 0.0, (table - mean) / np.where(constant, 1.0, std))
+    return _scaling.standardise(table, table[reference])
 
 
 PROBLEMS = {

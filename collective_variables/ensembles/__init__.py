@@ -1,1 +1,1 @@
-"""Many runs at once: random keys, batches of members, and where their tasks run."""
+"""Run many networks at once: random keys, batches of members, and where their tasks run."""

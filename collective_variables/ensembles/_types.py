@@ -1,8 +1,8 @@
-"""The types of tasks that run one by one or many at once."""
+"""Types of the tasks that `execution` and `dask_cluster` run."""
 
 from collections.abc import Callable
 from typing import TypeVar
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-Advance = Callable[[int], None]
+Advance = Callable[[int], None]  # moves a progress bar on by a number of steps

@@ -1,6 +1,4 @@
-"""Ensembles: a random key for every member and purpose, and compiled functions over members, on all
-devices.
-"""
+"""Compile functions over the members of an ensemble, in batches of few shapes, on all devices."""
 
 import threading
 from collections.abc import Callable
@@ -13,29 +11,43 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 SMALLEST_BUCKET = 16
-SHARED, OF_MEMBERS = (
-    PartitionSpec(),
-    PartitionSpec("members"),
-)  # of what each device has whole, and of what it has a part
+MEMBERS = "members"  # the axis of a mesh of devices
+# How arguments lie on the devices: each has the whole, or each has a part of the members.
+REPLICATED = PartitionSpec()
+SHARDED = PartitionSpec(MEMBERS)
 
 
 def chunk_size(n_parameters: int, n_members: int) -> int:
-    """How many of `n_members` one compiled call takes: equally many for each device of this
-    machine.
+    """Return how many of `n_members` one compiled call takes: equally many for each device.
 
     On a CPU five small networks together save dispatch, while larger ones already fill the caches
-    one by one. An accelerator wants many at once, and those of images still have to fit its memory.
+    one by one. An accelerator wants many at once, but those of images must fit in its memory.
     """
-    small, n_devices = n_parameters <= 5_000, jax.local_device_count()
-    of_device = (5 if small else 1) if jax.default_backend() == "cpu" else (512 if small else 16)
-    return n_devices * min(of_device, -(-n_members // n_devices))
+    is_small = n_parameters <= 5_000
+    n_devices = jax.local_device_count()
+    if jax.default_backend() == "cpu":
+        per_device = 5 if is_small else 1
+    else:
+        per_device = 512 if is_small else 16
+    return n_devices * min(per_device, -(-n_members // n_devices))
+
+
+def chunks(n_members: int, size: int) -> list[list[int]]:
+    """Return the members 0…n−1 in lists of `size`.
+
+    The last list is filled up with its last member, so that all lists use one compilation.
+    """
+    members = [
+        list(range(start, min(start + size, n_members))) for start in range(0, n_members, size)
+    ]
+    return [chunk + chunk[-1:] * (size - len(chunk)) for chunk in members]
 
 
 def bucket(n_points: int, largest: int, *, fine: bool = False) -> int:
-    """The size that a subset is padded to, so that few are compiled: the next power of two from 16,
-    at most `largest`.
+    """Return the size that a subset is padded to, so that few sizes are compiled.
 
-    fine: sizes half-way between two of these as well, which many subsets are worth.
+    It is the next power of two from 16 on, and at most `largest`.
+    fine: use sizes half-way between two of these as well, which pays for many subsets.
     """
     size = max(SMALLEST_BUCKET, 1 << (n_points - 1).bit_length())
     if fine and size > SMALLEST_BUCKET and n_points <= size * 3 // 4:
@@ -46,73 +58,88 @@ def bucket(n_points: int, largest: int, *, fine: bool = False) -> int:
 def over_members(
     function: Callable[..., PyTree[Array]], *, runs_once: bool = False
 ) -> Callable[..., PyTree[Array]]:
-    """Compile function(shared, *member) as function(shared, *members), members along the leading
-    axes.
+    """Compile function(shared, *member) as function(shared, *members).
 
-    One member alone skips `vmap`, whose batched matrix products are slower on a CPU. Threads that
-    call it together wait for one compilation of their shapes instead of each making their own. What
-    runs once may be compiled in a third of
-    the time with less optimisation: random numbers, which are drawn in milliseconds, take seconds.
-    Their last digit may then differ. Products have all digits of their numbers, which an
-    accelerator would round to fewer by itself.
+    The members lie along the leading axes of the arguments and of the results. Products have all
+    digits of their numbers, which an accelerator would otherwise round to fewer.
 
-    Where this machine has several devices, and each can have equally many of the members, they are
-    sharded over them. It can be pickled if `function` can, and is then compiled anew.
+    A single member skips `vmap`, whose batched matrix products are slower on a CPU. Threads that
+    call the function at the same time wait for one compilation of their shapes; `jax.jit` would
+    compile it in each of them. Where this machine has several devices, and each can have equally
+    many of the members, these are sharded over the devices. The function can be pickled if
+    `function` can, and is then compiled again.
+
+    runs_once: compile in a third of the time with less optimisation, for what runs once. Random
+        numbers, for example, take seconds to compile and milliseconds to draw. The last digit of
+        the results may differ.
     """
     return _OverMembers(function, runs_once)
 
 
 class _OverMembers:
+    """The compiled function that `over_members` returns, one program for each kind of arguments.
+
+    The programs are compiled ahead of time, and not by `jax.jit` when it is called first: threads
+    that start together with the same shapes would each compile them, while threads with different
+    shapes must not wait for each other.
+    """
+
     def __init__(self, function: Callable[..., PyTree[Array]], runs_once: bool):
-        self._function, self._runs_once = function, runs_once
-        self._lock, self._compiled, self._on_cpu = (
-            threading.Lock(),
-            {},
-            jax.default_backend() == "cpu",
-        )
+        self._function = function
+        self._runs_once = runs_once
+        self._on_cpu = jax.default_backend() == "cpu"
+        self._programs: dict[str, _Program] = {}
+        self._programs_lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type, tuple[Callable, bool]]:
         return _OverMembers, (self._function, self._runs_once)
 
     def __call__(self, shared: PyTree[Array], *members: PyTree[Array]) -> PyTree[Array]:
-        arguments, devices = jax.tree.map(jnp.asarray, (shared, *members)), jax.local_devices()
-        device, n_members = jax.config.jax_default_device, len(jax.tree.leaves(members)[0])
-        mesh = (
-            Mesh(np.array(devices), ("members",))
-            if len(devices) > 1 and n_members % len(devices) == 0
-            else None
-        )
+        arguments = jax.tree.map(jnp.asarray, (shared, *members))
+        device = jax.config.jax_default_device
+        mesh = _mesh(len(jax.tree.leaves(members)[0]))
         if mesh is not None:
-            places = (
-                NamedSharding(mesh, SHARED),
-                *(NamedSharding(mesh, OF_MEMBERS) for _ in members),
-            )
-            arguments, device = jax.device_put(arguments, places), None
-        elif len(devices) > 1:
-            arguments = jax.device_put(arguments, device or devices[0])
-        with self._lock:
-            once = self._compiled.setdefault(
-                f"{device} {jax.tree.map(jax.typeof, arguments)}", _Once()
-            )
-        with once.lock, jax.default_matmul_precision("highest"):
-            if once.compiled is None:
-                once.compiled = self._compile(mesh, *arguments)
+            places = [NamedSharding(mesh, REPLICATED)]
+            places += [NamedSharding(mesh, SHARDED)] * len(members)
+            arguments = jax.device_put(arguments, tuple(places))
+            device = None
+        elif jax.local_device_count() > 1:
+            arguments = jax.device_put(arguments, device or jax.local_devices()[0])
+        run = self._compiled(device, mesh, arguments)
         if self._on_cpu:
-            return once.compiled(*arguments)
-        with _on_accelerator(device):
-            return jax.block_until_ready(once.compiled(*arguments))
+            return run(*arguments)
+        with _slots(device):
+            return jax.block_until_ready(run(*arguments))
+
+    def _compiled(
+        self, device: jax.Device | None, mesh: Mesh | None, arguments: tuple[PyTree[Array], ...]
+    ) -> Callable[..., PyTree[Array]]:
+        """Return the program for arguments like these, compiled by the first thread that asks."""
+        # The text has the tree of the arguments, and shape and dtype of each.
+        key = f"{device} {jax.tree.map(jax.typeof, arguments)}"
+        with self._programs_lock:
+            program = self._programs.setdefault(key, _Program())
+        with program.lock, jax.default_matmul_precision("highest"):
+            if program.run is None:
+                program.run = self._compile(mesh, *arguments)
+        return program.run
 
     def _compile(
         self, mesh: Mesh | None, shared: PyTree[Array], *members: PyTree[Array]
     ) -> Callable[..., PyTree[Array]]:
         call = self._call
         if mesh is not None:
-            specs = {"in_specs": (SHARED, *(OF_MEMBERS for _ in members)), "out_specs": OF_MEMBERS}
-            call = jax.shard_map(call, mesh=mesh, **specs, check_vma=False)
+            call = jax.shard_map(
+                call,
+                mesh=mesh,
+                in_specs=(REPLICATED, *[SHARDED] * len(members)),
+                out_specs=SHARDED,
+                check_vma=False,
+            )
         options = {"xla_backend_optimization_level": 1} if self._runs_once else {}
         if not self._on_cpu:
-            # Without trying algorithms out, which takes an accelerator many times longer than a CPU
-            # takes for all of it.
+            # Without trying out algorithms, which takes many times longer on an accelerator than
+            # the whole compilation takes on a CPU.
             options = {"xla_gpu_autotune_level": 0}
         return jax.jit(call).lower(shared, *members).compile(compiler_options=options)
 
@@ -123,26 +150,26 @@ class _OverMembers:
         return jax.tree.map(lambda leaf: leaf[None], self._function(shared, *single))
 
 
-class _Once:
-    """What the first of several threads compiles."""
+class _Program:
+    """A compiled program, and the lock of the thread that compiles it."""
 
     def __init__(self) -> None:
-        self.lock, self.compiled = threading.Lock(), None
+        self.lock = threading.Lock()
+        self.run: Callable[..., PyTree[Array]] | None = None
+
+
+def _mesh(n_members: int) -> Mesh | None:
+    """Return all devices of this machine where the members can be sharded over them."""
+    devices = jax.local_devices()
+    if len(devices) == 1 or n_members % len(devices):
+        return None
+    return Mesh(np.array(devices), (MEMBERS,))
 
 
 @cache
-def _on_accelerator(device: jax.Device | None) -> threading.BoundedSemaphore:
-    """Calls on a device at a time, while others are compiled: one that runs and one that is made
-    ready.
+def _slots(device: jax.Device | None) -> threading.BoundedSemaphore:
+    """Return the slots for calls on a device: one call runs while the next is prepared.
+
+    Compilations need no slot.
     """
     return threading.BoundedSemaphore(2)
-
-
-def chunks(n_members: int, size: int) -> list[list[int]]:
-    """Members 0…n−1 in lists of `size`; the last is filled up with its last member, so that all
-    compile once.
-    """
-    members = [
-        list(range(start, min(start + size, n_members))) for start in range(0, n_members, size)
-    ]
-    return [chunk + chunk[-1:] * (size - len(chunk)) for chunk in members]

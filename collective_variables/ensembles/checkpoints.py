@@ -1,6 +1,4 @@
-"""What a long computation keeps as it goes on, under a name that belongs to its own arguments
-alone.
-"""
+"""Save the results of finished tasks under names that hash all that decides them."""
 
 import hashlib
 from collections.abc import Callable, MutableMapping, Sequence
@@ -16,12 +14,11 @@ Store = MutableMapping[str, Arrays]
 
 
 class Results(Generic[Task, Result]):
-    """What a store keeps of the results of tasks; nothing is known and nothing is kept where there
-    is no store.
+    """The results of tasks in a store; without a store nothing is known and nothing is saved.
 
-    name: of a task, the same for the same task of another call. pack, unpack: a result as named
-    arrays, and back.
-    known: the results that the store has, by the place of their task.
+    name: function that names a task; the same task of another call has the same name.
+    pack, unpack: functions that turn a result into named arrays, and back.
+    known: the results that the store already has, by the place of their task.
     """
 
     def __init__(
@@ -34,22 +31,20 @@ class Results(Generic[Task, Result]):
         pack: Callable[[Result], Arrays],
         unpack: Callable[[Arrays], Result],
     ):
-        self._store, self._name, self._pack = store, name, pack
+        self._store = store
+        self._name = name
+        self._pack = pack
         names = {} if store is None else {place: name(task) for place, task in enumerate(tasks)}
-        self.known = {
-            place: unpack(store[of_task]) for place, of_task in names.items() if of_task in store
-        }
+        self.known = {place: unpack(store[key]) for place, key in names.items() if key in store}
 
     def keep(self, task: Task, result: Result, /) -> None:
-        """Keep the result of a task."""
+        """Save the result of a task."""
         if self._store is not None:
             self._store[self._name(task)] = self._pack(result)
 
 
 class LocalStore:
-    """A store that a function uses by itself; where the function is sent to another process, there
-    is none.
-    """
+    """A store for a function in this process; it is dropped when the function is pickled."""
 
     def __init__(self, store: Store | None):
         self.store = store
@@ -59,8 +54,7 @@ class LocalStore:
 
 
 def fingerprint(*decisive: Any) -> str:
-    """A name for all that decides a result, so that a store never goes on with what belongs to
-    another call.
+    """Return a name for all that decides a result, so that no call resumes from another's results.
 
     Arrays count by shape, dtype and values, random keys by their data, anything else by its `repr`.
     """

@@ -1,9 +1,6 @@
-"""The tasks of a long computation on the workers of a Dask cluster, with the same results as
-here.
-"""
+"""Run the tasks of a long computation on the workers of a Dask cluster, with the same results."""
 
 import hashlib
-import os
 import sys
 import threading
 import uuid
@@ -14,26 +11,33 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cloudpickle
-import distributed
 import jax
 import jaxlib
 import numpy as np
-from distributed.comm import CommClosedError
 from threadpoolctl import ThreadpoolController
 from tqdm import tqdm
 
+from collective_variables import _extras, _machine
 from collective_variables.ensembles._types import Advance, Result, Task
+
+with _extras.required("dask"):
+    import cloudpickle
+    import distributed
+    from distributed.comm import CommClosedError
+
+PACKAGE = Path(__file__).parents[1]
+N_JOBS = 4  # jobs that a worker keeps, with their data and what they compiled
 
 
 class _Job(NamedTuple):
-    """What is sent to each worker once: the function, and what must be the same there for the same
-    results.
+    """What is sent to each worker once.
+
+    That is the function, and what must be the same on the worker for the same results.
     """
 
     function: Callable[[Any, Advance], Any]
     together: bool
-    wide: bool
+    is_64_bit: bool
     versions: dict[str, str]
 
 
@@ -41,65 +45,66 @@ def run(
     function: Callable[[Task, Advance], Result],
     tasks: dict[int, Task],
     advance: Advance,
-    finished: Callable[[int, Result], None],
+    collect: Callable[[int, Result], None],
     /,
     *,
     address: str,
     together: bool,
 ) -> None:
-    """finished(place, function(task, advance)) for each task, as they are done by the workers of
-    the scheduler at `address`.
+    """Call collect(place, function(task, advance)) for each task, in the order in which they end.
 
-    together: as many tasks of a worker at once as it has threads, or one after another. Each worker
-    gets the function once and compiles it once. A task whose worker is lost is computed by another
-    one. Scheduler and workers need this library and the same versions of it, JAX and NumPy.
+    The workers of the scheduler at `address` compute the tasks. Each worker receives the function
+    once and compiles it once. A task whose worker is lost is computed by another worker. Scheduler
+    and workers need the same versions of this library, JAX and NumPy.
+    together: a worker runs as many tasks at once as it has threads, or one after another.
 
-    Raises ConnectionError for a scheduler that can't be reached or is lost, RuntimeError for a
-    worker with other versions and for a task that ends one worker after the other, and the first
+    Raises ConnectionError for a scheduler that cannot be reached or is lost, RuntimeError for a
+    worker with other versions and for a task that ends one worker after another, and the first
     error of a task.
     """
     name = f"collective-variables-{uuid.uuid4().hex}"
     job = cloudpickle.dumps(_Job(function, together, jax.config.jax_enable_x64, versions()))
     with _client(address) as client, client.as_current():
         if not client.scheduler_info()["workers"]:
-            # The tasks are sent all the same: a cluster that grows with its tasks has no worker
+            # The tasks are sent nevertheless: a cluster that grows with its tasks has no worker
             # before.
             tqdm.write(
                 f"The scheduler at {address} has no worker yet: waiting for one.", file=sys.stderr
             )
         client.subscribe_topic(name, lambda event: advance(event[1]))
         try:
-            futures = _submitted(client, name, job, tasks)
+            futures = _submit(client, name, job, tasks)
             for future in distributed.as_completed(list(futures)):
-                finished(futures[future], future.result())
+                collect(futures[future], future.result())
                 future.release()
         except distributed.KilledWorker as error:
             raise RuntimeError(
-                f"One task ended {error.allowed_failures + 1} workers of {address}, one after the other, most likely for want "
-                "of memory. What was done is kept."
+                f"One task ended {error.allowed_failures + 1} workers of {address}, one after the "
+                "other, most likely for lack of memory. The results so far are kept."
             ) from error
         except (CancelledError, CommClosedError) as error:
             raise ConnectionError(
-                f"The scheduler at {address} was lost. What was done is kept."
+                f"The scheduler at {address} was lost. The results so far are kept."
             ) from error
         finally:
             client.unsubscribe_topic(name)
 
 
-def _submitted(
+def _submit(
     client: distributed.Client, name: str, job: bytes, tasks: dict[int, Any]
 ) -> dict[distributed.Future, int]:
-    """The results to come, and the places of their tasks."""
+    """Send job and tasks, and return the future results with the places of their tasks."""
     with warnings.catch_warnings():
-        # The job may be large. Its bytes are a task, too, and not data of one worker, with which
-        # they would be lost.
+        # The job may be large.
         warnings.filterwarnings("ignore", "Sending large graph")
-        sent = client.submit(bytes, job, key=name, pure=False)
-        # Otherwise the one worker that has it would be given most tasks.
-        distributed.wait(sent)
-        client.replicate([sent])
+        # Its bytes are sent as the result of a task: data that was scattered to a worker would be
+        # lost with it.
+        payload = client.submit(bytes, job, key=name, pure=False)
+        # Otherwise the one worker that has the bytes would be given most tasks.
+        distributed.wait(payload)
+        client.replicate([payload])
         return {
-            client.submit(compute, sent, name, task, key=f"{name}-{place}", pure=False): place
+            client.submit(compute, payload, name, task, key=f"{name}-{place}", pure=False): place
             for place, task in tasks.items()
         }
 
@@ -109,66 +114,93 @@ def _client(address: str) -> distributed.Client:
         return distributed.Client(address, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ConnectionError(
-            f"DASK_SCHEDULER_ADDRESS must be the address of a scheduler that can be reached: received {address} ({error})."
+            "DASK_SCHEDULER_ADDRESS must be the address of a scheduler that can be reached: "
+            f"received {address} ({error})."
         ) from error
+
+
+def code_digest(folder: Path) -> str:
+    """Return a digest of all Python files in `folder` and its sub-folders.
+
+    It depends on their contents and on their paths within the folder, not on where the folder is.
+    """
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.py")}
+    digest = hashlib.sha256()
+    for name, path in sorted(files.items()):
+        # A hash of each file, so that no text can move from one file to the next unnoticed.
+        digest.update(name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:12]
 
 
 @cache
 def versions() -> dict[str, str]:
-    """What decides the digits of a result, and this library's code as it was when this was first
-    called.
+    """Return what decides the digits of a result.
+
+    The digest of this library's code is that of the moment when this was first called.
     """
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
-        digest.update(path.read_bytes())
-    own = {"collective_variables": digest.hexdigest()[:12]}
-    return own | {"jax": jax.__version__, "jaxlib": jaxlib.__version__, "numpy": np.__version__}
+    return {
+        "collective_variables": code_digest(PACKAGE),
+        "jax": jax.__version__,
+        "jaxlib": jaxlib.__version__,
+        "numpy": np.__version__,
+    }
 
 
-# A worker that has imported older code than the client's has to say so, not to use it.
+# At import, so that a worker that imported the code before it was edited reports the old digest.
 versions()
 
-N_RECEIVED = 4  # jobs that a worker keeps, with their data and what they compiled
-_received: dict[str, _Job] = {}
-_receiving, _alone = threading.Lock(), threading.Lock()
+_jobs: dict[str, _Job] = {}  # those that this worker received, the oldest first
+_jobs_lock = threading.Lock()
+_machine_lock = threading.Lock()  # held by a task that has the whole worker
 
 
-def compute(sent: bytes, name: str, task: Any, /) -> Any:
-    """The result of one task, on a worker."""
+def compute(payload: bytes, name: str, task: Any, /) -> Any:
+    """Return the result of one task, on a worker."""
     worker = distributed.get_worker()
-    with _receiving:
-        if name not in _received:
-            _received[name] = _checked(cloudpickle.loads(sent), worker.address)
-            for oldest in list(_received)[:-N_RECEIVED]:
-                del _received[oldest]
-        job = _received[name]
+    job = _load_job(payload, name, worker.address)
 
     def advance(count: int = 1) -> None:
         worker.log_event(name, count)
 
-    with jax.enable_x64(job.wide):
+    with jax.enable_x64(job.is_64_bit):
         if job.together:
-            _one_thread_of_lapack()
+            _limit_to_one_thread()
             return job.function(task, advance)
-        with _alone, ThreadpoolController().limit(limits=os.cpu_count(), user_api="blas"):
+        n_threads = _machine.n_cores()
+        with _machine_lock, ThreadpoolController().limit(limits=n_threads, user_api="blas"):
             return job.function(task, advance)
 
 
-def _checked(job: _Job, address: str) -> _Job:
+def _load_job(payload: bytes, name: str, address: str) -> _Job:
+    """Return a job, which is unpickled and checked when its first task arrives."""
+    with _jobs_lock:
+        if name not in _jobs:
+            job = cloudpickle.loads(payload)
+            _check_versions(job, address)
+            _jobs[name] = job
+            for oldest in list(_jobs)[:-N_JOBS]:
+                del _jobs[oldest]
+        return _jobs[name]
+
+
+def _check_versions(job: _Job, address: str) -> None:
     here = versions()
-    differ = [
+    differences = [
         f"{name} {here[name]} and not {version}"
         for name, version in job.versions.items()
         if here[name] != version
     ]
-    if differ:
+    if differences:
         raise RuntimeError(
-            f"The worker {address} has {', '.join(differ)}: start it anew with what this process has."
+            f"The worker {address} has {', '.join(differences)}: "
+            "restart it with the versions of this process."
         )
-    return job
 
 
 @cache
-def _one_thread_of_lapack() -> None:
-    """For good, while a context would end for all threads with the first of them."""
+def _limit_to_one_thread() -> None:
+    """Limit LAPACK to one thread for the rest of the process.
+
+    A context would end for all threads with the first of them.
+    """
     ThreadpoolController().limit(limits=1, user_api="blas")

@@ -1,6 +1,4 @@
-"""Where the tasks of a long computation run: on the cores and devices of this machine, or on a Dask
-cluster.
-"""
+"""Run the tasks of a long computation on the cores and devices of this machine, or on a cluster."""
 
 import os
 import sys
@@ -14,16 +12,16 @@ from threadpoolctl import ThreadpoolController
 from tqdm import tqdm
 from tqdm.utils import ObjectWrapper
 
+from collective_variables import _machine
 from collective_variables.ensembles import _types, checkpoints
 
 ADDRESS = "DASK_SCHEDULER_ADDRESS"
 
 
-class _PerhapsUnread(ObjectWrapper):
-    """A stream that may be written to although nobody reads it any more, as a closed pipe.
+class _TolerantStream(ObjectWrapper):
+    """A stream that may be written to after its reader is gone, as a closed pipe.
 
-    tqdm never gives back its lock where a write fails, and all other threads would wait for it
-    without end.
+    tqdm keeps its lock where a write fails, and all other threads would wait for it without end.
     """
 
     def write(self, text: str) -> None:
@@ -36,16 +34,24 @@ class _PerhapsUnread(ObjectWrapper):
 
 
 class Progress:
-    """A bar with the time left; `advance` may be called from any thread. Without a description
-    nothing is shown.
+    """A progress bar with the time left; without a description nothing is shown.
+
+    `advance` may be called from any thread.
     """
 
     def __init__(self, description: str, total: int, unit: str):
-        how = {"disable": not description, "mininterval": 1.0, "file": _PerhapsUnread(sys.stderr)}
-        self._bar = tqdm(total=total, desc=description, unit=f" {unit}", **how)
+        self._bar = tqdm(
+            total=total,
+            desc=description,
+            unit=f" {unit}",
+            disable=not description,
+            mininterval=1.0,
+            file=_TolerantStream(sys.stderr),
+        )
         self._lock = threading.Lock()
 
     def advance(self, count: int = 1) -> None:
+        """Move the bar on by `count`."""
         with self._lock:
             self._bar.update(count)
 
@@ -63,71 +69,75 @@ def run(
     /,
     *,
     together: bool = True,
-    kept: checkpoints.Results[_types.Task, _types.Result] | None = None,
+    checkpoint: checkpoints.Results[_types.Task, _types.Result] | None = None,
 ) -> list[_types.Result]:
-    """[function(task, advance) for task in tasks], in which advance(n) moves `bar` on by n.
+    """Return [function(task, advance) for task in tasks], in which advance(n) moves `bar` on by n.
 
-    together: as many tasks at once as there are cores, each with one thread of LAPACK (more get in
-        each other's way: small eigenproblems take 100 times longer) and in turn on one of the
-        devices; or one after another, each with all of the machine.
-    kept: results that are known are not computed again, and others are kept as soon as they are
-    there.
+    together: run as many tasks at once as there are cores, each with one thread of LAPACK (several
+        threads delay each other: small eigenproblems take 100 times longer) and in turn on one of
+        the devices; or run them one after another, each with the whole machine.
+    checkpoint: its results are not computed again, and each new result is saved to it at once.
 
-    Where DASK_SCHEDULER_ADDRESS names the scheduler of a Dask cluster, its workers compute them;
-    function and tasks are pickled for them, and the results are the same (see `dask_cluster.run`).
-    The first error stops what has not started.
+    Where DASK_SCHEDULER_ADDRESS names the scheduler of a Dask cluster, the cluster's workers
+    compute the tasks; function and tasks are pickled for them, and the results are the same (see
+    `dask_cluster.run`). After the first error no further task starts.
     """
-    results = {} if kept is None else dict(kept.known)
-    left = {place: task for place, task in enumerate(tasks) if place not in results}
+    results = {} if checkpoint is None else dict(checkpoint.known)
+    pending = {place: task for place, task in enumerate(tasks) if place not in results}
 
-    def finished(place: int, result: _types.Result) -> None:
-        if kept is not None:
-            kept.keep(tasks[place], result)
+    def collect(place: int, result: _types.Result) -> None:
+        if checkpoint is not None:
+            checkpoint.keep(tasks[place], result)
         results[place] = result
 
-    if left and os.environ.get(ADDRESS):
-        from collective_variables.ensembles import (
-            dask_cluster,
-        )  # dask is imported by those alone who use it
+    address = os.environ.get(ADDRESS)
+    if pending and address:
+        # Imported here because dask is an optional package.
+        from collective_variables.ensembles import dask_cluster
 
         dask_cluster.run(
-            function, left, bar.advance, finished, address=os.environ[ADDRESS], together=together
+            function, pending, bar.advance, collect, address=address, together=together
         )
     elif together:
-        _in_threads(function, left, bar.advance, finished)
+        _run_in_threads(function, pending, bar.advance, collect)
     else:
-        for place, task in left.items():
-            finished(place, function(task, bar.advance))
+        for place, task in pending.items():
+            collect(place, function(task, bar.advance))
     return [results[place] for place in range(len(tasks))]
 
 
-def _in_threads(
+def _run_in_threads(
     function: Callable[[_types.Task, _types.Advance], _types.Result],
     tasks: dict[int, _types.Task],
     advance: _types.Advance,
-    finished: Callable[[int, _types.Result], None],
+    collect: Callable[[int, _types.Result], None],
 ) -> None:
-    """XLA releases the interpreter's lock, and small matrix products leave most cores idle when
-    they come one by one.
+    """Run tasks in threads, one for each core, with the precision of the calling thread.
 
-    64-bit arrays are as they are in the thread that calls.
+    XLA releases the interpreter's lock, and small matrix products that come one by one leave most
+    cores idle.
     """
-    wide, devices = jax.config.jax_enable_x64, jax.local_devices()
+    is_64_bit = jax.config.jax_enable_x64
+    devices = jax.local_devices()
 
-    def one(number: int, place: int, task: _types.Task) -> None:
-        with ExitStack() as settings:
-            settings.enter_context(jax.enable_x64(wide))
+    def run_task(number: int, place: int, task: _types.Task) -> None:
+        with ExitStack() as contexts:
+            # A thread does not inherit the settings of JAX.
+            contexts.enter_context(jax.enable_x64(is_64_bit))
             if len(devices) > 1:
-                settings.enter_context(jax.default_device(devices[number % len(devices)]))
-            finished(place, function(task, advance))
+                contexts.enter_context(jax.default_device(devices[number % len(devices)]))
+            collect(place, function(task, advance))
 
-    executor = ThreadPoolExecutor(os.cpu_count())
+    executor = ThreadPoolExecutor(_machine.n_cores())
     try:
         with ThreadpoolController().limit(limits=1, user_api="blas"):
-            futures = [executor.submit(one, number, *of) for number, of in enumerate(tasks.items())]
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            for future in done:
+            futures = [
+                executor.submit(run_task, number, place, task)
+                for number, (place, task) in enumerate(tasks.items())
+            ]
+            # Those that have ended: all of them, or fewer if one raised an error.
+            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
                 future.result()
     finally:
-        # An error or Ctrl-C must not wait for what has not started.
+        # An error or Ctrl-C must not wait for tasks that have not started.
         executor.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""A random key for every member of an ensemble and every purpose."""
+"""Derive a random key for every member of an ensemble and every purpose."""
 
 import jax
 import numpy as np
@@ -11,16 +11,16 @@ PURPOSES = ("initialisation", "subsets", "rnd", "batches", "probes", "samples", 
 
 
 def key(seed: int, purpose: str) -> PRNGKeyArray:
-    """The key of one purpose, so that no two uses of a seed share random numbers."""
+    """Return the key of one purpose, so that no two uses of a seed share random numbers."""
     if _checks.integer("seed", seed, minimum=0) > MAX_SEED:
         raise ValueError(f"seed must not exceed {MAX_SEED}: received {seed}.")
     return jax.random.fold_in(jax.random.key(seed), PURPOSES.index(purpose))
 
 
 def member_keys(key: PRNGKeyArray, n_members: int) -> PRNGKeyArray:
-    """(n_members,) keys; member m has the same key in an ensemble of any number of members."""
+    """Return (n_members,) keys; member m has the same key in an ensemble of any size."""
     return _fold_in(key, np.arange(n_members))
 
 
-# Compiled here, with the key as an argument, so that every ensemble uses one compilation.
+# Compiled once for all ensembles, because the key is an argument.
 _fold_in = jax.jit(jax.vmap(jax.random.fold_in, in_axes=(None, 0)))

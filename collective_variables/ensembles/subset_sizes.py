@@ -1,24 +1,25 @@
-"""The subset sizes of every member of an ensemble."""
+"""Draw the subset sizes of every member of an ensemble."""
 
 import numpy as np
 from jaxtyping import Int
 
 from collective_variables import _checks
 
+DISTRIBUTIONS = ("uniform", "log-uniform")
+
 
 def draw(
     n_points: list[int] | dict[str, int | str], /, *, n_members: int, seed: int
 ) -> Int[np.ndarray, "n_members n_sizes"]:
-    """The subset sizes of every member, ascending.
+    """Return the subset sizes of every member, ascending.
 
     A list gives every member all its sizes. A range {"low", "high", "distribution"} gives each
-    member one size, both
-    ends included, drawn with `numpy.random.default_rng(seed)`: "uniform" over the integers, or
-    "log-uniform", where the logarithm of a real number in [low, high + 1) is uniform and the number
-    is rounded down.
+    member one size, both ends included, drawn with `numpy.random.default_rng(seed)`: "uniform" over
+    the integers, or "log-uniform", where the logarithm of a real number in [low, high + 1) is
+    uniform and the number is rounded down.
 
     Raises TypeError or ValueError for a size below 2 (one point has the entropy 0 whatever the
-    network), a size that repeats, or a range that is empty or says something else.
+    network), a size that repeats, or a range that is empty or has other keys.
     """
     _checks.integer("n_members", n_members, minimum=1)
     _checks.integer("seed", seed, minimum=0)
@@ -36,7 +37,7 @@ def draw(
 
 
 def largest(n_points: list[int] | dict[str, int | str], /) -> int:
-    """The largest subset that `subset_sizes` can give."""
+    """Return the largest subset size that `draw` can return."""
     return n_points["high"] if isinstance(n_points, dict) else max(n_points)
 
 
@@ -47,10 +48,5 @@ def _range(n_points: dict[str, int | str]) -> tuple[int, int, str]:
         )
     low = _checks.integer("n_points.low", n_points["low"], minimum=2)
     high = _checks.integer("n_points.high", n_points["high"], minimum=low)
-    return (
-        low,
-        high,
-        _checks.choice(
-            "n_points.distribution", n_points["distribution"], ("uniform", "log-uniform")
-        ),
-    )
+    name = _checks.choice("n_points.distribution", n_points["distribution"], DISTRIBUTIONS)
+    return low, high, name

@@ -1,7 +1,10 @@
-"""How a kernel is cut into tiles of points and groups of outputs, so that it fits the memory, and
-what it takes.
+"""Plans of how kernels and products are cut up to fit the memory.
+
+Everything that is held is counted here, from the shapes of derivatives: of a kernel in
+`plan_kernel`, and of a product with vectors in `plan_product`. Nothing is computed.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -12,22 +15,39 @@ from collective_variables import _memory
 from collective_variables.kernels import _derivatives
 from collective_variables.kernels._derivatives import Derivative
 from collective_variables.kernels._tiles import compiled_derivatives
-from collective_variables.networks._arguments import ApplyFunction, n_bytes
+from collective_variables.kernels._traced import StandIn
+from collective_variables.networks._arguments import n_bytes
 
 TILE = 2048  # points on the side of a tile of the kernel; larger tiles are no faster
+PRODUCT_TILE = 1024  # points that are multiplied by all vectors at once, at most
+VECTORS = 32  # that go over the parameters together, at most
+
+
+class Plan(NamedTuple):
+    """How points, outputs and vectors are cut up.
+
+    tile: points on the side of a tile. keep: whether the derivatives of all points are kept, for
+    all tiles or products. peak_bytes: what is held at the peak. vectors_at_once: of a product.
+    """
+
+    tile: int
+    outputs_at_once: int
+    keep: bool
+    peak_bytes: int
+    vectors_at_once: int | None = None
 
 
 class Sizes(NamedTuple):
     """Bytes that one kind of kernel takes.
 
-    inputs, signals: what is held of the derivatives of a point, whatever the number of its outputs
-    and for each of them.
-    jacobian: of a point and output, of the largest parameter whose Jacobian is made on the way.
-    pair: of the kernel of
-    two points. in_network: of the largest array on the way from a point to an output. n_outputs: of
-    the network.
-    is_separable: whether outputs may be taken a few at a time, and fewest_at_once: how many at
-    least, because what they share would be computed too often.
+    inputs, signals: what is held of the derivatives of a point, for all its outputs together and
+    for each of them.
+    jacobian: of a point and output, of the largest parameter whose Jacobian is formed meanwhile.
+    pair: of the kernel of two points.
+    in_network: of the largest array on the way from a point to an output.
+    n_outputs: outputs of the network.
+    is_separable: whether outputs may be taken a few at a time. fewest_at_once: how many at least,
+    because what they share would otherwise be computed too often.
     """
 
     inputs: int
@@ -40,8 +60,9 @@ class Sizes(NamedTuple):
     fewest_at_once: int
 
     def outputs_at_once(self, n_points: int) -> int:
-        """How many outputs go through the network together, in equal groups: more take memory and
-        save little time.
+        """Return how many outputs go through the network together, in equal groups.
+
+        More would take memory and save little time.
         """
         if not self.is_separable:
             return self.n_outputs
@@ -51,63 +72,65 @@ class Sizes(NamedTuple):
         )
         return -(-self.n_outputs // n_groups)
 
+    def held(self, at_once: int) -> int:
+        """Return the bytes that are held of the derivatives of a point."""
+        return self.inputs + at_once * self.signals
+
     def peak(self, n_points: tuple[int, int], tile: int, n_held: int, at_once: int) -> int:
-        """Bytes at the peak if the derivatives of `n_held` points are held."""
-        is_one = max(n_points) <= tile
-        held = n_held * (self.inputs + at_once * self.signals)
-        made = min(n_held, 2 * tile) * at_once * self.jacobian
-        # A tile and its intermediate results; a kernel of several tiles is copied once at the end.
-        of_tile = 3 * min(tile, n_points[0]) * min(tile, n_points[1]) * self.pair
+        """Return the bytes at the peak of a kernel, with the derivatives of `n_held` points."""
+        n_copies = 1 if max(n_points) <= tile else 2  # one of several tiles is copied at the end
+        jacobians = min(n_held, 2 * tile) * at_once * self.jacobian
         network = _derivatives.bytes_in_network(self.in_network, min(tile, n_held), at_once)
+        # A tile and its intermediate results.
+        one_tile = 3 * min(tile, n_points[0]) * min(tile, n_points[1]) * self.pair
         return (
-            held
-            + max(made, network)
-            + of_tile
-            + (1 if is_one else 2) * n_points[0] * n_points[1] * self.pair
+            n_held * self.held(at_once)
+            + max(jacobians, network)
+            + one_tile
+            + n_copies * n_points[0] * n_points[1] * self.pair
         )
 
 
 def point_derivatives(
-    apply_fn: ApplyFunction, params: PyTree[Array], x: PyTree[Array], *, is_structured: bool = True
+    apply_fn: StandIn, params: PyTree[Array], x: PyTree[Array], *, is_structured: bool = True
 ) -> list[Derivative]:
-    """Shapes of the derivatives of a point and one output."""
-    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype), x)
-    result = jax.eval_shape(apply_fn, params, one)
+    """Return the shapes of the derivatives of a point and one output."""
+    point = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype), x)
+    result = jax.eval_shape(apply_fn, params, point)
     cotangents = jax.ShapeDtypeStruct(result.shape, result.dtype)
-    return jax.eval_shape(compiled_derivatives(apply_fn, is_structured), params, one, cotangents)
+    return jax.eval_shape(compiled_derivatives(apply_fn, is_structured), params, point, cotangents)
 
 
 def kernel_sizes(
-    apply_fn: ApplyFunction,
+    apply_fn: StandIn,
     params: PyTree[Array],
     x: PyTree[Array],
     outputs: str,
     *,
     is_structured: bool = True,
 ) -> Sizes:
-    """The sizes of a kernel, from the shapes of its arguments."""
-    one, result = (
-        point_derivatives(apply_fn, params, x, is_structured=is_structured),
-        jax.eval_shape(apply_fn, params, x),
-    )
+    """Return the sizes of a kernel, from the shapes of its arguments."""
+    derivatives = point_derivatives(apply_fn, params, x, is_structured=is_structured)
+    result = jax.eval_shape(apply_fn, params, x)
     n_outputs, number = result.shape[1], result.dtype.itemsize
     return Sizes(
-        inputs=n_bytes([of.inputs for of in one]),
-        signals=n_bytes([of.signals for of in one]),
-        jacobian=number * max(_derivatives.jacobian_size(of) for of in one),
+        inputs=n_bytes([derivative.inputs for derivative in derivatives]),
+        signals=n_bytes([derivative.signals for derivative in derivatives]),
+        jacobian=number * max(map(_derivatives.jacobian_size, derivatives)),
         pair=number * {"per-output": n_outputs, "full": n_outputs**2}.get(outputs, 1),
         in_network=_derivatives.largest_signal(apply_fn, params, x),
         n_outputs=n_outputs,
         is_separable=outputs != "full",
-        fewest_at_once=_derivatives.fewest_outputs(one),
+        fewest_at_once=_derivatives.fewest_outputs(derivatives),
     )
 
 
 def output_groups(
     result: jax.ShapeDtypeStruct, at_once: int
 ) -> Float[Array, "n_groups at_once n_outputs"]:
-    """Rows of the identity, the outputs of the network, in groups; the last is filled up with
-    zeros, which add nothing.
+    """Return rows of the identity, one for each output of the network, in groups.
+
+    The last group is filled up with zeros, which add nothing.
     """
     n_groups = -(-result.shape[1] // at_once)
     return jnp.eye(n_groups * at_once, result.shape[1], dtype=result.dtype).reshape(
@@ -115,25 +138,13 @@ def output_groups(
     )
 
 
-class Plan(NamedTuple):
-    """Points on the side of a tile, outputs at once, and whether the derivatives of all points are
-    kept.
-    """
-
-    tile: int
-    outputs_at_once: int
-    keep: bool
-    peak_bytes: int
-
-
-def plan(
+def plan_kernel(
     sizes: Sizes, n1: int, n2: int | None, block_size: int | None, *, may_keep: bool, must_fit: bool
 ) -> Plan:
-    """Cut the kernel of n1 and n2 points, or of n1 points among themselves, so that it fits the
-    free memory.
+    """Plan the kernel of n1 and n2 points, or of n1 points among themselves.
 
     may_keep: whether what is held of a point may be kept for all. Raises MemoryError if it must fit
-    and can't.
+    the free memory and cannot.
     """
     n_points, n_all = (n1, n2 or n1), n1 + (n2 or 0)
     tile = min(TILE if block_size is None else block_size, max(n_points))
@@ -145,65 +156,71 @@ def plan(
         return sizes.peak(n_points, tile, n_held, sizes.outputs_at_once(tile))
 
     free = _memory.SMALL if peak(tile, n_all) <= _memory.SMALL // 2 else _memory.available()
-    while block_size is None and tile > 1 and peak(tile, held(tile)) > free:
-        tile = (tile + 1) // 2
+    if block_size is None:
+        tile = _largest_tile(tile, lambda tile: peak(tile, held(tile)), free)
     keep = may_keep and peak(tile, n_all) <= free // 2
     needed = peak(tile, n_all if keep else held(tile))
-    if needed > free and must_fit:
-        raise MemoryError(
-            f"A kernel of {n1} x {n_points[1]} points needs {needed / _memory.GIB:.1f} GiB at least, and "
-            f"{free / _memory.GIB:.1f} GiB are free."
-        )
+    if must_fit:
+        _check_fit(f"A kernel of {n1} x {n_points[1]} points", needed, free)
     return Plan(tile, sizes.outputs_at_once(tile), keep, needed)
 
 
-PRODUCT_TILE = 1024  # points that are multiplied by all vectors at once, at most
-VECTORS = 32  # that go over the parameters together, at most
-
-
-class ProductPlan(NamedTuple):
-    tile: int
-    outputs_at_once: int
-    vectors_at_once: int
-    keep: bool
-
-
 def plan_product(
-    sizes: Sizes, one: list[Derivative], params: PyTree[Array], n: int, block_size: int | None
-) -> ProductPlan:
-    """Vectors over the parameters in a quarter of the free memory, then as many points at once as
-    another quarter holds.
+    sizes: Sizes,
+    derivatives: list[Derivative],
+    params: PyTree[Array],
+    n: int,
+    block_size: int | None,
+) -> Plan:
+    """Plan products of the kernel of n points with vectors.
+
+    derivatives: those of a point and output. As many vectors go over the parameters together as a
+    quarter of the free memory holds, then as many points at once as another quarter holds. Raises
+    MemoryError if even one point at a time does not fit.
     """
-    free, number = max(_memory.SMALL, _memory.available()), one[0].signals.dtype.itemsize
+    free = max(_memory.SMALL, _memory.available())
+    number = derivatives[0].signals.dtype.itemsize
     tile = min(PRODUCT_TILE if block_size is None else block_size, n)
     at_once = sizes.outputs_at_once(tile)
-    # What is pulled back, beside the sum that it is added to.
-    of_vector = 2 * at_once * sum(leaf.size for leaf in jax.tree.leaves(params)) * number
-    n_vectors = int(min(VECTORS, max(1, free // 4 // of_vector)))
+    # What is pulled back of a vector, and the sum that it is added to.
+    one_vector = 2 * at_once * sum(leaf.size for leaf in jax.tree.leaves(params)) * number
+    n_vectors = int(min(VECTORS, max(1, free // 4 // one_vector)))
+    largest = number * max(
+        max(_derivatives.jacobian_size(derivative), _weighted_size(derivative) * n_vectors)
+        for derivative in derivatives
+    )
 
     def needed(tile: int) -> int:
-        made = (
-            max(max(_derivatives.jacobian_size(of), _weighted_size(of) * n_vectors) for of in one)
-            * number
-        )
         network = _derivatives.bytes_in_network(sizes.in_network, tile, at_once)
-        return tile * (sizes.inputs + at_once * (sizes.signals + made)) + network
+        return tile * (sizes.held(at_once) + at_once * largest) + network
 
-    while block_size is None and tile > 1 and needed(tile) > free // 4:
+    if block_size is None:
+        tile = _largest_tile(tile, needed, free // 4)
+    total = one_vector * n_vectors + needed(tile)
+    _check_fit("A product of the kernel", total, free)
+    # Every group of outputs has inputs of its own.
+    kept = n * -(-sizes.n_outputs // at_once) * sizes.held(at_once)
+    keep = total + kept <= free // 2
+    return Plan(tile, at_once, keep, total + kept if keep else total, n_vectors)
+
+
+def _largest_tile(tile: int, needed: Callable[[int], int], free: int) -> int:
+    """Halve a tile until it needs at most the free memory, or is a single point."""
+    while tile > 1 and needed(tile) > free:
         tile = (tile + 1) // 2
-    if (total := of_vector * n_vectors + needed(tile)) > free:
+    return tile
+
+
+def _check_fit(what: str, needed: int, free: int) -> None:
+    if needed > free:
         raise MemoryError(
-            f"A product of the kernel needs {total / _memory.GIB:.1f} GiB at least, "
+            f"{what} needs {needed / _memory.GIB:.1f} GiB at least, "
             f"and {free / _memory.GIB:.1f} GiB are free."
         )
-    # Every group of outputs has inputs of its own.
-    n_groups = -(-sizes.n_outputs // at_once)
-    keep = total + n * n_groups * (sizes.inputs + at_once * sizes.signals) <= free // 2
-    return ProductPlan(tile, at_once, n_vectors, keep)
 
 
-def _weighted_size(of: Derivative) -> int:
-    """Numbers that the signals of a point and output are for each vector, where there is no
-    Jacobian.
-    """
-    return 0 if of.inputs is None or _derivatives.jacobian_size(of) else of.signals.size
+def _weighted_size(derivative: Derivative) -> int:
+    """Numbers in the signals of a point and output for each vector, where there is no Jacobian."""
+    if derivative.inputs is None or _derivatives.jacobian_size(derivative):
+        return 0
+    return derivative.signals.size

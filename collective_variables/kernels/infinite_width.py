@@ -1,18 +1,19 @@
-"""PLACEHOLDER kernels.infinite_width."""
+"""Neural tangent kernels of networks with infinitely wide layers (Jacot et al. 2018)."""
 
-
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from collective_variables.kernels import reference
 from collective_variables.networks._arguments import check_shapes, checked_points
+from collective_variables.networks.sequential import Network, build_network
 
-# Those of networks.ACTIVATIONS whose kernel stax has in closed form. Its Gelu is the exact one, ours is Flax's
-# approximation by tanh; its Sigmoid_like is an error function.
-ANALYTIC_ACTIVATIONS = ("relu",)
+Kernel = Callable[[Float[Array, "n1 ..."], Float[Array, "n2 ..."]], Float[Array, "n1 n2"]]
 
 
 def infinite_width_ntk(
@@ -24,38 +25,275 @@ def infinite_width_ntk(
     b_std: float | None = None,
     padding: str = "SAME",
 ) -> Float[Array, "n1 n2"]:
-    """The analytic NTK, (n1, n2), to which that of random networks tends as their widths grow (Jacot et al. 2018).
+    """Compute the kernel to which that of random networks tends as their layers widen.
 
-    The network is `sequential.build_network(layers, parametrisation="ntk", ...)` with the same options, and the limit is that of
-    `empirical.empirical_ntk` with "mean" outputs, or of any one output. The widths in `layers` change nothing.
+    For points x, y of d features, a dense network with the activation φ has (Jacot et al. 2018)
 
-    x2 defaults to x1 (exactly symmetric as in `empirical`). Computed in the dtype of the points, in float32 at least;
-    integers become floats. In float32 the angle of nearly parallel points keeps half of the digits, so that the kernel
-    is good to about 1e-4 of its largest entry. Poolings need the covariances of all pairs of pixels: several arrays
-    of n1·n2·(height·width)² numbers.
+        K₁ = x·y / d + b²        K = E[φ(u) φ(v)] + b²        (u, v) ~ N(0, K of the layer before)
+        Θ₁ = K₁                  Θ = K + Θ of the layer before · E[φ′(u) φ′(v)]
 
-    Raises TypeError or ValueError as `sequential.build_network` does, and ValueError for an activation without an analytic
-    kernel, no points, values that are not finite, and points that the network can't take or of different shapes;
-    ImportError if neural-tangents does not load.
+    and the result is Θ of the last layer. The expectations are closed forms: Cho & Saul 2009 for
+    the ReLU, Williams 1996 for the error function.
+
+    The network is `build_network(layers, parametrisation="ntk", ...)` with the same options. The
+    limit is that of `empirical_ntk` with "mean" outputs, or of any single output. The widths in
+    `layers` do not matter.
+
+    Args:
+        layers: of the network, as `build_network` reads them. Convolutions and poolings need the
+            package neural-tangents (Novak et al. 2020), and several arrays of n1·n2·(height·width)
+            numbers, with poolings n1·n2·(height·width)².
+        x1: n1 points.
+        x2: n2 points of the same shape. Defaults to x1, and the kernel is then exactly symmetric
+            (up to round-off inside the caller's own jit).
+        activation: one of `ANALYTIC_ACTIVATIONS`.
+        b_std: standard deviation b of the biases; None for no biases.
+        padding: of the convolutions, "SAME" or "VALID".
+
+    Returns:
+        The kernel in float32, or in float64 under `jax.enable_x64`. In float32 the angle between
+        nearly parallel points keeps half of the digits, so that the kernel of a ReLU network is
+        accurate to about 1e-4 of its largest entry.
+
+    Raises:
+        TypeError, ValueError: what `build_network` raises; an activation without an analytic
+            kernel; no points, values that are not finite, or so large or small that the kernel
+            leaves the range of its dtype; points that the network cannot take, or of two shapes.
+        ImportError: a layer other than a dense one needs neural-tangents, which does not load.
+
+    Example:
+        >>> import collective_variables as cv
+        >>> kernel = cv.infinite_width_ntk(["dense 1", "dense 1"], [[1.0, 0.0], [0.0, 1.0]])
+        >>> print(kernel.round(4))
+        [[0.5    0.0796]
+         [0.0796 0.5   ]]
     """
-    network = reference._analytic_network(layers, activation=activation, padding=padding, b_std=b_std)
-    x1, x2 = (None if x is None else reference._floating(checked_points(name, x)) for name, x in (("x1", x1), ("x2", x2)))
+    network = _build(layers, activation=activation, padding=padding, b_std=b_std)
+    x1 = _points("x1", x1)
+    x2 = None if x2 is None else _points("x2", x2)
     check_shapes(x1, x2)
     jax.eval_shape(network.init, jax.random.key(0), x1)
-    kernel = reference._compiled_infinite_width(network, x1, x2)
-    return reference._symmetric(kernel) if x2 is None else kernel
+    _check_range(network, x1, x2)
+    kernel = _kernel(network)(x1, x2)
+    return _symmetric(kernel) if x2 is None else kernel
 
 
 def infinite_width_kernel(
-    layers: Sequence[str], *, activation: str = "relu", b_std: float | None = None, padding: str = "SAME"
-) -> Callable[[Float[Array, "n1 ..."], Float[Array, "n2 ..."]], Float[Array, "n1 n2"]]:
-    """The function K(x1, x2) of `infinite_width_ntk`, for many calls with points that are known to be right.
+    layers: Sequence[str],
+    *,
+    activation: str = "relu",
+    b_std: float | None = None,
+    padding: str = "SAME",
+) -> Kernel:
+    """Return the function K(x1, x2) of `infinite_width_ntk`, for many calls.
 
-    Its points are floating and finite and fit the network: nothing of that is looked at again. Raises the errors of
-    `infinite_width_ntk` for the network.
+    It does not check its points: they are arrays of finite numbers that fit the network and pass
+    `check_range`. The program that it compiles depends on the number of layers, the options and
+    the shapes of the points; another call with the same ones uses it again.
+
+    Args:
+        layers, activation, b_std, padding: as in `infinite_width_ntk`.
+
+    Returns:
+        A function of two arrays of points that returns their kernel, (n1, n2).
+
+    Raises:
+        TypeError, ValueError, ImportError: those of `infinite_width_ntk` for the network.
+
+    Example:
+        >>> from collective_variables.kernels import infinite_width
+        >>> kernel = infinite_width.infinite_width_kernel(["dense 1"], b_std=0.5)
+        >>> print(kernel(jnp.ones((1, 4)), jnp.zeros((2, 4))))
+        [[0.25 0.25]]
     """
-    return partial(reference._compiled_infinite_width, reference._analytic_network(layers, activation=activation, padding=padding, b_std=b_std))
+    return _kernel(_build(layers, activation=activation, padding=padding, b_std=b_std))
 
 
-# The analytic kernel of the same networks at infinite width stands beside the empirical one.
-infinite_width_ntk = infinite_width_ntk
+def check_range(
+    name: str,
+    rows: Float[Array, "n n_features"],
+    *,
+    n_hidden: int,
+    activation: str,
+    b_std: float | None,
+) -> None:
+    """Raise ValueError if the kernel of the points `rows` would over- or underflow their dtype.
+
+    The angle between two points follows from the product of their variances K(x, x). The squares
+    of the largest variances must therefore be within the range. Two smaller points whose product
+    underflows count as parallel. Points inside a jit are not checked.
+    """
+    if isinstance(rows, jax.core.Tracer):
+        return
+    rows = np.asarray(rows)
+    limits = np.finfo(rows.dtype)
+    variances = _largest_variances(rows, n_hidden, activation, (b_std or 0.0) ** 2)
+    largest = np.abs(rows).max(initial=0.0)
+    too_small = largest > 0 and min(variances) < math.sqrt(limits.tiny)
+    if too_small or max(variances) > math.sqrt(limits.max) / 4:
+        raise ValueError(
+            f"{name} must have a kernel within the range of {rows.dtype}: received values up to "
+            f"{largest:.3g} with b_std {b_std}, whose products are not. Scale the points."
+        )
+
+
+def _largest_variances(
+    rows: Float[np.ndarray, "n n_features"], n_hidden: int, activation: str, bias: float
+) -> list[float]:
+    """Return the largest K(x, x) of every layer."""
+    with np.errstate(over="ignore"):
+        squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+    variances = [float(squares.max()) / rows.shape[1] + bias]
+    for _ in range(n_hidden):
+        variances.append(float(_ACTIVATIONS[activation].variance(variances[-1])) + bias)
+    return variances
+
+
+def _points(name: str, x: Array) -> Float[Array, "n ..."]:
+    return checked_points(name, x).astype(float)
+
+
+def _build(layers: Sequence[str], *, activation: str, **options: str | float | None) -> Network:
+    network = build_network(layers, activation=activation, parametrisation="ntk", **options)
+    if activation not in ANALYTIC_ACTIVATIONS:
+        raise ValueError(
+            f"activation must have an analytic kernel, as {', '.join(ANALYTIC_ACTIVATIONS)} have: "
+            f"received {activation!r}."
+        )
+    return network
+
+
+def _check_range(network: Network, x1: Array, x2: Array | None) -> None:
+    options = {"activation": network.activation, "b_std": network.b_std}
+    for name, x in (("x1", x1), ("x2", x2)):
+        if x is not None:
+            rows = x.reshape(len(x), -1) if _is_dense(network) else x.reshape(-1, x.shape[-1])
+            check_range(name, rows, n_hidden=_n_hidden(network), **options)
+
+
+def _is_dense(network: Network) -> bool:
+    return all(layer.kind == "dense" for layer in network.layers)
+
+
+def _n_hidden(network: Network) -> int:
+    return sum(layer.kind != "avgpool" for layer in network.layers) - 1
+
+
+def _kernel(network: Network) -> Kernel:
+    if _is_dense(network):
+        return partial(_dense_kernel, _n_hidden(network), network.activation, network.b_std)
+    # Dense networks do without neural-tangents.
+    from collective_variables.kernels import reference
+
+    return partial(reference.reference_limit, network)
+
+
+class _Covariances(NamedTuple):
+    """K(x, y), K(x, x) and K(y, y) of a layer."""
+
+    between: Float[Array, "n1 n2"]
+    first: Float[Array, "n1 1"]
+    second: Float[Array, "1 n2"]
+
+
+class _Activation(NamedTuple):
+    """Expectations for Gaussian u, v: (E[φ(u) φ(v)], E[φ′(u) φ′(v)]), and E[φ(u)²] by E[u²]."""
+
+    products: Callable[[_Covariances], tuple[Float[Array, "n1 n2"], Float[Array, "#n1 #n2"]]]
+    variance: Callable[[Float[Array, "..."]], Float[Array, "..."]]
+
+
+# Keeps what it compiled for the next call with the same network and shapes.
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _dense_kernel(
+    n_hidden: int, activation: str, b_std: float | None, x1: Array, x2: Array | None
+) -> Float[Array, "n1 n2"]:
+    products, variance = _ACTIVATIONS[activation]
+    bias = (b_std or 0.0) ** 2
+    k = _Covariances(*(entry + bias for entry in _input_covariances(x1, x1 if x2 is None else x2)))
+    ntk = k.between
+    for _ in range(n_hidden):
+        value, slope = products(k)
+        hidden = _Covariances(value, variance(k.first), variance(k.second))
+        k = _Covariances(*(entry + bias for entry in hidden))
+        ntk = k.between + ntk * slope
+    return ntk
+
+
+def _input_covariances(x1: Array, x2: Array) -> _Covariances:
+    """Return the mean products of features, in full precision on an accelerator too."""
+    x1, x2 = _rows(x1), _rows(x2)
+    between = jnp.tensordot(x1, x2, (1, 1), precision="highest") / x1.shape[1]
+    return _Covariances(between, _mean_squares(x1)[:, None], _mean_squares(x2)[None, :])
+
+
+def _rows(x: Array) -> Float[Array, "n n_features"]:
+    return x.reshape(len(x), -1).astype(float)
+
+
+def _mean_squares(x: Float[Array, "n n_features"]) -> Float[Array, " n"]:
+    return jnp.sum(x**2, axis=1) / x.shape[1]
+
+
+@jax.jit
+def _symmetric(kernel: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """Return the kernel without the round-off that differs between the two sides of the diagonal.
+
+    A separate program: compiled together with the kernel, each of the two sums is rounded in
+    another way.
+    """
+    return (kernel + kernel.T) / 2
+
+
+def _relu(k: _Covariances) -> tuple[Array, Array]:
+    """Return Cho & Saul's kernels of degree 1 and 0, halved, in the order of neural-tangents.
+
+    Round-off that is the same keeps the choices of a greedy selection the same.
+    """
+    sine, angle = _polar(k.first * k.second - k.between**2, k.between)
+    factor = 1 / (2 * math.pi)
+    slope = 0.5 - factor * angle
+    return factor * sine + slope * k.between, slope
+
+
+@jax.custom_jvp
+def _polar(square: Array, cosine: Array) -> tuple[Array, Array]:
+    """Return the sine whose square this is, and the angle; negative squares are round-off."""
+    sine = jnp.sqrt(jnp.maximum(square, 0))
+    return sine, jnp.arctan2(sine, cosine)
+
+
+@_polar.defjvp
+def _polar_derivative(
+    values: tuple[Array, Array], changes: tuple[Array, Array]
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Take no derivative of the sine of parallel points, where it is infinite."""
+    sine, angle = _polar(*values)
+    parallel = sine == 0
+    d_sine = jnp.where(parallel, 0.0, changes[0] / (2 * jnp.where(parallel, 1.0, sine)))
+    norm = jnp.maximum(sine**2 + values[1] ** 2, jnp.finfo(sine.dtype).tiny)
+    d_angle = d_sine * (values[1] / norm) - changes[1] * (sine / norm)
+    return (sine, angle), (d_sine, d_angle)
+
+
+def _erf(k: _Covariances) -> tuple[Array, Array]:
+    """Return Williams' kernel and its derivative; the root is at least 1 whatever the round-off."""
+    square = jnp.maximum(k.first * k.second - k.between**2, 0)
+    root = jnp.sqrt(1 + 2 * (k.first + k.second) + 4 * square)
+    return 2 / math.pi * jnp.arctan2(2 * k.between, root), 4 / math.pi / root
+
+
+def _erf_variance(k: Array) -> Array:
+    return 2 / math.pi * jnp.arctan2(2 * k, jnp.sqrt(1 + 4 * k))
+
+
+def _linear(k: _Covariances) -> tuple[Array, Array]:
+    return k.between, jnp.ones((1, 1), k.between.dtype)
+
+
+_ACTIVATIONS = {
+    "relu": _Activation(_relu, lambda k: 0.5 * k),
+    "erf": _Activation(_erf, _erf_variance),
+    "linear": _Activation(_linear, lambda k: k),
+}
+ANALYTIC_ACTIVATIONS = tuple(_ACTIVATIONS)

@@ -1,5 +1,5 @@
-"""Kernels by the package neural-tangents (Novak et al. 2020, 2022): empirical ones, and those of
-infinite width.
+"""Kernels by the package neural-tangents (Novak et al. 2020, 2022): empirical ones as a reference
+for tests and benchmarks, and those of infinitely wide convolutional networks.
 """
 
 import functools
@@ -8,15 +8,14 @@ import sys
 import threading
 import types
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from collective_variables import _checks
-from collective_variables.kernels import infinite_width
+from collective_variables import _checks, _extras
 from collective_variables.kernels._derivatives import OUTPUTS
 from collective_variables.networks import sequential
 from collective_variables.networks._arguments import (
@@ -29,6 +28,9 @@ from collective_variables.networks._arguments import (
 
 # Its third method, structured derivatives, needs functions of JAX whose signatures have changed.
 METHODS = ("jacobian contraction", "ntk-vector products")
+# The layers of stax with the kernels of infinite_width.ANALYTIC_ACTIVATIONS. Its Gelu is the exact
+# one, ours is Flax's approximation by tanh; its Sigmoid_like is an error function.
+STAX_LAYERS = {"relu": "Relu", "erf": "Erf", "linear": "Identity"}
 
 
 def reference_ntk(
@@ -60,25 +62,11 @@ def reference_ntk(
     check_shapes(x1, x2)
     check_network(apply_fn, params, x1)
     kernel = _compiled_empirical(hashable(apply_fn), outputs, method, params, x1, x2)
-    return _symmetric(kernel) if x2 is None else kernel
-
-
-def _analytic_network(
-    layers: Sequence[str], *, activation: str, **options: str | float | None
-) -> sequential.Network:
-    network = sequential.build_network(
-        layers, activation=activation, parametrisation="ntk", **options
-    )
-    if activation not in infinite_width.ANALYTIC_ACTIVATIONS:
-        names = ", ".join(infinite_width.ANALYTIC_ACTIVATIONS)
-        raise ValueError(
-            f"activation must have an analytic kernel, as {names} has: received {activation!r}."
-        )
-    return network
-
-
-def _floating(x: Array) -> Float[Array, "..."]:
-    return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float)
+    if x2 is not None:
+        return kernel
+    # Operations of their own: compiled together with the kernel, each of the two sums is rounded in
+    # another way.
+    return (kernel + jnp.swapaxes(kernel, -1, -2)) / 2
 
 
 # For each of OUTPUTS: the axes of the outputs that neural-tangents takes the mean over, and those
@@ -121,7 +109,26 @@ def _empirical(
     return kernel
 
 
-def _infinite_width(network: sequential.Network, x1: Array, x2: Array | None) -> Array:
+# Keeps what it compiled for the next call with the same network and shapes.
+@functools.partial(jax.jit, static_argnums=0)
+def reference_limit(
+    network: sequential.Network,
+    x1: Float[Array, "n1 height width channels"],
+    x2: Float[Array, "n2 height width channels"] | None,
+) -> Float[Array, "n1 n2"]:
+    """Compute the kernel of `infinite_width.infinite_width_ntk` for any layers, without checks.
+
+    Args:
+        network: in the "ntk" parametrisation, with an activation in `STAX_LAYERS`.
+        x1: n1 points, images unless the first layer is dense.
+        x2: n2 points; None for x1.
+
+    Returns:
+        The kernel in float32, or in float64 under `jax.enable_x64`; symmetric up to round-off.
+
+    Raises:
+        ImportError: neural-tangents does not load.
+    """
     if network.layers[0].kind == "dense":
         x1, x2 = (None if x is None else x.reshape(len(x), -1) for x in (x1, x2))
     # Its poolings divide by integers.
@@ -130,19 +137,8 @@ def _infinite_width(network: sequential.Network, x1: Array, x2: Array | None) ->
         return kernel_fn(x1, x2, "ntk")
 
 
-# Keep what they compiled for the next call with the same function or network, and shapes.
+# Keeps what it compiled for the next call with the same function and shapes.
 _compiled_empirical = jax.jit(_empirical, static_argnums=(0, 1, 2))
-_compiled_infinite_width = jax.jit(_infinite_width, static_argnums=0)
-
-
-@jax.jit
-def _symmetric(kernel: Array) -> Array:
-    """The kernel without the round-off that differs between the two sides of its diagonal.
-
-    A program of its own: compiled together with the kernel, each of the two sums is rounded in
-    another way.
-    """
-    return (kernel + jnp.swapaxes(kernel, -1, -2)) / 2
 
 
 def _analytic_layers(network: sequential.Network) -> Iterator[tuple]:
@@ -164,7 +160,7 @@ def _analytic_layers(network: sequential.Network) -> Iterator[tuple]:
                 image = False
             yield stax.Dense(layer.width, b_std=network.b_std)
         if number < last:
-            yield stax.Relu()
+            yield getattr(stax, STAX_LAYERS[network.activation])()
 
 
 _loading = threading.Lock()
@@ -172,9 +168,7 @@ _loading = threading.Lock()
 
 @functools.cache
 def _library() -> types.ModuleType:
-    """The package neural-tangents; raises ImportError that names the version of JAX where it does
-    not load.
-    """
+    """Return the package neural-tangents; raise one ImportError where it does not load."""
     with _loading, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -183,6 +177,9 @@ def _library() -> types.ModuleType:
         except Exception as error:
             for name in [name for name in sys.modules if name.split(".")[0] == "neural_tangents"]:
                 del sys.modules[name]
+            if isinstance(error, ModuleNotFoundError) and error.name == "neural_tangents":
+                with _extras.required("reference"):
+                    raise
             raise ImportError(
                 f"neural-tangents does not load on JAX {jax.__version__}: {error}"
             ) from error

@@ -22,6 +22,8 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "silu": nn.silu,
     "elu": nn.elu,
     "softplus": nn.softplus,
+    "erf": jax.lax.erf,
+    "linear": jax.nn.identity,
 }
 PARAMETRISATIONS = ("lecun", "ntk")
 PADDINGS = ("SAME", "VALID")

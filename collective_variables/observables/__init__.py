@@ -1,1 +1,1 @@
-"""Collective variables: what a kernel says in a few numbers."""
+"""Compute the collective variables of kernels: entropy, trace, alignment and their estimates."""

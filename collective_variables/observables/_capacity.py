@@ -1,171 +1,163 @@
-"""Which kernels of an ensemble fit the free memory to be decomposed, and whether one on each core
-at once.
-"""
+"""Plan the measurement of an ensemble: which kernels fit in memory, and if members run at once."""
 
-import os
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from collective_variables import _memory
+from collective_variables import _machine, _memory
 from collective_variables.kernels import _planning, empirical
 from collective_variables.networks import parameters, sequential
-from collective_variables.observables._member import Settings
+from collective_variables.observables._settings import Settings
 from collective_variables.observables.spectrum import ONE_KERNEL
 
-LARGE = 2048  # rows of a kernel from which on its decomposition keeps all cores busy by itself
+LARGE = 2048  # rows of a kernel from which its decomposition keeps all cores busy
 DOUBLE = 8  # bytes of a number in float64
-N_ARRAYS = 3  # in float64, of the kernel's size, that decomposition and alignment hold beside it
-N_LIMIT_ARRAYS = 5  # the same, while the analytic kernel of infinite width is computed
+# Arrays in float64, of the kernel's size, that decomposition and alignment hold next to it, and
+# those that are held while the analytic kernel of infinite width is computed.
+N_ARRAYS = 3
+N_LIMIT_ARRAYS = 5
 
 
 class Plan(NamedTuple):
     """How an ensemble is measured.
 
-    n_exact: the largest size whose kernel is decomposed; those of larger ones are estimated from
-    products.
-    together: members on all cores at once and each kernel in one block, or one member after
-    another.
+    n_exact: the largest size whose kernel is decomposed; larger ones are estimated from products.
+    together: whether members run on all cores at once, each with its kernel in one block, or one
+        member after another.
     """
 
     n_exact: int
     together: bool
 
 
+@dataclass(frozen=True, eq=False)
+class Requirements:
+    """The memory that kernels of a network need.
+
+    points: (width, ...), like those of the kernels, as many as the largest of them is padded to.
+    has_limit: whether kernels are compared with that of infinite width.
+    """
+
+    network: sequential.Network
+    points: Float[np.ndarray, "width ..."]
+    settings: Settings
+    has_limit: bool
+
+    def n_rows(self, n: int) -> int:
+        """Return the number of rows of a kernel of n points."""
+        is_full = self.settings.outputs == "full"
+        return n * (parameters.n_outputs(self.network, self.points) if is_full else 1)
+
+    def n_bytes(self, n: int) -> int:
+        """Return the bytes at the peak: a kernel of n points, its decomposition, and its limit."""
+        is_per_output = self.settings.outputs == "per-output"
+        n_kernels = parameters.n_outputs(self.network, self.points) if is_per_output else 1
+        # The kernel is copied once when it is complete.
+        per_entry = 2 * n_kernels * np.dtype(self.settings.dtype).itemsize + N_ARRAYS * DOUBLE
+        kernel = self.n_rows(n) ** 2 * per_entry
+        if not self.has_limit:
+            return kernel
+        # The limit is computed first, and is then held next to the kernel.
+        return max(N_LIMIT_ARRAYS * DOUBLE * n**2 * self._n_covariances(), kernel + DOUBLE * n**2)
+
+    def _n_covariances(self) -> int:
+        """Return the entries of an analytic kernel for each pair of points.
+
+        They belong to pixels, and to pairs of pixels where these are averaged.
+        """
+        if self.network.layers[0].kind == "dense":
+            return 1
+        n_pixels = self.points.shape[1] * self.points.shape[2]
+        is_averaged = any(layer.kind == "avgpool" for layer in self.network.layers)
+        return n_pixels**2 if is_averaged else n_pixels
+
+    def is_one_block(self, free: int) -> bool:
+        """Tell whether the derivatives of all points fit in `free` bytes, in one block."""
+        width = len(self.points)
+        points = self.points.astype(self.settings.dtype)
+        if self.settings.block_size is not None and self.settings.block_size < width:
+            return False
+        n_outputs = parameters.n_outputs(self.network, points)
+        n_parameters = parameters.n_parameters(self.network, points)
+        # Only where the whole Jacobian does not fit is the cost of the implementation estimated,
+        # which takes half a second.
+        if width * n_outputs * n_parameters * points.dtype.itemsize <= free:
+            return True
+        shapes = jax.eval_shape(self.network.init, jax.random.key(0), points[:1])
+        params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+        name = empirical.resolve_implementation(self.settings.implementation)
+        costs = empirical.estimate_cost(
+            self.network.apply,
+            params,
+            points,
+            outputs=self.settings.outputs,
+            block_size=width,
+            implementations=(name,),
+        )
+        return costs[name].peak_bytes <= free
+
+
 def plan_ensemble(
-    network: sequential.Network,
-    points: Float[np.ndarray, "width ..."],
-    n_points: Int[np.ndarray, "n_members n_sizes"],
-    settings: Settings,
-    *,
-    has_limit: bool,
+    requirements: Requirements, n_points: Int[np.ndarray, "n_members n_sizes"]
 ) -> Plan:
-    """The course for subsets of `n_points`, the largest of which is padded to the number of
-    `points`.
+    """Plan the measurement of subsets of the sizes `n_points`.
 
-    has_limit: whether kernels are compared with that of infinite width. Raises MemoryError if a
-    kernel that can't be estimated does not fit.
+    Raises MemoryError if a kernel that cannot be estimated does not fit in the free memory.
     """
-    free, largest = _memory.available(), int(n_points.max())
-    needed = {
-        int(n): n_bytes(network, points, int(n), settings, has_limit=has_limit)
-        for n in np.unique(n_points)
-    }
-    is_formed = settings.spectrum == "exact" or has_limit or settings.outputs not in ONE_KERNEL
-    if is_formed and needed[largest] > free:
+    settings = requirements.settings
+    free = _memory.available()
+    largest = int(n_points.max())
+    needed = {int(n): requirements.n_bytes(int(n)) for n in np.unique(n_points)}
+    must_be_formed = (
+        settings.spectrum == "exact" or requirements.has_limit or settings.outputs not in ONE_KERNEL
+    )
+    if must_be_formed and needed[largest] > free:
         raise MemoryError(
-            f"A kernel of {largest} points and what is computed from it need {needed[largest] / _memory.GIB:.1f} GiB, "
-            f"and {free / _memory.GIB:.1f} GiB are free."
+            f"A kernel of {largest} points and what is computed from it need "
+            f"{needed[largest] / _memory.GIB:.1f} GiB, and {free / _memory.GIB:.1f} GiB are free."
         )
-    fitting = [
-        n for n, size in needed.items() if size <= free and settings.spectrum != "stochastic"
-    ]
-    n_exact = max(fitting, default=0)
-    if n_exact < largest or len(points) * rows_per_point(network, points, settings) > LARGE:
-        return Plan(n_exact, False)
-    of_one = n_bytes(network, points, len(points), settings, has_limit=has_limit)
-    return Plan(
-        n_exact, _is_one_block(network, points, settings, free // (2 * os.cpu_count()) - of_one)
+    may_be_exact = settings.spectrum != "stochastic"
+    sizes_that_fit = [n for n, size in needed.items() if size <= free and may_be_exact]
+    n_exact = max(sizes_that_fit, default=0)
+    width = len(requirements.points)
+    if n_exact < largest or requirements.n_rows(width) > LARGE:
+        return Plan(n_exact, together=False)
+    # Half of the free memory, because every core holds a kernel and its derivatives at once.
+    per_core = free // (2 * _machine.n_cores()) - requirements.n_bytes(width)
+    return Plan(n_exact, together=requirements.is_one_block(per_core))
+
+
+def describe_plan(plan: Plan, largest: int, settings: Settings) -> dict[str, str]:
+    """Describe how an ensemble whose largest subset has `largest` points is measured."""
+    implementation = empirical.resolve_implementation(settings.implementation)
+    tile = settings.block_size or _planning.TILE
+    blocks = "one block" if plan.together else f"tiles of at most {tile} points"
+    product_tile = settings.block_size or _planning.PRODUCT_TILE
+    quadrature = (
+        f"stochastic Lanczos quadrature, {settings.n_leading} leading vectors, "
+        f"{settings.n_probes} probes, {settings.n_steps} steps"
     )
-
-
-def rows_per_point(
-    network: sequential.Network, points: Float[np.ndarray, "width ..."], settings: Settings
-) -> int:
-    """Rows of a kernel for each point."""
-    return parameters.n_outputs(network, points) if settings.outputs == "full" else 1
-
-
-def n_bytes(
-    network: sequential.Network,
-    points: Float[np.ndarray, "width ..."],
-    n: int,
-    settings: Settings,
-    *,
-    has_limit: bool,
-) -> int:
-    """Bytes at the peak of a kernel of n points like `points`, its decomposition, and its limit of
-    infinite width.
-    """
-    n_kernels = parameters.n_outputs(network, points) if settings.outputs == "per-output" else 1
-    # The kernel is copied once when it is complete.
-    per_entry = 2 * n_kernels * np.dtype(settings.dtype).itemsize + N_ARRAYS * DOUBLE
-    of_kernel = (n * rows_per_point(network, points, settings)) ** 2 * per_entry
-    if not has_limit:
-        return of_kernel
-    # The limit comes first, and then lies beside the kernel.
-    return max(
-        N_LIMIT_ARRAYS * DOUBLE * n**2 * _n_covariances(network, points), of_kernel + DOUBLE * n**2
-    )
-
-
-def _n_covariances(network: sequential.Network, points: Float[np.ndarray, "width ..."]) -> int:
-    """Entries of an analytic kernel for each pair of points: of pixels, and of pairs of them where
-    they are averaged.
-    """
-    if network.layers[0].kind == "dense":
-        return 1
-    n_pixels = points.shape[1] * points.shape[2]
-    return n_pixels**2 if any(layer.kind == "avgpool" for layer in network.layers) else n_pixels
-
-
-def _is_one_block(
-    network: sequential.Network,
-    points: Float[np.ndarray, "width ..."],
-    settings: Settings,
-    free: int,
-) -> bool:
-    """Whether a kernel of `points` may be made in one block of at most `free` bytes."""
-    width, points = len(points), points.astype(settings.dtype)
-    if settings.block_size is not None and settings.block_size < width:
-        return False
-    # What a kernel takes is found out, in half a second, only where the memory is short of the
-    # whole Jacobian.
-    if (
-        width
-        * parameters.n_outputs(network, points)
-        * parameters.n_parameters(network, points)
-        * points.dtype.itemsize
-        <= free
-    ):
-        return True
-    shapes = jax.eval_shape(network.init, jax.random.key(0), points[:1])
-    params = jax.tree.map(lambda of: np.zeros(of.shape, of.dtype), shapes)
-    name = empirical.resolve_implementation(settings.implementation)
-    options = {"outputs": settings.outputs, "block_size": width, "implementations": (name,)}
-    return (
-        empirical.estimate_cost(network.apply, params, points, **options)[name].peak_bytes <= free
-    )
-
-
-def describe(course: Plan, largest: int, settings: Settings) -> dict[str, str]:
-    """How an ensemble whose largest subset has `largest` points is measured."""
-
-    def joined(of_exact: str, of_estimated: str) -> str:
-        if course.n_exact == largest:
-            return of_exact
-        return (
-            f"{of_exact} up to {course.n_exact} points, {of_estimated} beyond"
-            if course.n_exact
-            else of_estimated
-        )
-
-    blocks = (
-        "one block"
-        if course.together
-        else f"tiles of at most {settings.block_size or _planning.TILE} points"
-    )
-    of_products = f"tiles of at most {settings.block_size or _planning.PRODUCT_TILE} points"
-    of_exact = "float64, negative ones from round-off set to 0"
-    numbers = f"{settings.n_leading} leading vectors, {settings.n_probes} probes, {settings.n_steps} steps"
+    # What holds for the kernels that are decomposed, and for those that are estimated.
+    pairs = {
+        "implementation": (implementation, "products"),
+        "blocks": (blocks, f"tiles of at most {product_tile} points"),
+        "eigenvalues": ("float64, negative ones from round-off set to 0", quadrature),
+    }
+    varying = {name: _by_size(plan.n_exact, largest, *pair) for name, pair in pairs.items()}
     return {
-        "implementation": joined(
-            empirical.resolve_implementation(settings.implementation), "products"
-        ),
-        "blocks": joined(blocks, of_products),
+        "implementation": varying["implementation"],
+        "blocks": varying["blocks"],
         "dtype": settings.dtype,
         "matmul_precision": "highest",
-        "eigenvalues": joined(of_exact, f"stochastic Lanczos quadrature, {numbers}"),
+        "eigenvalues": varying["eigenvalues"],
     }
+
+
+def _by_size(n_exact: int, largest: int, exact: str, estimated: str) -> str:
+    """Say up to what size something is `exact`, and `estimated` beyond."""
+    if n_exact == largest:
+        return exact
+    return f"{exact} up to {n_exact} points, {estimated} beyond" if n_exact else estimated

@@ -1,6 +1,4 @@
-"""Collective variables that follow from the kernel itself and not from its spectrum alone, and
-those of single classes.
-"""
+"""Collective variables of a kernel that its spectrum does not determine, and those of classes."""
 
 from collections.abc import Callable
 
@@ -9,75 +7,80 @@ from jaxtyping import Array, Float, Int
 
 from collective_variables import _checks
 from collective_variables.observables import spectrum
+from collective_variables.observables.spectrum import Kernel
+
+KernelFunction = Callable[[Int[np.ndarray, " k"]], Float[Array, "k k"]]
 
 
 def kernel_variables(
-    kernel: Float[Array, "n_points n_points"],
+    kernel: Kernel,
     targets: Float[Array, "n_points n_outputs"] | None = None,
     *,
     eigenvalues: Float[Array, " n_points"] | None = None,
 ) -> dict[str, float]:
-    """`spectrum.collective_variables` of `kernel`, and its `cosine_entropy` and
-    `magnitude_entropy`.
+    """Compute `spectrum.collective_variables` of a kernel, its cosine and magnitude entropies.
 
     With `targets` also `target_alignment` and, with both kernels centred,
     `centred_target_alignment`.
     eigenvalues: those of the kernel, where they are known.
     """
-    found = spectrum.collective_variables(
-        spectrum.eigenvalues(kernel) if eigenvalues is None else eigenvalues
-    ) | {
+    values = spectrum.eigenvalues(kernel) if eigenvalues is None else eigenvalues
+    variables = spectrum.collective_variables(values) | {
         "cosine_entropy": cosine_entropy(kernel),
         "magnitude_entropy": magnitude_entropy(kernel),
     }
     if targets is None:
-        return found
-    return found | {
+        return variables
+    return variables | {
         "target_alignment": target_alignment(kernel, targets),
         "centred_target_alignment": target_alignment(kernel, targets, centred=True),
     }
 
 
-def cosine(kernel: Float[Array, "n_points n_points"]) -> Float[np.ndarray, "n_points n_points"]:
-    """K_ij/√(K_ii K_jj) in float64: the cosines between the gradients of points; 0 where one of
-    them has none.
+def cosine(kernel: Kernel) -> Float[np.ndarray, "n_points n_points"]:
+    """Compute K_ij/√(K_ii K_jj), the cosines between the gradients of points, in float64.
+
+    A point without a gradient has the cosine 0 with every point.
     """
-    kernel = _square(kernel)
+    kernel = _float64(kernel)
     norms = np.sqrt(np.maximum(np.diag(kernel), 0.0))
     inverse = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
     return kernel * inverse[:, None] * inverse
 
 
-def cosine_entropy(kernel: Float[Array, "n_points n_points"]) -> float:
-    """Von Neumann entropy of the cosine kernel, in nats: that of the directions of the gradients
-    alone.
+def cosine_entropy(kernel: Kernel) -> float:
+    """Compute the von Neumann entropy, in nats, of the cosine kernel.
+
+    It depends on the directions of the gradients only.
     """
-    # In the digits of the kernel, which say how much of a negative eigenvalue is round-off.
+    # In the dtype of the kernel, which decides how negative an eigenvalue of round-off may be.
     cosines = cosine(kernel).astype(np.result_type(kernel, np.float32))
     return spectrum.entropy(spectrum.eigenvalues(cosines))
 
 
-def magnitude_entropy(kernel: Float[Array, "n_points n_points"]) -> float:
-    """Shannon entropy, in nats, of the lengths of the gradients, √K_ii over their sum; NaN for a
-    kernel that is zero.
+def magnitude_entropy(kernel: Kernel) -> float:
+    """Compute the Shannon entropy, in nats, of the lengths of the gradients, √K_ii over their sum.
+
+    NaN for a kernel that is zero.
     """
-    return spectrum.entropy(np.sqrt(np.maximum(np.diag(_square(kernel)), 0.0)))
+    return spectrum.entropy(_lengths(kernel))
 
 
-def magnitude_variance(kernel: Float[Array, "n_points n_points"]) -> float:
-    """Variance of the lengths of the gradients, √K_ii, over their squared mean; NaN for a kernel
-    that is zero.
+def magnitude_variance(kernel: Kernel) -> float:
+    """Compute the variance of the lengths of the gradients, √K_ii, over their squared mean.
+
+    NaN for a kernel that is zero.
     """
-    lengths = np.sqrt(np.maximum(np.diag(_square(kernel)), 0.0))
+    lengths = _lengths(kernel)
     return float(np.var(lengths / lengths.mean())) if lengths.any() else float("nan")
 
 
 def mutual_information(first: float, second: float, union: float) -> float:
-    """2 (S_a + S_b − S_ab)/(S_a + S_b) from the entropies of the kernels of two sets of points and
-    of their union.
+    """Compute 2 (S_a + S_b − S_ab)/(S_a + S_b), the normalised "neural mutual information".
 
-    The authors' normalised "neural mutual information"; the blocks of a kernel are not its
-    marginals, so that it is none in the proper sense. 1 for the same set twice; 1 − ln 2/ln n for
+    first, second, union: entropies of the kernels of two sets of points and of their union. The
+    definition is the authors'. The blocks of a kernel are not its marginals, so this is not a
+    mutual information in the strict sense: it is 1 for the same set twice, but 1 − ln 2/ln n for
     two sets of n orthogonal gradients of one length, which have nothing in common. NaN for two sets
     without entropy.
     """
@@ -85,19 +88,17 @@ def mutual_information(first: float, second: float, union: float) -> float:
 
 
 def target_alignment(
-    kernel: Float[Array, "n_points n_points"],
-    targets: Float[Array, "n_points n_outputs"],
-    *,
-    centred: bool = False,
+    kernel: Kernel, targets: Float[Array, "n_points n_outputs"], *, centred: bool = False
 ) -> float:
-    """Kernel-target alignment ⟨K, YYᵀ⟩/(‖K‖ ‖YYᵀ‖) in the Frobenius norm, between 0 and 1
-    (Cristianini et al. 2001).
+    """Compute the kernel-target alignment ⟨K, YYᵀ⟩/(‖K‖ ‖YYᵀ‖) (Cristianini et al. 2001).
 
-    centred: with both kernels centred in feature space (Cortes, Mohri, Rostamizadeh 2012), which
-    takes out the mean of targets and gradients. NaN where a kernel is zero (all targets equal, if
+    The norm is Frobenius'; the alignment lies between 0 and 1.
+    centred: centre both kernels in feature space first (Cortes, Mohri, Rostamizadeh 2012), which
+    removes the mean of targets and gradients. NaN where a kernel is zero (all targets equal, if
     centred).
     """
-    kernel, targets = _square(kernel), np.asarray(targets, dtype=np.float64)
+    kernel = _float64(kernel)
+    targets = np.asarray(targets, dtype=np.float64)
     if targets.ndim != 2 or len(targets) != len(kernel):
         raise ValueError(
             f"targets must be ({len(kernel)}, n_outputs): received the shape {targets.shape}."
@@ -106,51 +107,68 @@ def target_alignment(
     if centred:
         kernel = kernel - kernel.mean(axis=0) - kernel.mean(axis=1)[:, None] + kernel.mean()
         targets = targets - targets.mean(axis=0)
-    # The norms without the kernel of the targets: ⟨K, YYᵀ⟩ = tr YᵀKY and ‖YYᵀ‖ = ‖YᵀY‖.
+    # Without forming the kernel of the targets: ⟨K, YYᵀ⟩ = tr YᵀKY and ‖YYᵀ‖ = ‖YᵀY‖.
     norms = np.linalg.norm(kernel) * np.linalg.norm(targets.T @ targets)
     return float(np.sum(targets * (kernel @ targets)) / norms) if norms > 0 else float("nan")
 
 
-def kernel_alignment(
-    kernel: Float[Array, "n_points n_points"], other: Float[Array, "n_points n_points"]
-) -> float:
-    """⟨K, L⟩/(‖K‖ ‖L‖) in the Frobenius norm, 1 where one is a multiple of the other; NaN where one
-    is zero.
+def kernel_alignment(kernel: Kernel, other: Kernel) -> float:
+    """Compute the alignment of two kernels of the same points.
+
+    ⟨K, L⟩/(‖K‖ ‖L‖) in the Frobenius norm (Cristianini et al. 2001). It does not depend on the
+    scale of either kernel.
+
+    Args:
+        kernel: (n_points, n_points).
+        other: (n_points, n_points), a kernel of the same points in the same order.
+
+    Returns:
+        The alignment: between 0 and 1 for positive semi-definite kernels, 1 where one is a multiple
+        of the other, NaN where one is zero.
+
+    Raises:
+        ValueError: A kernel is not one finite square matrix, or the two differ in size.
+
+    Example:
+        >>> import collective_variables as cv
+        >>> round(cv.kernel_alignment([[2.0, 1.0], [1.0, 2.0]], [[1.0, 0.0], [0.0, 1.0]]), 3)
+        0.894
     """
-    kernel, other = _squares(kernel, other)
+    kernel, other = _same_points(kernel, other)
     norms = np.linalg.norm(kernel) * np.linalg.norm(other)
     return float(np.vdot(kernel, other) / norms) if norms > 0 else float("nan")
 
 
-def relative_distance(
-    kernel: Float[Array, "n_points n_points"], reference: Float[Array, "n_points n_points"]
-) -> float:
-    """‖K − L‖/‖L‖ in the Frobenius norm, with the reference L; NaN where that is zero."""
-    kernel, reference = _squares(kernel, reference)
+def relative_distance(kernel: Kernel, reference: Kernel) -> float:
+    """Compute ‖K − L‖/‖L‖ in the Frobenius norm, with the reference L; NaN where L is zero."""
+    kernel, reference = _same_points(kernel, reference)
     norm = np.linalg.norm(reference)
     return float(np.linalg.norm(kernel - reference) / norm) if norm > 0 else float("nan")
 
 
 def class_variables(
-    kernel_of: Callable[[Int[np.ndarray, " k"]], Float[Array, "k k"]],
-    classes: Int[Array, " n_points"],
+    kernel_function: KernelFunction, classes: Int[Array, " n_points"]
 ) -> list[dict[str, float]]:
-    """`of_kernel` of the points of each class among themselves: a row per class, with its number of
-    points n_in_class.
+    """Compute `kernel_variables` of the points of each class: a row per class.
 
-    kernel_of(rows) gives the kernel of the points `rows`, so that no kernel of all points is
-    needed.
+    Each row has the class and its number of points, n_in_class. kernel_function(rows) returns the
+    kernel of the points `rows`, so that the kernel of all points is not needed.
     """
     classes = np.asarray(classes)
-    rows = {int(value): np.flatnonzero(classes == value) for value in np.unique(classes)}
+    members = {int(value): np.flatnonzero(classes == value) for value in np.unique(classes)}
     return [
-        {"class": value, "n_in_class": len(chosen), **kernel_variables(kernel_of(chosen))}
-        for value, chosen in rows.items()
+        {"class": value, "n_in_class": len(rows), **kernel_variables(kernel_function(rows))}
+        for value, rows in members.items()
     ]
 
 
-def _squares(first: Array, second: Array) -> list[Float[np.ndarray, "n_points n_points"]]:
-    kernels = [_square(first), _square(second)]
+def _lengths(kernel: Kernel) -> Float[np.ndarray, " n_points"]:
+    """Return the lengths of the gradients, √K_ii."""
+    return np.sqrt(np.maximum(np.diag(_float64(kernel)), 0.0))
+
+
+def _same_points(first: Kernel, second: Kernel) -> list[Float[np.ndarray, "n_points n_points"]]:
+    kernels = [_float64(first), _float64(second)]
     if kernels[0].shape != kernels[1].shape:
         raise ValueError(
             f"Both kernels must be of the same points: {len(kernels[0])} != {len(kernels[1])}."
@@ -158,11 +176,6 @@ def _squares(first: Array, second: Array) -> list[Float[np.ndarray, "n_points n_
     return kernels
 
 
-def _square(kernel: Float[Array, "n_points n_points"]) -> Float[np.ndarray, "n_points n_points"]:
-    kernel = np.asarray(kernel, dtype=np.float64)
-    if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or kernel.size == 0:
-        raise ValueError(
-            f"kernel must be a square matrix of at least one point: received the shape {kernel.shape}."
-        )
-    _checks.finite("kernel", kernel)
-    return kernel
+def _float64(kernel: Kernel) -> Float[np.ndarray, "n_points n_points"]:
+    """Return a checked kernel in float64."""
+    return np.asarray(spectrum.square(kernel), dtype=np.float64)

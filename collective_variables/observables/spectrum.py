@@ -1,6 +1,4 @@
-"""The spectrum of a kernel and its collective variables (Tovey et al. 2023, eqs 5 and 7), in
-float64.
-"""
+"""Eigenvalues, entropy and trace of a kernel (Tovey et al. 2023, eqs 5 and 7), in float64."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,13 +10,27 @@ from jaxtyping import Array, Float
 
 from collective_variables import _checks, _memory
 
+ONE_KERNEL = ("mean", "sum")  # the kinds of outputs that give one kernel with a row per point
+SPECTRAL = (
+    "entropy",
+    "trace",
+    "largest_eigenvalue",
+    "effective_entropy",
+    "effective_rank",
+    "trace_per_point",
+    "largest_eigenvalue_fraction",
+)
+
+Kernel = Float[Array, "n_points n_points"]
+Eigenvalues = Float[Array, " n_points"]
+
 
 class Spectrum(NamedTuple):
-    """Eigenvalues of a kernel, and what round-off had made of the smallest ones.
+    """Eigenvalues of a kernel, and what round-off did to the smallest ones.
 
-    eigenvalues: (n_points,) ascending, none negative. n_negative: how many came out negative and
-    were set to 0.
-    most_negative: the lowest of them before that, 0.0 if there was none.
+    eigenvalues: (n_points,), ascending, none negative.
+    n_negative: how many eigenvalues were negative and were set to 0.
+    most_negative: the lowest eigenvalue before that; 0.0 if none was negative.
     """
 
     eigenvalues: Float[np.ndarray, " n_points"]
@@ -26,30 +38,161 @@ class Spectrum(NamedTuple):
     most_negative: float
 
 
-def decompose(kernel: Float[Array, "n_points n_points"]) -> Spectrum:
-    """Eigenvalues of a symmetric positive semi-definite `kernel` in float64, with a count of the
-    negative ones.
+def eigenvalues(kernel: Kernel) -> Float[np.ndarray, " n_points"]:
+    """Compute the eigenvalues of a kernel.
+
+    The decomposition runs in NumPy and in float64, so this function does not work inside `jax.jit`.
+
+    Args:
+        kernel: (n_points, n_points), symmetric and positive semi-definite up to the round-off of
+            its dtype.
+
+    Returns:
+        (n_points,) eigenvalues in float64, ascending, in the unit of the kernel. Eigenvalues that
+        round-off made negative are set to 0 (`decompose` also counts them).
+
+    Raises:
+        ValueError: The kernel is empty, not square, not finite, not symmetric or not positive
+            semi-definite, or it is a stack of kernels.
+        MemoryError: The copy of the kernel in float64 does not fit in the free memory
+            (`lanczos.estimate_entropy` needs no kernel).
+
+    Example:
+        >>> import collective_variables as cv
+        >>> [round(float(value), 3) for value in cv.eigenvalues([[2.0, 1.0], [1.0, 2.0]])]
+        [1.0, 3.0]
+    """
+    return decompose(kernel).eigenvalues
+
+
+def entropy(x: Kernel | Eigenvalues) -> float:
+    """Compute the von Neumann entropy of a kernel.
+
+    S = −Σ p_i ln p_i with the shares p_i = λ_i/Σλ and 0 ln 0 = 0 (Tovey et al. 2023, eq. 5), so
+    that 0 ≤ S ≤ ln n_points.
+
+    Args:
+        x: A kernel (n_points, n_points), or its eigenvalues (n_points,) in any order.
+
+    Returns:
+        The entropy in nats; NaN for a kernel that is zero, which has no shares.
+
+    Raises:
+        ValueError: As `eigenvalues` does for a kernel; eigenvalues that are not finite or, beyond
+            round-off, negative.
+        MemoryError: As `eigenvalues` does for a kernel.
+
+    Example:
+        >>> import collective_variables as cv
+        >>> round(cv.entropy([[2.0, 1.0], [1.0, 2.0]]), 3)
+        0.562
+        >>> round(cv.entropy([1.0, 3.0]), 3)
+        0.562
+    """
+    values = _spectrum(x)
+    total = values.sum()
+    if total == 0.0:
+        return float("nan")
+    p = values[values > 0] / total
+    # A share below the smallest float underflows to 0, whose logarithm would be infinite.
+    p = p[p > 0]
+    # Round-off must not take the entropy out of its range.
+    return float(np.clip(-np.sum(p * np.log(p)), 0.0, np.log(len(p))))
+
+
+def trace(x: Kernel | Eigenvalues) -> float:
+    """Compute the trace of a kernel.
+
+    Tr = Σ λ_i, not divided by the number of points (Tovey et al. 2023, eq. 7). The trace of a
+    kernel is the sum of its diagonal: nothing is decomposed.
+
+    Args:
+        x: A kernel (n_points, n_points), or its eigenvalues (n_points,) in any order.
+
+    Returns:
+        The trace, in the unit of the kernel.
+
+    Raises:
+        ValueError: The kernel is empty, not square, not finite or not symmetric, has a negative
+            entry on its diagonal, or is a stack of kernels; eigenvalues that are not finite or,
+            beyond round-off, negative.
+
+    Example:
+        >>> import collective_variables as cv
+        >>> cv.trace([[2.0, 1.0], [1.0, 2.0]])
+        4.0
+        >>> cv.trace([1.0, 3.0])
+        4.0
+    """
+    array = np.asarray(x)
+    if array.ndim == 1:
+        return float(np.sum(_nonnegative("eigenvalues", array)))
+    kernel, _ = _symmetric(array)
+    return float(np.sum(_nonnegative("diagonal of the kernel", np.diag(kernel))))
+
+
+def collective_variables(x: Kernel | Eigenvalues) -> dict[str, float]:
+    """Compute entropy, trace and largest eigenvalue of a kernel, and forms free of its size.
+
+    Entropy S and trace Tr are those of Tovey et al. 2023, eqs 5 and 7. The other forms do not grow
+    with the number of points N merely because there are more points: S/ln N, exp S, Tr/N and
+    λ_max/Tr, which eq. 7 takes to be about 1.
+
+    Args:
+        x: A kernel (n_points, n_points), or its eigenvalues (n_points,) in any order.
+
+    Returns:
+        A dictionary of floats: "entropy" (nats), "trace" and "largest_eigenvalue" (in the unit of
+        the kernel), "effective_entropy" (S/ln N; NaN for one point), "effective_rank" (exp S),
+        "trace_per_point" (Tr/N) and "largest_eigenvalue_fraction" (λ_max/Tr).
+
+    Raises:
+        ValueError: As `entropy` does.
+        MemoryError: As `entropy` does.
+
+    Example:
+        >>> import collective_variables as cv
+        >>> variables = cv.collective_variables([[2.0, 1.0], [1.0, 2.0]])
+        >>> for name, value in variables.items():
+        ...     print(f"{name}: {value:.3f}")
+        entropy: 0.562
+        trace: 4.000
+        largest_eigenvalue: 3.000
+        effective_entropy: 0.811
+        effective_rank: 1.755
+        trace_per_point: 2.000
+        largest_eigenvalue_fraction: 0.750
+    """
+    values = _spectrum(x)
+    return with_size_free_forms(entropy(values), trace(values), float(values.max()), len(values))
+
+
+def with_size_free_forms(
+    entropy: float, trace: float, largest_eigenvalue: float, n_points: int
+) -> dict[str, float]:
+    """Add the forms of `collective_variables` to the three variables of a kernel of `n_points`."""
+    return {
+        "entropy": entropy,
+        "trace": trace,
+        "largest_eigenvalue": largest_eigenvalue,
+        "effective_entropy": float(entropy / np.log(n_points)) if n_points > 1 else float("nan"),
+        "effective_rank": float(np.exp(entropy)),
+        "trace_per_point": trace / n_points,
+        "largest_eigenvalue_fraction": largest_eigenvalue / trace if trace > 0 else float("nan"),
+    }
+
+
+def decompose(kernel: Kernel) -> Spectrum:
+    """Compute the eigenvalues of a kernel in float64, and count the negative ones.
 
     Raises ValueError for a kernel that is empty, not square, not finite, not symmetric, or has a
-    negative eigenvalue larger than the round-off of its own dtype allows (10 n_points machine
-    epsilons of the largest eigenvalue), and MemoryError for one whose copy in float64 does not fit
-    the free memory (`lanczos.estimate_entropy` needs no kernel).
+    negative eigenvalue larger than the round-off of its dtype allows (10 n_points machine epsilons
+    of the largest eigenvalue). Raises MemoryError for a kernel whose copy in float64 does not fit
+    in the free memory.
     """
-    kernel = np.asarray(kernel)
-    if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or kernel.size == 0:
-        raise ValueError(
-            f"kernel must be a square matrix of at least one point: received the shape {kernel.shape}."
-        )
-    _checks.finite("kernel", kernel)
-    precision = kernel.dtype if jnp.issubdtype(kernel.dtype, jnp.floating) else np.dtype(np.float64)
-    tolerance = _tolerance(len(kernel), precision)
-    asymmetry = _asymmetry(kernel)
-    if asymmetry > tolerance * float(max(kernel.max(), -kernel.min())):
-        raise ValueError(
-            f"kernel must be symmetric: received entries that differ by {asymmetry:.3g} from their mirrors."
-        )
-    # The decomposition overwrites its copy of the kernel; making it symmetric takes another for a
-    # moment.
+    kernel, asymmetry = _symmetric(np.asarray(kernel))
+    # The decomposition overwrites its copy of the kernel; making it symmetric takes a second copy
+    # for a moment.
     _memory.check(
         f"The eigenvalues of {len(kernel)} points", 8 * kernel.size * (2 if asymmetry else 1)
     )
@@ -61,17 +204,55 @@ def decompose(kernel: Float[Array, "n_points n_points"]) -> Spectrum:
         matrix.T, eigvals_only=True, overwrite_a=True, check_finite=False, driver="evd"
     )
     lowest = min(float(values[0]), 0.0)
-    if -lowest > tolerance * max(float(values[-1]), 0.0):
+    if -lowest > _tolerance(len(kernel), _precision(kernel)) * max(float(values[-1]), 0.0):
         raise ValueError(
             f"kernel must be positive semi-definite: received the eigenvalue {lowest:.3g}."
         )
     return Spectrum(np.maximum(values, 0.0), int((values < 0).sum()), lowest)
 
 
-def _asymmetry(kernel: Float[np.ndarray, "n_points n_points"], block: int = 512) -> float:
-    """The largest difference of an entry from its mirror, in double precision and in blocks of
-    rows.
+def leading(kernel: Kernel, n_points: Sequence[int]) -> list[Spectrum]:
+    """Decompose the leading blocks of `kernel`, which belong to nested subsets of the given sizes.
+
+    Raises ValueError for a size beyond that of the kernel.
     """
+    if max(n_points) > len(kernel):
+        raise ValueError(f"n_points must not exceed the kernel: {max(n_points)} > {len(kernel)}.")
+    return [decompose(np.asarray(kernel)[:n, :n]) for n in n_points]
+
+
+def square(kernel: Kernel) -> Float[np.ndarray, "n_points n_points"]:
+    """Return the kernel as a NumPy array in its own dtype.
+
+    Raises ValueError unless it is one square matrix of at least one point and finite.
+    """
+    kernel = np.asarray(kernel)
+    if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or kernel.size == 0:
+        is_stack = kernel.ndim == 3 and kernel.shape[1] == kernel.shape[2]
+        advice = " Pass the kernels of a stack one at a time." if is_stack else ""
+        raise ValueError(
+            "kernel must be a square matrix of at least one point: "
+            f"received the shape {kernel.shape}.{advice}"
+        )
+    _checks.finite("kernel", kernel)
+    return kernel
+
+
+def _symmetric(kernel: np.ndarray) -> tuple[Float[np.ndarray, "n_points n_points"], float]:
+    """Return a checked kernel, and the largest difference of an entry from its mirror."""
+    kernel = square(kernel)
+    asymmetry = _asymmetry(kernel)
+    tolerance = _tolerance(len(kernel), _precision(kernel))
+    if asymmetry > tolerance * float(max(kernel.max(), -kernel.min())):
+        raise ValueError(
+            "kernel must be symmetric: "
+            f"received entries that differ by {asymmetry:.3g} from their mirrors."
+        )
+    return kernel, asymmetry
+
+
+def _asymmetry(kernel: Float[np.ndarray, "n_points n_points"], block: int = 512) -> float:
+    """Find the largest difference of an entry from its mirror, in float64, by blocks of rows."""
     starts = range(0, len(kernel), block)
     pairs = ((kernel[i : i + block], kernel[:, i : i + block].T) for i in starts)
     # Most kernels are symmetric to the last digit, which takes a tenth of the time to see.
@@ -82,97 +263,28 @@ def _asymmetry(kernel: Float[np.ndarray, "n_points n_points"], block: int = 512)
     return max(map(float, differences), default=0.0)
 
 
-def eigenvalues(kernel: Float[Array, "n_points n_points"]) -> Float[np.ndarray, " n_points"]:
-    """Eigenvalues in float64, ascending; those that round-off made negative are 0 (`decompose` also
-    counts them).
-    """
-    return decompose(kernel).eigenvalues
+def _spectrum(x: Kernel | Eigenvalues) -> Float[np.ndarray, " n_points"]:
+    """Return checked eigenvalues, or those of a kernel."""
+    array = np.asarray(x)
+    return _nonnegative("eigenvalues", array) if array.ndim == 1 else eigenvalues(array)
 
 
-def trace(eigenvalues: Float[Array, " n_points"]) -> float:
-    """Tr = Σ λ_i, not divided by the number of points (Tovey et al. 2023, eq. 7)."""
-    return float(np.sum(_checked(eigenvalues)))
-
-
-def entropy(eigenvalues: Float[Array, " n_points"]) -> float:
-    """S = −Σ p_i ln p_i with p_i = λ_i/Σλ, in nats, 0 ln 0 = 0 (Tovey et al. 2023, eq. 5); 0 ≤ S ≤
-    ln n_points.
-
-    NaN for a kernel that is zero, which has no p_i.
-    """
-    values = _checked(eigenvalues)
-    total = values.sum()
-    if total == 0.0:
-        return float("nan")
-    p = values[values > 0] / total
-    # A share below the smallest float is 0, and its logarithm is not wanted.
-    p = p[p > 0]
-    # Round-off must not take it out of its range.
-    return float(np.clip(-np.sum(p * np.log(p)), 0.0, np.log(len(p))))
-
-
-def collective_variables(eigenvalues: Float[Array, " n_points"]) -> dict[str, float]:
-    """Entropy S, trace Tr, largest eigenvalue, and forms that do not grow with the number of points
-    N by themselves.
-
-    effective_entropy = S/ln N (NaN for one point), effective_rank = exp S, trace_per_point = Tr/N,
-    largest_eigenvalue_fraction = λ_max/Tr, which eq. 7 of Tovey et al. 2023 takes to be about 1.
-    """
-    values = _checked(eigenvalues)
-    return with_size_free_forms(entropy(values), trace(values), float(values.max()), len(values))
-
-
-def with_size_free_forms(
-    entropy: float, trace: float, largest_eigenvalue: float, n_points: int
-) -> dict[str, float]:
-    """The three of a kernel of `n_points`, however they were found, and the forms of
-    `collective_variables`.
-    """
-    return {
-        "entropy": entropy,
-        "trace": trace,
-        "largest_eigenvalue": largest_eigenvalue,
-        "effective_entropy": entropy / np.log(n_points) if n_points > 1 else float("nan"),
-        "effective_rank": float(np.exp(entropy)),
-        "trace_per_point": trace / n_points,
-        "largest_eigenvalue_fraction": largest_eigenvalue / trace if trace > 0 else float("nan"),
-    }
-
-
-def leading(kernel: Float[Array, "n_points n_points"], n_points: Sequence[int]) -> list[Spectrum]:
-    """Spectra of the leading blocks of `kernel`: those of nested subsets of the given sizes.
-
-    Raises ValueError for a size beyond that of the kernel.
-    """
-    if max(n_points) > len(kernel):
-        raise ValueError(f"n_points must not exceed the kernel: {max(n_points)} > {len(kernel)}.")
-    return [decompose(np.asarray(kernel)[:n, :n]) for n in n_points]
-
-
-def _checked(eigenvalues: Float[Array, " n_points"]) -> Float[np.ndarray, " n_points"]:
-    values = np.asarray(eigenvalues, dtype=np.float64)
-    if values.ndim != 1 or values.size == 0:
-        raise ValueError(
-            f"eigenvalues must be a list of at least one: received the shape {values.shape}."
-        )
-    _checks.finite("eigenvalues", values)
+def _nonnegative(name: str, values: np.ndarray) -> Float[np.ndarray, " n_points"]:
+    """Return finite values in float64, with those that round-off made negative set to 0."""
+    values = values.astype(np.float64)
+    if values.size == 0:
+        raise ValueError(f"{name} must hold at least one value: received the shape {values.shape}.")
+    _checks.finite(name, values)
     if -values.min() > _tolerance(len(values), np.dtype(np.float32)) * max(values.max(), 0.0):
-        raise ValueError(f"eigenvalues must not be negative: received {values.min():.3g}.")
+        raise ValueError(f"{name} must not be negative: received {values.min():.3g}.")
     return np.maximum(values, 0.0)
 
 
+def _precision(kernel: np.ndarray) -> np.dtype:
+    """Return the dtype whose round-off the kernel has; integers are exact."""
+    return kernel.dtype if jnp.issubdtype(kernel.dtype, jnp.floating) else np.dtype(np.float64)
+
+
 def _tolerance(n_points: int, dtype: np.dtype) -> float:
-    """Round-off of an eigenvalue relative to the largest one."""
+    """Bound the round-off of an eigenvalue relative to the largest one."""
     return 10 * n_points * float(jnp.finfo(dtype).eps)
-
-
-ONE_KERNEL = ("mean", "sum")  # the kinds of outputs that give one kernel with a row per point
-SPECTRAL = (
-    "entropy",
-    "trace",
-    "largest_eigenvalue",
-    "effective_entropy",
-    "effective_rank",
-    "trace_per_point",
-    "largest_eigenvalue_fraction",
-)

@@ -1,1 +1,1 @@
-"""What the papers claim and show, from tables of runs."""
+"""What the papers claim and show, computed from tables of runs, without JAX."""

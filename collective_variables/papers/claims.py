@@ -1,25 +1,27 @@
-"""Claims of a paper: what would support each, and the verdict that evidence gives."""
+"""Claims of a paper: what would support each of them, and the verdict that evidence gives."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = VERDICTS = ("supported", "not supported", "undecided")
 ROW = ["claim", "group", "parametrisation", "variable", "effect", "lower", "upper", "p_value", "n"]
-NEGLIGIBLE = 0.1  # a coefficient of correlation below which a trend is none in practice
-CLEAR = 0.3  # and one above which a trend is clear
+NEGLIGIBLE = 0.1  # a correlation below this does not matter in practice
+CLEAR = 0.3  # a correlation above this is a clear trend
 ENDS = ("smallest", "largest", "lower", "upper")
 SIZES = ("n_lower", "n_undecided", "n_higher")
 MOST_NAMED = 4  # cases of one verdict that a sentence can name
 
 
 class Claim(NamedTuple):
-    """What a paper says, what of our runs answers it, and which values of that would.
+    """What a paper says, which effect of our runs tests it, and which values would support it.
 
-    words: the paper's. effect: what is estimated for each row of evidence. An interval that does
-    not meet `needs` speaks against the claim, another inside `supports` for it; any other leaves it
-    undecided.
+    words: the paper's. effect: what is estimated for each row of evidence.
+
+    supports, needs: an interval of the effect that does not meet `needs` speaks against the claim.
+    Any other one inside `supports` speaks for it. All others leave the claim undecided.
+
     any_of: columns of the evidence of which one supported row in each group is enough.
     """
 
@@ -34,46 +36,55 @@ Claims = dict[str, Claim]
 
 
 def judge_claims(evidence: pd.DataFrame, claims: Claims) -> pd.DataFrame:
-    """One row for each of `claims`: claim, words, effect, verdict, and why in one sentence; NaN
+    """Judge each of `claims` by all its rows of evidence.
+
+    One row per claim: claim, words, effect, verdict, and why in one sentence. smallest and largest
+    are the ends of the effects of all its evidence, lower and upper those of their intervals, NaN
     without any run.
 
-    smallest and largest are the ends of the effects of all rows of evidence, lower and upper those
-    of their intervals.
-
-    A claim of all problems is supported if all of them support it, not supported if one of them
-    says the contrary or shows it to be negligible, undecided otherwise or without any run.
+    A claim of all problems is supported if all of them support it. It is not supported if one of
+    them shows the contrary or a negligible effect. Otherwise, or without any run, it is undecided.
     """
     rows = []
     for name, claim in claims.items():
-        of = evidence[evidence["claim"] == name]
+        part = evidence[evidence["claim"] == name]
         several = (
             not claim.any_of
-            and of.groupby(["group", "parametrisation"])["variable"].nunique().max() > 1
+            and part.groupby(["group", "parametrisation"])["variable"].nunique().max() > 1
         )
         cases = [
-            _name_case(case, several) for _, case in of.groupby(_case_columns(claim), sort=False)
+            _name_case(case, several) for _, case in part.groupby(_case_columns(claim), sort=False)
         ]
-        found = [verdict for verdict, _ in cases]
+        case_verdicts = {verdict for verdict, _ in cases}
         verdict = UNDECIDED
-        if NOT_SUPPORTED in found:
+        if NOT_SUPPORTED in case_verdicts:
             verdict = NOT_SUPPORTED
-        elif found and set(found) == {SUPPORTED}:
+        elif case_verdicts == {SUPPORTED}:
             verdict = SUPPORTED
-        ends = (of["effect"].min(), of["effect"].max(), of["lower"].min(), of["upper"].max())
+        ends = (
+            part["effect"].min(),
+            part["effect"].max(),
+            part["lower"].min(),
+            part["upper"].max(),
+        )
         rows.append((name, claim.words, claim.effect, *ends, verdict, _why(cases)))
     return pd.DataFrame(rows, columns=["claim", "words", "effect", *ENDS, "verdict", "why"])
 
 
 def claims_record(evidence: pd.DataFrame, claims: Claims) -> list[dict]:
-    """The rows of `judged`, each with its rows of `evidence` under that name, as values for JSON:
-    None where there is none.
+    """Return the rows of `judge_claims` as values for JSON, each with its rows of `evidence`.
+
+    A missing number is None.
     """
-    found = []
-    for of in judge_claims(evidence, claims).to_dict("records"):
-        rows = evidence[evidence["claim"] == of["claim"]].drop(columns="claim").astype(object)
-        of = {name: None if pd.isna(value) else value for name, value in of.items()}
-        found.append(of | {"evidence": rows.where(rows.notna(), None).to_dict("records")})
-    return found
+    record = []
+    for judgement in judge_claims(evidence, claims).to_dict("records"):
+        rows = evidence[evidence["claim"] == judgement["claim"]].drop(columns="claim")
+        rows = rows.astype(object)
+        entry: dict[str, Any] = {
+            name: None if pd.isna(value) else value for name, value in judgement.items()
+        }
+        record.append(entry | {"evidence": rows.where(rows.notna(), None).to_dict("records")})
+    return record
 
 
 def _case_columns(claim: Claim) -> list[str]:
@@ -83,7 +94,7 @@ def _case_columns(claim: Claim) -> list[str]:
 
 
 def _name_case(case: pd.DataFrame, with_variable: bool) -> tuple[str, str]:
-    """The verdict of rows of which one supported is enough, and what they are of."""
+    """Return the best verdict of rows of which one supported is enough, and the case in words."""
     best = next(
         verdict
         for verdict in (SUPPORTED, UNDECIDED, NOT_SUPPORTED)
@@ -96,10 +107,10 @@ def _name_case(case: pd.DataFrame, with_variable: bool) -> tuple[str, str]:
 
 def _why(cases: Sequence[tuple[str, str]]) -> str:
     if not cases:
-        return "No run tells."
+        return "No runs available."
     parts = []
     for verdict in VERDICTS:
-        names = [name for found, name in cases if found == verdict]
+        names = [name for case_verdict, name in cases if case_verdict == verdict]
         if names:
             which = (
                 f"all {len(cases)}" if len(names) == len(cases) else f"{len(names)} of {len(cases)}"
@@ -110,9 +121,7 @@ def _why(cases: Sequence[tuple[str, str]]) -> str:
 
 
 def interval_verdict(row: NamedTuple, claim: Claim, level: float) -> str:
-    """The verdict on a row of evidence by its effect's interval, lower to upper, and p_value_holm
-    at a level.
-    """
+    """Judge a row of evidence by the interval of its effect and by p_value_holm at a level."""
     # Many runs find an effect that is too small to matter: that comes first. A NaN compares false,
     # so that what could not be estimated is undecided.
     if is_apart(row, claim.needs):
@@ -122,4 +131,5 @@ def interval_verdict(row: NamedTuple, claim: Claim, level: float) -> str:
 
 
 def is_apart(row: NamedTuple, needs: tuple[float, float]) -> bool:
+    """Say whether a row's interval and `needs` have no value in common."""
     return row.upper < needs[0] or row.lower > needs[1]

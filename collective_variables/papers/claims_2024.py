@@ -1,5 +1,4 @@
-"""Findings of Tovey et al. 2024 (P2) on learning dynamics, each held against recordings: effects,
-intervals, verdicts.
+"""Findings of Tovey et al. 2024 (P2) on learning dynamics, tested on recordings.
 
 P2: Tovey, Krippendorf, Spannowsky, Nikolaou, Holm (2024), "Collective variables of neural networks:
 empirical time evolution and scaling laws".
@@ -13,41 +12,44 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from collective_variables.analysis import entropy_phases, power_law, statistics
+from collective_variables.analysis import entropy_phases, statistics
 from collective_variables.papers import claims
 from collective_variables.papers.claims import Claim
 from collective_variables.training import study_cases
 from collective_variables.training.study_cases import Case
 
-SIZES = ("width", "depth")  # axes along which networks grow
-DATA_POINTS = ("train", "observations")  # of the recorded kinds those that a network learns from
+SIZES = ("width", "depth")  # the axes along which networks grow
+LEARNED_POINTS = ("train", "observations")  # the kinds of recorded points that a network learns
 _FALLS, _GROWS = (-np.inf, 0.0), (0.0, np.inf)
-_FALLS_CLEARLY, _GROWS_CLEARLY = (
-    (-np.inf, -entropy_phases.RESOLUTION),
-    (entropy_phases.RESOLUTION, np.inf),
-)
+_FALLS_CLEARLY = (-np.inf, -entropy_phases.RESOLUTION)
+_GROWS_CLEARLY = (entropy_phases.RESOLUTION, np.inf)
 FINDINGS: claims.Claims = {
     "F1": Claim(
         "Small networks compress information: the entropy of their kernel falls during training.",
-        "change of the entropy from the first epoch to the last (nats), smallest network of each study",
+        "change of the entropy from the first epoch to the last (nats), smallest network of each "
+        "study",
         _FALLS,
         _FALLS_CLEARLY,
     ),
     "F2": Claim(
-        "Large and deep networks form structure: the entropy of their kernel rises during training.",
-        "change of the entropy from the first epoch to the last (nats), largest network of each study",
+        "Large and deep networks form structure: the entropy of their kernel rises during "
+        "training.",
+        "change of the entropy from the first epoch to the last (nats), largest network of each "
+        "study",
         _GROWS,
         _GROWS_CLEARLY,
     ),
     "F3": Claim(
-        "Which of both a network does goes with its size.",
-        "that change in the largest network minus that in the smallest, on the same points (nats)",
+        "The size of a network decides which of the two it does.",
+        "change of the entropy in the largest network minus that in the smallest, on the same "
+        "points (nats)",
         _GROWS,
         _GROWS_CLEARLY,
     ),
     "F4": Claim(
         "The trace grows while the loss falls.",
-        "Spearman's correlation of trace and loss over the recorded epochs (of trace and minus the reward, for an agent)",
+        "Spearman's correlation of trace and loss over the recorded epochs (of trace and minus the "
+        "reward, for an agent)",
         _FALLS,
         (-np.inf, -claims.CLEAR),
     ),
@@ -58,8 +60,10 @@ FINDINGS: claims.Claims = {
         _GROWS_CLEARLY,
     ),
     "F6": Claim(
-        "The error along an eigenmode of the kernel falls the faster, the larger its eigenvalue (P1, equation 6).",
-        "Spearman's correlation of eigenvalue and how far the error fell until the first recorded epoch, leading modes",
+        "The error along an eigenmode of the kernel falls the faster, the larger its eigenvalue "
+        "(P1, equation 6).",
+        "Spearman's correlation of eigenvalue and how far the error fell until the first recorded "
+        "epoch, leading modes",
         _GROWS,
         (claims.NEGLIGIBLE, np.inf),
     ),
@@ -67,14 +71,16 @@ FINDINGS: claims.Claims = {
 
 
 class Group(NamedTuple):
-    """What was recorded of a group's networks.
+    """The recordings of a group's networks.
 
-    recording: columns that tell networks apart, member, points, epoch, entropy, trace, loss and, of
-    agents, reward.
-    studies: the cases of each study; none for a group that is no scaling study. modes: the table of
-    that name with the
-    same first columns, empty where it was not recorded. kind: of `scaling_study.KINDS`, or another
-    name.
+    recording: columns that tell networks apart, member, points, epoch, entropy, trace, loss and,
+    for agents, reward.
+
+    studies: the cases of each study, empty for a group that is no scaling study.
+
+    modes: the table of that name with the same first columns, empty if it was not recorded.
+
+    kind: one of `scaling_study.KINDS`, or another name.
     """
 
     recording: pd.DataFrame
@@ -84,15 +90,17 @@ class Group(NamedTuple):
 
 
 def label_columns(table: pd.DataFrame, /) -> list[str]:
-    """The columns of a recording that tell its networks apart: all in front of `points` but the
-    member.
+    """List the columns of a recording that tell its networks apart.
+
+    These are all columns in front of `points` except the member.
     """
     return [name for name in table.columns[: table.columns.get_loc("points")] if name != "member"]
 
 
 def split_networks(table: pd.DataFrame, /) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The rows of each network under a name of what differs between the networks of the table, ""
-    for an only one.
+    """Yield the name and the rows of each network of a recording.
+
+    The name says what differs between the networks of the table; a single network has the name "".
     """
     labels = label_columns(table)
     if not labels:
@@ -103,49 +111,50 @@ def split_networks(table: pd.DataFrame, /) -> Iterator[tuple[str, pd.DataFrame]]
         yield network_name({name: part[name].iloc[0] for name in differing}), part
 
 
+def named_networks(group: Group, table: pd.DataFrame, /) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the networks of a table as `split_networks`; a single one has the group's kind as name.
+
+    table: the recording or the modes of the group, or rows of them.
+    """
+    for name, part in split_networks(table):
+        yield name or group.kind, part
+
+
 def network_name(values: Mapping[str, object], /) -> str:
-    """A network in words: the value alone where it speaks for itself."""
-    alone = ("activation", "network")
+    """Describe a network in words, with the value only where it speaks for itself."""
+    clear = ("activation", "network")
     return ", ".join(
-        f"{value}" if name in alone else f"{name.replace('_', ' ')} {value:g}"
+        f"{value}" if name in clear else f"{name.replace('_', ' ')} {value:g}"
         for name, value in values.items()
     )
 
 
-def evidence(groups: Mapping[str, Group], *, confidence: float = 0.95) -> pd.DataFrame:
-    """One row for each finding and network that tells something of it, with the columns of
-    `claims_2023.evidence`.
+class _Effect(NamedTuple):
+    """The effect of a finding in one network: one value for each member."""
 
-    Effects are means over members with Student's interval and t-test; `parametrisation` says which
-    network. Members whose values are not finite (diverged networks) are left out, and a network
-    with fewer than three others as well.
+    claim: str
+    group: str
+    network: str
+    variable: str
+    values: pd.Series
+
+
+def evidence(groups: Mapping[str, Group], *, confidence: float = 0.95) -> pd.DataFrame:
+    """Estimate the effect of each finding in each network, with the columns of P1's evidence.
+
+    These are the columns of `claims_2023.evidence`; `parametrisation` names the network. Effects
+    are means over members with Student's interval and t-test. Members whose values are not finite
+    (diverged networks) are left out, and so is a network with fewer than three others.
     """
-    rows = []
-    for name, group in groups.items():
-        shown = _of_data(group.recording)
-        for ends_of_study, words in _ends(group.studies):
-            ends = [study_cases.study_rows(shown, [case]) for case in ends_of_study]
-            changes = [_change(end) for end in ends]
-            rows += [
-                ("F1", name, words[0], "entropy", changes[0]),
-                ("F2", name, words[1], "entropy", changes[1]),
-                ("F3", name, f"{words[1]} − {words[0]}", "entropy", changes[1] - changes[0]),
-            ]
-            rows += [("F4", name, word, "trace", _with_loss(end)) for word, end in zip(words, ends)]
-        if group.kind not in ("dense", "conv"):
-            for of, table in split_networks(shown):
-                words = of or group.kind
-                rows += [
-                    ("F2", name, words, "entropy", _change(table)),
-                    ("F4", name, words, "trace", _with_loss(table)),
-                ]
-        for of, table in split_networks(_healthy(shown)):
-            rows.append(("F5", name, of or group.kind, "trace", _growth(table)))
-        for of, table in split_networks(group.modes) if len(group.modes) else ():
-            rows.append(("F6", name, of or group.kind, "error", mode_speeds(_of_data(table))))
+    effects = [effect for name, group in groups.items() for effect in _effects(name, group)]
     table = pd.DataFrame(
-        [_row(*row, confidence) for row in rows if row[-1].count() >= entropy_phases.MIN_MEMBERS]
+        [
+            _row(effect, confidence)
+            for effect in effects
+            if effect.values.count() >= entropy_phases.MIN_MEMBERS
+        ]
     )
+    # A network may be an end of several studies.
     table = table.drop_duplicates(["claim", "group", "parametrisation", "variable"]).reindex(
         columns=[*claims.ROW, *claims.SIZES]
     )
@@ -157,12 +166,40 @@ def evidence(groups: Mapping[str, Group], *, confidence: float = 0.95) -> pd.Dat
     return table.sort_values("claim", kind="stable", ignore_index=True)
 
 
-def _of_data(table: pd.DataFrame) -> pd.DataFrame:
-    return table[table["points"].isin(DATA_POINTS)]
+def _effects(name: str, group: Group) -> Iterator[_Effect]:
+    learned = learned_rows(group.recording)
+    yield from _size_effects(name, group, learned)
+    if group.kind not in ("dense", "conv"):
+        for network, table in named_networks(group, learned):
+            yield _Effect("F2", name, network, "entropy", _change(table))
+            yield _Effect("F4", name, network, "trace", _correlation_with_loss(table))
+    for network, table in named_networks(group, _without_failures(learned)):
+        yield _Effect("F5", name, network, "trace", _growth(table))
+    if len(group.modes):
+        for network, table in named_networks(group, group.modes):
+            yield _Effect("F6", name, network, "error", mode_speeds(learned_rows(table)))
 
 
-def _healthy(table: pd.DataFrame) -> pd.DataFrame:
-    """Without the networks that are to fail."""
+def _size_effects(name: str, group: Group, learned: pd.DataFrame) -> Iterator[_Effect]:
+    """Yield what the smallest and the largest network of each study show."""
+    for cases, (small, large) in _ends(group.studies):
+        ends = [study_cases.study_rows(learned, [case]) for case in cases]
+        small_change, large_change = (_change(end) for end in ends)
+        difference = large_change - small_change
+        yield _Effect("F1", name, small, "entropy", small_change)
+        yield _Effect("F2", name, large, "entropy", large_change)
+        yield _Effect("F3", name, f"{large} − {small}", "entropy", difference)
+        for network, end in zip((small, large), ends):
+            yield _Effect("F4", name, network, "trace", _correlation_with_loss(end))
+
+
+def learned_rows(table: pd.DataFrame, /) -> pd.DataFrame:
+    """Select the rows of the points that a network learns from."""
+    return table[table["points"].isin(LEARNED_POINTS)]
+
+
+def _without_failures(table: pd.DataFrame) -> pd.DataFrame:
+    """Drop the networks that are meant to fail."""
     if "label_noise" not in table:
         return table
     return table[(table["label_noise"] == 0) & (table["weight_scale"] == 1)]
@@ -171,8 +208,9 @@ def _healthy(table: pd.DataFrame) -> pd.DataFrame:
 def _ends(
     studies: Mapping[str, Sequence[Case]],
 ) -> Iterator[tuple[tuple[Case, Case], tuple[str, str]]]:
-    """The smallest and the largest network wherever in a study width or depth alone grows, and both
-    in words.
+    """Yield the smallest and the largest network wherever only width or only depth grows.
+
+    An item is both cases, and both networks in words.
     """
     for cases, axis in itertools.product(studies.values(), SIZES):
         ordered = sorted(cases, key=lambda case: getattr(case, axis))
@@ -188,41 +226,45 @@ def _ends(
                 yield tuple(ordered[place] for place in places), tuple(words)
 
 
-def _curves(table: pd.DataFrame, variable: str) -> pd.DataFrame:
-    """A row for each member whose values are finite, a column for each epoch."""
+def finite_curves(table: pd.DataFrame, variable: str, /) -> pd.DataFrame:
+    """Arrange a variable in rows of members whose values are finite, and columns of epochs."""
     curves = table.pivot(index="member", columns="epoch", values=variable)
     return curves[np.isfinite(curves).all(axis=1)]
 
 
 def _change(table: pd.DataFrame) -> pd.Series:
-    """Of each member the entropy after the last epoch minus that before the first."""
-    curves = _curves(table, "entropy")
+    """Return each member's entropy after the last epoch minus that before the first."""
+    curves = finite_curves(table, "entropy")
     return curves.iloc[:, -1] - curves.iloc[:, 0]
 
 
 def _growth(table: pd.DataFrame) -> pd.Series:
-    curves = _curves(table, "trace")
+    """Return each member's ln of the trace after the last epoch over that before the first."""
+    curves = finite_curves(table, "trace")
     return np.log(curves.iloc[:, -1] / curves.iloc[:, 0])
 
 
-def _with_loss(table: pd.DataFrame) -> pd.Series:
-    """Of each member the rank correlation of trace and loss over the epochs at which both are
-    known.
+def _correlation_with_loss(table: pd.DataFrame) -> pd.Series:
+    """Return each member's rank correlation of trace and loss over epochs with both values.
+
+    An agent has minus the reward in place of the loss.
     """
     target = table["loss"] if "reward" not in table else -table["reward"]
-    known = table.assign(target=target)[np.isfinite(target) & np.isfinite(table["trace"])]
-    return known.groupby("member")[["trace", "target"]].apply(
-        lambda of: _rank_correlation(of["trace"], of["target"])
+    complete = table.assign(target=target)[np.isfinite(target) & np.isfinite(table["trace"])]
+    return complete.groupby("member")[["trace", "target"]].apply(
+        lambda member: _rank_correlation(member["trace"], member["target"])
     )
 
 
 def mode_speeds(modes: pd.DataFrame, /) -> pd.Series:
-    """Of each member the rank correlation of λ and ln(error before the first epoch / error at the
-    next recorded one).
+    """Correlate each member's eigenvalues λ with how fast the errors along their modes fall.
 
-    `modes` is the table that `recording` gives under this name, of one network and kind of points:
-    eigenvalue λ of the initial kernel and residual ‖vᵀ ∂loss/∂outputs‖ of each leading mode v.
-    Tovey et al. 2023, equation 6: along a mode the outputs move at a rate in proportion to λ.
+    The result is the rank correlation of λ and ln(error before the first epoch / error at the next
+    recorded one). Tovey et al. 2023, equation 6: along a mode the outputs move at a rate in
+    proportion to λ.
+
+    modes: the table that `recording` gives under this name, for one network and one kind of points,
+    with eigenvalue λ of the initial kernel and residual ‖vᵀ ∂loss/∂outputs‖ of each leading mode v.
     """
     first, second = sorted(modes["epoch"].unique())[:2]
     keys = ["member", "mode"]
@@ -231,113 +273,17 @@ def mode_speeds(modes: pd.DataFrame, /) -> pd.Series:
         {"eigenvalue": start["eigenvalue"], "speed": np.log(start["residual"] / then["residual"])}
     )
     return speeds.groupby("member").apply(
-        lambda of: _rank_correlation(of["eigenvalue"], of["speed"])
+        lambda member: _rank_correlation(member["eigenvalue"], member["speed"])
     )
 
 
 def _rank_correlation(x: pd.Series, y: pd.Series) -> float:
-    """Spearman's coefficient; NaN where one of both is constant."""
+    """Return Spearman's coefficient, NaN if x or y is constant."""
     return x.rank().corr(y.rank())
 
 
-def _row(
-    claim: str, group: str, network: str, variable: str, values: pd.Series, confidence: float
-) -> dict[str, object]:
+def _row(effect: _Effect, confidence: float) -> dict[str, object]:
+    *labels, values = effect
     values = values.dropna().to_numpy()
-    return dict(
-        zip(
-            claims.ROW,
-            (
-                claim,
-                group,
-                network,
-                variable,
-                *entropy_phases.t_test(values, confidence),
-                len(values),
-            ),
-        )
-    )
-
-
-def summary(groups: Mapping[str, Group], of_phases: pd.DataFrame, /) -> pd.DataFrame:
-    """One row for each network and kind of points: means over members at the first and the last
-    epoch, and the regime.
-
-    Columns: group, network, points, n_members, entropy_first, entropy_last, trace_first,
-    trace_last, loss_first, loss_last, and regime, the supported ones of `of_phases`, the table of
-    `phases`, in their order. Of an agent the loss is its network's.
-    """
-    rows, found = [], dict(list(of_phases.groupby(["group", "network", "points"])))
-    for name, group in groups.items():
-        for of, table in split_networks(group.recording):
-            for points, part in table.groupby("points", sort=False):
-                ends = part[part["epoch"].isin([part["epoch"].min(), part["epoch"].max()])]
-                means = ends.groupby("epoch")[["entropy", "trace", "loss"]].mean()
-                row = {
-                    "group": name,
-                    "network": of or group.kind,
-                    "points": points,
-                    "n_members": part["member"].nunique(),
-                }
-                for variable in means:
-                    row |= {
-                        f"{variable}_{end}": means[variable].iloc[place]
-                        for end, place in (("first", 0), ("last", -1))
-                    }
-                its_phases = found.get((name, row["network"], points), of_phases[:0])
-                too_few = len(_curves(part, "entropy")) < entropy_phases.MIN_MEMBERS
-                rows.append(
-                    row
-                    | {
-                        "regime": "too few members"
-                        if too_few
-                        else entropy_phases.regime(list(its_phases.itertuples()))
-                    }
-                )
-    return pd.DataFrame(rows)
-
-
-def phases(
-    groups: Mapping[str, Group],
-    *,
-    resolution: float = entropy_phases.RESOLUTION,
-    confidence: float = 0.95,
-) -> pd.DataFrame:
-    """One row for each phase of the entropy of each network and kind of points, with the fields of
-    `entropy_phases.Phase`.
-    """
-    parts = []
-    for name, group in groups.items():
-        for of, table in split_networks(group.recording):
-            found = entropy_phases.recording_phases(
-                table, [], resolution=resolution, confidence=confidence
-            )
-            found.insert(0, "group", name)
-            found.insert(1, "network", of or group.kind)
-            parts.append(found)
-    return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
-
-
-LAWS = ("group", "epoch", "variable", "depth", "exponent", "standard_error", "r_squared")
-
-
-def power_laws(groups: Mapping[str, Group]) -> pd.DataFrame:
-    """Entropy, trace and loss of train points as powers of the width, for each depth, at the first
-    and the last epoch.
-
-    Of the studies with at least three widths; the columns are `LAWS`.
-    """
-    rows = []
-    for name, group in groups.items():
-        for cases in group.studies.values():
-            table = _of_data(study_cases.study_rows(group.recording, cases))
-            if table["width"].nunique() < 3:
-                continue
-            epochs = (table["epoch"].min(), table["epoch"].max())
-            for depth, epoch, variable in itertools.product(
-                sorted(table["depth"].unique()), epochs, ("entropy", "trace", "loss")
-            ):
-                part = table[(table["depth"] == depth) & (table["epoch"] == epoch)]
-                law = power_law.fit_power_law(part[np.isfinite(part[variable])], "width", variable)
-                rows.append((name, epoch, variable, depth, *law))
-    return pd.DataFrame(rows, columns=list(LAWS))
+    test = entropy_phases.t_test(values, confidence)
+    return dict(zip(claims.ROW, (*labels, *test, len(values))))

@@ -1,48 +1,27 @@
-"""Figures 2 to 7 of P1 (Tovey, Krippendorf, Nikolaou, Holm, 2023) as Plotly figures of the tables
-in `statistics`.
+"""Figures 2 to 7 of P1 as Plotly figures of the tables in `analysis`.
+
+P1: Tovey, Krippendorf, Nikolaou, Holm (2023), "Towards a Phenomenological Understanding of Neural
+Networks: Data".
 
 Every figure is a grid of panels: a column per group, a row per parametrisation. The colours of the
-methods are those of Okabe and Ito (2008), which colour-blind readers can tell apart, and each
-method has a marker of its own as well.
+methods are those of Okabe and Ito (2008), which colour-blind readers can tell apart. Each method
+also has its own marker.
 """
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from collective_variables import _checks
+from collective_variables import _checks, _extras
 from collective_variables.analysis.correlation import KINDS
 from collective_variables.analysis.statistics import LOSSES
+from collective_variables.papers import labels
 
-LABELS = {
-    "n_points": "Subset size n",
-    "entropy": "Entropy S",
-    "trace": "Trace Tr",
-    "largest_eigenvalue": "Largest eigenvalue",
-    "effective_rank": "Effective rank exp S",
-    "effective_entropy": "Entropy S / ln n",
-    "trace_per_point": "Trace Tr / n",
-    "largest_eigenvalue_fraction": "Largest eigenvalue / Tr",
-    "min_test_loss": "Minimum test loss",
-    "final_test_loss": "Final test loss",
-    "min_train_loss": "Minimum train loss",
-    "final_train_loss": "Final train loss",
-    "max_test_accuracy": "Maximum test accuracy",
-    "final_test_accuracy": "Final test accuracy",
-    "random": "Random",
-    "rnd": "RND",
-    "paper": "RND of the paper",
-    "k-center": "k-center",
-    "facility-location": "Facility location",
-    "k-means++": "k-means++",
-    "log-determinant": "Log determinant",
-    "best-entropy": "Best entropy of random sets",
-    "lecun": "LeCun",
-    "ntk": "NTK",
-}
+with _extras.required("figures"):
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("circle", "diamond", "square", "triangle-up", "cross", "x")
 LOGARITHMIC = {"type": "log", "dtick": "D2", "minorloglabels": "complete"}
@@ -50,10 +29,11 @@ DIVERGING = ((0.0, "#0072B2"), (0.5, "#F7F7F7"), (1.0, "#D55E00"))
 
 
 def comparison(summary: pd.DataFrame, variable: str) -> go.Figure:
-    """Mean of `variable` with an error bar of one standard error against the subset size (P1,
-    Figures 4 and 5).
+    """Draw the means of `variable` against the subset size (P1, Figures 4 and 5).
 
-    `summary` is the table of `statistics.summary`; a line per method, all methods in one panel.
+    A panel has a line per method, with error bars of one standard error.
+
+    summary: the table of `statistics.summary`.
     """
     lower, upper = f"{variable}_lower", f"{variable}_upper"
     _require("summary", summary, ["method", "n_points", variable, lower, upper])
@@ -61,10 +41,7 @@ def comparison(summary: pd.DataFrame, variable: str) -> go.Figure:
     figure.update_layout(
         legend={"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top"}
     )
-    # Random and RND come first and so keep their colours whatever other methods are compared.
-    methods = sorted(
-        summary["method"].unique(), key=lambda method: (method not in ("random", "rnd"), method)
-    )
+    methods = sorted(summary["method"].unique(), key=labels.method_order)
     for row, column, panel in _panels(summary):
         for k, method in enumerate(methods):
             part = panel[panel["method"] == method].sort_values("n_points")
@@ -82,7 +59,7 @@ def comparison(summary: pd.DataFrame, variable: str) -> go.Figure:
                     "color": PALETTE[k % len(PALETTE)],
                     "size": 8,
                 },
-                name=_label(method),
+                name=labels.method_label(method),
                 legendgroup=method,
                 showlegend=(row, column) == (1, 1),
                 row=row,
@@ -92,11 +69,12 @@ def comparison(summary: pd.DataFrame, variable: str) -> go.Figure:
 
 
 def scatter(runs: pd.DataFrame, x: str, y: str, colour: str) -> go.Figure:
-    """Runs that did not diverge in the plane of two variables, coloured by a third (P1, Figures 2
-    and 6).
+    """Draw runs in the plane of two variables, coloured by a third (P1, Figures 2 and 6).
 
-    `runs` is the table that `statistics` takes. Losses have logarithmic axes and colours; darker is
-    smaller, as in P1.
+    Runs that diverged are left out. Losses have logarithmic axes and colours; darker is smaller, as
+    in P1.
+
+    runs: the table that `statistics` takes.
     """
     _require("runs", runs, ["diverged", x, y, colour])
     runs = runs[~runs["diverged"] & np.isfinite(runs[[x, y, colour]]).all(axis=1)]
@@ -107,7 +85,7 @@ def scatter(runs: pd.DataFrame, x: str, y: str, colour: str) -> go.Figure:
             y=panel[y],
             customdata=panel[colour],
             hovertemplate="%{x:.4g}, %{y:.4g}<br>"
-            + _label(colour)
+            + labels.variable_label(colour)
             + " %{customdata:.4g}<extra></extra>",
             mode="markers",
             marker={
@@ -130,10 +108,11 @@ def scatter(runs: pd.DataFrame, x: str, y: str, colour: str) -> go.Figure:
 
 
 def correlation_matrix(correlations: pd.DataFrame, kind: str) -> go.Figure:
-    """Matrices of one kind of coefficient with the numbers in the cells (P1, Figures 3 and 7).
+    """Draw matrices of one kind of coefficient, with numbers in the cells (P1, Figures 3 and 7).
 
-    `correlations` is the table of `correlation.correlations`. Variables without any coefficient are
-    left out.
+    Variables without any coefficient are left out.
+
+    correlations: the table of `correlation.correlations`.
     """
     _require("correlations", correlations, ["kind", "x_variable", "y_variable", "coefficient"])
     _checks.choice("kind", kind, KINDS)
@@ -144,9 +123,9 @@ def correlation_matrix(correlations: pd.DataFrame, kind: str) -> go.Figure:
         matrix = panel.pivot(index="y_variable", columns="x_variable", values="coefficient").loc[
             names, names
         ]
-        labels = [_label(name) for name in names]
+        words = [labels.variable_label(name) for name in names]
         heatmap = go.Heatmap(
-            z=matrix, x=labels, y=labels, texttemplate="%{z:.2f}", coloraxis="coloraxis"
+            z=matrix, x=words, y=words, texttemplate="%{z:.2f}", coloraxis="coloraxis"
         )
         figure.add_trace(heatmap, row=row, col=column)
     figure.update_xaxes(tickangle=-45).update_yaxes(autorange="reversed")
@@ -165,8 +144,9 @@ def _grid(
     below: int = 70,
     right: int = 140,
 ) -> go.Figure:
-    """Empty panels, `panel` wide and high, `gap` apart and with room around them for labels and
-    legends, in pixels.
+    """Make empty panels, `panel` wide and high and `gap` apart, in pixels.
+
+    above, below, right: the room around them for labels and legends.
     """
     groups, parametrisations = table["group"].unique(), table["parametrisation"].unique()
     width, height = (
@@ -177,7 +157,9 @@ def _grid(
         rows=len(parametrisations),
         cols=len(groups),
         subplot_titles=[
-            f"{group}, {_label(name)}" for name in parametrisations for group in groups
+            f"{group}, {labels.parametrisation_label(name)}"
+            for name in parametrisations
+            for group in groups
         ],
         horizontal_spacing=gap / width,
         vertical_spacing=gap / height,
@@ -189,42 +171,37 @@ def _grid(
     }
     figure.update_layout(template="plotly_white", margin=margin, **size)
     # Only the lowest row and the first column have room for the titles of the axes.
-    figure.update_xaxes(title_text=_label(x), row=len(parametrisations))
-    return figure.update_yaxes(title_text=_label(y), col=1)
+    figure.update_xaxes(title_text=labels.variable_label(x), row=len(parametrisations))
+    return figure.update_yaxes(title_text=labels.variable_label(y), col=1)
 
 
 def _panels(table: pd.DataFrame) -> Iterator[tuple[int, int, pd.DataFrame]]:
-    """Row and column, from 1, and the part of the table of each panel of `_grid` that has data."""
-    groups, parametrisations = (
-        list(table["group"].unique()),
-        list(table["parametrisation"].unique()),
-    )
+    """Yield row and column, from 1, and the data of each panel of `_grid` that has data."""
+    groups = list(table["group"].unique())
+    parametrisations = list(table["parametrisation"].unique())
     for (group, parametrisation), part in table.groupby(["group", "parametrisation"], sort=False):
         yield parametrisations.index(parametrisation) + 1, groups.index(group) + 1, part
 
 
 def _scaled(values: pd.Series) -> pd.Series:
-    # Plotly has no logarithmic colour axis, so that the logarithm is what it is given.
+    # Plotly has no logarithmic colour axis, so it receives the logarithm.
     return np.log10(values) if values.name in LOSSES else values
 
 
 def _colour_axis(values: pd.Series, domain: Sequence[float]) -> dict:
-    """A horizontal colour bar under a column of panels, marked with values and not with their
-    logarithms.
+    """Return a horizontal colour bar under a column of panels, marked with values.
+
+    The marks are not logarithms, even if the colours are.
     """
     marks = np.linspace(_scaled(values).min(), _scaled(values).max(), 4)
-    shown = 10**marks if values.name in LOSSES else marks
+    values_at_marks = 10**marks if values.name in LOSSES else marks
     bar = {"orientation": "h", "x": np.mean(domain), "len": domain[1] - domain[0], "thickness": 10}
     bar |= {"y": 0, "yref": "container", "yanchor": "bottom"}
-    bar |= {"tickvals": marks, "ticktext": [f"{value:.3g}" for value in shown]}
+    bar |= {"tickvals": marks, "ticktext": [f"{value:.3g}" for value in values_at_marks]}
     return {
         "colorscale": "Viridis",
-        "colorbar": bar | {"title": {"text": _label(values.name), "side": "bottom"}},
+        "colorbar": bar | {"title": {"text": labels.variable_label(values.name), "side": "bottom"}},
     }
-
-
-def _label(name: str) -> str:
-    return LABELS.get(name, name)
 
 
 def _require(name: str, table: pd.DataFrame, columns: Sequence[str]) -> None:
@@ -232,7 +209,8 @@ def _require(name: str, table: pd.DataFrame, columns: Sequence[str]) -> None:
         column for column in ("group", "parametrisation", *columns) if column not in table.columns
     ]:
         raise ValueError(
-            f"{name} must have the columns {', '.join(missing)}: received {', '.join(table.columns)}."
+            f"{name} must have the columns {', '.join(missing)}: "
+            f"received {', '.join(table.columns)}."
         )
     if table.empty:
         raise ValueError(f"{name} must have at least one row: received an empty table.")
@@ -241,8 +219,10 @@ def _require(name: str, table: pd.DataFrame, columns: Sequence[str]) -> None:
 def experiment_figures(
     runs: pd.DataFrame, summary: pd.DataFrame, correlations: pd.DataFrame
 ) -> dict[str, go.Figure]:
-    """All figures of a group: those of Experiment 2 where methods are compared (4 and 5), else of
-    Experiment 1 (2, 3).
+    """Draw all figures of a group.
+
+    They are those of Experiment 2 (Figures 4 and 5) if the group compares methods, otherwise those
+    of Experiment 1 (Figures 2 and 3).
     """
     if runs["method"].nunique() > 1:
         return {

@@ -1,17 +1,20 @@
-"""Figures of learning dynamics (Tovey et al. 2024) as Plotly figures of the tables that recordings
-give.
+"""Figures of learning dynamics (P2) as Plotly figures of recordings.
 
-Colours are those of `figures`: of Okabe and Ito (2008), which colour-blind readers can tell apart.
+P2: Tovey, Krippendorf, Spannowsky, Nikolaou, Holm (2024), "Collective variables of neural networks:
+empirical time evolution and scaling laws". Colours are those of `figures_2023`.
 """
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
+from collective_variables import _extras
 from collective_variables.papers.figures_2023 import LOGARITHMIC, PALETTE
+
+with _extras.required("figures"):
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
 
 QUANTITIES = ("loss", "entropy", "trace")
 LABELS = {
@@ -30,22 +33,22 @@ Lines = Mapping[str, pd.DataFrame]
 
 
 def evolution(rows: Mapping[str, Lines], /) -> go.Figure:
-    """Loss, entropy and trace against the epoch, mean and one standard deviation over members (P2's
-    3x3 figure).
+    """Draw loss, entropy and trace against the epoch (P2's 3x3 figure).
 
-    rows: for each row of panels the recordings of its lines, by their names ("" for an only one).
-    Train points are solid, test points dotted; axes of epoch and loss are logarithmic, so that the
-    epochs are shown as epoch + 1.
+    Lines are means over members, bands one standard deviation. Train points are solid, test points
+    dotted. The axes of epoch and loss are logarithmic, so the epoch is shown as epoch + 1.
+
+    rows: for each row of panels the recordings of its lines, by their names ("" for a single one).
     """
     figure = _grid(len(rows), QUANTITIES)
     for row, (name, lines) in enumerate(rows.items(), start=1):
-        for number, (words, table) in enumerate(lines.items()):
-            for points, of_points in table.groupby("points", sort=False):
+        for number, (network, table) in enumerate(lines.items()):
+            for points, part in table.groupby("points", sort=False):
                 style = {"dash": DASHES[points], "color": PALETTE[number % len(PALETTE)]}
+                words = ", ".join(filter(None, (network, points)))
                 for column, quantity in enumerate(QUANTITIES, start=1):
-                    traces = _mean_and_band(of_points, quantity, style)
-                    name_of_line = ", ".join(filter(None, (words, points)))
-                    traces[0].update(name=name_of_line, legend=_legend(row), showlegend=column == 1)
+                    traces = _line_and_band(part, quantity, style)
+                    traces[0].update(name=words, legend=_legend(row), showlegend=column == 1)
                     figure.add_traces(traces, rows=row, cols=column)
         for column, quantity in enumerate(QUANTITIES, start=1):
             figure.update_yaxes(title_text=LABELS[quantity], title_standoff=4, row=row, col=column)
@@ -64,20 +67,20 @@ def evolution(rows: Mapping[str, Lines], /) -> go.Figure:
 
 
 def joint(tables: Lines, /) -> go.Figure:
-    """Entropy, trace and loss or reward of networks of different architecture, a column each (P2's
-    joint figure).
+    """Draw entropy, trace and loss or reward of different architectures (P2's joint figure).
 
-    Recordings by name; those with a column `mean_reward` are shown with it in the place of the
-    loss. Means and one standard deviation over members; train points (or an agent's observations)
-    are solid, test points dotted.
+    Each network has a column. Lines are means over members, bands one standard deviation. Train
+    points (or an agent's observations) are solid, test points dotted.
+
+    tables: recordings by name; one with a column `mean_reward` shows it in place of the loss.
     """
     figure = _grid(3, tuple(tables), titles=tuple(tables))
     for column, table in enumerate(tables.values(), start=1):
         quantities = ("entropy", "trace", "mean_reward" if "mean_reward" in table else "loss")
         for row, quantity in enumerate(quantities, start=1):
-            for points, of_points in table.groupby("points", sort=False):
+            for points, part in table.groupby("points", sort=False):
                 style = {"dash": DASHES[points], "color": PALETTE[row - 1]}
-                figure.add_traces(_mean_and_band(of_points, quantity, style), rows=row, cols=column)
+                figure.add_traces(_line_and_band(part, quantity, style), rows=row, cols=column)
             figure.update_yaxes(title_text=LABELS[quantity], title_standoff=4, row=row, col=column)
         if quantities[-1] == "loss":
             figure.update_yaxes(LOGARITHMIC, row=3, col=column)
@@ -88,9 +91,9 @@ def joint(tables: Lines, /) -> go.Figure:
 
 
 def _grid(n_rows: int, columns: Sequence[str], titles: Sequence[str] | None = None) -> go.Figure:
-    """Panels of one size, however many there are."""
+    """Make empty panels, all of the same size however many there are."""
     width, height = (
-        of * panel + (of - 1) * gap for of, panel, gap in zip((len(columns), n_rows), PANEL, GAP)
+        n * panel + (n - 1) * gap for n, panel, gap in zip((len(columns), n_rows), PANEL, GAP)
     )
     figure = make_subplots(
         rows=n_rows,
@@ -111,21 +114,22 @@ def _legend(row: int) -> str:
 
 
 def mean_and_band(table: pd.DataFrame, quantity: str, /) -> pd.DataFrame:
-    """Of each epoch the mean over members, and low and high, one standard deviation to both sides
-    of it.
+    """Average a quantity over members at each epoch.
+
+    Columns: mean, and low and high one standard deviation below and above it.
     """
     groups = table.dropna(subset=quantity).groupby("epoch")[quantity]
     mean, deviation = groups.mean(), groups.std(ddof=1).fillna(0.0)
     low, high = mean - deviation, mean + deviation
     if quantity == "loss":
-        low = np.maximum(low, mean / 10)  # which a logarithmic axis can show
+        low = np.maximum(low, mean / 10)  # a logarithmic axis cannot show 0
     return pd.DataFrame({"mean": mean, "low": low, "high": high})
 
 
-def _mean_and_band(table: pd.DataFrame, quantity: str, style: dict[str, str]) -> list[go.Scatter]:
-    """The mean over members as a line, and one standard deviation to both sides as an area."""
-    found = mean_and_band(table, quantity)
-    mean, low, high = found["mean"], found["low"], found["high"]
+def _line_and_band(table: pd.DataFrame, quantity: str, style: dict[str, str]) -> list[go.Scatter]:
+    """Draw the mean over members as a line, and one standard deviation around it as an area."""
+    curves = mean_and_band(table, quantity)
+    mean, low, high = curves["mean"], curves["low"], curves["high"]
     x = mean.index.to_numpy() + 1
     hover = "epoch %{customdata}: %{y:.4g}"
     line = go.Scatter(
@@ -149,11 +153,11 @@ def _transparent(colour: str) -> str:
 
 
 def maps(table: pd.DataFrame, epochs: Sequence[int], /, *, points: str = "train") -> go.Figure:
-    """Entropy, trace and loss over width and depth, means over members, a row for each epoch (P2's
-    phase maps).
+    """Draw entropy, trace and loss over width and depth (P2's phase maps).
 
-    The colours of trace and loss are logarithmic; a network that diverged leaves its cell empty.
-    Loss is that of the test points, entropy and trace those of `points`.
+    Each epoch has a row. Cells are means over members; a network that diverged has an empty cell.
+    The colours of trace and loss are logarithmic. The loss is that of the test points, entropy and
+    trace are those of `points`.
     """
     names = ("entropy", "trace", "loss")
     figure = _grid(len(epochs), names)
@@ -181,14 +185,14 @@ def maps(table: pd.DataFrame, epochs: Sequence[int], /, *, points: str = "train"
 
 
 def _heatmap(values: pd.DataFrame, name: str, panel: object) -> go.Heatmap:
-    shown = values if name == "entropy" else np.log10(values.where(values > 0))
-    finite = shown.to_numpy()[np.isfinite(shown.to_numpy())]
+    levels = values if name == "entropy" else np.log10(values.where(values > 0))
+    finite = levels.to_numpy()[np.isfinite(levels.to_numpy())]
     marks = np.linspace(finite.min(), finite.max(), 4) if finite.size else np.array([])
     words = [_short(mark if name == "entropy" else 10**mark) for mark in marks]
     bar = {"tickvals": marks, "ticktext": words, "thickness": 8, "x": panel.xaxis.domain[1] + 0.005}
     bar |= {"len": panel.yaxis.domain[1] - panel.yaxis.domain[0], "y": np.mean(panel.yaxis.domain)}
     return go.Heatmap(
-        z=shown,
+        z=levels,
         x=[str(width) for width in values.columns],
         y=[str(depth) for depth in values.index],
         customdata=values,
@@ -199,7 +203,7 @@ def _heatmap(values: pd.DataFrame, name: str, panel: object) -> go.Heatmap:
 
 
 def _short(value: float) -> str:
-    """Three digits with k, M or G, for the narrow place beside a bar of colours."""
+    """Write three digits with k, M or G, for the narrow room next to a colour bar."""
     for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= factor:
             return f"{value / factor:.3g}{letter}"

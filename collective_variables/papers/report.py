@@ -1,21 +1,22 @@
-"""One HTML page that says which claims of the paper hold, and shows the figures and numbers that
-say so.
-"""
+"""One HTML page with the verdict on each claim, and the figures and numbers behind it."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jinja2
 import pandas as pd
-import plotly.graph_objects as go
-import plotly.offline
 
+from collective_variables import _extras
 from collective_variables.papers import claims
+
+with _extras.required("figures"):
+    import jinja2
+    import plotly.graph_objects as go
+    import plotly.offline
 
 EVIDENCE = [
     "problem",
     "parametrisation",
-    "of",
+    "variable",
     "effect",
     "95 % interval",
     "p",
@@ -25,15 +26,16 @@ EVIDENCE = [
     "verdict",
 ]
 RULE = (
-    "A claim is not supported where the interval of its effect leaves nothing of the claimed kind that is worth mentioning, "
-    "however significant; else supported where the whole interval lies on the claimed side and the test, corrected for all tests "
-    "of this page, is significant; undecided otherwise. Sizes are those at which the method is below random subsets / undecided "
-    "/ above."
+    "A claim is not supported if the interval of its effect contains no effect of the claimed kind "
+    "that is large enough to matter, even if the effect is significant. It is supported if the "
+    "whole interval lies on the claimed side and the test, corrected for all tests of this page, "
+    "is significant. Otherwise it is undecided. Sizes counts the subset sizes at which the method "
+    "is below random subsets / undecided / above."
 )
 
 
 class Picture(NamedTuple):
-    """A figure with its place in the page (`name`, an anchor), and what it shows."""
+    """A figure with its name, which is an anchor of the page, its title and its caption."""
 
     name: str
     title: str
@@ -42,7 +44,7 @@ class Picture(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table of texts and numbers, of which three digits are shown."""
+    """A table of texts and numbers; the page shows three digits of a number."""
 
     name: str
     title: str
@@ -51,9 +53,7 @@ class Table(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A table of claims, its place in the page, and the evidence of them, as `claims_2023.evidence`
-    gives it.
-    """
+    """A table of claims with their evidence, the table that `claims_2023.evidence` returns."""
 
     name: str
     title: str
@@ -62,7 +62,10 @@ class Part(NamedTuple):
 
 
 class Content(NamedTuple):
-    """All that the page shows; settings by section, about: versions and device in one sentence."""
+    """Everything that the page shows.
+
+    settings: values by section. about: versions and device in one sentence.
+    """
 
     title: str
     introduction: Sequence[str]
@@ -74,7 +77,7 @@ class Content(NamedTuple):
 
 
 def html(content: Content) -> str:
-    """The page with all that it needs in it: it opens from a disk without a network."""
+    """Write the page, which contains all that it needs and opens from a disk without a network."""
     loader = jinja2.PackageLoader("collective_variables.papers")
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined
@@ -83,10 +86,10 @@ def html(content: Content) -> str:
         title=content.title,
         introduction=content.introduction,
         rule=RULE,
-        parts=[_judged(part) for part in content.parts],
+        parts=[_part(part) for part in content.parts],
         evidence_header=EVIDENCE,
-        pictures=[_drawn(picture) for picture in content.pictures],
-        tables=[_written(table) for table in content.tables],
+        pictures=[_picture(picture) for picture in content.pictures],
+        tables=[_table(table) for table in content.tables],
         settings=[
             {"name": name, "entries": list(values.items())}
             for name, values in content.settings.items()
@@ -96,31 +99,27 @@ def html(content: Content) -> str:
     )
 
 
-def _judged(part: Part) -> dict[str, Any]:
-    """A part with the verdict on each claim and the rows of its evidence."""
-    rows = dict(list(part.evidence.groupby("claim")))
-    judged = claims.judge_claims(part.evidence, part.claims).to_dict("records")
-    found = [
-        claim
-        | {
-            "found": effects(claim),
-            "rows": [
-                _cells(row) for row in rows.get(claim["claim"], part.evidence[:0]).itertuples()
-            ],
-        }
-        for claim in judged
-    ]
-    return {"name": part.name, "title": part.title, "claims": found}
+def _part(part: Part) -> dict[str, Any]:
+    """Return a part with the verdict on each claim and the rows of its evidence."""
+    evidence = dict(list(part.evidence.groupby("claim")))
+    judgements = claims.judge_claims(part.evidence, part.claims).to_dict("records")
+    entries = []
+    for judgement in judgements:
+        rows = evidence.get(judgement["claim"], part.evidence[:0]).itertuples()
+        entries.append(
+            judgement | {"range": effects(judgement), "rows": [_evidence_row(row) for row in rows]}
+        )
+    return {"name": part.name, "title": part.title, "claims": entries}
 
 
 def effects(claim: dict[str, Any]) -> str:
-    """The effects of a row of `claims.judge_claims` and how far their intervals reach."""
+    """Write the effects of a row of `claims.judge_claims` and the ends of their intervals."""
     smallest, largest, lower, upper = (_number(claim[end]) for end in claims.ENDS)
-    found = smallest if smallest == largest else f"{smallest} … {largest}"
-    return f"{found} [{lower}, {upper}]"
+    values = smallest if smallest == largest else f"{smallest} … {largest}"
+    return f"{values} [{lower}, {upper}]"
 
 
-def _cells(row: Any) -> dict[str, Any]:
+def _evidence_row(row: Any) -> dict[str, Any]:
     sizes = (
         ""
         if pd.isna(row.n_lower)
@@ -143,15 +142,18 @@ def _probability(value: float) -> str:
     return "–" if pd.isna(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _drawn(picture: Picture) -> dict[str, str]:
+def _picture(picture: Picture) -> dict[str, str]:
     # "</" would end the element that holds the figure.
     json = picture.figure.to_json().replace("</", "<\\/")
     return {"name": picture.name, "title": picture.title, "caption": picture.caption, "json": json}
 
 
-def _written(table: Table) -> dict[str, Any]:
+def _table(table: Table) -> dict[str, Any]:
     frame = table.frame
-    return {"name": table.name, "title": table.title, "caption": table.caption} | {
+    return {
+        "name": table.name,
+        "title": table.title,
+        "caption": table.caption,
         "header": [name.replace("_", " ") for name in frame.columns],
         "rows": [
             [_cell(value) for value in row] for row in frame.itertuples(index=False, name=None)

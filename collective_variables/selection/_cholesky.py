@@ -1,6 +1,4 @@
-"""Greedy choice of the points that a kernel's predictor knows least of: a pivoted Cholesky
-factorisation, in blocks.
-"""
+"""Choose the points that a kernel's predictor knows least about: pivoted Cholesky, in blocks."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,18 +20,18 @@ Turn = Callable[[Bool[np.ndarray, " n_pool"]], Bool[np.ndarray, " n_pool"]]
 
 @dataclass(frozen=True)
 class Rule:
-    """Which point comes next, from d(x), what is not known of x, and C(x, y), what is not known of
-    x and y together.
+    """Decide which point comes next, by the residual covariance C and its diagonal d(x) = C(x, x).
 
-    criterion: "largest", the largest d(x); "reduction", the largest mean over the pool's y of C(x,
-        y)² / d(x), by which the pool's mean d falls once x is known, times d(x) to the power
+    criterion: "largest", the largest d(x); "reduction", the largest mean over the pool's y of
+        C(x, y)² / d(x), by which the pool's mean d falls once x is known, times d(x) to the power
         `emphasis`.
-    n_reference: the mean over the pool's other y is one over that many of them, drawn anew after
-        half as many choices, as these are made to fit them; exact if there are no more.
-    n_candidates: each block of choices is among that many points, those of the largest scores when
-        it begins, and ends where another one's was larger then. Exact if there are no more points,
-        or if no score rises, as d never does.
-    block_size: choices between which what is known of all points is brought up to date, at most.
+    n_reference: the mean over the pool's other y is taken over that many of them. They are drawn
+        anew after half as many choices, because the choices are made to fit them. The mean is
+        exact if the pool has no more points.
+    n_candidates: each block chooses among that many points, those with the largest scores when it
+        begins, and ends when another point had a larger score at that time. The choice is exact if
+        there are no more points, or if no score rises; d never does.
+    block_size: largest number of choices between two updates of all points.
     """
 
     criterion: str = "reduction"
@@ -56,15 +54,17 @@ class Rule:
         n_reference: int,
         n_pool: int,
     ) -> Float[np.ndarray, " n"]:
-        """The scores of points x from d(x), the sum of C(x, y)² over the reference's y, and whether
-        x is one of those.
+        """Return the scores of points x.
+
+        unknown: d(x). squares: the sum of C(x, y)² over the reference's y. in_reference: whether x
+        is in the reference.
         """
         if self.criterion == "largest":
             return unknown
         # A point's own share of the pool is 1 / n_pool whether it is in the reference or not.
-        of_others = np.maximum(squares - np.where(in_reference, unknown**2, 0.0), 0.0)
+        others = np.maximum(squares - np.where(in_reference, unknown**2, 0.0), 0.0)
         mean = (
-            of_others / np.maximum(n_reference - in_reference, 1) * (1 - 1 / n_pool)
+            others / np.maximum(n_reference - in_reference, 1) * (1 - 1 / n_pool)
             + unknown**2 / n_pool
         )
         positive = np.where(unknown > 0, unknown, 1.0)
@@ -72,8 +72,9 @@ class Rule:
 
 
 class Pivots(NamedTuple):
-    """The chosen points in order, d(x) of each when it was chosen, and the pool's mean and largest
-    d at that time.
+    """Hold the chosen points in order, and d(x) of each when it was chosen.
+
+    mean_distances, max_distances: the pool's mean and largest d at that time.
     """
 
     indices: Int[np.ndarray, " n_chosen"]
@@ -83,56 +84,57 @@ class Pivots(NamedTuple):
 
 
 class Residual:
-    """The residual kernel C = K − K(:, T) K(T, T)⁻¹ K(T, :) of the points T that are known, as far
-    as it is needed.
+    """Hold what is needed of the residual kernel C = K − K(:, T) K(T, T)⁻¹ K(T, :).
 
-    kernel(rows, columns): K between rows of the pool; None stands for the whole pool. diagonal:
-    K(x, x).
-    variances: C(x, x), d(x) of the rule. reference: C(rows, pool) of the rows last passed to
-    `refer`.
+    T are the points that are known.
 
-    Of T rows of the Cholesky factor F of K(T, T) are held over the pool, C = K − FᵀF: n_selected
-    n_pool numbers in the dtype of `diagonal`. A point that can't be told from those known, to
-    round-off, adds a row of zeros.
+    kernel(rows, columns): K between rows of the pool; None stands for the whole pool.
+    diagonal: K(x, x).
+    variances: C(x, x), d(x) of the rule.
+    reference: C(rows, pool) of the rows last passed to `refer`.
+
+    The points T have rows of the Cholesky factor F of K(T, T), continued over the pool, so that
+    C = K − FᵀF. They take n_selected · n_pool numbers in the dtype of `diagonal`. A point that
+    equals a known point, up to round-off, adds a row of zeros.
     """
 
     def __init__(self, kernel: Kernel, diagonal: Float[np.ndarray, " n_pool"], n_selected: int):
-        self._kernel, self._dtype = kernel, diagonal.dtype
-        self._factor, self.n_known = np.empty((n_selected, len(diagonal)), self._dtype), 0
+        self._kernel = kernel
+        self._dtype = diagonal.dtype
+        self._factor = np.empty((n_selected, len(diagonal)), self._dtype)
+        self.n_known = 0
         self.variances = diagonal.copy()
         self.floor = ROUND_OFF * np.finfo(self._dtype).eps * diagonal.max()
         self.refer(np.empty(0, np.int64))
 
     def refer(self, rows: Rows) -> None:
-        """Hold C between these rows and the pool from now on."""
+        """Make these rows the reference: hold C between them and the pool from now on."""
         self.in_reference = np.zeros(len(self.variances), bool)
         self.in_reference[rows] = True
-        self._reference_rows, self.reference = (
-            rows,
-            np.empty((len(rows), len(self.variances)), self._dtype),
-        )
+        self._reference_rows = rows
+        self.reference = np.empty((len(rows), len(self.variances)), self._dtype)
         if len(rows):
             self.reference[:] = self._kernel(rows, None)
             self._subtract(self._factor[: self.n_known])
 
     def _subtract(self, factor: Float[np.ndarray, "n_rows n_pool"]) -> None:
-        """Take the product of these rows of the factor out of the reference."""
-        of_reference = factor[:, self._reference_rows].T
+        """Subtract the product of these rows of the factor from the reference."""
+        reference_factor = factor[:, self._reference_rows].T
         for start in range(0, factor.shape[1], COLUMNS):
             columns = slice(start, start + COLUMNS)
-            self.reference[:, columns] -= of_reference @ factor[:, columns]
+            self.reference[:, columns] -= reference_factor @ factor[:, columns]
 
     def left(self, variances: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """These with 0 for what is nothing but round-off."""
+        """Return these variances with 0 in place of those that are only round-off."""
         return np.where(variances > self.floor, variances, 0.0)
 
     def among(self, rows: Rows) -> Float[np.ndarray, "n_rows n_rows"]:
-        """C between these rows of the pool."""
+        """Return C between these rows of the pool."""
         known = self._factor[: self.n_known, rows]
         return np.array(self._kernel(rows, rows), self._dtype) - known.T @ known
 
     def learn(self, rows: Rows) -> Float[np.ndarray, "n_rows n_pool"]:
-        """Add these points to T, and return by how much each lets all variances fall."""
+        """Add these points to T, and return by how much each of them lowers all variances."""
         known = self._factor[: self.n_known]
         new = self._factor[self.n_known : self.n_known + len(rows)]
         new[:] = self._kernel(rows, None) - known[:, rows].T @ known
@@ -155,46 +157,50 @@ def pivots(
     *,
     n_selected: int,
     generator: np.random.Generator,
-    given: Sequence[int] = (),
+    known: Sequence[int] = (),
     turn: Turn = lambda unused: unused,
     threshold: float | None = None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Pivots:
-    """Choose points of a pool one after another, each by what the kernel's predictor has not learnt
-    from those before.
+    """Choose points one after another, each by what the predictor has not learnt from the others.
 
-    The predictor interpolates: of a function h it leaves h(x) − K(x, T) K(T, T)⁻¹ h(T). C is the
-    covariance of what it leaves, over all h of a Gaussian process with the kernel K, and d(x) =
-    C(x, x) the mean square. By the rule "largest" this is the Cholesky factorisation with pivoting
-    (Fine, Scheinberg 2001), the largest increase of ln det K(T, T) in every step; by "reduction"
-    with the emphasis 0 the greedy Nyström approximation (Farahat et al. 2011) and the active
-    learning of Cohn (1996), with 1 the column of C of the largest norm.
+    The predictor interpolates with the kernel K: its error for a function h is
+    h(x) − K(x, T) K(T, T)⁻¹ h(T) after the points T. C is the covariance of this error over all h
+    of a Gaussian process with the kernel K, and d(x) = C(x, x) its mean square.
 
-    kernel, diagonal: see `Residual`; the dtype of all is that of `diagonal`.
+    The rule "largest" gives the Cholesky factorisation with pivoting (Fine, Scheinberg 2001), which
+    increases ln det K(T, T) most in every step. The rule "reduction" with the emphasis 0 gives the
+    greedy Nyström approximation (Farahat et al. 2011) and the active learning of Cohn (1996); with
+    the emphasis 1 it takes the column of C with the largest norm.
+
+    kernel, diagonal: see `Residual`; everything has the dtype of `diagonal`.
     generator: draws the references, unless they are the whole pool.
-    given: the first points; what is not known of them doesn't matter and is NaN.
-    turn(unused): which of the unused points may be chosen next, some at least. Of points with the
-        same kernel the first row is.
+    known: the first points, which are not chosen; their distances are NaN.
+    turn(unused): returns which of the unused points may be chosen next, at least one. Among points
+        with the same kernel the first row is chosen.
     threshold: stop before a point whose d(x) is at most this.
-    advance(count): called when so many more are chosen.
+    advance(count): called after `count` more choices.
     """
     residual = Residual(kernel, diagonal, n_selected)
     unused = np.ones(len(diagonal), bool)
-    unused[list(given)] = False
-    for start in range(0, len(given), rule.block_size):
-        residual.learn(np.array(given[start : start + rule.block_size]))
-    indices, history = list(given), [np.full((len(given), 3), np.nan)]
-    stopped, n_referred = False, None
-    while len(indices) < n_selected and not stopped:
+    unused[list(known)] = False
+    for start in range(0, len(known), rule.block_size):
+        residual.learn(np.array(known[start : start + rule.block_size]))
+    indices = list(known)
+    history = [np.full((len(known), 3), np.nan)]
+    is_stopped = False
+    n_referred = None
+    while len(indices) < n_selected and not is_stopped:
         if rule.criterion == "reduction" and _is_used_up(
             rule, len(diagonal), n_referred, len(indices)
         ):
             residual.refer(_reference(rule, len(diagonal), generator))
             n_referred = len(indices)
         limit = min(rule.block_size, n_selected - len(indices))
-        rows, distances, stopped = _block(residual, rule, unused, turn, limit, threshold)
+        rows, distances, is_stopped = _block(residual, rule, unused, turn, limit, threshold)
         if rows:
             before = residual.variances
+            # d of the pool when each point of the block was chosen: what all before it had left.
             falls = np.cumsum(residual.learn(np.array(rows)), axis=0, dtype=np.float64)
             left = np.maximum(before - np.concatenate([np.zeros_like(falls[:1]), falls[:-1]]), 0.0)
             history.append(np.stack([distances, left.mean(axis=1), left.max(axis=1)], axis=1))
@@ -204,8 +210,9 @@ def pivots(
 
 
 def _is_used_up(rule: Rule, n_pool: int, n_referred: int | None, n_chosen: int) -> bool:
-    """Whether a reference must be drawn, `n_referred` points having been chosen when the last one
-    was.
+    """Return whether a reference must be drawn.
+
+    n_referred: number of points that were chosen when the last one was drawn.
     """
     return n_referred is None or (
         rule.n_reference < n_pool and 2 * (n_chosen - n_referred) >= rule.n_reference
@@ -226,8 +233,9 @@ def _block(
     limit: int,
     threshold: float | None,
 ) -> tuple[list[int], list[float], bool]:
-    """At most `limit` further points, now used, d(x) of each, and whether the threshold stopped
-    them.
+    """Choose at most `limit` points, and mark them as used.
+
+    Returns the points, d(x) of each, and whether the threshold stopped the choice.
     """
     squares = np.einsum("rn,rn->n", residual.reference, residual.reference)
     sizes = len(residual.reference), len(unused)
@@ -241,61 +249,64 @@ def _block(
     outside[candidates] = False
     in_reference = residual.in_reference[candidates]
     # In float64 from here on, because within a block sums of squares fall by differences.
-    parts = (
-        residual.among(candidates),
-        residual.reference[:, candidates],
-        residual.variances[candidates],
-    )
-    unknown, reference, variances = (part.astype(np.float64) for part in parts)
+    unknown = residual.among(candidates).astype(np.float64)
+    reference = residual.reference[:, candidates].astype(np.float64)
+    variances = residual.variances[candidates].astype(np.float64)
     squares = np.einsum("rn,rn->n", reference, reference)
-    # What the choices of this block teach of candidates and of the reference: rows of the factor,
-    # as in Residual.
-    learnt, of_reference = (np.zeros((limit, size)) for size in (len(candidates), len(reference)))
-    rows, distances = [], []
+    # What the choices of this block teach about candidates and reference: rows of the factor, as
+    # in Residual.
+    learnt = np.zeros((limit, len(candidates)))
+    learnt_reference = np.zeros((limit, len(reference)))
+    rows = []
+    distances = []
     while len(rows) < limit:
         may_follow = turn(unused)
         if not may_follow[candidates].any():
             break
-        of_candidates = rule.scores(variances, squares, in_reference, *sizes)
-        of_candidates = np.where(may_follow[candidates], of_candidates, -np.inf)
-        best, step = int(np.argmax(of_candidates)), len(rows)
-        # The first is the best of all; were it chosen by round-off, the next block would begin with
-        # it again.
-        if rows and (scores[outside & may_follow] > of_candidates[best]).any():
+        candidate_scores = rule.scores(variances, squares, in_reference, *sizes)
+        candidate_scores = np.where(may_follow[candidates], candidate_scores, -np.inf)
+        best = int(np.argmax(candidate_scores))
+        step = len(rows)
+        # The first choice is the best of all points. It must not be compared with those outside: if
+        # round-off stopped it, the next block would begin with it again.
+        if rows and (scores[outside & may_follow] > candidate_scores[best]).any():
             break
         if threshold is not None and variances[best] <= threshold:
             return rows, distances, True
-        # Of points that can't be told apart, as copies, round-off would choose one: the first row
-        # is.
-        apart = (
-            variances
-            + variances[best]
-            - 2.0 * (unknown[best] - learnt[:step, best] @ learnt[:step])
-        )
-        apart[best] = (
-            0.0  # not to round-off, which may exceed the floor where the kernel's own does
-        )
+        # Round-off must not decide between points that cannot be told apart, such as copies: take
+        # the first row.
+        residual_row = unknown[best] - learnt[:step, best] @ learnt[:step]
+        apart = variances + variances[best] - 2.0 * residual_row
+        apart[best] = 0.0  # exactly, because the kernel's own round-off may exceed the floor
         best = int(np.argmax(may_follow[candidates] & (apart <= residual.floor)))
         rows.append(int(candidates[best]))
         distances.append(float(variances[best]))
         unused[rows[-1]] = False
         if variances[best] > 0:
-            scale, before = 1.0 / np.sqrt(variances[best]), learnt[:step, best]
-            row = learnt[step] = scale * (unknown[best] - before @ learnt[:step])
-            of_row = of_reference[step] = scale * (
-                reference[:, best] - before @ of_reference[:step]
+            scale = 1.0 / np.sqrt(variances[best])
+            before = learnt[:step, best]
+            row = scale * (unknown[best] - before @ learnt[:step])
+            reference_row = scale * (reference[:, best] - before @ learnt_reference[:step])
+            learnt[step] = row
+            learnt_reference[step] = reference_row
+            # The sum of (C − reference_row rowᵀ)² over the reference, without forming C.
+            product = (
+                reference_row @ reference
+                - (learnt_reference[:step] @ reference_row) @ learnt[:step]
             )
-            # (C − of_row rowᵀ)² summed over the reference, without forming it.
-            product = of_row @ reference - (of_reference[:step] @ of_row) @ learnt[:step]
-            squares = np.maximum(squares - 2.0 * row * product + (of_row @ of_row) * row**2, 0.0)
+            squares = np.maximum(
+                squares - 2.0 * row * product + (reference_row @ reference_row) * row**2, 0.0
+            )
             variances = residual.left(variances - row**2)
     return rows, distances, False
 
 
 def _candidates(next_scores: np.ndarray, scores: np.ndarray, n_candidates: int) -> Rows:
-    """The best rows by either score, so that some of them may be next, in ascending order, so that
-    ties go to the first.
+    """Return the best rows by either score, so that some of them may be next.
+
+    They ascend, so that ties go to the first row.
     """
-    either = [np.argsort(-of, kind="stable")[:n_candidates] for of in (next_scores, scores)]
-    rows = np.union1d(*either)
+    best_next = np.argsort(-next_scores, kind="stable")[:n_candidates]
+    best = np.argsort(-scores, kind="stable")[:n_candidates]
+    rows = np.union1d(best_next, best)
     return rows[np.isfinite(scores[rows])]

@@ -1,4 +1,4 @@
-"""What a selection is, and the one that all others are held against: subsets at random."""
+"""Describe a selection, check what all methods are called with, and draw random subsets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from numpy.typing import ArrayLike
 
-from collective_variables import _checks
+from collective_variables import _checks, _scaling
 from collective_variables.ensembles import seeding
 
 NORMALISATIONS = ("none", "standard", "unit")
@@ -16,13 +17,26 @@ NORMALISATIONS = ("none", "standard", "unit")
 
 @dataclass(frozen=True)
 class Selection:
-    """Chosen points of every member, in the order of choice: the first n of a row are that member's
-    subset of n points.
+    """Hold the chosen points of every member of an ensemble, in the order of choice.
 
-    indices: (n_members, n_selected) rows of the pool, none twice in a row of the array.
-    distances: (n_members, n_selected) distance D at which each point was chosen.
-    mean_distances, max_distances: of the whole pool when that point was chosen.
-    Distances are NaN where a method has none.
+    The first n points of a row are that member's subset of n points, so that subsets of all sizes
+    are nested.
+
+    Attributes:
+        indices: (n_members, n_selected) rows of the pool. No row of this array holds a point twice.
+            Where a threshold stopped a member, the rest of its row is −1.
+        distances: (n_members, n_selected) distance of each point from those chosen before it, when
+            it was chosen. NaN without a distance: of the first point of some methods, and of all
+            points of methods that choose without distances.
+        mean_distances: (n_members, n_selected) mean distance of the whole pool at that time.
+        max_distances: (n_members, n_selected) largest distance of the whole pool at that time.
+
+    Example:
+        >>> import collective_variables as cv, jax, numpy as np
+        >>> pool = np.array([[0.0], [1.0], [5.0]])
+        >>> chosen = cv.select(pool, 2, method="k-center", labelled=[0], key=jax.random.key(0))
+        >>> print(chosen.indices, chosen.distances)
+        [[2 1]] [[5. 1.]]
     """
 
     indices: Int[np.ndarray, "n_members n_selected"]
@@ -32,47 +46,77 @@ class Selection:
 
 
 def without_distances(indices: Int[np.ndarray, "n_members n_selected"]) -> Selection:
-    """The selection of a method that has no distances."""
+    """Return the selection of a method that has no distances."""
     return Selection(np.asarray(indices), *(np.full(np.shape(indices), np.nan) for _ in range(3)))
 
 
-def check_budget(n_pool: int, n_selected: int, n_members: int) -> None:
-    """Raise if `n_selected` or `n_members` is not a positive integer or the pool is too small."""
+def check_pool(pool: ArrayLike) -> Float[Array, "n_pool ..."]:
+    """Return the pool as an array of floats, or raise TypeError."""
+    points = pool if isinstance(pool, jax.Array) else np.asarray(pool)
+    is_whole = points.dtype.kind in "biu"
+    if points.ndim == 0 or not (is_whole or jnp.issubdtype(points.dtype, jnp.floating)):
+        raise TypeError(
+            f"pool must be an array (n_pool, ...) of numbers: "
+            f"received the shape {points.shape} and dtype {points.dtype}."
+        )
+    if is_whole:
+        points = np.asarray(points).astype(np.result_type(points.dtype, np.float32))
+    return points
+
+
+def check_key(key: object) -> None:
+    """Raise TypeError unless this is one key of JAX."""
+    if not (
+        isinstance(key, jax.Array)
+        and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+        and key.ndim == 0
+    ):
+        raise TypeError(f"key must be a JAX key, such as jax.random.key(0): received {key!r}.")
+
+
+def check_budget(
+    n_pool: int, n_selected: int, n_members: int, labelled: Sequence[int] = ()
+) -> list[int]:
+    """Return the rows `labelled` as integers, or raise if the pool cannot serve the request.
+
+    n_selected counts the labelled points. Raises TypeError or ValueError for numbers that are not
+    positive integers, a pool that is too small, and labelled points that are not distinct rows of
+    the pool or leave nothing to choose.
+    """
     _checks.integer("n_members", n_members, minimum=1)
     _checks.integer("n_selected", n_selected, minimum=1)
     if n_selected > n_pool:
         raise ValueError(f"n_selected must not exceed the pool: {n_selected} > {n_pool}.")
+    rows = check_labelled(labelled, n_pool)
+    if len(rows) >= n_selected:
+        raise ValueError(
+            f"n_selected must exceed the points already labelled: {n_selected} <= {len(rows)}."
+        )
+    return rows
 
 
-def budget(
-    n_pool: int,
-    n_selected: int | None,
-    n_members: int,
-    labelled: Sequence[int],
-    threshold: float | None,
-) -> int:
-    """The points of a member: `n_selected`, or the whole pool where only a threshold is given;
-    errors as those of `rnd.select`.
-    """
+def check_labelled(labelled: Sequence[int], n_pool: int) -> list[int]:
+    """Return the rows `labelled` as integers, or raise if they are not distinct rows of a pool."""
+    rows = [_checks.integer("labelled", row) for row in np.atleast_1d(labelled).tolist()]
+    _checks.rows("labelled", np.asarray(rows, int), n_pool)
+    if len(set(rows)) < len(rows):
+        raise ValueError(f"labelled must not repeat a row: received {rows}.")
+    return rows
+
+
+def size_of_subsets(n_pool: int, n_selected: int | None, threshold: float | None) -> int:
+    """Return `n_selected`, or for a threshold alone the size of the pool."""
     if n_selected is None and threshold is None:
         raise ValueError("n_selected or threshold must be given: received None for both.")
-    n_selected = n_pool if n_selected is None else n_selected
-    check_budget(n_pool, n_selected, n_members)
-    _checks.rows("labelled", np.asarray(labelled, int), n_pool)
-    if len(set(labelled)) < len(labelled):
-        raise ValueError(f"labelled must not repeat a row: received {list(labelled)}.")
-    if len(labelled) >= n_selected:
-        raise ValueError(
-            f"n_selected must exceed the points already labelled: {n_selected} <= {len(labelled)}."
-        )
-    return n_selected
+    return n_pool if n_selected is None else n_selected
 
 
 def membership(
     classes: Int[np.ndarray, " n_pool"], n_pool: int
 ) -> Bool[np.ndarray, "n_classes n_pool"]:
-    """Whether each point is in each class, classes without a point left out; an error unless every
-    point has a class.
+    """Return whether each point is in each class; classes without a point are left out.
+
+    Raises ValueError unless every point has a class.
     """
     classes = np.asarray(classes)
     if (
@@ -81,8 +125,8 @@ def membership(
         or classes.min() < 0
     ):
         raise ValueError(
-            f"classes must be an integer from 0 for each of the {n_pool} points: received the shape {classes.shape} "
-            f"and dtype {classes.dtype}."
+            f"classes must be an integer from 0 for each of the {n_pool} points: "
+            f"received the shape {classes.shape} and dtype {classes.dtype}."
         )
     return np.unique(classes)[:, None] == classes
 
@@ -90,10 +134,10 @@ def membership(
 def in_turn(
     membership: Bool[Array, "n_classes n_pool"], unused: Bool[Array, " n_pool"]
 ) -> Bool[Array, " n_pool"]:
-    """The unused points of the class with the fewest used ones among those that have others; of
-    several the first.
+    """Return which unused points belong to the class with the fewest used points.
 
-    Of arrays of NumPy or, under a transformation too, of JAX.
+    Only classes with unused points count; of several such classes the first has its turn. Takes
+    arrays of NumPy or, also inside a transformation, of JAX.
     """
     left = (membership & unused[None, :]).sum(axis=1)
     used = membership.sum(axis=1) - left
@@ -101,37 +145,52 @@ def in_turn(
 
 
 def normalise(pool: Float[Array, "n_pool ..."], how: str) -> Float[Array, "n_pool ..."]:
-    """The pool in one of `NORMALISATIONS` (see `rnd.Settings`); a constant feature and a zero point
-    become 0.
+    """Return the pool in one of `NORMALISATIONS` (see `rnd.RNDSettings`).
+
+    A constant feature and a point of zeros become 0.
     """
     if how == "none":
         return pool
     flat = pool.reshape(len(pool), -1)
     if how == "standard":
-        flat, scale = flat - flat.mean(axis=0)[None, :], flat.std(axis=0)[None, :]
-    else:
-        scale = jnp.linalg.norm(flat, axis=1)[:, None]
+        flat, scale = _scaling.centre(flat)
+        # XLA divides, for NumPy's arrays too: its last digits differ from NumPy's.
+        return (flat / jnp.asarray(scale)).reshape(pool.shape)
+    scale = jnp.linalg.norm(flat, axis=1)[:, None]
     return (flat / jnp.where(scale > 0, scale, 1.0)).reshape(pool.shape)
 
 
-def check_whole(chosen: Selection) -> None:
+def check_whole(selection: Selection) -> None:
     """Raise ValueError if a threshold stopped a member before its last point."""
-    counts = (chosen.indices >= 0).sum(axis=1)
-    short = np.flatnonzero(counts < chosen.indices.shape[1])
+    counts = (selection.indices >= 0).sum(axis=1)
+    short = np.flatnonzero(counts < selection.indices.shape[1])
     if len(short):
         raise ValueError(
-            f"Every member must choose {chosen.indices.shape[1]} points: member {short[0]} was within the threshold after "
-            f"{counts[short[0]]}. Lower the threshold or the subset sizes."
+            f"Every member must choose {selection.indices.shape[1]} points: member {short[0]} was "
+            f"within the threshold after {counts[short[0]]}. Lower the threshold or the subset "
+            f"sizes."
         )
 
 
-def random(n_pool: int, *, n_selected: int, key: PRNGKeyArray, n_members: int = 1) -> Selection:
-    """Draw `n_selected` of `n_pool` points without replacement for every member, each subset
-    equally likely.
+def random(
+    n_pool: int,
+    *,
+    n_selected: int,
+    key: PRNGKeyArray,
+    n_members: int = 1,
+    labelled: Sequence[int] = (),
+) -> Selection:
+    """Draw `n_selected` of `n_pool` points without replacement for every member.
+
+    Each subset is equally likely. Points that are labelled come first and are not drawn again; the
+    others are drawn in the same order as without them.
     """
-    check_budget(n_pool, n_selected, n_members)
+    labelled = check_budget(n_pool, n_selected, n_members, labelled)
     draw = jax.jit(
         jax.vmap(lambda member_key: jax.random.permutation(member_key, n_pool)[:n_selected])
     )
-    indices = draw(seeding.member_keys(key, n_members))
-    return without_distances(indices)
+    drawn = np.asarray(draw(seeding.member_keys(key, n_members)))
+    if labelled:
+        rows = [[*labelled, *row[~np.isin(row, labelled)]][:n_selected] for row in drawn]
+        drawn = np.array(rows, drawn.dtype)
+    return without_distances(drawn)

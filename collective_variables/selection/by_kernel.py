@@ -1,6 +1,4 @@
-"""Subsets chosen by the neural tangent kernel of each member's own untrained network: its
-determinant, trace and entropy.
-"""
+"""Choose subsets by determinant, trace or entropy of the kernel of each member's network."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -26,12 +24,11 @@ OBJECTIVES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 SENSES = {"maximise": 1.0, "minimise": -1.0}
 ENTRIES = 2**21  # of the kernels of subsets that are decomposed together
 STEP = 0.6  # of the trapezoidal rule in ln s, which errs by about exp(−2 π² / STEP), 5e-15
-NODES = np.exp(np.arange(-33.0, 33.0, STEP))[
-    :, None
-]  # s, of kernels whose eigenvalues are at most 1
+# The values of s, for kernels whose eigenvalues are at most 1.
+NODES = np.exp(np.arange(-33.0, 33.0, STEP))[:, None]
 
 Kernel = Float[np.ndarray, "n_pool n_pool"]
-Chosen = TypeVar("Chosen")
+Subset = TypeVar("Subset")
 
 
 def log_determinant(
@@ -41,23 +38,29 @@ def log_determinant(
     n_selected: int,
     key: PRNGKeyArray,
     initialisation_keys: PRNGKeyArray,
+    labelled: Sequence[int] = (),
 ) -> base.Selection:
     """Choose always the point that most increases ln det K(T, T) of the points T chosen so far.
 
     K is the kernel of `empirical.empirical_ntk`, in the dtype of `pool`, of the network that
     training starts from: member m has the parameters `parameters.initialise(network,
-    initialisation_keys[m], pool)`. What follows is computed in float64, and one kernel is held at a
-    time. The functions of this file are all called alike: key draws what is random, here nothing.
+    initialisation_keys[m], pool)`. The choice is computed in float64, and one kernel is held at a
+    time.
 
-    It is the Cholesky factorisation with pivoting, and the greedy mode of the determinantal point
-    process with the kernel K (Chen, Zhang, Zhou 2018). `distances` are what is not known of a point
-    x given T, K(x, x) − K(x, T) K(T, T)⁻¹ K(T, x). Of a point that can't be told from those chosen,
-    as a copy, they are the round-off of K.
+    This is the Cholesky factorisation with pivoting, and the greedy mode of the determinantal point
+    process with the kernel K (Chen, Zhang, Zhou 2018). `distances` are the variance of a point x
+    given T, K(x, x) − K(x, T) K(T, T)⁻¹ K(T, x). They are the round-off of K for a copy of a chosen
+    point.
 
-    Raises ValueError for a pool that is not finite or too small, MemoryError for a kernel larger
-    than what is free.
+    All functions of this module have the same first arguments:
+    n_selected: points of each member; it counts labelled points.
+    key: draws what is random, here nothing.
+    labelled: rows that count as chosen. They come first, without a distance.
+
+    Raises ValueError for a pool that is not finite or too small, and MemoryError for a kernel
+    larger than the free memory.
     """
-    points = _points(pool, n_selected, initialisation_keys)
+    points, labelled = _points(pool, n_selected, initialisation_keys, labelled)
     _check_memory(points, 8 * n_selected * len(points))
 
     def choose(kernel: Kernel, generator: np.random.Generator) -> _cholesky.Pivots:
@@ -69,10 +72,11 @@ def log_determinant(
             _cholesky.Rule(criterion="largest"),
             n_selected=n_selected,
             generator=generator,
+            known=labelled,
         )
 
-    found = _of_members(choose, points, network, key, initialisation_keys)
-    return base.Selection(*map(np.stack, zip(*found)))
+    members = _members(choose, points, network, key, initialisation_keys)
+    return base.Selection(*map(np.stack, zip(*members)))
 
 
 def largest_trace(
@@ -82,23 +86,23 @@ def largest_trace(
     n_selected: int,
     key: PRNGKeyArray,
     initialisation_keys: PRNGKeyArray,
+    labelled: Sequence[int] = (),
 ) -> base.Selection:
-    """Choose the points in the order of K(x, x), largest first: no subset of as many points has a
-    larger trace.
+    """Choose the points in the order of K(x, x), largest first.
 
-    Of equal ones the lowest row is first. The networks are those of `log_determinant`, as are the
-    errors; of the kernel only the diagonal is computed.
+    No subset with the same labelled points and as many points has a larger trace. Among equal
+    values the lowest row is first. Networks and errors are those of `log_determinant`; only the
+    diagonal of the kernel is computed.
     """
-    points = _points(pool, n_selected, initialisation_keys)
-    parameters = (
-        _initialise(network, member_key, points[:1]) for member_key in initialisation_keys
-    )
-    diagonals = [
-        products.kernel_product(network.apply, params, points).diagonal for params in parameters
-    ]
-    return base.without_distances(
-        np.argsort(-np.array(diagonals), axis=1, kind="stable")[:, :n_selected]
-    )
+    points, labelled = _points(pool, n_selected, initialisation_keys, labelled)
+    indices = []
+    for initialisation_key in initialisation_keys:
+        params = _initialise(network, initialisation_key, points[:1])
+        diagonal = np.array(products.kernel_product(network.apply, params, points).diagonal)
+        order = np.argsort(-diagonal, kind="stable")
+        others = order[~np.isin(order, labelled)]
+        indices.append([*labelled, *others][:n_selected])
+    return base.without_distances(np.array(indices))
 
 
 def best_entropy(
@@ -108,36 +112,38 @@ def best_entropy(
     n_selected: int,
     key: PRNGKeyArray,
     initialisation_keys: PRNGKeyArray,
+    labelled: Sequence[int] = (),
     n_sets: int = 100,
     sizes: Sequence[int] | None = None,
 ) -> base.Selection:
     """Choose the best of `n_sets` random subsets by the von Neumann entropy of their kernel.
 
     sizes: ascending subset sizes, to which n_selected is added if it is not the last; None for
-    n_selected alone. The subset of each size is the best of n_sets extensions of the one before,
-    each drawn uniformly from all other points, so that the sets may overlap and the pool need not
-    hold n_sets disjoint ones.
+        n_selected only. They count labelled points. The subset of each size is the best of n_sets
+        extensions of the one before, and the first extends the labelled points. Each extension is
+        drawn uniformly from all other points, so that the sets may overlap.
 
-    The networks and errors are those of `log_determinant`; also ValueError for sizes that don't
-    ascend or are beyond n_selected.
+    Networks and errors are those of `log_determinant`; also raises ValueError for sizes that do not
+    ascend, exceed n_selected, or do not exceed the labelled points.
     """
-    points = _points(pool, n_selected, initialisation_keys)
+    points, labelled = _points(pool, n_selected, initialisation_keys, labelled)
     _checks.integer("n_sets", n_sets, minimum=1)
-    sizes = _sizes(sizes, n_selected)
+    sizes = _sizes(sizes, n_selected, len(labelled))
     _check_memory(points)
 
     def choose(kernel: Kernel, generator: np.random.Generator) -> Int[np.ndarray, " n_selected"]:
-        chosen = np.empty(0, np.int64)
+        chosen = np.array(labelled, np.int64)
         for size in sizes:
             unused = np.setdiff1d(np.arange(len(kernel)), chosen)
-            drawn = [
+            extensions = [
                 generator.choice(unused, size - len(chosen), replace=False) for _ in range(n_sets)
             ]
-            sets = np.hstack([np.tile(chosen, (n_sets, 1)), drawn])
+            sets = np.hstack([np.tile(chosen, (n_sets, 1)), extensions])
             chosen = sets[np.argmax(_entropies(kernel, sets))]
         return chosen
 
-    return base.without_distances(_of_members(choose, points, network, key, initialisation_keys))
+    subsets = _members(choose, points, network, key, initialisation_keys)
+    return base.without_distances(np.array(subsets))
 
 
 def greedy(
@@ -147,6 +153,7 @@ def greedy(
     n_selected: int,
     key: PRNGKeyArray,
     initialisation_keys: PRNGKeyArray,
+    labelled: Sequence[int] = (),
     objective: str = "entropy",
     sense: str = "maximise",
     n_candidates: int | None = None,
@@ -156,12 +163,12 @@ def greedy(
     objective: "entropy", the von Neumann entropy S, or "trace-entropy", S times the trace.
     sense: "maximise", or "minimise" for the smallest objective.
     n_candidates: each point is the best of so many unused ones, drawn anew for each; None for all
-    of them.
+        of them.
 
-    S of one point is 0 whichever it is, so the first is the candidate that makes the best pair with
-    another one. Ties go to the lowest row. The networks and errors are those of `log_determinant`.
+    S of a single point is always 0, so the first point is the candidate that makes the best pair
+    with another one. Ties go to the lowest row. Networks and errors are those of `log_determinant`.
     """
-    points = _points(pool, n_selected, initialisation_keys)
+    points, labelled = _points(pool, n_selected, initialisation_keys, labelled)
     value = OBJECTIVES[_checks.choice("objective", objective, OBJECTIVES)]
     sign = SENSES[_checks.choice("sense", sense, SENSES)]
     n_candidates = (
@@ -175,7 +182,7 @@ def greedy(
         return sign * value(entropies, traces)
 
     def choose(kernel: Kernel, generator: np.random.Generator) -> Int[np.ndarray, " n_selected"]:
-        chosen: list[int] = []
+        chosen = list(labelled)
         while len(chosen) < n_selected:
             candidates = np.setdiff1d(np.arange(len(kernel)), chosen)
             if n_candidates < len(candidates):
@@ -183,26 +190,28 @@ def greedy(
             scores = (
                 score(*_with_each(kernel, chosen, candidates))
                 if chosen
-                else _of_best_pairs(kernel, candidates, score)
+                else _best_pair_scores(kernel, candidates, score)
             )
             chosen.append(int(candidates[np.argmax(scores)]))
         return np.array(chosen)
 
-    return base.without_distances(_of_members(choose, points, network, key, initialisation_keys))
+    subsets = _members(choose, points, network, key, initialisation_keys)
+    return base.without_distances(np.array(subsets))
 
 
 def _points(
-    pool: Array, n_selected: int, initialisation_keys: PRNGKeyArray
-) -> Float[Array, "n_pool ..."]:
+    pool: Array, n_selected: int, initialisation_keys: PRNGKeyArray, labelled: Sequence[int]
+) -> tuple[Float[Array, "n_pool ..."], list[int]]:
+    """Return the points and the labelled rows, or raise."""
     points = jnp.asarray(pool)
     if jnp.ndim(initialisation_keys) != 1:
         received = jnp.shape(initialisation_keys)
         raise ValueError(
             f"initialisation_keys must have the shape (n_members,): received {received}."
         )
-    base.check_budget(len(points), n_selected, len(initialisation_keys))
+    labelled = base.check_budget(len(points), n_selected, len(initialisation_keys), labelled)
     _checks.finite("pool", np.asarray(points))
-    return points
+    return points, labelled
 
 
 def _check_memory(points: Float[Array, "n_pool ..."], n_more: int = 0) -> None:
@@ -212,12 +221,16 @@ def _check_memory(points: Float[Array, "n_pool ..."], n_more: int = 0) -> None:
     )
 
 
-def _sizes(sizes: Sequence[int] | None, n_selected: int) -> list[int]:
+def _sizes(sizes: Sequence[int] | None, n_selected: int, n_labelled: int) -> list[int]:
     sizes = [_checks.integer("sizes", size, minimum=1) for size in ([] if sizes is None else sizes)]
     if sizes != sorted(set(sizes)):
         raise ValueError(f"sizes must ascend: received {sizes}.")
     if sizes and sizes[-1] > n_selected:
         raise ValueError(f"sizes must not exceed n_selected: {sizes[-1]} > {n_selected}.")
+    if sizes and sizes[0] <= n_labelled:
+        raise ValueError(
+            f"sizes must exceed the points already labelled: {sizes[0]} <= {n_labelled}."
+        )
     return sizes + [n_selected] * (n_selected not in sizes)
 
 
@@ -225,32 +238,32 @@ def _sizes(sizes: Sequence[int] | None, n_selected: int) -> list[int]:
 _initialise = jax.jit(parameters.initialise, static_argnums=0)
 
 
-def _of_members(
-    choose: Callable[[Kernel, np.random.Generator], Chosen],
+def _members(
+    choose: Callable[[Kernel, np.random.Generator], Subset],
     points: Float[Array, "n_pool ..."],
     network: nn.Module,
     key: PRNGKeyArray,
     initialisation_keys: PRNGKeyArray,
-) -> list[Chosen]:
-    """choose(kernel, generator) of every member."""
+) -> list[Subset]:
+    """Return choose(kernel, generator) of every member."""
 
-    def of_member(initialisation_key: PRNGKeyArray, seed: Int[np.ndarray, " words"]) -> Chosen:
+    def choose_for(initialisation_key: PRNGKeyArray, seed: Int[np.ndarray, " words"]) -> Subset:
         params = _initialise(network, initialisation_key, points[:1])
         kernel = np.asarray(empirical.empirical_ntk(network.apply, params, points))
         _checks.finite("kernel", kernel)
-        # On more threads the many small eigenproblems take ten times as long where the cores have
+        # With more threads the many small eigenproblems take ten times as long where the cores have
         # other work.
         with ThreadpoolController().limit(limits=1, user_api="blas"):
             return choose(kernel, np.random.default_rng(seed))
 
     seeds = np.asarray(jax.random.key_data(seeding.member_keys(key, len(initialisation_keys))))
-    return list(map(of_member, initialisation_keys, seeds))
+    return list(map(choose_for, initialisation_keys, seeds))
 
 
 def _entropies(
     kernel: Kernel, sets: Int[np.ndarray, "n_sets n_points"]
 ) -> Float[np.ndarray, " n_sets"]:
-    """The entropy of the kernel of each set, as in `spectrum` but 0 for a kernel of zeros."""
+    """Return the entropy of each set's kernel, as in `spectrum` but 0 for a kernel of zeros."""
     at_once = max(1, ENTRIES // sets.shape[1] ** 2)
     parts = [sets[start : start + at_once] for start in range(0, len(sets), at_once)]
     values = [
@@ -262,15 +275,17 @@ def _entropies(
     return entr(values / np.where(totals > 0, totals, 1.0)).sum(axis=1)
 
 
-def _of_best_pairs(
+def _best_pair_scores(
     kernel: Kernel,
     candidates: Int[np.ndarray, " n_candidates"],
     score: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> Float[np.ndarray, " n_candidates"]:
-    """The largest score(entropies, traces) of a candidate and another one: their two eigenvalues
-    have a closed form.
+    """Return the largest score(entropies, traces) of each candidate together with another one.
+
+    The two eigenvalues of a pair have a closed form.
     """
-    diagonal, best = kernel[candidates, candidates].astype(np.float64), np.empty(len(candidates))
+    diagonal = kernel[candidates, candidates].astype(np.float64)
+    best = np.empty(len(candidates))
     for place, point in enumerate(candidates):
         traces = diagonal + diagonal[place]
         gaps = np.hypot(diagonal - diagonal[place], 2.0 * kernel[point, candidates])
@@ -284,25 +299,25 @@ def _of_best_pairs(
 def _with_each(
     kernel: Kernel, chosen: list[int], candidates: Int[np.ndarray, " n_candidates"]
 ) -> tuple[Float[np.ndarray, " n_candidates"], Float[np.ndarray, " n_candidates"]]:
-    """Entropy and trace of the kernel of the chosen points T and each of the candidates, without
-    its eigenvalues.
+    """Return entropy and trace of the kernel of the chosen points T and each candidate.
 
-    Let λ be the eigenvalues of K(T, T), and z be K(T, x) in its eigenvectors. A point x with K(x,
-    x) = d multiplies det(K(T, T) + s) by h(s) = d + s − Σ z² / (λ + s). As λ ln λ = ∫ λ / (1 + s) −
-    λ / (λ + s) ds over all s ≥ 0, it adds ∫ d / (1 + s) − 1 + s h'(s) / h(s) ds to Σ λ ln λ: in the
-    form below, which loses no digits where s is large.
+    No further eigenvalues are computed. Let λ be the eigenvalues of K(T, T), and z be K(T, x) in
+    its eigenvectors. A point x with K(x, x) = d multiplies det(K(T, T) + s) by
+    h(s) = d + s − Σ z² / (λ + s). As λ ln λ = ∫ λ / (1 + s) − λ / (λ + s) ds over all s ≥ 0, the
+    point adds ∫ d / (1 + s) − 1 + s h'(s) / h(s) ds to Σ λ ln λ. The form below loses no digits
+    where s is large.
     """
     values, vectors = np.linalg.eigh(kernel[np.ix_(chosen, chosen)].astype(np.float64))
-    values, d = np.maximum(values, 0.0), kernel[candidates, candidates].astype(np.float64)
+    values = np.maximum(values, 0.0)
+    d = kernel[candidates, candidates].astype(np.float64)
     total = (values.sum() + d.max()) or 1.0
-    values, d = values / total, d / total
+    values = values / total
+    d = d / total
     squares = (vectors.T @ kernel[np.ix_(chosen, candidates)] / total) ** 2
     # Below round-off z has the noise of K, which must not be divided by less.
     inverse = 1.0 / (np.maximum(values, len(chosen) * jnp.finfo(kernel.dtype).eps) + NODES)
-    first, second = (
-        np.minimum(inverse @ squares, d),
-        inverse**2 @ squares,
-    )  # h ≥ s, whatever the round-off
+    first = np.minimum(inverse @ squares, d)  # so that h ≥ s, whatever the round-off
+    second = inverse**2 @ squares
     numerator = d * (d - 1.0 - first) / (1.0 + NODES) + first + NODES * second
     added = STEP * (NODES * numerator / (d + NODES - first)).sum(axis=0)
     traces = values.sum() + d

@@ -1,8 +1,6 @@
-"""Subsets that cover a pool in input space: k-center, k-means++, kernel herding and facility
-location.
-"""
+"""Cover a pool in input space: k-center, k-means++, kernel herding and facility location."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import jax
@@ -10,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from scipy.spatial.distance import pdist
 
-from collective_variables import _checks, _memory
+from collective_variables import _checks, _extras, _memory
 from collective_variables.ensembles import seeding
 from collective_variables.selection import base
 
@@ -19,50 +17,65 @@ MEDIAN_POINTS = 1000
 CACHED = 2**18  # entries of a block of differences that stays in a core's cache
 BLOCK = 2**23  # entries of a block of the kernel
 
+Beginning = tuple[int, ...]  # the points that a member begins with
+
 
 def k_center(
-    pool: Float[Array, "n_pool ..."], *, n_selected: int, key: PRNGKeyArray, n_members: int = 1
+    pool: Float[Array, "n_pool ..."],
+    *,
+    n_selected: int,
+    key: PRNGKeyArray,
+    n_members: int = 1,
+    labelled: Sequence[int] = (),
 ) -> base.Selection:
-    """Choose always the point farthest from those chosen, from a first point drawn uniformly for
-    every member.
+    """Choose always the point that is farthest from those chosen.
 
     Farthest-first traversal (Gonzalez 1985; Sener, Savarese 2018, Algorithm 1) with the Euclidean
-    distance of flattened points, which covers the pool within twice the smallest radius possible.
-    Ties go to the lowest index. `distances` are to the nearest point chosen before, as are the mean
-    and maximum over the pool; those of the first point are NaN.
+    distance of flattened points. It covers the pool within twice the smallest radius possible. Ties
+    go to the lowest index. Every member begins with a point drawn uniformly.
 
-    Raises ValueError for a pool that is not finite or too small.
+    labelled: rows that count as chosen, in place of the random first point. They come first, and
+        n_selected counts them.
+
+    `distances` are to the nearest point chosen before, as are the mean and maximum over the pool;
+    those of the first point and of labelled points are NaN. Raises ValueError for a pool that is
+    not finite or too small.
     """
-    points = _points(pool, n_selected, n_members)
-    starts = _random_starts(key, n_members, len(points))
-    indices, distances, means = np.moveaxis(
-        _from_starts(partial(_farthest_first, points, n_selected), starts), 1, 0
-    )
+    points, labelled = _points(pool, n_selected, n_members, labelled)
+    beginnings = _beginnings(labelled, None, key, n_members, len(points))
+    choose = partial(_farthest_first, points, n_selected)
+    indices, distances, means = np.moveaxis(_members(choose, beginnings), 1, 0)
     return base.Selection(indices.astype(np.int64), distances, means, distances.copy())
 
 
 def k_means_plus_plus(
-    pool: Float[Array, "n_pool ..."], *, n_selected: int, key: PRNGKeyArray, n_members: int = 1
+    pool: Float[Array, "n_pool ..."],
+    *,
+    n_selected: int,
+    key: PRNGKeyArray,
+    n_members: int = 1,
+    labelled: Sequence[int] = (),
 ) -> base.Selection:
-    """Draw every point with a probability proportional to its squared distance from the nearest one
-    drawn before.
+    """Draw points with probabilities proportional to their squared distance from the nearest one.
 
-    The first centres of k-means++ (Arthur, Vassilvitskii 2007) by scikit-learn, with one trial for
-    each. Where only copies of chosen points are left, the rest is drawn uniformly. Raises
-    ValueError as `k_center` does.
+    These are the first centres of k-means++ (Arthur, Vassilvitskii 2007) by scikit-learn, with one
+    trial for each. Where only copies of chosen points are left, the rest is drawn uniformly.
+    `labelled` and errors are those of `k_center`.
     """
-    from sklearn.cluster import kmeans_plusplus  # the library imports without scikit-learn
-
-    points = _centred(
-        _points(pool, n_selected, n_members)
-    )  # float32 would be widened again for every point drawn
+    points, labelled = _points(pool, n_selected, n_members, labelled)
+    points = _centred(points)  # float32 would be widened again for every point drawn
 
     def choose(seed: Int[np.ndarray, " words"]) -> Int[np.ndarray, " n_selected"]:
+        generator = np.random.default_rng(seed)
+        if labelled:
+            return _draw_by_squares(points, labelled, n_selected, generator)
+        with _extras.required("sklearn"):
+            from sklearn.cluster import kmeans_plusplus
         random_state = np.random.RandomState(seed)
         _, indices = kmeans_plusplus(
             points, n_selected, random_state=random_state, n_local_trials=1
         )
-        return _without_repeats(indices, np.random.default_rng(seed).permutation(len(points)))
+        return _without_repeats(indices, generator.permutation(len(points)))
 
     seeds = np.asarray(jax.random.key_data(seeding.member_keys(key, n_members)))
     return base.without_distances(np.array([choose(seed) for seed in seeds]))
@@ -74,6 +87,7 @@ def kernel_herding(
     n_selected: int,
     key: PRNGKeyArray,
     n_members: int = 1,
+    labelled: Sequence[int] = (),
     bandwidth: float | None = None,
     first: str = "random",
 ) -> base.Selection:
@@ -81,20 +95,23 @@ def kernel_herding(
 
     Herding (Chen, Welling, Smola 2010) among the points of the pool, none twice: after t points p
     the next is the x with the largest mean_y k(x, y) − Σ_p k(x, p) / (t + 1), with k(x, y) =
-    exp(−|x − y|² / (2 bandwidth²)). Without a bandwidth it is `median_distance(pool)`. The first
-    point is drawn uniformly for every member, or is the "best" by the same rule, which gives all
-    members one subset.
+    exp(−|x − y|² / (2 bandwidth²)).
 
-    Raises ValueError as `k_center` does, and for a bandwidth that is not positive.
+    bandwidth: None for `median_distance(pool)`.
+    first: "random", a first point drawn uniformly for every member; or "best", the first point by
+        the same rule, which gives all members one subset.
+
+    `labelled` and errors are those of `k_center`; also raises ValueError for a bandwidth that is
+    not positive.
     """
-    points = _points(pool, n_selected, n_members)
+    points, labelled = _points(pool, n_selected, n_members, labelled)
     _checks.choice("first", first, FIRST)
     bandwidth = _bandwidth(points, bandwidth)
     embedding = _kernel_mean(points, bandwidth)
-    starts = _starts(first, embedding, key, n_members)
-    return base.without_distances(
-        _from_starts(partial(_herd, points, embedding, bandwidth, n_selected), starts)
-    )
+    best = int(np.argmax(embedding)) if first == "best" else None
+    beginnings = _beginnings(labelled, best, key, n_members, len(points))
+    choose = partial(_herd, points, embedding, bandwidth, n_selected)
+    return base.without_distances(_members(choose, beginnings))
 
 
 def facility_location(
@@ -103,40 +120,40 @@ def facility_location(
     n_selected: int,
     key: PRNGKeyArray,
     n_members: int = 1,
+    labelled: Sequence[int] = (),
     bandwidth: float | None = None,
     first: str = "random",
 ) -> base.Selection:
-    """Choose always the point that most increases Σ_y max_p k(y, p), the similarity of the pool to
-    its nearest choices.
+    """Choose always the point that most increases Σ_y max_p k(y, p).
 
-    Greedy maximisation, from the "best" first point to 1 − 1/e of the largest sum possible
-    (Nemhauser, Wolsey, Fisher 1978), with Minoux's (1978) bounds on what need not be computed
-    again. Kernel, `bandwidth` and `first` are those of `kernel_herding`. The kernel of the whole
-    pool is held in float32: 4 n_pool² bytes, 0.4 GiB for 10,000 points.
+    This is the similarity of the pool's points y to the nearest chosen point p. From the "best"
+    first point, the greedy choice reaches 1 − 1/e of the largest sum possible (Nemhauser, Wolsey,
+    Fisher 1978). Minoux's (1978) bounds tell which sums need not be computed again.
 
-    Raises ValueError as `kernel_herding` does, and MemoryError for a kernel that is larger than
-    what is free.
+    Kernel, `bandwidth` and `first` are those of `kernel_herding`. The kernel of the whole pool is
+    held in float32: 4 n_pool² bytes, 0.4 GiB for 10,000 points. Raises the errors of
+    `kernel_herding`, and MemoryError for a kernel that is larger than the free memory.
     """
-    points = _points(pool, n_selected, n_members)
+    points, labelled = _points(pool, n_selected, n_members, labelled)
     _checks.choice("first", first, FIRST)
     _memory.check(f"The similarities of {len(points)} points", 4 * len(points) ** 2)
     similarity = np.empty((len(points), len(points)), np.float32)
     for start, block in _kernel_blocks(points, _bandwidth(points, bandwidth)):
         stop = start + len(block)
-        similarity[start:stop, start:], similarity[start:, start:stop] = block, block.T
+        similarity[start:stop, start:] = block
+        similarity[start:, start:stop] = block.T
     gains = similarity.sum(axis=1, dtype=np.float64)
-    starts = _starts(first, gains, key, n_members)
-    return base.without_distances(
-        _from_starts(partial(_cover, similarity, gains, n_selected), starts)
-    )
+    best = int(np.argmax(gains)) if first == "best" else None
+    beginnings = _beginnings(labelled, best, key, n_members, len(points))
+    choose = partial(_cover, similarity, gains, n_selected)
+    return base.without_distances(_members(choose, beginnings))
 
 
 def median_distance(pool: Float[Array, "n_pool ..."], /) -> float:
-    """The median Euclidean distance of the pairs among at most 1000 points of the pool, the same
-    ones for every key.
+    """Return the median Euclidean distance of the pairs among at most 1000 points of the pool.
 
-    Copies, at distance 0, are left out: they tell nothing about the scale. 1.0 for a pool of copies
-    alone.
+    The points are the same for every key. Copies, at distance 0, are left out, because they do not
+    tell the scale. A pool that holds only copies has 1.0.
     """
     points = np.asarray(pool).reshape(len(pool), -1)
     if len(points) > MEDIAN_POINTS:
@@ -146,110 +163,146 @@ def median_distance(pool: Float[Array, "n_pool ..."], /) -> float:
     return float(np.median(distances)) if len(distances) else 1.0
 
 
-def _points(pool: Array, n_selected: int, n_members: int) -> Float[np.ndarray, "n_pool n_features"]:
+def _points(
+    pool: Array, n_selected: int, n_members: int, labelled: Sequence[int]
+) -> tuple[Float[np.ndarray, "n_pool n_features"], list[int]]:
+    """Return the flattened points and the labelled rows, or raise."""
     pool = np.asarray(pool)
-    base.check_budget(len(pool), n_selected, n_members)
+    labelled = base.check_budget(len(pool), n_selected, n_members, labelled)
     _checks.finite("pool", pool)
-    return pool.reshape(len(pool), -1).astype(np.result_type(pool.dtype, np.float32), copy=False)
+    dtype = np.result_type(pool.dtype, np.float32)
+    return pool.reshape(len(pool), -1).astype(dtype, copy=False), labelled
 
 
 def _bandwidth(points: np.ndarray, bandwidth: float | None) -> float:
-    return (
-        median_distance(points)
-        if bandwidth is None
-        else _checks.number("bandwidth", bandwidth, above=0.0)
-    )
+    if bandwidth is None:
+        return median_distance(points)
+    return _checks.number("bandwidth", bandwidth, above=0.0)
 
 
-def _starts(
-    first: str, scores: np.ndarray, key: PRNGKeyArray, n_members: int
-) -> Int[np.ndarray, " n_members"]:
-    return (
-        np.full(n_members, np.argmax(scores))
-        if first == "best"
-        else _random_starts(key, n_members, len(scores))
-    )
-
-
-def _random_starts(key: PRNGKeyArray, n_members: int, n_pool: int) -> Int[np.ndarray, " n_members"]:
+def _beginnings(
+    labelled: list[int], best: int | None, key: PRNGKeyArray, n_members: int, n_pool: int
+) -> list[Beginning]:
+    """Return the labelled points, or the best or else a random first point, of every member."""
+    if labelled or best is not None:
+        return [tuple(labelled or [best])] * n_members
     # Of fixed width, so that 64-bit mode draws the same points.
     draw = jax.vmap(lambda member_key: jax.random.randint(member_key, (), 0, n_pool, "int32"))
-    return np.asarray(draw(seeding.member_keys(key, n_members)))
+    starts = np.asarray(draw(seeding.member_keys(key, n_members)))
+    return [(start,) for start in starts.tolist()]
 
 
-def _from_starts(
-    choose: Callable[[int], np.ndarray], starts: Int[np.ndarray, " n_members"]
-) -> np.ndarray:
-    """choose(start) of every member; nothing else differs between members, so that each start is
-    computed once.
+def _members(choose: Callable[[Beginning], np.ndarray], beginnings: list[Beginning]) -> np.ndarray:
+    """Return choose(beginning) of every member.
+
+    Nothing else differs between members, so that each beginning is computed once.
     """
-    different, members = np.unique(starts, return_inverse=True)
-    return np.array([choose(start) for start in different.tolist()])[members]
+    results = {beginning: choose(beginning) for beginning in sorted(set(beginnings))}
+    return np.array([results[beginning] for beginning in beginnings])
 
 
 def _farthest_first(
-    points: np.ndarray, n_selected: int, start: int
+    points: np.ndarray, n_selected: int, beginning: Beginning
 ) -> Float[np.ndarray, "3 n_selected"]:
-    """Rows: the indices, the distance at which each was chosen, and the mean over the pool at that
-    time.
-    """
+    """Return the indices, the distance of each when it was chosen, and the pool's mean then."""
     chosen = np.full((3, n_selected), np.nan)
-    chosen[0, 0] = point = start
     nearest = np.full(len(points), np.inf, points.dtype)
-    for step in range(1, n_selected):
+    for step in range(n_selected):
+        if step < len(beginning):
+            point = beginning[step]
+        else:
+            point = int(np.argmax(nearest))
+            distances = np.sqrt(np.maximum(nearest, 0.0))
+            chosen[1:, step] = distances[point], distances.mean()
+        chosen[0, step] = point
         np.minimum(nearest, _squared_distances(points, point), out=nearest)
         nearest[point] = -1.0  # behind a copy of it, which is at 0
-        point = int(np.argmax(nearest))
-        distances = np.sqrt(np.maximum(nearest, 0.0))
-        chosen[:, step] = point, distances[point], distances.mean()
     return chosen
 
 
-def _herd(
-    points: np.ndarray, embedding: np.ndarray, bandwidth: float, n_selected: int, start: int
+def _draw_by_squares(
+    points: np.ndarray, labelled: list[int], n_selected: int, generator: np.random.Generator
 ) -> Int[np.ndarray, " n_selected"]:
-    attraction, repulsion, indices = embedding.copy(), np.zeros(len(points)), [start]
-    while len(indices) < n_selected:
-        attraction[indices[-1]] = -np.inf
-        repulsion += _gaussian(_squared_distances(points, indices[-1]), bandwidth)
-        indices.append(int(np.argmax(attraction - repulsion / (len(indices) + 1))))
+    """Draw as k-means++ does, after the labelled points; scikit-learn's function begins anew."""
+    indices = []
+    nearest = np.full(len(points), np.inf)
+    for step in range(n_selected):
+        if step < len(labelled):
+            point = labelled[step]
+        else:
+            # Copies of chosen points are at exactly 0; only where nothing else is left they count.
+            unused = ~np.isin(np.arange(len(points)), indices)
+            weights = nearest if nearest.any() else unused
+            point = int(generator.choice(len(points), p=weights / weights.sum()))
+        indices.append(point)
+        np.minimum(nearest, _squared_distances(points, point), out=nearest)
+    return np.array(indices)
+
+
+def _herd(
+    points: np.ndarray,
+    embedding: np.ndarray,
+    bandwidth: float,
+    n_selected: int,
+    beginning: Beginning,
+) -> Int[np.ndarray, " n_selected"]:
+    indices = []
+    attraction = embedding.copy()
+    repulsion = np.zeros(len(points))
+    for step in range(n_selected):
+        if step < len(beginning):
+            point = beginning[step]
+        else:
+            point = int(np.argmax(attraction - repulsion / (step + 1)))
+        indices.append(point)
+        attraction[point] = -np.inf
+        repulsion += _gaussian(_squared_distances(points, point), bandwidth)
     return np.array(indices)
 
 
 def _cover(
-    similarity: np.ndarray, gains: np.ndarray, n_selected: int, start: int
+    similarity: np.ndarray, gains: np.ndarray, n_selected: int, beginning: Beginning
 ) -> Int[np.ndarray, " n_selected"]:
-    """A gain only shrinks as points are chosen, so an old one bounds it: the largest is chosen once
-    it is a new one.
+    """Choose greedily with bounds: a gain only shrinks as points are chosen.
 
-    Gains are in float64, as two points that are nearest to each other tie: only then does the lower
-    index win.
+    So an old gain is an upper bound, and the point with the largest bound is chosen once its bound
+    is a new gain. Gains are in float64, because two points that are nearest to each other tie: only
+    then does the lower index win.
     """
-    bounds, nearest, indices = gains.copy(), np.zeros(len(gains)), [start]
-    while len(indices) < n_selected:
-        bounds[indices[-1]] = -np.inf
-        np.maximum(nearest, similarity[indices[-1]], out=nearest)
-        new = np.zeros(len(gains), bool)
-        while not new[point := int(np.argmax(bounds))]:
-            bounds[point] = np.maximum(similarity[point] - nearest, 0.0).sum()
-            new[point] = True
+    indices = []
+    bounds = gains.copy()
+    nearest = np.zeros(len(gains))
+    for step in range(n_selected):
+        if step < len(beginning):
+            point = beginning[step]
+        else:
+            is_new = np.zeros(len(gains), bool)
+            while not is_new[point := int(np.argmax(bounds))]:
+                bounds[point] = np.maximum(similarity[point] - nearest, 0.0).sum()
+                is_new[point] = True
         indices.append(point)
+        bounds[point] = -np.inf
+        np.maximum(nearest, similarity[point], out=nearest)
     return np.array(indices)
 
 
 def _without_repeats(indices: np.ndarray, spare: np.ndarray) -> Int[np.ndarray, " n_selected"]:
-    """`indices` with the next unused point of `spare` in place of each that came before, so that
-    subsets stay nested.
+    """Replace each index that came before by the next unused point of `spare`.
+
+    Subsets stay nested.
     """
-    used, rest = {}, iter(spare.tolist())
+    used = {}
+    rest = iter(spare.tolist())
     for index in indices.tolist():
         used[next(point for point in rest if point not in used) if index in used else index] = None
     return np.array(list(used))
 
 
 def _squared_distances(points: np.ndarray, point: int) -> Float[np.ndarray, " n_pool"]:
-    """Of all points from one, by differences: copies are at exactly 0 and near points keep the digits that they lose in
-    |x|² + |y|² − 2 x·y, in the same time, since both wait for the memory.
+    """Return the squared distances of all points from one of them, by differences.
+
+    Copies are then at exactly 0, and near points keep the digits that they lose in
+    |x|² + |y|² − 2 x·y. It takes the same time, since both forms wait for the memory.
     """
     squared = np.empty(len(points), points.dtype)
     n_rows = max(1, CACHED // max(1, points.shape[1]))
@@ -263,10 +316,9 @@ def _squared_distances(points: np.ndarray, point: int) -> Float[np.ndarray, " n_
 def _kernel_blocks(
     points: np.ndarray, bandwidth: float
 ) -> Iterator[tuple[int, Float[np.ndarray, "n_rows n_columns"]]]:
-    """(start, block): rows of the kernel from `start` on, with the columns from `start` on, as it
-    is symmetric.
+    """Yield start and block: rows of the symmetric kernel from `start`, and columns from `start`.
 
-    Matrix products lose digits of distances, so they are of centred points in float64.
+    Matrix products lose digits of distances, so they use centred points in float64.
     """
     points = _centred(points)
     norms = np.vecdot(points, points)
@@ -279,7 +331,7 @@ def _kernel_blocks(
 
 
 def _kernel_mean(points: np.ndarray, bandwidth: float) -> Float[np.ndarray, " n_pool"]:
-    """mean_y k(x, y) of every x."""
+    """Return mean_y k(x, y) of every x."""
     sums = np.zeros(len(points))
     for start, block in _kernel_blocks(points, bandwidth):
         stop = start + len(block)

@@ -1,32 +1,46 @@
-"""Random network distillation by scikit-learn's conventions:
-`RNDSelector(n_selected=100).fit(X).indices_`.
-"""
+"""Choose rows of a table by random network distillation, with scikit-learn's conventions."""
 
-from dataclasses import fields
 from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import validate_data  # pyrefly: ignore[missing-module-attribute]
 
+from collective_variables import _extras
 from collective_variables.ensembles import seeding
-from collective_variables.selection import rnd_linearised
+from collective_variables.selection import base, rnd_linearised
+
+with _extras.required("sklearn"):
+    from sklearn.base import BaseEstimator
+    from sklearn.utils import check_random_state
+    from sklearn.utils.validation import validate_data  # pyrefly: ignore[missing-module-attribute]
 
 
 class RNDSelector(BaseEstimator):
-    """Choose rows of a table by random network distillation with a linearised predictor
-    (`rnd_linearised.select`).
+    """Choose rows of a table by random network distillation with a linearised predictor.
 
-    n_selected: rows to choose, without those already labelled; None ranks all rows. depth,
-    activation, normalisation,
-    first: of `rnd_linearised.Settings`. random_state: a seed, a generator, or None for another
-    choice each time; it matters where `first` is "random", and in tables of more rows than are
-    compared exactly.
+    The method is `select(..., method="rnd-linearised")`; see `LinearisedRNDSettings`.
 
-    fit gives indices_ (n_selected,), rows of X in the order of choice, distances_ (n_selected,),
-    the distance of each when it was chosen (NaN without one), and n_features_in_.
+    Args:
+        n_selected: number of rows to choose, beyond those already labelled; None ranks all rows.
+        depth: number of hidden layers of the network.
+        activation: of the hidden layers.
+        normalisation: of the table: "standard" gives every column mean 0 and standard deviation 1
+            (0 for a constant column), "unit" gives every row the norm 1, "none" changes nothing.
+        first: "best" chooses the first row by the rule, "random" draws it.
+        random_state: a seed, a generator, or None for another choice each time. It matters where
+            `first` is "random", and for tables with more than 1024 rows, of which the choice
+            compares a sample.
+
+    Attributes:
+        indices_: (n_selected,) rows of the table, in the order of choice.
+        distances_: (n_selected,) distance of each row when it was chosen; NaN without one.
+        n_features_in_: number of columns of the table.
+
+    Example:
+        >>> import collective_variables as cv, numpy as np
+        >>> table = np.array([[0.0, 0.0], [0.1, 0.0], [3.0, 4.0], [3.0, 4.1]])
+        >>> cv.RNDSelector(2, random_state=0).fit(table).indices_ // 2
+        array([1, 0])
     """
 
     def __init__(
@@ -47,30 +61,38 @@ class RNDSelector(BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X: ArrayLike, y: object = None, *, labelled: ArrayLike = ()) -> Self:
-        """Choose rows of X (n_samples, n_features).
+        """Choose rows of a table.
 
-        y is not used. labelled: rows of X that are labelled already; they count as chosen and are
-        not among `indices_`. Raises TypeError or ValueError for a table that is not finite or has
-        fewer rows than are to be chosen.
+        Args:
+            X: (n_samples, n_features) table.
+            y: is not used.
+            labelled: rows of X that are labelled already. They count as chosen and are not among
+                `indices_`.
+
+        Returns:
+            This object.
+
+        Raises:
+            TypeError, ValueError: a table that is not finite or has fewer rows than are to be
+                chosen.
         """
         X = validate_data(self, X, dtype=(np.float64, np.float32), ensure_min_samples=2)
-        settings = rnd_linearised.Settings(
-            **{
-                of.name: getattr(self, of.name)
-                for of in fields(rnd_linearised.Settings)
-                if of.name in self.get_params()
-            }
+        settings = rnd_linearised.LinearisedRNDSettings(
+            depth=self.depth,
+            activation=self.activation,
+            normalisation=self.normalisation,
+            first=self.first,
         )
         seed = int(check_random_state(self.random_state).randint(seeding.MAX_SEED, dtype=np.uint32))
-        labelled = np.atleast_1d(np.asarray(labelled, dtype=np.int64))
+        labelled = base.check_labelled(labelled, len(X))
         n_new = len(X) - len(labelled) if self.n_selected is None else self.n_selected
-        chosen = rnd_linearised.select(
+        selection = rnd_linearised.select(
             X,
             settings,
             n_selected=len(labelled) + n_new,
             key=seeding.key(seed, "rnd"),
-            labelled=labelled.tolist(),
+            labelled=labelled,
         )
-        self.indices_ = chosen.indices[0, len(labelled) :]
-        self.distances_ = chosen.distances[0, len(labelled) :]
+        self.indices_ = selection.indices[0, len(labelled) :]
+        self.distances_ = selection.distances[0, len(labelled) :]
         return self

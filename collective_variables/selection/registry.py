@@ -1,16 +1,19 @@
-"""Every way to choose a subset, by its name and with the same arguments."""
+"""Choose a subset by the name of a method, with the same arguments for every method."""
 
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
+import flax.linen as nn
+import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
+from numpy.typing import ArrayLike
 
 from collective_variables import _checks
 from collective_variables.ensembles import checkpoints, seeding
-from collective_variables.networks import parameters, sequential
+from collective_variables.networks import imported, parameters, sequential
 from collective_variables.selection import (
     base,
     by_kernel,
@@ -21,11 +24,99 @@ from collective_variables.selection import (
 )
 
 
-class Problem(NamedTuple):
-    """What is known of a pool: its points, their targets for methods that use labels, and the
-    network to be trained.
+def select(
+    pool: Float[Array, "n_pool ..."],
+    n: int,
+    /,
+    *,
+    method: str,
+    key: PRNGKeyArray,
+    members: int = 1,
+    network: nn.Module | None = None,
+    targets: ArrayLike | None = None,
+    labelled: Sequence[int] = (),
+    **options: Any,
+) -> base.Selection:
+    """Choose `n` points of a pool by one of `SELECTION_METHODS`.
 
-    seed: of everything random, the same networks as in training included.
+    All methods take these arguments, and those that a method does not need are ignored, so that
+    methods can be exchanged. Only a wrong name among the options is an error.
+
+    Args:
+        pool: (n_pool, ...) points: tables, images or any arrays that the network takes.
+        n: number of points that are chosen for each member, beyond those in `labelled`.
+        method: one of `SELECTION_METHODS`, which describes them.
+        key: a JAX key, such as `jax.random.key(0)`. The same key gives the same points.
+        members: number of subsets, one for each member of an ensemble. Member m is the same in an
+            ensemble of any size.
+        network: the network to be trained. "rnd" and the methods that use a kernel need it:
+            "log-determinant", "trace", "best-entropy" and "greedy".
+        targets: (n_pool,) or (n_pool, n_outputs) targets of all points. "stratified" needs them, as
+            does the option `per_class`. Whole numbers or texts, and rows that are one-hot, are
+            classes; other numbers are a regression. The option `task` decides otherwise:
+            "classification" or "regression".
+        labelled: rows of the pool that are labelled already. They count as chosen for every method,
+            and are not chosen again. A random first point is then not drawn.
+        **options: options of the method, listed in `OPTIONS`. Some more serve several methods:
+            `progress`, text in front of a progress bar ("rnd", "rnd-linearised"); `store`, a
+            mapping that keeps what is computed, so that an interrupted call resumes ("rnd");
+            `initialisation_keys`, (members,) keys of the networks that training starts from, whose
+            kernels are used (drawn from `key` by default).
+
+    Returns:
+        The new points in the order of choice; the first k of them are the choice of k points.
+        Labelled points are not among them.
+
+    Raises:
+        TypeError, ValueError: an argument that the method needs is missing, or has a value that is
+            not allowed. This is checked before any work.
+        FloatingPointError: the training of "rnd" diverges.
+        MemoryError: a kernel or its factor does not fit the free memory.
+
+    Example:
+        >>> import collective_variables as cv, jax, numpy as np
+        >>> pool = np.array([[0.0, 0.0], [0.1, 0.0], [3.0, 4.0], [0.0, 4.0]])
+        >>> chosen = cv.select(pool, 2, method="k-center", labelled=[0], key=jax.random.key(0))
+        >>> chosen.indices, chosen.distances
+        (array([[2, 3]]), array([[5., 3.]]))
+    """
+    pool = base.check_pool(pool)
+    n = _checks.integer("n", n, minimum=1)
+    members = _checks.integer("members", members, minimum=1)
+    base.check_key(key)
+    labelled = base.check_labelled(labelled, len(pool))
+    if n > len(pool) - len(labelled):
+        raise ValueError(
+            f"n must not exceed the points that are not labelled: "
+            f"{n} > {len(pool) - len(labelled)}."
+        )
+    targets, task = stratified.learning_problem(targets, options.pop("task", None), len(pool))
+    if isinstance(network, imported.Model):
+        imported.check_model(network, pool)
+    # No member has this number, so that the networks share no random numbers with the choice.
+    networks_key = jax.random.fold_in(key, seeding.MAX_SEED)
+    arguments = {
+        "pool": pool,
+        "n_pool": len(pool),
+        "n_selected": len(labelled) + n,
+        "n_members": members,
+        "key": key,
+        "network": network,
+        "targets": targets,
+        "task": task,
+        "labelled": labelled,
+        "initialisation_keys": seeding.member_keys(networks_key, members),
+    }
+    arguments |= {name: options.pop(name) for name in SHARED_OPTIONS if name in options}
+    selection = _call(method, arguments, options)
+    arrays = (getattr(selection, field.name) for field in fields(selection))
+    return base.Selection(*(array[:, len(labelled) :] for array in arrays))
+
+
+class Problem(NamedTuple):
+    """Hold what is known of a pool: points, targets, and the network to be trained.
+
+    seed: of all random numbers, including the networks that training starts from.
     """
 
     inputs: Float[Array, "n_pool ..."]
@@ -36,7 +127,11 @@ class Problem(NamedTuple):
 
 
 class Budget(NamedTuple):
-    """Points of a member, and members; how to show and where to keep what is done."""
+    """Hold the points of each member, the number of members, and what a long computation needs.
+
+    n_selected: counts points that are labelled already.
+    progress, store: as in `select`.
+    """
 
     n_selected: int
     n_members: int
@@ -47,180 +142,193 @@ class Budget(NamedTuple):
 def select_by(
     method: str, problem: Problem, budget: Budget, options: dict[str, Any], /
 ) -> base.Selection:
-    """Choose subsets by one of `METHODS`, with the options of its function.
+    """Choose subsets by one of `SELECTION_METHODS`, with keys that follow from a seed.
 
-    random                  uniformly (`base.random`)
-    stratified              at random within classes or ranges of targets (`stratified.stratified`)
-    rnd                     random network distillation in its best form, with a linearised predictor (`rnd_linearised.select`)
-    paper                   random network distillation as in Tovey et al. 2023, with a trained predictor (`rnd.select`)
-    k-center, k-means++, kernel-herding, facility-location   cover the pool in input space (`coverage`)
-    log-determinant, trace, best-entropy, greedy   by the kernel of each member's own network (`kernel_selection`)
+    This is `select` for the stages of an ensemble. The options may include `labelled`; these points
+    are counted, and come first.
 
-    rnd and paper take the fields of their `Settings`, `labelled`, rows that are labelled already,
-    and `per_class`, for equally many points of each class. paper also takes `layers`, a network of
-    its own for target and predictor, or `width`, the outputs of the task's network in place of its
-    own: the representation.
-
-    Raises TypeError for an option that the method doesn't have, ValueError for a network that can't
-    be trained on the problem, and the errors of its function.
+    Raises TypeError for an option that the method does not have, ValueError for a network that
+    cannot be trained on the problem, and the errors of the method.
     """
     parameters.check_fit(problem.network, problem.inputs, problem.targets)
-    function = METHODS[_checks.choice("method", method, METHODS)]
     if not isinstance(options, dict):
         raise TypeError(f"options must be a dictionary: received {options!r}.")
+    initialisation_key = seeding.key(problem.seed, "initialisation")
+    arguments = {
+        "pool": problem.inputs,
+        "n_pool": len(problem.inputs),
+        "key": seeding.key(problem.seed, PURPOSES.get(method, "selection")),
+        "network": problem.network,
+        "targets": problem.targets,
+        "task": problem.task,
+        "initialisation_keys": seeding.member_keys(initialisation_key, budget.n_members),
+    }
+    return _call(method, arguments | budget._asdict(), options)
+
+
+def _call(method: str, arguments: dict[str, Any], options: dict[str, Any]) -> base.Selection:
+    """Call the function of a method with those arguments that its parameters name."""
+    function = SELECTION_METHODS[_checks.choice("method", method, SELECTION_METHODS)]
     unknown = [name for name in options if name not in OPTIONS[method]]
     if unknown:
-        known = ", ".join(OPTIONS[method]) or "none"
+        known = ", ".join(OPTIONS[method])
         raise TypeError(f"Options of {method} are {known}: received {unknown[0]}.")
-    return function(problem, budget, **options)
-
-
-def classes_of(problem: Problem) -> Int[np.ndarray, " n_pool"]:
-    """The class of every point; ValueError for a regression."""
-    if problem.task != "classification":
-        raise ValueError(f"per_class needs a classification: received a {problem.task}.")
-    return np.argmax(problem.targets, axis=1)
-
-
-def _key(problem: Problem, purpose: str) -> PRNGKeyArray:
-    return seeding.key(problem.seed, purpose)
-
-
-def _size(budget: Budget) -> dict[str, int]:
-    return {"n_selected": budget.n_selected, "n_members": budget.n_members}
-
-
-def _random(problem: Problem, budget: Budget) -> base.Selection:
-    return base.random(len(problem.inputs), key=_key(problem, "subsets"), **_size(budget))
-
-
-def _stratified(problem: Problem, budget: Budget, **options: Any) -> base.Selection:
-    key = _key(problem, "selection")
-    return stratified.stratified(
-        problem.targets, task=problem.task, key=key, **_size(budget), **options
-    )
+    signature = inspect.signature(function).parameters
+    for name in ("network", "targets"):
+        is_needed = name in signature and signature[name].default is inspect.Parameter.empty
+        if is_needed and arguments[name] is None:
+            raise ValueError(f"{name} must be given for the method {method}: received None.")
+    arguments = {name: value for name, value in arguments.items() if name in signature}
+    return function(**arguments | options)
 
 
 def _rnd(
-    problem: Problem,
-    budget: Budget,
+    pool: Float[Array, "n_pool ..."],
+    network: nn.Module,
     *,
-    labelled: Sequence[int] = (),
-    per_class: bool = False,
-    **settings: Any,
-) -> base.Selection:
-    return rnd_linearised.select(
-        problem.inputs,
-        rnd_linearised.Settings(**settings),
-        key=_key(problem, "rnd"),
-        labelled=labelled,
-        classes=classes_of(problem) if per_class else None,
-        progress=budget.progress,
-        **_size(budget),
-    )
-
-
-def _paper(
-    problem: Problem,
-    budget: Budget,
-    *,
-    labelled: Sequence[int] = (),
+    targets: np.ndarray | None = None,
+    task: str | None = None,
     per_class: bool = False,
     layers: Sequence[str] | None = None,
     width: int | None = None,
+    n_selected: int,
+    key: PRNGKeyArray,
+    n_members: int,
+    labelled: Sequence[int] = (),
+    progress: str = "",
+    store: checkpoints.Store | None = None,
     **settings: Any,
 ) -> base.Selection:
     return rnd.select(
-        problem.inputs,
-        _representation(problem.network, layers, width),
-        rnd.Settings(**settings),
-        key=_key(problem, "rnd"),
+        pool,
+        _representation(network, layers, width),
+        rnd.RNDSettings(**settings),
+        n_selected=n_selected,
+        key=key,
+        n_members=n_members,
         labelled=labelled,
-        classes=classes_of(problem) if per_class else None,
-        progress=budget.progress,
-        store=budget.store,
-        **_size(budget),
+        classes=_classes(targets, task, per_class),
+        progress=progress,
+        store=store,
     )
+
+
+def _rnd_linearised(
+    pool: Float[Array, "n_pool ..."],
+    *,
+    targets: np.ndarray | None = None,
+    task: str | None = None,
+    per_class: bool = False,
+    n_selected: int,
+    key: PRNGKeyArray,
+    n_members: int,
+    labelled: Sequence[int] = (),
+    progress: str = "",
+    **settings: Any,
+) -> base.Selection:
+    return rnd_linearised.select(
+        pool,
+        rnd_linearised.LinearisedRNDSettings(**settings),
+        n_selected=n_selected,
+        key=key,
+        n_members=n_members,
+        labelled=labelled,
+        classes=_classes(targets, task, per_class),
+        progress=progress,
+    )
+
+
+def _classes(
+    targets: np.ndarray | None, task: str | None, per_class: bool
+) -> Int[np.ndarray, " n_pool"] | None:
+    """Return the class of every point, or None without `per_class`; raise for a regression."""
+    if not per_class:
+        return None
+    if targets is None:
+        raise ValueError("targets must be given for per_class: received None.")
+    if task != "classification":
+        raise ValueError(f"per_class needs a classification: received a {task}.")
+    return np.argmax(targets, axis=1)
 
 
 def _representation(
     network: sequential.Network, layers: Sequence[str] | None, width: int | None
 ) -> sequential.Network:
-    """The task's network, or one of other layers or with another number of outputs; these need a
-    network of layers.
-    """
+    """Return the network, or one with other layers or with another number of outputs."""
     if layers is not None and width is not None:
         raise ValueError(
             f"layers and width must not both be given: received {list(layers)} and {width}."
         )
-    if not isinstance(network, sequential.Network) and (layers is not None or width is not None):
+    if layers is None and width is None:
+        return network
+    if not isinstance(network, sequential.Network):
         raise ValueError(
-            f"layers and width are of a network of layers: received {network} and one of them."
+            f"layers and width need a network that is built from layers: received {network}."
         )
     if layers is not None:
         names = ("activation", "parametrisation", "padding", "b_std")
         return sequential.build_network(layers, **{name: getattr(network, name) for name in names})
-    if width is None:
-        return network
     last = sequential.Layer("dense", width=_checks.integer("width", width, minimum=1))
     return network.clone(layers=(*network.layers[:-1], last))
 
 
-def _of_inputs(function: Callable[..., base.Selection]) -> Callable[..., base.Selection]:
-    def choose(problem: Problem, budget: Budget, **options: Any) -> base.Selection:
-        return function(problem.inputs, key=_key(problem, "selection"), **_size(budget), **options)
-
-    return choose
-
-
-def _of_kernels(function: Callable[..., base.Selection]) -> Callable[..., base.Selection]:
-    def choose(problem: Problem, budget: Budget, **options: Any) -> base.Selection:
-        keys = seeding.member_keys(_key(problem, "initialisation"), budget.n_members)
-        return function(
-            problem.inputs,
-            problem.network,
-            n_selected=budget.n_selected,
-            key=_key(problem, "selection"),
-            initialisation_keys=keys,
-            **options,
-        )
-
-    return choose
-
-
-_COVERAGE = {
+# Each function is called with those arguments of `select` that its parameters name.
+SELECTION_METHODS: dict[str, Callable[..., base.Selection]] = {
+    "random": base.random,
+    "stratified": stratified.stratified,
+    "rnd": _rnd,
+    "rnd-linearised": _rnd_linearised,
     "k-center": coverage.k_center,
     "k-means++": coverage.k_means_plus_plus,
     "kernel-herding": coverage.kernel_herding,
     "facility-location": coverage.facility_location,
-}
-_KERNELS = {
     "log-determinant": by_kernel.log_determinant,
     "trace": by_kernel.largest_trace,
     "best-entropy": by_kernel.best_entropy,
     "greedy": by_kernel.greedy,
 }
-METHODS: dict[str, Callable[..., base.Selection]] = {
-    "random": _random,
-    "stratified": _stratified,
-    "rnd": _rnd,
-    "paper": _paper,
-    **{name: _of_inputs(function) for name, function in _COVERAGE.items()},
-    **{name: _of_kernels(function) for name, function in _KERNELS.items()},
-}
+"""The ways to choose points, by name.
+
+- random: every subset is equally likely.
+- stratified: at random within classes or ranges of targets, which take turns (Tijdeman 1980).
+- rnd: random network distillation with a trained predictor (Tovey et al. 2023, Algorithm 1). Its
+  options are the fields of `RNDSettings`.
+- rnd-linearised: the same with a linearised, infinitely wide predictor, whose training is linear
+  algebra (Jacot et al. 2018; He, Lakshminarayanan, Teh 2020). By default it chooses the point that
+  teaches most about all others (Cohn 1996). Its options are the fields of `LinearisedRNDSettings`.
+- k-center: the point farthest from those chosen (Gonzalez 1985; Sener, Savarese 2018).
+- k-means++: at random by squared distance from those chosen (Arthur, Vassilvitskii 2007).
+- kernel-herding: the subset's kernel mean follows that of the pool (Chen, Welling, Smola 2010).
+- facility-location: every point of the pool has a similar one (Nemhauser, Wolsey, Fisher 1978).
+- log-determinant: the greedy mode of the determinantal point process whose kernel is the neural
+  tangent kernel of the untrained network (Chen, Zhang, Zhou 2018).
+- trace: the largest trace of that kernel.
+- best-entropy: the best of many random subsets by the von Neumann entropy of that kernel (Tovey et
+  al. 2023).
+- greedy: the point that most increases that entropy, or entropy times trace.
+
+rnd and rnd-linearised also take `per_class`, for equally many points of each class. rnd also takes
+`layers`, other layers for target and predictor, or `width`, another number of outputs.
+"""
+
+# Keys of a seed; the other methods have the key "selection".
+PURPOSES = {"random": "subsets", "rnd": "rnd", "rnd-linearised": "rnd"}
+SHARED_OPTIONS = ("progress", "store", "initialisation_keys")
+SETTINGS = {"rnd": rnd.RNDSettings, "rnd-linearised": rnd_linearised.LinearisedRNDSettings}
 
 
-def _options(function: Callable[..., base.Selection]) -> list[str]:
-    """The keywords of a function but for those that the budget gives."""
-    given = ("n_selected", "n_members", "key", "initialisation_keys", "task")
-    parameters = inspect.signature(function).parameters.values()
-    return [of.name for of in parameters if of.kind is of.KEYWORD_ONLY and of.name not in given]
+def _options(method: str) -> list[str]:
+    """Return the names of a method's options: settings, and parameters that no method shares."""
+    shared = ("pool", "n_pool", "n_selected", "n_members", "key", "network", "targets", "task")
+    parameters = inspect.signature(SELECTION_METHODS[method]).parameters.values()
+    names = [field.name for field in fields(SETTINGS[method])] if method in SETTINGS else []
+    return names + [
+        parameter.name
+        for parameter in parameters
+        if parameter.kind is not parameter.VAR_KEYWORD
+        and parameter.name not in (*shared, *SHARED_OPTIONS)
+    ]
 
 
-OPTIONS: dict[str, list[str]] = {
-    "random": [],
-    "stratified": _options(stratified.stratified),
-    "rnd": [*(of.name for of in fields(rnd_linearised.Settings)), *_options(_rnd)],
-    "paper": [*(of.name for of in fields(rnd.Settings)), *_options(_paper)],
-    **{name: _options(function) for name, function in (_COVERAGE | _KERNELS).items()},
-}
+OPTIONS: dict[str, list[str]] = {method: _options(method) for method in SELECTION_METHODS}
+"""The names of the options of each method, by its name."""

@@ -1,6 +1,4 @@
-"""RND with a predictor in its linear regime: re-training is linear algebra, and every target
-network counts at once.
-"""
+"""Choose points by RND with a linearised predictor: re-training becomes linear algebra."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,17 +20,41 @@ NARROWEST = 64  # blocks of the kernel are padded to this and its doubles, so th
 
 
 @dataclass(frozen=True)
-class Settings(_cholesky.Rule):
-    """The network whose predictor is linearised, and the rule by which points are chosen (see
-    `_cholesky.Rule`).
+class LinearisedRNDSettings(_cholesky.Rule):
+    """Set the network whose predictor is linearised, and the rule by which points are chosen.
 
-    depth, activation, b_std: hidden layers of a dense network in the "ntk" parametrisation,
-    infinitely wide.
-    first: the first point is the "best" by the rule, which gives all members one subset where the
-        choice is exact, or "random" for every member, and then, like labelled points, without a
-        distance.
-    normalisation: of the points, as in `rnd.Settings`.
-    threshold: stop before a point whose distance is at most this; None for never.
+    The method is described in `rnd_linearised.select`. Let K be the neural tangent kernel of an
+    infinitely wide network, T the points chosen so far, C = K − K(:, T) K(T, T)⁻¹ K(T, :) what they
+    leave unknown, and d(x) = C(x, x) the distance of a point.
+
+    Args:
+        criterion: "reduction" chooses the point with the largest mean over y of C(x, y)² / d(x),
+            times d(x) to the power `emphasis`. This is the amount by which the mean distance of the
+            pool falls once x is known. "largest" chooses the point with the largest d(x), like
+            Algorithm 1 of Tovey et al. 2023.
+        emphasis: the power of d(x), at least 0.
+        n_reference: number of points y that the mean is taken over, drawn anew after half as many
+            choices. The choice is exact for pools that are not larger.
+        n_candidates: number of points that a block of choices is made among, those with the best
+            scores when it begins. The choice is exact for pools that are not larger.
+        block_size: largest number of choices after which all points are brought up to date.
+        depth: number of hidden layers of the network, dense, in the "ntk" parametrisation.
+        activation: one of `kernels.infinite_width.ANALYTIC_ACTIVATIONS`.
+        b_std: standard deviation of the biases; None for no biases.
+        first: "best" chooses the first point by the rule, so that all members have one subset where
+            the choice is exact. "random" draws it for every member; like labelled points it then
+            has no distance.
+        normalisation: of the points, "none", "standard" or "unit" as in `RNDSettings`.
+        threshold: stop before a point whose distance is at most this; None for never.
+
+    Raises:
+        TypeError, ValueError: a value that is not allowed.
+
+    Example:
+        >>> import collective_variables as cv
+        >>> settings = cv.LinearisedRNDSettings(depth=2, normalisation="standard")
+        >>> settings.criterion, settings.is_exact(n_pool=1000)
+        ('reduction', True)
     """
 
     depth: int = 3
@@ -54,19 +76,20 @@ class Settings(_cholesky.Rule):
             _checks.number("threshold", self.threshold, minimum=0.0)
 
     def is_exact(self, n_pool: int) -> bool:
-        """Whether every point is the best of such a pool by the rule, and not by a sample of it."""
+        """Return whether each choice from such a pool is the best by the rule, without samples."""
         return self.criterion == "largest" or n_pool <= min(self.n_reference, self.n_candidates)
 
-    def held(self, n_pool: int, n_selected: int) -> int:
-        """Numbers that `select` holds for each point of such a pool: its rows of the factor, of a
-        reference and a block.
+    def numbers_per_point(self, n_pool: int, n_selected: int) -> int:
+        """Return how many numbers `select` holds for each point of such a pool.
+
+        These are its rows of the Cholesky factor, of the reference and of a block.
         """
         return n_selected + min(self.n_reference, n_pool) + 2 * self.block_size
 
 
 def select(
     pool: Float[Array, "n_pool ..."],
-    settings: Settings = Settings(),
+    settings: LinearisedRNDSettings = LinearisedRNDSettings(),
     /,
     *,
     n_selected: int | None = None,
@@ -76,86 +99,116 @@ def select(
     classes: Int[np.ndarray, " n_pool"] | None = None,
     progress: str = "",
 ) -> base.Selection:
-    """Choose points of `pool` by random network distillation with a linearised predictor of
-    infinite width.
+    """Choose points by random network distillation with a linearised predictor of infinite width.
 
-    Of an infinitely wide network gradient descent changes the outputs as that of its linearisation
-    does (Jacot et al. 2018; Lee et al. 2019), with the neural tangent kernel K. Let target F and
-    predictor G be drawn from that linearisation with independent Gaussian parameters, and G be
-    trained to the end on the chosen points T. Then the distance of a point x, the squared
-    difference of F and G, is on average over all pairs of such networks, as over infinitely many
-    outputs of one pair, twice the variance that a Gaussian process with the kernel K leaves at x
-    given T (He, Lakshminarayanan, Teh 2020); `distances` are those variances. Nothing is trained
-    and nothing drawn, and each further point costs a row of a Cholesky factor. The criterion
-    "largest" chooses like Algorithm 1 of Tovey et al. 2023 the point of the largest distance.
+    Gradient descent changes the outputs of an infinitely wide network like those of its
+    linearisation (Jacot et al. 2018; Lee et al. 2019), with the neural tangent kernel K. Draw a
+    target F and a predictor G from that linearisation with independent Gaussian parameters, and
+    train G to the end on the chosen points T. The distance of a point x is the squared difference
+    of F and G. Its mean over all pairs of such networks, or over infinitely many outputs of one
+    pair, is twice the variance that a Gaussian process with the kernel K leaves at x given T
+    (He, Lakshminarayanan, Teh 2020); `distances` are those variances. Nothing is trained or drawn,
+    and each further point costs one row of a Cholesky factor.
 
-    n_selected, labelled, classes: as in `rnd.select`. Exact copies of a point have the distance 0
-    once one is chosen. All is computed in float64 for pools up to 4096 points, in float32 above.
-    Members differ in their random numbers: the first point if it is random, and the reference of a
-    pool with more points. The progress says whether it is exact.
+    Args:
+        pool: (n_pool, ...) points, which are flattened.
+        settings: the network and the rule.
+        n_selected: number of points of each member, labelled ones included; None, with a threshold,
+            for the whole pool at most.
+        key: draws what differs between members: the first point if it is random, and the reference
+            of a pool with more points than `n_reference`.
+        n_members: number of members.
+        labelled: rows of the pool that count as chosen. They come first, without a distance.
+        classes: (n_pool,) integers from 0; classes then take turns, as in `rnd.select`.
+        progress: text in front of a progress bar, to which it adds whether the choice is exact; ""
+            for no bar.
 
-    Raises ValueError for a pool that is not finite or too small, MemoryError if n_selected times
-    the pool doesn't fit.
+    Returns:
+        The selection. Exact copies of a point have the distance 0 once one of them is chosen. All
+        is computed in float64 for pools up to 4096 points, and in float32 for larger ones.
+
+    Raises:
+        ValueError: a pool that is not finite or too small.
+        MemoryError: n_selected times the pool does not fit the free memory.
     """
-    points, labelled = np.asarray(pool), [int(row) for row in labelled]
-    n_selected = base.budget(len(points), n_selected, n_members, labelled, settings.threshold)
-    _checks.finite("pool", points)
-    dtype = np.dtype(np.float64 if len(points) <= DOUBLE_UP_TO else np.float32)
-    held = settings.held(len(points), n_selected) * len(points)
-    _memory.check(f"Selecting {n_selected} of {len(points)} points", held * dtype.itemsize)
-    with jax.enable_x64(dtype == np.float64):
-        points = np.asarray(
-            base.normalise(points.reshape(len(points), -1).astype(dtype), settings.normalisation)
-        )
-    turn = (
-        {}
-        if classes is None
-        else {"turn": partial(base.in_turn, base.membership(classes, len(points)))}
-    )
+    points = np.asarray(pool)
+    n_selected = base.size_of_subsets(len(points), n_selected, settings.threshold)
+    labelled = base.check_budget(len(points), n_selected, n_members, labelled)
+    points = _network_inputs(points, settings, n_selected)
+    turn = _turn(classes, len(points))
     kernel = _kernel(points, settings)
-    diagonal = _diagonal(kernel, len(points), dtype)
+    diagonal = _diagonal(kernel, len(points), points.dtype)
     begins_at_random = settings.first == "random" and not labelled
-    differ = begins_at_random or (
-        settings.criterion == "reduction" and settings.n_reference < len(points)
-    )
-    member_keys = np.asarray(
-        jax.random.key_data(seeding.member_keys(key, n_members if differ else 1))
-    )
-    how = (
-        "exact"
-        if settings.is_exact(len(points))
-        else f"{settings.n_candidates} candidates, {settings.n_reference} references"
-    )
-    with execution.Progress(
-        progress and f"{progress} ({how})",
-        len(member_keys) * (n_selected - len(labelled)),
-        "points",
-    ) as bar:
+    draws_references = settings.criterion == "reduction" and settings.n_reference < len(points)
+    # Members that draw nothing are equal, and one of them is computed.
+    n_different = n_members if begins_at_random or draws_references else 1
+    member_keys = np.asarray(jax.random.key_data(seeding.member_keys(key, n_different)))
+    description = progress and f"{progress} ({_exactness(settings, len(points))})"
+    n_steps = n_different * (n_selected - len(labelled))
+    with execution.Progress(description, n_steps, "points") as bar:
 
-        def run(member_key: Int[np.ndarray, " words"]) -> _cholesky.Pivots:
+        def choose(member_key: Int[np.ndarray, " words"]) -> _cholesky.Pivots:
             generator = np.random.default_rng(member_key)
-            given = [int(generator.integers(len(points)))] if begins_at_random else labelled
-            bar.advance(len(given) - len(labelled))
+            known = [int(generator.integers(len(points)))] if begins_at_random else labelled
+            bar.advance(len(known) - len(labelled))
             return _cholesky.pivots(
                 kernel,
                 diagonal,
                 settings,
                 n_selected=n_selected,
                 generator=generator,
-                given=given,
-                **turn,
+                known=known,
+                turn=turn,
                 threshold=settings.threshold,
                 advance=bar.advance,
             )
 
-        found = [run(member_key) for member_key in member_keys]
-    return _joined(found * (1 if differ else n_members), n_selected)
+        members = [choose(member_key) for member_key in member_keys]
+    return _stack(members * (n_members // n_different), n_selected)
 
 
-def _kernel(points: Float[np.ndarray, "n_pool n_features"], settings: Settings) -> _cholesky.Kernel:
-    """K between rows of the pool, in blocks of few different shapes."""
+def _network_inputs(
+    points: Float[np.ndarray, "n_pool ..."], settings: LinearisedRNDSettings, n_selected: int
+) -> Float[np.ndarray, "n_pool n_features"]:
+    """Flatten and normalise the points, in the dtype in which all is computed.
+
+    Raises the errors of `select`.
+    """
+    _checks.finite("pool", points)
+    dtype = np.dtype(np.float64 if len(points) <= DOUBLE_UP_TO else np.float32)
+    n_numbers = settings.numbers_per_point(len(points), n_selected) * len(points)
+    _memory.check(f"Selecting {n_selected} of {len(points)} points", n_numbers * dtype.itemsize)
+    with jax.enable_x64(dtype == np.float64):
+        flat = points.reshape(len(points), -1).astype(dtype)
+        flat = np.asarray(base.normalise(flat, settings.normalisation))
+        infinite_width.check_range(
+            "pool",
+            flat,
+            n_hidden=settings.depth,
+            activation=settings.activation,
+            b_std=settings.b_std,
+        )
+    return flat
+
+
+def _turn(classes: Int[np.ndarray, " n_pool"] | None, n_pool: int) -> _cholesky.Turn:
+    if classes is None:
+        return lambda unused: unused
+    return partial(base.in_turn, base.membership(classes, n_pool))
+
+
+def _exactness(settings: LinearisedRNDSettings, n_pool: int) -> str:
+    if settings.is_exact(n_pool):
+        return "exact"
+    return f"{settings.n_candidates} candidates, {settings.n_reference} references"
+
+
+def _kernel(
+    points: Float[np.ndarray, "n_pool n_features"], settings: LinearisedRNDSettings
+) -> _cholesky.Kernel:
+    """Return K between rows of the pool, computed in blocks of few different shapes."""
     layers = ["dense 1"] * (settings.depth + 1)  # the limit has no widths
-    of_points = infinite_width.infinite_width_kernel(
+    kernel_function = infinite_width.infinite_width_kernel(
         layers, activation=settings.activation, b_std=settings.b_std
     )
 
@@ -164,13 +217,14 @@ def _kernel(points: Float[np.ndarray, "n_pool n_features"], settings: Settings) 
         return points[np.concatenate([rows, np.repeat(rows[:1], size - len(rows))])]
 
     def kernel(rows: np.ndarray, columns: np.ndarray | None) -> Float[np.ndarray, "n1 n2"]:
-        x2, n2 = (points, len(points)) if columns is None else (padded(columns), len(columns))
+        x2 = points if columns is None else padded(columns)
+        n2 = len(points) if columns is None else len(columns)
         at_once = max(NARROWEST, 1 << max(ENTRIES // len(x2), 1).bit_length() - 1)
         result = np.empty((len(rows), n2), points.dtype)
         with jax.enable_x64(points.dtype == np.float64):
             for start in range(0, len(rows), at_once):
                 part = rows[start : start + at_once]
-                block = of_points(padded(part), x2)
+                block = kernel_function(padded(part), x2)
                 result[start : start + at_once] = block[: len(part), :n2]
         return result
 
@@ -185,11 +239,11 @@ def _diagonal(
     return np.concatenate([np.diag(kernel(rows, rows)) for rows in blocks]).astype(dtype)
 
 
-def _joined(found: Sequence[_cholesky.Pivots], n_selected: int) -> base.Selection:
-    """All members; behind the last point of one that stopped before are −1 and NaN."""
-    shape = len(found), n_selected
-    joined = [np.full(shape, -1, np.int64), *(np.full(shape, np.nan) for _ in range(3))]
-    for member, of_member in enumerate(found):
-        for array, values in zip(joined, of_member):
-            array[member, : len(values)] = values
-    return base.Selection(*joined)
+def _stack(members: Sequence[_cholesky.Pivots], n_selected: int) -> base.Selection:
+    """Return all members; behind the last point of a member that stopped are −1 and NaN."""
+    shape = len(members), n_selected
+    arrays = [np.full(shape, -1, np.int64), *(np.full(shape, np.nan) for _ in range(3))]
+    for number, member in enumerate(members):
+        for array, values in zip(arrays, member):
+            array[number, : len(values)] = values
+    return base.Selection(*arrays)

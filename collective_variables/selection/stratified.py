@@ -1,12 +1,13 @@
-"""Stratified random subsets: every class, or every range of targets, gets its share of the
-points.
-"""
+"""Draw stratified random subsets: every class or range of targets gets its share of the points."""
+
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
+from numpy.typing import ArrayLike
 
-from collective_variables import _checks
+from collective_variables import _checks, _scaling
 from collective_variables.ensembles import seeding
 from collective_variables.selection import base
 
@@ -19,6 +20,7 @@ def stratified(
     n_selected: int,
     key: PRNGKeyArray,
     n_members: int = 1,
+    labelled: Sequence[int] = (),
     task: str = "classification",
     allocation: str = "proportional",
     n_strata: int = 10,
@@ -29,17 +31,20 @@ def stratified(
     at most `n_strata` quantile bins of the first principal component of the standardised targets;
     equal points share a bin.
 
-    The "proportional" allocation (Tijdeman 1980, "The chairman assignment problem") holds, for
+    The "proportional" allocation (Tijdeman 1980, "The chairman assignment problem") keeps, for
     every n, the count of each of K strata within 1 − 1 / (2 K − 2) of its quota, n times its share
-    of the pool; to serve always the stratum that lags most can miss a quota by more than one point.
+    of the pool. To serve always the stratum that lags most can miss a quota by more than one point.
     The "equal" allocation serves the stratum with the fewest points chosen that has any left. Ties
     are broken at random for every member.
+
+    labelled: rows that count as chosen in their strata. They come first, and n_selected counts
+        them. Quotas that they exceed or miss are met as soon as other points can make up for it.
 
     Raises ValueError for targets that are too few, not finite, or not one-hot, and for a class
     without a point.
     """
     targets = np.asarray(targets)
-    base.check_budget(len(targets), n_selected, n_members)
+    labelled = base.check_budget(len(targets), n_selected, n_members, labelled)
     _checks.choice("task", task, TASKS)
     turn = ALLOCATIONS[_checks.choice("allocation", allocation, ALLOCATIONS)]
     _checks.integer("n_strata", n_strata, minimum=1)
@@ -54,16 +59,15 @@ def stratified(
     def choose(seed: Int[np.ndarray, " words"]) -> list[int]:
         generator = np.random.default_rng(seed)
         order = generator.permutation(len(strata))
-        members, counts, indices = (
-            [order[strata[order] == k] for k in range(len(sizes))],
-            np.zeros_like(sizes),
-            [],
-        )
-        for step in range(1, n_selected + 1):
+        order = order[~np.isin(order, labelled)]
+        queues = [iter(order[strata[order] == k].tolist()) for k in range(len(sizes))]
+        counts = np.bincount(strata[labelled], minlength=len(sizes))
+        indices = list(labelled)
+        for step in range(len(labelled) + 1, n_selected + 1):
             turns = turn(sizes, counts, step)
             tied = np.flatnonzero(turns == turns.min())
             stratum = tied[generator.integers(len(tied))]
-            indices.append(members[stratum][counts[stratum]])
+            indices.append(next(queues[stratum]))
             counts[stratum] += 1
         return indices
 
@@ -71,15 +75,49 @@ def stratified(
     return base.without_distances(np.array([choose(seed) for seed in seeds]))
 
 
+def learning_problem(
+    targets: ArrayLike | None, task: str | None, n_pool: int
+) -> tuple[np.ndarray | None, str | None]:
+    """Return targets as (n_pool, n_outputs), one-hot for classes, and the task.
+
+    Without a task, whole numbers or texts in one column, and rows that are one-hot, are classes.
+    Raises TypeError or ValueError for an unknown task or targets of another shape.
+    """
+    if task is not None:
+        _checks.choice("task", task, TASKS)
+    if targets is None:
+        return None, task
+    table = np.asarray(targets)
+    if table.ndim not in (1, 2) or len(table) != n_pool:
+        raise ValueError(
+            f"targets must have a row for each of the {n_pool} points: "
+            f"received the shape {table.shape}."
+        )
+    table = table.reshape(n_pool, -1)
+    if task is None:
+        task = "classification" if _are_classes(table) else "regression"
+    if task == "classification" and table.shape[1] == 1:
+        classes, numbers = np.unique(table[:, 0], return_inverse=True)
+        table = np.eye(len(classes))[numbers]
+    return table, task
+
+
+def _are_classes(targets: np.ndarray) -> bool:
+    if targets.shape[1] == 1:
+        return targets.dtype.kind in "biuUS"
+    return bool(np.isin(targets, (0, 1)).all() and (targets.sum(axis=1) == 1).all())
+
+
 def _proportional(
     sizes: np.ndarray, counts: np.ndarray, step: int
 ) -> Float[np.ndarray, " n_strata"]:
-    """The step at which each stratum would lag too far, in units of n_pool; infinite if a point now
-    would be too early.
+    """Return the step at which each stratum would lag too far, in units of n_pool.
 
-    In integers up to the last division, so that ties are exact.
+    It is infinite for a stratum to which a point now would come too early. All numbers are integers
+    up to the last division, so that ties are exact.
     """
-    n_pool, inverse_slack = sizes.sum(), max(2 * len(sizes) - 2, 1)
+    n_pool = sizes.sum()
+    inverse_slack = max(2 * len(sizes) - 2, 1)
     lags = step * sizes - counts * n_pool
     return np.where(
         inverse_slack * lags >= n_pool, (inverse_slack * (counts + 1) - 1) / sizes, np.inf
@@ -99,7 +137,8 @@ def _classes(targets: np.ndarray) -> Int[np.ndarray, " n_pool"]:
     )
     if len(wrong):
         raise ValueError(
-            f"targets must be one-hot for a classification: point {wrong[0]} has {targets[wrong[0]].tolist()}."
+            f"targets must be one-hot for a classification: point {wrong[0]} has "
+            f"{targets[wrong[0]].tolist()}."
         )
     empty = np.flatnonzero(~targets.any(axis=0))
     if len(empty):
@@ -117,8 +156,7 @@ def _quantile_bins(targets: np.ndarray, n_strata: int) -> Int[np.ndarray, " n_po
 
 
 def _first_component(targets: np.ndarray) -> Float[np.ndarray, " n_pool"]:
-    scales = targets.std(axis=0)
-    standardised = (targets - targets.mean(axis=0)) / np.where(scales > 0, scales, 1.0)
+    standardised = _scaling.standardise(targets)
     direction = np.linalg.eigh(standardised.T @ standardised)[1][:, -1]
     direction *= np.sign(direction[np.argmax(np.abs(direction))])  # LAPACK leaves the sign open
     return (standardised * direction).sum(axis=1)

@@ -1,1 +1,1 @@
-"""Training, and the recording of kernels on the way."""
+"""Train networks, alone and as ensembles, and record their kernels on the way."""

@@ -1,4 +1,4 @@
-"""Training of an ensemble: every network on its own subset of a pool."""
+"""Train an ensemble of networks, each on its own subset of a pool."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -16,14 +16,19 @@ from collective_variables.ensembles import _types, batching, checkpoints, execut
 from collective_variables.networks import parameters, sequential
 from collective_variables.training import loop, schedules
 
-FINE_FROM = 1000  # runs, whose padding costs more than the compilation of as many sizes again
-MOST_IN_TURN = 8  # runs of a call; from here on its own cost is small beside theirs
-CALLS_PER_WIDTH = 16  # at least, so that the cores end at about the same time
+# From this number of runs on, their padding costs more than compiling twice as many sizes.
+FINE_FROM = 1000
+# Runs that one call trains in turn; with more of them the cost of a call is small compared with
+# theirs.
+MOST_IN_TURN = 8
+# At least so many calls per width, so that the cores finish at about the same time.
+CALLS_PER_WIDTH = 16
 
 
 class Runs(NamedTuple):
-    """Which subsets to train on; a run is one network trained on the first n_points of its row of
-    indices.
+    """Which subsets to train on.
+
+    A run is one network, trained on the first n_points of its row of indices.
     """
 
     initialisation_keys: PRNGKeyArray
@@ -39,9 +44,10 @@ def runs(
     *,
     seed: int,
 ) -> Runs:
-    """One run for every member and each of its subset sizes, sizes running fastest.
+    """Return one run for every member and each of its subset sizes, sizes varying fastest.
 
     A member starts from the same network at every size and with every selection method.
+    Raises ValueError for a size above the number of selected points.
     """
     n_members, n_sizes = n_points.shape
     if n_points.max() > indices.shape[1]:
@@ -67,54 +73,82 @@ def train_ensemble(
     progress: str = "",
     store: checkpoints.Store | None = None,
 ) -> list[loop.Curves]:
-    """Train one network per run; for each of `ensembles_of_runs` the curves as (n_runs,
-    n_evaluations) arrays.
+    """Train one network per run and return the loss curves of all runs.
 
-    Every run starts from `parameters.initialise` with its own key. Runs of like size share a
+    Every run starts from a random network of its own key. Runs of similar size share a
     compilation, whichever ensemble they belong to. A run whose loss diverges ends with NaN or
     infinity in its curves and stops no other run.
 
-    store: keeps the curves of each chunk of runs as it is done, so that the same call with the same
-        store goes on where one was interrupted, and ends with the same numbers. Remove what it
-        holds when the call is done.
+    Args:
+        network: A network, as `build_network` makes it.
+        pool: Inputs (n_pool, ...) and targets (n_pool, n_outputs); subsets are rows of it.
+        test: Inputs and targets to test on.
+        ensembles_of_runs: Runs to train, as `collective_variables.training.ensemble_training.runs`
+            makes them from subsets and sizes. All of them must select equally many points.
+        schedule: Loss, optimiser, epochs and batch size.
+        progress: Text in front of the progress bar; "" shows none.
+        store: Keeps the curves of each chunk of runs as soon as they are known. The same call with
+            the same store resumes an interrupted one and gives the same numbers. Delete its
+            content when the call is done.
+
+    Returns:
+        For each of `ensembles_of_runs` its curves, arrays (n_runs, n_evaluations).
+
+    Raises:
+        ValueError: If values are not finite, the network does not fit the points, an index is
+            outside the pool, or cross-entropy has targets that are no classes.
+
+    Example:
+        >>> import numpy as np
+        >>> import collective_variables as cv
+        >>> from collective_variables.training.ensemble_training import runs
+        >>> data = cv.load_problem("fuel")
+        >>> network = cv.build_network(["dense 16", "dense 1"])
+        >>> subsets = np.array([np.arange(20), np.arange(20, 40)])  # of two members
+        >>> sizes = np.array([[10, 20], [10, 20]])
+        >>> pool = data.inputs, data.targets
+        >>> test = data.test_inputs, data.test_targets
+        >>> schedule = cv.Schedule(n_epochs=50, evaluate_every=50)
+        >>> (curves,) = cv.train_ensemble(
+        ...     network, pool, test, [runs(subsets, sizes, seed=0)], schedule=schedule
+        ... )
+        >>> [f"{loss:.2f}" for loss in curves.test_loss[:, -1]]
+        ['0.27', '0.29', '0.40', '0.34']
     """
+    pool, test = loop.Points(*pool), loop.Points(*test)
     check(network, pool, test, ensembles_of_runs, schedule)
     pool, test = jax.tree.map(jnp.asarray, (pool, test))
-    keys = [jnp.concatenate(of) for of in zip(*(of[:2] for of in ensembles_of_runs))]
-    runs = Runs(*keys, *(np.concatenate(of) for of in zip(*(of[2:] for of in ensembles_of_runs))))
+    runs = _concatenate(ensembles_of_runs)
+    tasks = _tasks(
+        runs.n_points, runs.indices.shape[1], parameters.n_parameters(network, pool.inputs)
+    )
     # Apart from the training, which is compiled for every padded size: random numbers compile
     # slowly.
     initialise = batching.over_members(partial(_initialise_runs, network))
     function = batching.over_members(partial(_train_runs, network, schedule))
-    fingerprint = (
-        "" if store is None else checkpoints.fingerprint(network, schedule, *pool, *test, *runs)
-    )
-    tasks = _tasks(
-        runs.n_points, runs.indices.shape[1], parameters.n_parameters(network, pool.inputs)
-    )
-    kept = checkpoints.Results(
-        store,
-        tasks,
-        name=lambda task: f"{fingerprint}-{task.width}-{task.rows.flat[0]}-{task.rows.size}",
-        pack=loop.Curves._asdict,
-        unpack=lambda arrays: loop.Curves(**arrays),
-    )
 
     def train_chunk(task: _Task, advance: _types.Advance) -> loop.Curves:
-        chosen = jax.tree.map(lambda leaf: leaf[task.rows], runs)
-        params = initialise(pool.inputs, chosen.initialisation_keys)
-        curves = function(
-            (pool, test), params, chosen._replace(indices=chosen.indices[..., : task.width])
-        )
-        curves = jax.tree.map(lambda of: np.asarray(of).reshape(-1, of.shape[-1]), curves)
+        chunk = jax.tree.map(lambda leaf: leaf[task.rows], runs)
+        params = initialise(pool.inputs, chunk.initialisation_keys)
+        padded = chunk._replace(indices=chunk.indices[..., : task.width])
+        curves = function((pool, test), params, padded)
+        curves = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1, leaf.shape[-1]), curves)
         advance(task.n_runs)
         return curves
 
+    decisive = (network, schedule, *pool, *test, *runs)
+    kept = _load_results(store, tasks, decisive)
     with execution.Progress(progress, len(runs.n_points), "networks") as bar:
         bar.advance(sum(tasks[place].n_runs for place in kept.known))
-        curves = _gather(tasks, execution.run(train_chunk, tasks, bar, kept=kept))
-    ends = np.cumsum([len(of.n_points) for of in ensembles_of_runs])[:-1]
+        curves = _gather(tasks, execution.run(train_chunk, tasks, bar, checkpoint=kept))
+    ends = np.cumsum([len(runs.n_points) for runs in ensembles_of_runs])[:-1]
     return [loop.Curves(*parts) for parts in zip(*(np.split(curve, ends) for curve in curves))]
+
+
+def _concatenate(ensembles_of_runs: Sequence[Runs]) -> Runs:
+    keys = [jnp.concatenate(parts) for parts in zip(*(runs[:2] for runs in ensembles_of_runs))]
+    arrays = [np.concatenate(parts) for parts in zip(*(runs[2:] for runs in ensembles_of_runs))]
+    return Runs(*keys, *arrays)
 
 
 def check(
@@ -132,19 +166,17 @@ def check(
     if schedule.loss == "cross-entropy":
         for targets in (pool.targets, test.targets):
             _check_classes(np.asarray(targets))
-    widths = sorted({of.indices.shape[1] for of in ensembles_of_runs})
+    widths = sorted({runs.indices.shape[1] for runs in ensembles_of_runs})
     if len(widths) != 1:
         raise ValueError(
             f"Ensembles trained together must select equally many points: received {widths}."
         )
-    for of in ensembles_of_runs:
-        _checks.rows("indices", of.indices, len(pool.inputs))
+    for runs in ensembles_of_runs:
+        _checks.rows("indices", runs.indices, len(pool.inputs))
 
 
 def _check_classes(targets: Float[np.ndarray, "n_points n_outputs"]) -> None:
-    """Raise ValueError unless each row is a distribution over at least two classes, which a
-    regression's are not.
-    """
+    """Raise ValueError unless each row is a distribution over at least two classes."""
     if (
         targets.shape[1] < 2
         or targets.min() < 0
@@ -152,21 +184,20 @@ def _check_classes(targets: Float[np.ndarray, "n_points n_outputs"]) -> None:
     ):
         raise ValueError(
             "loss 'cross-entropy' needs targets that are one-hot over at least 2 classes: received "
-            f"{targets.shape[1]} columns with values from {targets.min():.3g} to {targets.max():.3g}."
+            f"{targets.shape[1]} columns with values from {targets.min():.3g} to "
+            f"{targets.max():.3g}."
         )
 
 
 class _Task(NamedTuple):
-    """Runs that one compiled call trains: `rows` (n_together, n_in_turn), each padded to `width`
-    points.
-    """
+    """Runs that one compiled call trains; each subset is padded to `width` points."""
 
     width: int
     rows: Int[np.ndarray, "n_together n_in_turn"]
 
     @property
     def n_runs(self) -> int:
-        """How many runs these are: one that fills up a call counts once."""
+        """The number of runs; one that is repeated to fill a call counts once."""
         return len(np.unique(self.rows))
 
 
@@ -183,13 +214,11 @@ def _train_runs(
     params: PyTree[Array],
     runs: Runs,
 ) -> loop.Curves:
-    """Train one network after the other; a call for each would cost as much as a short training
-    itself.
-    """
+    """Train the networks in turn; a call for each would cost as much as a short training."""
     pool, test = shared
 
-    def train_one(of: tuple[PyTree[Array], Runs]) -> loop.Curves:
-        params, run = of
+    def train_one(start: tuple[PyTree[Array], Runs]) -> loop.Curves:
+        params, run = start
         subset = loop.Points(pool.inputs[run.indices], pool.targets[run.indices])
         return loop.train(
             network,
@@ -205,8 +234,9 @@ def _train_runs(
 
 
 def _tasks(n_points: Int[np.ndarray, " n_runs"], largest: int, n_parameters: int) -> list[_Task]:
-    """All runs, the largest first, so that no thread ends with a long call; the last of a width is
-    filled up with its last.
+    """Split all runs into calls, the largest first, so that no thread finishes with a long call.
+
+    The last call of a width is filled up with its last run.
     """
     fine = len(n_points) >= FINE_FROM
     widths = np.array([batching.bucket(int(n), largest, fine=fine) for n in n_points])
@@ -220,8 +250,22 @@ def _tasks(n_points: Int[np.ndarray, " n_runs"], largest: int, n_parameters: int
     return tasks
 
 
+def _load_results(
+    store: checkpoints.Store | None, tasks: Sequence[_Task], decisive: Sequence[object]
+) -> checkpoints.Results[_Task, loop.Curves]:
+    """Read what a store has of the tasks; `decisive` is all that their results depend on."""
+    fingerprint = "" if store is None else checkpoints.fingerprint(*decisive)
+    return checkpoints.Results(
+        store,
+        tasks,
+        name=lambda task: f"{fingerprint}-{task.width}-{task.rows.flat[0]}-{task.rows.size}",
+        pack=loop.Curves._asdict,
+        unpack=lambda arrays: loop.Curves(**arrays),
+    )
+
+
 def _gather(tasks: list[_Task], results: list[loop.Curves]) -> loop.Curves:
-    """Put the rows of all tasks back into the order of the runs."""
+    """Return the rows of all tasks in the order of the runs."""
     members = np.concatenate([task.rows.ravel() for task in tasks])
     stacked = jax.tree.map(lambda *leaves: np.concatenate(leaves), *results)
     _, first = np.unique(members, return_index=True)
@@ -231,13 +275,15 @@ def _gather(tasks: list[_Task], results: list[loop.Curves]) -> loop.Curves:
 def losses_table(
     curves: loop.Curves, n_points: Int[np.ndarray, "n_members n_sizes"], task: str, /
 ) -> pd.DataFrame:
-    """One row per run: member, n_points, smallest and last losses, largest and last test accuracy,
-    diverged.
+    """Return one row per run with its smallest and last losses and largest and last accuracy.
 
-    The minima run over all evaluations, before training included: the minimum of the *test* loss is
-    early stopping on the test points (as in Tovey et al. 2023), so it is optimistic. Accuracies are
-    NaN for a regression. A run has diverged when any of its losses is not finite; its minima are
-    those of its finite losses.
+    The columns are member, n_points, min_test_loss, final_test_loss, min_train_loss,
+    final_train_loss, max_test_accuracy, final_test_accuracy and diverged.
+
+    Minima include the evaluation before training. The minimum of the *test* loss is early stopping
+    on the test points (as in Tovey et al. 2023), so it is optimistic. Accuracies are NaN for a
+    regression. A run has diverged when any of its losses is not finite; its minima are those of
+    its finite losses.
     """
     losses = np.stack([curves.train_loss, curves.test_loss])
     train_loss, test_loss = np.where(np.isfinite(losses), losses, np.inf)

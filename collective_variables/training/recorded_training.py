@@ -1,4 +1,4 @@
-"""Training of an ensemble as in `training`, with a record of its networks at chosen epochs."""
+"""Train an ensemble as `ensemble_training` does, and record its networks at chosen epochs."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -12,26 +12,34 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from collective_variables import _checks
 from collective_variables.ensembles import _types, batching, checkpoints, execution
 from collective_variables.networks import parameters, sequential
-from collective_variables.training import ensemble_training, loop, recording, schedules
+from collective_variables.training import (
+    _quantities,
+    ensemble_training,
+    loop,
+    recording,
+    schedules,
+)
 
 Task = TypeVar("Task")
 Tables = dict[str, pd.DataFrame]
-TABLES = ("recording", *recording.TABLES)
+Stops = Int[np.ndarray, " n_recorded"]
+TABLES = ("recording", *_quantities.TABLES)
 
-SAMPLES, NOISE = (
-    2**32 - 1,
-    2**32 - 2,
-)  # folded into a run's key for these; the batches of epoch e have e there
+# Folded into the keys of a run for its samples and its noise; the batches of epoch e have e there.
+SAMPLES = 2**32 - 1
+NOISE = 2**32 - 2
 
 
 class Changes(NamedTuple):
-    """What is done to a training to see it fail (Tovey et al. 2024 show no failure).
+    """Changes that make a training fail (Tovey et al. 2024 show no failure).
 
-    weight_scale: all initial parameters times this. label_noise: from the epoch `noise_from` on,
-    the targets of this fraction of a run's train points are exchanged among these points; its train
-    loss is that of the targets in force.
+    weight_scale: all initial parameters are multiplied by it. label_noise: from the epoch
+    `noise_from` on, the targets of this fraction of a run's train points are exchanged among these
+    points; the train loss is then that of the exchanged targets. noise_from must be an epoch at
+    which losses are evaluated.
     """
 
     weight_scale: float = 1.0
@@ -40,11 +48,11 @@ class Changes(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """Curves, those of `ensemble_training.train_ensemble` here, and the tables of
-    `recording.Recording` with the number of the run.
+    """Curves and tables of recorded runs.
 
-    tables: all of `TABLES`, without rows where nothing was asked for; "recording" has loss and
-    accuracy (of test points; NaN elsewhere) at its epochs, too.
+    curves: those of `ensemble_training.train_ensemble` here.
+    tables: all of `TABLES`, with the number of the run; without rows if nothing was recorded.
+    "recording" has loss and accuracy (of test points; NaN elsewhere) at its epochs, too.
     """
 
     curves: NamedTuple
@@ -65,62 +73,79 @@ def train_ensemble(
     progress: str = "",
     store: checkpoints.Store | None = None,
 ) -> list[Recorded]:
-    """Train as `ensemble_training.train_ensemble` does, and record every run on its own train
-    points and on the test points.
+    """Train all runs and record each on its own train points and on the test points.
 
-    settings: None records nothing, makes no changes, and the tables are empty. between: whether the
-    curves are wanted between the recorded epochs, where they are NaN otherwise. store: as there.
+    Returns one `Recorded` for each of `ensembles_of_runs`.
+
+    settings: None records nothing, makes no changes, and leaves the tables empty.
+    between: whether to evaluate losses between the recorded epochs; otherwise they are NaN there.
+    store: as in `ensemble_training.train_ensemble`.
+
+    Raises what `ensemble_training.check` and `check_changes` raise.
     """
     if settings is None:
         options = {"schedule": schedule, "progress": progress, "store": store}
         curves = ensemble_training.train_ensemble(network, pool, test, ensembles_of_runs, **options)
-        return [Recorded(of, _with_empty({})) for of in curves]
+        return [Recorded(each, _with_empty({})) for each in curves]
     ensemble_training.check(network, pool, test, ensembles_of_runs, schedule)
-    rules = [settings.epochs, *([[changes.noise_from]] if changes.label_noise else [])]
-    recorded = [
-        recording.recorded_epochs(rule, schedule.n_epochs, evaluate_every=schedule.evaluate_every)
-        for rule in rules
-    ]
-    epochs = np.unique(np.concatenate(recorded))
-    one = _Runner(
-        network,
-        schedule,
-        settings,
-        changes,
-        *jax.tree.map(jnp.asarray, (pool, test)),
-        epochs,
-        between,
-    )
-    fingerprint = (
-        ""
-        if store is None
-        else checkpoints.fingerprint(network, schedule, settings, changes, between, *pool, *test)
-    )
+    check_changes(changes, schedule)
+    epochs = _stops(settings, changes, schedule)
+    pool_and_test = jax.tree.map(jnp.asarray, (pool, test))
+    runner = _Runner(network, schedule, settings, changes, *pool_and_test, epochs, between)
     places = [
         (number, run)
-        for number, of in enumerate(ensembles_of_runs)
-        for run in range(len(of.n_points))
+        for number, runs in enumerate(ensembles_of_runs)
+        for run in range(len(runs.n_points))
     ]
 
-    def of_place(place: tuple[int, int]) -> ensemble_training.Runs:
+    def run_at(place: tuple[int, int]) -> ensemble_training.Runs:
         return jax.tree.map(lambda leaf: leaf[place[1]], ensembles_of_runs[place[0]])
 
     def record(place: tuple[int, int], advance: _types.Advance) -> Recorded:
-        return one.recorded(of_place(place), advance)
+        return runner.record(run_at(place), advance)
 
+    decisive = (network, schedule, settings, changes, between, *pool, *test)
+    fingerprint = "" if store is None else checkpoints.fingerprint(*decisive)
     kept = load_results(
         store,
         places,
-        name=lambda place: f"{fingerprint}-{checkpoints.fingerprint(*of_place(place))}",
+        name=lambda place: f"{fingerprint}-{checkpoints.fingerprint(*run_at(place))}",
         curves=loop.Curves,
     )
     with execution.Progress(progress, len(places) * len(epochs), "epochs recorded") as bar:
         bar.advance(len(kept.known) * len(epochs))
-        done = execution.run(record, places, bar, kept=kept)
+        results = execution.run(record, places, bar, checkpoint=kept)
     return [
-        join_tables([found for place, found in zip(places, done) if place[0] == number])
+        join_tables([result for place, result in zip(places, results) if place[0] == number])
         for number in range(len(ensembles_of_runs))
     ]
+
+
+def check_changes(changes: Changes, schedule: schedules.Schedule, /) -> None:
+    """Raise ValueError unless the labels become noisy at an evaluation of the training.
+
+    A training stops only at its evaluations, so labels cannot change between two of them.
+    """
+    if not changes.label_noise:
+        return
+    epoch = _checks.integer("noise_from", changes.noise_from, minimum=0)
+    if epoch > schedule.n_epochs:
+        raise ValueError(f"noise_from must not exceed n_epochs: {epoch} > {schedule.n_epochs}.")
+    if epoch % schedule.evaluate_every:
+        raise ValueError(
+            "noise_from must be a multiple of evaluate_every: "
+            f"received {epoch} and {schedule.evaluate_every}."
+        )
+
+
+def _stops(settings: recording.Settings, changes: Changes, schedule: schedules.Schedule) -> Stops:
+    """The epochs at which a training stops, to be recorded or because its labels change."""
+    rules = [settings.epochs, *([[changes.noise_from]] if changes.label_noise else [])]
+    epochs = [
+        recording.recorded_epochs(rule, schedule.n_epochs, evaluate_every=schedule.evaluate_every)
+        for rule in rules
+    ]
+    return np.unique(np.concatenate(epochs))
 
 
 def load_results(
@@ -131,37 +156,36 @@ def load_results(
     name: Callable[[Task], str],
     curves: type[NamedTuple],
 ) -> checkpoints.Results[Task, Recorded]:
-    """What `store` keeps of recorded runs with curves of this kind, one for each of `tasks`."""
+    """Read what `store` has of recorded runs, one for each of `tasks`, with curves of this type."""
     return checkpoints.Results(
-        store, tasks, name=name, pack=_packed, unpack=partial(_unpacked, curves=curves)
+        store, tasks, name=name, pack=_pack, unpack=partial(_unpack, curves=curves)
     )
 
 
 def by_member(
     table: pd.DataFrame, n_points: Int[np.ndarray, "n_members n_sizes"], task: str, /
 ) -> pd.DataFrame:
-    """A table of `Recorded` with member and subset size in the place of the number of the run; no
-    accuracy of a regression.
+    """Replace the number of the run in a table of `Recorded` by its member and subset size.
+
+    The accuracy of a regression is NaN.
     """
     runs = table["run"].to_numpy()
     labels = pd.DataFrame({"member": runs // n_points.shape[1], "n_points": n_points.ravel()[runs]})
-    found = pd.concat([labels, table.drop(columns="run")], axis=1)
-    return (
-        found.assign(accuracy=np.nan) if "accuracy" in found and task != "classification" else found
-    )
+    result = pd.concat([labels, table.drop(columns="run")], axis=1)
+    if "accuracy" in result and task != "classification":
+        return result.assign(accuracy=np.nan)
+    return result
 
 
 def _with_empty(tables: Tables) -> Tables:
-    """All of `TABLES`, without rows where there is none."""
+    """All of `TABLES`; those that are missing have no rows."""
     return {
         name: tables.get(name, pd.DataFrame({"run": np.array([], dtype=int)})) for name in TABLES
     }
 
 
 class _Runner:
-    """What all runs of an ensemble share: points, and functions that are compiled once for each
-    size.
-    """
+    """What all runs of an ensemble share: points, and functions compiled once for each size."""
 
     def __init__(
         self,
@@ -171,7 +195,7 @@ class _Runner:
         changes: Changes,
         pool: loop.Points,
         test: loop.Points,
-        epochs: Int[np.ndarray, " n_recorded"],
+        epochs: Stops,
         between: bool,
     ):
         self._pool, self._test, self._epochs = pool, test, epochs
@@ -184,69 +208,62 @@ class _Runner:
         )
         self._advance = batching.over_members(partial(_advance, network, schedule, between))
 
-    def recorded(self, run: ensemble_training.Runs, advance: _types.Advance) -> Recorded:
+    def record(self, run: ensemble_training.Runs, advance: _types.Advance) -> Recorded:
         """Train and record one run."""
         n, n_selected = int(run.n_points), len(run.indices)
-        recorded = run.indices[: min(n, self._settings.n_train or n)]
-        points = {
-            "train": jax.tree.map(lambda leaf: leaf[recorded], self._pool),
-            "test": jax.tree.map(lambda leaf: leaf[: self._settings.n_test], self._test),
-        }
-        widths = {"train": batching.bucket(len(recorded), n_selected)}
-        key = jax.random.fold_in(run.batch_keys, SAMPLES)
-        noisy = noisy_targets(self._pool.targets, run, self._changes.label_noise)
-        recording_of_run = self._recorder.recording(points, key=key, widths=widths)
+        record = self._start_recording(run)
+        targets = noisy_targets(self._pool.targets, run, self._changes.label_noise)
+        noisy_pool = self._pool._replace(targets=targets)
         run = run._replace(indices=run.indices[: batching.bucket(n, n_selected)])
-        at = self._start(self._pool.inputs, run.initialisation_keys[None])
-        run = jax.tree.map(lambda leaf: leaf[None], run)
+        progress = self._start(self._pool.inputs, run.initialisation_keys[None])
+        member = jax.tree.map(lambda leaf: leaf[None], run)
         stops = self._epochs // self._schedule.evaluate_every
-        recording_of_run.record(0, _params(at))
-        noisy = self._pool._replace(targets=noisy)
+        record.record(0, _params(progress))
         noise_from = self._changes.noise_from // self._schedule.evaluate_every
         for first, last in itertools.pairwise(stops):
-            pool = noisy if first >= noise_from else self._pool
-            at = self._advance((pool, self._test, first, last), *at, run)
-            recording_of_run.record(last * self._schedule.evaluate_every, _params(at))
+            pool = noisy_pool if first >= noise_from else self._pool
+            progress = self._advance((pool, self._test, first, last), *progress, member)
+            record.record(last * self._schedule.evaluate_every, _params(progress))
             advance(1)
         advance(1)
-        curves = jax.tree.map(lambda curve: np.asarray(curve)[0], at[1])
+        curves = jax.tree.map(lambda curve: np.asarray(curve)[0], progress[1])
+        tables = record.tables
         return Recorded(
-            curves,
-            recording_of_run.tables
-            | {"recording": self._with_losses(recording_of_run.tables, curves)},
+            curves, tables | {"recording": self._with_losses(tables["recording"], curves)}
         )
 
-    def _with_losses(self, tables: Tables, curves: loop.Curves) -> pd.DataFrame:
-        table = tables["recording"]
-        at, is_test = (
-            table["epoch"].to_numpy() // self._schedule.evaluate_every,
-            table["points"].to_numpy() == "test",
-        )
-        table.insert(
-            len(recording.LABELS),
-            "loss",
-            np.where(is_test, curves.test_loss[at], curves.train_loss[at]),
-        )
-        table.insert(
-            len(recording.LABELS) + 1,
-            "accuracy",
-            np.where(is_test, curves.test_accuracy[at], np.nan),
-        )
+    def _start_recording(self, run: ensemble_training.Runs) -> recording.Recording:
+        n, n_selected = int(run.n_points), len(run.indices)
+        train = run.indices[: min(n, self._settings.n_train or n)]
+        points = {
+            "train": jax.tree.map(lambda leaf: leaf[train], self._pool),
+            "test": jax.tree.map(lambda leaf: leaf[: self._settings.n_test], self._test),
+        }
+        key = jax.random.fold_in(run.batch_keys, SAMPLES)
+        widths = {"train": batching.bucket(len(train), n_selected)}
+        return self._recorder.recording(points, key=key, widths=widths)
+
+    def _with_losses(self, table: pd.DataFrame, curves: loop.Curves) -> pd.DataFrame:
+        place = len(recording.LABELS)
+        number = table["epoch"].to_numpy() // self._schedule.evaluate_every
+        is_test = table["points"].to_numpy() == "test"
+        loss = np.where(is_test, curves.test_loss[number], curves.train_loss[number])
+        table.insert(place, "loss", loss)
+        accuracy = np.where(is_test, curves.test_accuracy[number], np.nan)
+        table.insert(place + 1, "accuracy", accuracy)
         return table
 
 
 def noisy_targets(
     targets: Float[Array, "n_pool n_outputs"], run: ensemble_training.Runs, fraction: float, /
 ) -> Float[Array, "n_pool n_outputs"]:
-    """The targets of the pool, those of a fraction of a run's own points exchanged; of at least
-    two, unless it is 0.
-    """
+    """Exchange the targets of a fraction of a run's own points; of at least two, unless it is 0."""
     if not fraction:
         return targets
     n = int(run.n_points)
     order = np.asarray(jax.random.permutation(jax.random.fold_in(run.batch_keys, NOISE), n))
     chosen = run.indices[order[: max(2, round(fraction * n))]]
-    # Each gets the next one's, so that no point keeps its own.
+    # Each gets the target of the next one, so that no point keeps its own.
     return targets.at[chosen].set(targets[np.roll(chosen, 1)])
 
 
@@ -284,12 +301,12 @@ def _advance(
     return loop.advance(network, state, curves, subset, test, first=first, last=last, **options)
 
 
-def _params(at: tuple[loop.State, loop.Curves]) -> PyTree[Array]:
+def _params(progress: tuple[loop.State, loop.Curves]) -> PyTree[Array]:
     """The parameters of the only network of a call."""
-    return jax.tree.map(lambda leaf: leaf[0], at[0].params)
+    return jax.tree.map(lambda leaf: leaf[0], progress[0].params)
 
 
-def _packed(recorded: Recorded) -> dict[str, np.ndarray]:
+def _pack(recorded: Recorded) -> dict[str, np.ndarray]:
     """A recorded run as named arrays."""
     columns = {
         f"{name}/{column}": np.asarray(
@@ -301,22 +318,22 @@ def _packed(recorded: Recorded) -> dict[str, np.ndarray]:
     return recorded.curves._asdict() | columns
 
 
-def _unpacked(arrays: dict[str, np.ndarray], curves: type[NamedTuple]) -> Recorded:
+def _unpack(arrays: dict[str, np.ndarray], curves: type[NamedTuple]) -> Recorded:
     tables: dict[str, dict[str, np.ndarray]] = {}
     for name, values in arrays.items():
         if "/" in name:
             table, column = name.split("/")
             tables.setdefault(table, {})[column] = values
-    of_run = curves(*(arrays[name] for name in curves._fields))
-    return Recorded(of_run, {name: pd.DataFrame(columns) for name, columns in tables.items()})
+    values = curves(*(arrays[name] for name in curves._fields))
+    return Recorded(values, {name: pd.DataFrame(columns) for name, columns in tables.items()})
 
 
 def join_tables(runs: list[Recorded]) -> Recorded:
-    """The recorded runs of one ensemble, numbered."""
-    curves = jax.tree.map(lambda *of: np.stack(of), *(run.curves for run in runs))
+    """Join the recorded runs of one ensemble, numbered in the column `run`."""
+    curves = jax.tree.map(lambda *leaves: np.stack(leaves), *(run.curves for run in runs))
     tables = {}
     for name in runs[0].tables:
         parts = [run.tables[name].assign(run=number) for number, run in enumerate(runs)]
-        joined = pd.concat(parts, ignore_index=True)
-        tables[name] = joined[["run", *joined.columns.drop("run")]]
+        table = pd.concat(parts, ignore_index=True)
+        tables[name] = table[["run", *table.columns.drop("run")]]
     return Recorded(curves, _with_empty(tables))

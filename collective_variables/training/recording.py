@@ -1,10 +1,7 @@
-"""What is recorded of a network while it is trained: collective variables of its kernels on train
-and on test points.
-"""
+"""Record collective variables of a network's kernels while the network is trained."""
 
-import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -13,17 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-import scipy.linalg
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from collective_variables import _checks, _memory
 from collective_variables.ensembles import batching
 from collective_variables.kernels import empirical
 from collective_variables.networks._arguments import ApplyFunction
-from collective_variables.observables import collective, spectrum, subsampling
-from collective_variables.training import schedules
+from collective_variables.observables import spectrum, subsampling
+from collective_variables.training import _quantities, schedules
 
-Row = dict[str, float]
 Rule = dict[str, int] | Sequence[int]
 
 LABELS = ("points", "epoch")  # the first columns of every table, behind those of the run
@@ -31,17 +26,17 @@ LABELS = ("points", "epoch")  # the first columns of every table, behind those o
 
 @dataclass(frozen=True)
 class Settings:
-    """At which epochs and on which points kernels are computed, and what is kept of them.
+    """At which epochs and on which points kernels are computed, and what is recorded of them.
 
-    epochs: {"every": k}, {"log_spaced": n} or a list (see `epochs_of`).
+    epochs: {"every": k}, {"log_spaced": n} or a list (see `recorded_epochs`).
     n_train, n_test: at most so many points of each kind, the first ones; None for all.
-    subsample: {"n_samples", "sample_size"}: the variables are means over random samples of these
-        points, and their standard deviations between samples stand beside them (Tovey et al. 2024);
-        the samples are the same at all epochs. None for the kernel of all points.
-    observables: any of `OBSERVABLES` and `TABLES`, beside the variables of the spectrum, which are
-    always there.
-    outputs: "mean" or "sum", of `empirical.empirical_ntk`. n_modes: leading modes in the table
-    "modes".
+    subsample: {"n_samples", "sample_size"}. The variables are means over random samples of these
+        points, next to their standard deviations between samples (Tovey et al. 2024). The samples
+        are the same at all epochs. None for the kernel of all points.
+    observables: any of `_quantities.OBSERVABLES` and `_quantities.TABLES`, in addition to the
+        variables of the spectrum, which are always recorded.
+    outputs: "mean" or "sum", as in `empirical.empirical_ntk`.
+    n_modes: leading modes in the table "modes".
     """
 
     epochs: Rule = field(default_factory=lambda: {"log_spaced": 20})
@@ -54,18 +49,18 @@ class Settings:
 
     def __post_init__(self) -> None:
         _checks.choice("outputs", self.outputs, spectrum.ONE_KERNEL)
-        for name in (
-            _checks.unique("observables", self.observables) if len(self.observables) else ()
-        ):
-            _checks.choice("observables", name, (*OBSERVABLES, *TABLES))
+        names = _checks.unique("observables", self.observables) if len(self.observables) else ()
+        for name in names:
+            _checks.choice("observables", name, (*_quantities.OBSERVABLES, *_quantities.TABLES))
         for name in ("n_train", "n_test"):
             if getattr(self, name) is not None:
                 _checks.integer(name, getattr(self, name), minimum=2)
         if self.subsample is not None:
             subsampling.check_subsample(self.subsample, smallest=2)
-            if tables := set(self.observables) & set(TABLES):
+            if tables := set(self.observables) & set(_quantities.TABLES):
                 raise ValueError(
-                    f"observables of all points can't be had of samples: received {', '.join(sorted(tables))}."
+                    f"Observables {', '.join(sorted(tables))} need the kernel of all points and "
+                    f"cannot be combined with subsample: received {self.subsample}."
                 )
         _checks.integer("n_modes", self.n_modes, minimum=1)
 
@@ -73,12 +68,13 @@ class Settings:
 def recorded_epochs(
     rule: Rule, n_epochs: int, *, evaluate_every: int = 1
 ) -> Int[np.ndarray, " n_recorded"]:
-    """Ascending epochs of a recording; 0 and n_epochs are always among them.
+    """Return the epochs of a recording, ascending; 0 and n_epochs are always among them.
 
     rule: {"every": k} for each k-th epoch; {"log_spaced": n} for at most n epochs whose distances
     grow by a factor; or a list. All are rounded to multiples of `evaluate_every`, at which a
-    training can be looked at. Raises TypeError or ValueError for another rule or an epoch that is
-    not in the training.
+    training can stop.
+
+    Raises TypeError or ValueError for another rule or an epoch outside the training.
     """
     if not isinstance(rule, dict):
         epochs = [
@@ -100,251 +96,63 @@ def recorded_epochs(
 
 
 class Points(NamedTuple):
-    """Points of one kind; targets None where there are none, as for the observations of an
-    agent.
-    """
+    """Points of one kind; targets is None for points without, such as an agent's observations."""
 
     inputs: Float[np.ndarray, "n_points ..."]
     targets: Float[np.ndarray, "n_points n_outputs"] | None = None
 
 
-class Moment(NamedTuple):
-    """The kernel of k points at one epoch, and what goes with it.
-
-    initial: the kernel of the same points at the first epoch. gradient: of each point's loss by its
-    outputs. others: further kernels of these points, by name (see `KERNELS`). targets and gradient
-    are None where there are none.
-    """
+class Kernels(NamedTuple):
+    """The kernel of some points, and what is computed with it (see `_quantities.Moment`)."""
 
     kernel: Float[np.ndarray, "k k"]
-    initial: Float[np.ndarray, "k k"]
-    targets: Float[np.ndarray, "k n_outputs"] | None
     gradient: Float[np.ndarray, "k n_outputs"] | None
     others: dict[str, Float[np.ndarray, "k k"]]
 
 
-class Observable(NamedTuple):
-    """of(moment) gives a value for each of `columns`; other: a kernel of `KERNELS` that it
-    needs.
-    """
-
-    columns: tuple[str, ...]
-    of: Callable[[Moment], Sequence[float]]
-    needs_targets: bool = False
-    other: str | None = None
-
-
-def _spectral(moment: Moment) -> list[float]:
-    found = spectrum.collective_variables(spectrum.eigenvalues(moment.kernel))
-    return [found[name] for name in spectrum.SPECTRAL]
-
-
-def _drift(moment: Moment) -> tuple[float, ...]:
-    """‖K − K_0‖/‖K_0‖, the alignment ⟨K, K_0⟩/(‖K‖ ‖K_0‖), and the angle in radians of which that
-    is the cosine.
-    """
-    cosine = collective.kernel_alignment(moment.kernel, moment.initial)
-    angle = math.acos(min(max(cosine, -1.0), 1.0))
-    return collective.relative_distance(moment.kernel, moment.initial), cosine, angle
-
-
-def _alignment(moment: Moment) -> list[float]:
-    return [
-        collective.target_alignment(moment.kernel, moment.targets, centred=centred)
-        for centred in (False, True)
-    ]
-
-
-def _magnitude(moment: Moment) -> tuple[float, float]:
-    return collective.magnitude_entropy(moment.kernel), collective.magnitude_variance(moment.kernel)
-
-
-def _loss_derivative(moment: Moment) -> tuple[float]:
-    """Mean over points of ‖∂loss/∂outputs‖."""
-    return (float(np.linalg.norm(moment.gradient.astype(np.float64), axis=1).mean()),)
-
-
-def _loss_kernel(moment: Moment) -> tuple[float, float]:
-    values = spectrum.eigenvalues(moment.others["loss"])
-    return spectrum.entropy(values), spectrum.trace(values)
-
-
-def _fisher(moment: Moment) -> tuple[float]:
-    return (float(np.trace(moment.others["fisher"], dtype=np.float64)),)
-
-
-SPECTRUM = Observable(spectrum.SPECTRAL, _spectral)
-OBSERVABLES = {
-    "drift": Observable(("drift", "initial_alignment", "rotation"), _drift),
-    "alignment": Observable(
-        ("target_alignment", "centred_target_alignment"), _alignment, needs_targets=True
-    ),
-    "cosine": Observable(
-        ("cosine_entropy",), lambda moment: (collective.cosine_entropy(moment.kernel),)
-    ),
-    "magnitude": Observable(("magnitude_entropy", "magnitude_variance"), _magnitude),
-    "loss-derivative": Observable(("loss_derivative",), _loss_derivative, needs_targets=True),
-    "loss-kernel": Observable(
-        ("loss_entropy", "loss_trace"), _loss_kernel, needs_targets=True, other="loss"
-    ),
-    "fisher": Observable(("fisher_trace",), _fisher, needs_targets=True, other="fisher"),
-}
-
-
-def _loss_outputs(apply_fn: ApplyFunction, loss: str) -> ApplyFunction:
-    """The loss of each point as the only output, so that its kernel is the Gram matrix of the
-    losses' gradients.
-    """
-
-    def losses(params: PyTree[Array], points: tuple[Array, Array]) -> Float[Array, "k 1"]:
-        return schedules.LOSSES[loss](apply_fn(params, points[0]), points[1])[:, None]
-
-    return losses
-
-
-def _fisher_outputs(apply_fn: ApplyFunction, loss: str) -> ApplyFunction:
-    """Outputs g with Σ_c ∂g_c ∂g_cᵀ the Fisher information matrix of a point: the trace of the sum
-    over points is their kernel's.
-
-    Cross-entropy: √p_c ln p_c with p_c held fixed in front, as Σ_c p_c ∂ln p_c ∂ln p_cᵀ. Mean
-    squared error: outputs are means of normal distributions of variance 1, so g is the outputs
-    themselves.
-    """
-    if loss == "mse":
-        return lambda params, points: apply_fn(params, points[0])
-
-    def scores(params: PyTree[Array], points: tuple[Array, Array]) -> Float[Array, "k n_outputs"]:
-        logarithms = jax.nn.log_softmax(apply_fn(params, points[0]))
-        return jnp.exp(jax.lax.stop_gradient(logarithms) / 2) * logarithms
-
-    return scores
-
-
-KERNELS = {"loss": _loss_outputs, "fisher": _fisher_outputs}
-
-
-class Table(NamedTuple):
-    """of(moment, settings) gives rows with `columns`, of the kernel of all points."""
-
-    columns: tuple[str, ...]
-    of: Callable[[Moment, Settings], list[Row]]
-
-
-def _classes(moment: Moment, settings: Settings) -> list[Row]:
-    """Each class by itself (second is missing), and each union of two with their mutual
-    information.
-    """
-    classes = np.argmax(moment.targets, axis=1)
-    rows = {int(value): np.flatnonzero(classes == value) for value in np.unique(classes)}
-    values = {
-        value: spectrum.eigenvalues(moment.kernel[np.ix_(chosen, chosen)])
-        for value, chosen in rows.items()
-    }
-    entropies = {value: spectrum.entropy(of) for value, of in values.items()}
-    found = [
-        {
-            "first": value,
-            "n_in_classes": len(rows[value]),
-            "entropy": entropies[value],
-            "trace": spectrum.trace(of),
-        }
-        for value, of in values.items()
-    ]
-    for first, second in itertools.combinations(rows, 2):
-        chosen = np.concatenate([rows[first], rows[second]])
-        of_union = spectrum.eigenvalues(moment.kernel[np.ix_(chosen, chosen)])
-        entropy = spectrum.entropy(of_union)
-        both = {"first": first, "second": second, "n_in_classes": len(chosen), "entropy": entropy}
-        information = collective.mutual_information(entropies[first], entropies[second], entropy)
-        found.append(both | {"trace": spectrum.trace(of_union), "mutual_information": information})
-    return found
-
-
-def _modes(moment: Moment, settings: Settings) -> list[Row]:
-    """The leading modes v of the first epoch's kernel K_0: λ = vᵀK_0v, vᵀKv, and ‖vᵀ
-    ∂loss/∂outputs‖.
-
-    By Tovey et al. 2023, eq. 6, the error along v should fall at a rate in proportion to λ.
-    """
-    n = len(moment.kernel)
-    of = (max(0, n - settings.n_modes), n - 1)
-    values, vectors = scipy.linalg.eigh(moment.initial.astype(np.float64), subset_by_index=of)
-    now = np.einsum(
-        "ik,ij,jk->k", vectors, moment.kernel.astype(np.float64), vectors, optimize=True
-    )
-    residuals = np.linalg.norm(vectors.T @ moment.gradient, axis=1)
-    columns = zip(values[::-1], now[::-1], residuals[::-1])
-    return [dict(zip(MODES, (number, *map(float, row)))) for number, row in enumerate(columns)]
-
-
-MODES = ("mode", "eigenvalue", "eigenvalue_now", "residual")
-TABLES = {
-    "classes": Table(
-        ("first", "second", "n_in_classes", "entropy", "trace", "mutual_information"), _classes
-    ),
-    "modes": Table(MODES, _modes),
-}
-
-
 class Recorder:
-    """Records networks of one architecture: `recording` begins the record of one of them.
+    """Records networks of one architecture: `recording` starts the record of one of them.
 
-    apply_fn(params, inputs) -> (n_points, n_outputs) treats every point by itself. loss: of
-    `schedules.LOSSES`, for the observables that need targets; None where there are none.
+    apply_fn(params, inputs) -> (n_points, n_outputs) treats every point separately. loss: one of
+    `schedules.LOSSES`, for the observables that need targets; None for points without targets.
     """
 
     def __init__(self, apply_fn: ApplyFunction, settings: Settings, /, *, loss: str | None = None):
         self.settings = settings
+        known, tables = _quantities.OBSERVABLES, _quantities.TABLES
+        names = settings.observables
         self.observables = [
-            SPECTRUM,
-            *(OBSERVABLES[name] for name in settings.observables if name in OBSERVABLES),
+            _quantities.SPECTRUM,
+            *(known[name] for name in names if name in known),
         ]
-        self.tables = {name: TABLES[name] for name in settings.observables if name in TABLES}
-        need = [
-            name
-            for name in settings.observables
-            if name in TABLES or OBSERVABLES[name].needs_targets
-        ]
+        self.tables = {name: tables[name] for name in names if name in tables}
+        need = [name for name in names if name in tables or known[name].needs_targets]
         if loss is None and need:
             raise ValueError(
                 f"The observables {', '.join(need)} need targets and a loss: received none."
             )
-        others = {
-            of.other: KERNELS[of.other](apply_fn, loss) for of in self.observables if of.other
+        self._apply, self._loss = apply_fn, loss
+        others = {observable.other for observable in self.observables} - {None}
+        self._others = {
+            name: function(apply_fn, loss)
+            for name, function in _quantities.KERNELS.items()
+            if name in others
         }
-
-        def of_sample(params: PyTree[Array], inputs: Array, targets: Array | None) -> tuple:
-            kernel = empirical.empirical_ntk(apply_fn, params, inputs, outputs=settings.outputs)
-            if targets is None:
-                return kernel, None, {}
-            total = lambda outputs: jnp.sum(schedules.LOSSES[loss](outputs, targets))
-            gradient = jax.grad(total)(apply_fn(params, inputs))
-            further = {
-                name: empirical.empirical_ntk(of, params, (inputs, targets), outputs="sum")
-                for name, of in others.items()
-            }
-            return kernel, gradient, further
-
-        def of_samples(
-            points: Points, params: PyTree[Array], rows: Int[Array, "n_samples k"]
-        ) -> tuple:
-            return jax.lax.map(
-                lambda rows: of_sample(
-                    params, *jax.tree.map(lambda leaf: leaf[rows], tuple(points))
-                ),
-                rows,
-            )
-
-        self._of_samples = batching.over_members(of_samples)
+        self._compute = batching.over_members(self._kernels_of_samples)
 
     def columns(self, table: str) -> list[str]:
-        """The columns of a table: "recording" or one of `TABLES`."""
-        if table in TABLES:
-            return [*LABELS, *TABLES[table].columns]
-        names = [name for of in self.observables for name in of.columns]
+        """Return the columns of a table: "recording" or one of `_quantities.TABLES`."""
+        if table in _quantities.TABLES:
+            return [*LABELS, *_quantities.TABLES[table].columns]
+        names = self.names
         if self.settings.subsample is None:
             return [*LABELS, *names]
         return [*LABELS, *names, *(f"{name}_standard_deviation" for name in names)]
+
+    @property
+    def names(self) -> list[str]:
+        """The columns of all observables."""
+        return [name for observable in self.observables for name in observable.columns]
 
     def recording(
         self,
@@ -354,41 +162,63 @@ class Recorder:
         key: PRNGKeyArray | None = None,
         widths: dict[str, int] | None = None,
     ) -> "Recording":
-        """Begin the record of a network on `points`, by their kind: "train", "test", or any other.
+        """Start the record of a network on `points`, by their kind: "train", "test", or any other.
 
-        key: draws the samples. widths: for kinds of points that come in many numbers, how many
-        points their kernels are padded to, so that few sizes are compiled; nothing else changes.
+        key: draws the samples. widths: by the kind of points, how many points its kernels are
+        padded to, so that few sizes are compiled. Padding changes nothing else.
         """
         return Recording(self, points, key, widths or {})
 
-    def moments(
+    def kernels(
         self,
         points: Points,
         params: PyTree[Array],
         rows: Int[np.ndarray, "n_samples k"],
         width: int,
-    ) -> list[tuple[np.ndarray, np.ndarray | None, dict[str, np.ndarray]]]:
-        """Kernel, gradient and further kernels of each sample."""
+    ) -> list[Kernels]:
+        """Return the kernels of each sample, computed on `width` points if that is more than k."""
         k = rows.shape[1]
         padded = np.concatenate([rows, np.repeat(rows[:, :1], max(0, width - k), axis=1)], axis=1)
         _memory.check(
             f"Kernels of {k} points", 16 * padded.shape[1] ** 2 * (1 + len(self.observables))
         )
-        one = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (params, padded))
-        found = jax.tree.map(lambda leaf: np.asarray(leaf)[0], self._of_samples(points, *one))
-        kernels, gradients, others = found
+        member = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (params, padded))
+        samples = jax.tree.map(lambda leaf: np.asarray(leaf)[0], self._compute(points, *member))
         return [
-            (
-                kernels[place, :k, :k],
-                None if gradients is None else gradients[place, :k],
-                {name: of[place, :k, :k] for name, of in others.items()},
+            Kernels(
+                samples.kernel[place, :k, :k],
+                None if samples.gradient is None else samples.gradient[place, :k],
+                {name: kernel[place, :k, :k] for name, kernel in samples.others.items()},
             )
             for place in range(len(rows))
         ]
 
+    def _kernels_of_samples(
+        self, points: Points, params: PyTree[Array], rows: Int[Array, "n_samples k"]
+    ) -> Kernels:
+        def one(chosen: Int[Array, " k"]) -> Kernels:
+            return self._kernels(params, *jax.tree.map(lambda leaf: leaf[chosen], tuple(points)))
+
+        return jax.lax.map(one, rows)
+
+    def _kernels(self, params: PyTree[Array], inputs: Array, targets: Array | None) -> Kernels:
+        kernel = empirical.empirical_ntk(self._apply, params, inputs, outputs=self.settings.outputs)
+        if targets is None:
+            return Kernels(kernel, None, {})
+
+        def total(outputs: Array) -> Float[Array, ""]:
+            return jnp.sum(schedules.LOSSES[self._loss](outputs, targets))
+
+        gradient = jax.grad(total)(self._apply(params, inputs))
+        others = {
+            name: empirical.empirical_ntk(function, params, (inputs, targets), outputs="sum")
+            for name, function in self._others.items()
+        }
+        return Kernels(kernel, gradient, others)
+
 
 class Recording:
-    """The record of one network: `record` at each epoch in turn; `tables` has what was found."""
+    """The record of one network: call `record` at each epoch in turn, then read `tables`."""
 
     def __init__(
         self,
@@ -398,24 +228,14 @@ class Recording:
         widths: dict[str, int],
     ):
         self._recorder, self._widths = recorder, widths
-        self._points = {kind: Points(*of) for kind, of in points.items()}
-        subsample = recorder.settings.subsample
-        self._rows, self._initial = {}, {}
-        for place, (kind, of) in enumerate(self._points.items()):
-            n = len(of.inputs)
-            if subsample is None:
-                self._rows[kind] = np.arange(n)[None]
-                continue
-            if subsample["sample_size"] > n:
-                raise ValueError(
-                    f"sample_size must not exceed the {kind} points: {subsample['sample_size']} > {n}."
-                )
-            keys = jax.random.split(jax.random.fold_in(key, place), subsample["n_samples"])
-            draws = jax.vmap(lambda of_sample: jax.random.permutation(of_sample, n))(keys)
-            self._rows[kind] = np.asarray(draws)[:, : subsample["sample_size"]]
-        self._found: dict[str, list[Row]] = {
-            "recording": [],
-            **{name: [] for name in recorder.tables},
+        self._points = {kind: Points(*arrays) for kind, arrays in points.items()}
+        self._samples = {
+            kind: _draw_samples(kind, len(arrays.inputs), recorder.settings.subsample, key, place)
+            for place, (kind, arrays) in enumerate(self._points.items())
+        }
+        self._initial: dict[str, list[np.ndarray]] = {}
+        self._rows: dict[str, list[_quantities.Row]] = {
+            name: [] for name in ("recording", *recorder.tables)
         }
         self._executor = ThreadPoolExecutor(len(self._points))
         self._waiting: list[tuple[dict[str, str | int], Future]] = []
@@ -423,76 +243,89 @@ class Recording:
     def record(self, epoch: int, params: PyTree[Array]) -> None:
         """Add the rows of one epoch; the first call is that of the initial network.
 
-        What follows from the kernels is computed while the training goes on, until the next call or
-        that of `tables`, which raise what went wrong there.
+        The quantities of the kernels are computed while the training continues. The next call, or
+        reading `tables`, waits for them and raises their errors.
         """
         moments = {
             kind: self._moments(kind, points, params) for kind, points in self._points.items()
         }
         self._collect()
-        for kind, of_kind in moments.items():
+        for kind, samples in moments.items():
             labels = {"points": kind, "epoch": int(epoch)}
-            self._waiting.append((labels, self._executor.submit(self._rows_of, of_kind)))
+            self._waiting.append((labels, self._executor.submit(self._rows_of_kind, samples)))
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
-        """ "recording", a row for each epoch and kind of points, and each of `TABLES` that was
-        asked for.
-        """
+        """ "recording", a row for each epoch and kind of points, and the tables asked for."""
         self._collect()
         return {
             name: pd.DataFrame(rows, columns=self._recorder.columns(name))
-            for name, rows in self._found.items()
+            for name, rows in self._rows.items()
         }
 
     def _collect(self) -> None:
-        """Wait for the rows of the last epoch, so that no more than one is in memory as kernels."""
-        for labels, rows in self._waiting:
-            for name, of_table in rows.result().items():
-                self._found[name] += [labels | row for row in of_table]
+        """Wait for the last epoch, so that the kernels of only one epoch are in memory."""
+        for labels, future in self._waiting:
+            for name, rows in future.result().items():
+                self._rows[name] += [labels | row for row in rows]
         self._waiting = []
 
-    def _moments(self, kind: str, points: Points, params: PyTree[Array]) -> list[Moment]:
-        rows = self._rows[kind]
-        found = self._recorder.moments(
-            points, params, rows, self._widths.get(kind, 0) if len(rows) == 1 else 0
-        )
-        initial = self._initial.setdefault(kind, [kernel for kernel, _, _ in found])
+    def _moments(
+        self, kind: str, points: Points, params: PyTree[Array]
+    ) -> list[_quantities.Moment]:
+        samples = self._samples[kind]
+        width = self._widths.get(kind, 0) if len(samples) == 1 else 0
+        kernels = self._recorder.kernels(points, params, samples, width)
+        initial = self._initial.setdefault(kind, [sample.kernel for sample in kernels])
         return [
-            Moment(
-                kernel,
+            _quantities.Moment(
+                now.kernel,
                 first,
                 None if points.targets is None else points.targets[chosen],
-                gradient,
-                others,
+                now.gradient,
+                now.others,
             )
-            for (kernel, gradient, others), first, chosen in zip(found, initial, rows)
+            for now, first, chosen in zip(kernels, initial, samples)
         ]
 
-    def _rows_of(self, moments: list[Moment]) -> dict[str, list[Row]]:
-        """Of each table the rows of one kind of points, without their labels."""
+    def _rows_of_kind(self, moments: list[_quantities.Moment]) -> dict[str, list[_quantities.Row]]:
+        """The rows of one kind of points in each table, without their labels."""
         rows = {"recording": [self._row(moments)]}
         if np.isfinite(moments[0].kernel).all():
-            of_kernel = self._recorder.tables.items()
+            n_modes = self._recorder.settings.n_modes
             rows |= {
-                name: table.of(moments[0], self._recorder.settings) for name, table in of_kernel
+                name: table.compute(moments[0], n_modes)
+                for name, table in self._recorder.tables.items()
             }
         return rows
 
-    def _row(self, moments: list[Moment]) -> Row:
-        """Means over samples, and standard deviations where there are several; NaN where a kernel
-        is not finite.
-        """
-        columns = [name for of in self._recorder.observables for name in of.columns]
+    def _row(self, moments: list[_quantities.Moment]) -> _quantities.Row:
+        """Means over samples, and standard deviations if there are several."""
+        names = self._recorder.names
         values = np.array([self._values(moment) for moment in moments])
-        row = dict(zip(columns, values.mean(axis=0).tolist()))
+        row = dict(zip(names, values.mean(axis=0).tolist()))
         if len(moments) > 1:
             deviations = values.std(axis=0, ddof=1).tolist()
-            row |= {f"{name}_standard_deviation": value for name, value in zip(columns, deviations)}
+            row |= {f"{name}_standard_deviation": value for name, value in zip(names, deviations)}
         return row
 
-    def _values(self, moment: Moment) -> list[float]:
-        observed = self._recorder.observables
+    def _values(self, moment: _quantities.Moment) -> list[float]:
+        """The values of all observables; NaN if a kernel is not finite."""
         if all(np.isfinite(kernel).all() for kernel in (moment.kernel, *moment.others.values())):
-            return [value for of in observed for value in of.of(moment)]
-        return [math.nan for of in observed for _ in of.columns]
+            observables = self._recorder.observables
+            return [value for each in observables for value in each.compute(moment)]
+        return [math.nan] * len(self._recorder.names)
+
+
+def _draw_samples(
+    kind: str, n: int, subsample: dict[str, int] | None, key: PRNGKeyArray | None, place: int
+) -> Int[np.ndarray, "n_samples k"]:
+    """The rows of each sample of n points of one kind; without `subsample` one of all points."""
+    if subsample is None:
+        return np.arange(n)[None]
+    size = subsample["sample_size"]
+    if size > n:
+        raise ValueError(f"sample_size must not exceed the {kind} points: {size} > {n}.")
+    keys = jax.random.split(jax.random.fold_in(key, place), subsample["n_samples"])
+    orders = jax.vmap(lambda sample_key: jax.random.permutation(sample_key, n))(keys)
+    return np.asarray(orders)[:, :size]

@@ -1,6 +1,4 @@
-"""Scaling study: how entropy, trace and loss through a training go with the network, its data and
-how it is trained.
-"""
+"""Train the networks of a scaling study and record entropy, trace and loss through training."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -24,22 +22,33 @@ from collective_variables.training import (
 )
 
 KINDS = ("dense", "conv", *architectures.ARCHITECTURES)
-N_POOLINGS = 2  # of convolutional networks, each halving the image
+N_POOLINGS = 2  # of convolutional networks, each halves the image
 
 
 class Trained(NamedTuple):
-    """The tables of `recorded_training.TABLES` with the columns of `AXES` and member in front, and
-    how many runs diverged.
+    """Recordings of a study, and the number of runs that diverged.
+
+    tables: those of `recorded_training.TABLES` with the columns of `AXES` and member in front.
     """
 
     tables: dict[str, pd.DataFrame]
     n_diverged: int
 
 
+class _Training(NamedTuple):
+    """A case with everything that its training takes."""
+
+    case: study_cases.Case
+    network: nn.Module
+    runs: ensemble_training.Runs
+    schedule: schedules.Schedule
+    changes: recorded_training.Changes
+
+
 def build_case(
     case: study_cases.Case, kind: str, pool: loop.Points, test: loop.Points, /
 ) -> nn.Module:
-    """The network of a case for points like these; LeCun's initialisation.
+    """Build the network of a case for points like these, with LeCun's initialisation.
 
     kind: "dense"; "conv", 3x3 windows with a 2x2 pooling behind each of the first two layers; or
     one of `architectures.ARCHITECTURES`.
@@ -53,19 +62,19 @@ def build_case(
             layers += [f"conv {case.width} 3x3", *(["avgpool 2x2"] if number < N_POOLINGS else [])]
     else:
         n_tokens = int(max(pool.inputs.max(), test.inputs.max()))
-        options = {
+        depths = {
             "transformer": {"n_tokens": n_tokens, "n_layers": case.depth},
             "graph-network": {"n_steps": case.depth},
         }
-        of_kind = options.get(kind, {"n_blocks": case.depth})
+        options = depths.get(kind, {"n_blocks": case.depth})
         return architectures.build_architecture(
-            kind, n_outputs=n_outputs, width=case.width, activation=case.activation, **of_kind
+            kind, n_outputs=n_outputs, width=case.width, activation=case.activation, **options
         )
     return sequential.build_network([*layers, f"dense {n_outputs}"], activation=case.activation)
 
 
 def train_cases(
-    chosen: Sequence[study_cases.Case],
+    cases: Sequence[study_cases.Case],
     kind: str,
     pool: loop.Points,
     test: loop.Points,
@@ -80,64 +89,76 @@ def train_cases(
     progress: str = "",
     store: checkpoints.Store | None = None,
 ) -> Trained:
-    """Train each of the cases once for every member, and record it; `schedule` without its batch
-    size, one evaluation an epoch.
+    """Train each case once for every member and record it.
 
-    task: accuracies are NaN unless it is "classification". noise_from: the epoch from which on
-    labels are exchanged, where a case says so. A case that is in several studies need be here only
-    once.
+    A case that belongs to several studies is needed only once. All cases are built and checked
+    before the first is trained.
+
+    schedule: without its batch size, which is that of the case.
+    task: accuracies are NaN unless it is "classification".
+    noise_from: the epoch from which labels are exchanged, for cases with label noise.
     """
-    # All of them are made and checked before the first is trained.
-    made = [
-        (
+    trainings = [
+        _Training(
             case,
             build_case(case, kind, pool, test),
-            *_of_case(case, indices, schedule, noise_from, seed),
+            _runs(case, indices, seed),
+            _schedule(case, schedule),
+            recorded_training.Changes(case.weight_scale, case.label_noise, noise_from),
         )
-        for case in chosen
+        for case in cases
     ]
-    for _, network, runs, of_schedule, _ in made:
-        ensemble_training.check(network, pool, test, [runs], of_schedule)
-    parts, n_diverged = {name: [] for name in recorded_training.TABLES}, 0
-    for number, (case, network, runs, of_schedule, changes) in enumerate(made, start=1):
-        words = f"{progress}: {case.activation}, {case.depth} deep, {case.width} wide ({number} of {len(chosen)})"
-        options = {
-            "schedule": of_schedule,
-            "settings": settings,
-            "changes": changes,
-            "between": False,
-            "store": store,
-        }
-        options["progress"] = progress and words
-        (recorded,) = recorded_training.train_ensemble(network, pool, test, [runs], **options)
-        losses = recorded.tables["recording"].pivot(
-            index="run", columns=["points", "epoch"], values="loss"
+    for training in trainings:
+        runs = [training.runs]
+        ensemble_training.check(training.network, pool, test, runs, training.schedule)
+        recorded_training.check_changes(training.changes, training.schedule)
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in recorded_training.TABLES}
+    n_diverged = 0
+    for number, training in enumerate(trainings, start=1):
+        (recorded,) = recorded_training.train_ensemble(
+            training.network,
+            pool,
+            test,
+            [training.runs],
+            schedule=training.schedule,
+            settings=settings,
+            changes=training.changes,
+            between=False,
+            progress=progress
+            and f"{progress}: {_describe(training.case)} ({number} of {len(cases)})",
+            store=store,
         )
-        n_diverged += int((~np.isfinite(losses).all(axis=1)).sum())
+        n_diverged += _count_diverged(recorded.tables["recording"])
         for name, table in recorded.tables.items():
-            labels = pd.DataFrame(
-                {axis: [value] * len(table) for axis, value in asdict(case).items()}
-            )
-            parts[name].append(pd.concat([labels, table.rename(columns={"run": "member"})], axis=1))
-    tables = {name: pd.concat(of, ignore_index=True) for name, of in parts.items()}
+            parts[name].append(_label(table, training.case))
+    tables = {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()}
     if task != "classification":
         tables["recording"]["accuracy"] = np.nan
     return Trained(tables, n_diverged)
 
 
-def _of_case(
-    case: study_cases.Case,
-    indices: Int[np.ndarray, "n_members n_points"],
-    schedule: schedules.Schedule,
-    noise_from: int,
-    seed: int,
-) -> tuple[ensemble_training.Runs, schedules.Schedule, recorded_training.Changes]:
-    runs = ensemble_training.runs(
-        indices[:, : case.n_points], np.full((len(indices), 1), case.n_points), seed=seed
-    )
-    changes = recorded_training.Changes(case.weight_scale, case.label_noise, noise_from)
-    return (
-        runs,
-        replace(schedule, batch_size=None if case.batch_size == case.n_points else case.batch_size),
-        changes,
-    )
+def _runs(
+    case: study_cases.Case, indices: Int[np.ndarray, "n_members n_points"], seed: int
+) -> ensemble_training.Runs:
+    sizes = np.full((len(indices), 1), case.n_points)
+    return ensemble_training.runs(indices[:, : case.n_points], sizes, seed=seed)
+
+
+def _schedule(case: study_cases.Case, schedule: schedules.Schedule) -> schedules.Schedule:
+    is_full_batch = case.batch_size == case.n_points
+    return replace(schedule, batch_size=None if is_full_batch else case.batch_size)
+
+
+def _describe(case: study_cases.Case) -> str:
+    return f"{case.activation}, {case.depth} deep, {case.width} wide"
+
+
+def _count_diverged(recording_table: pd.DataFrame) -> int:
+    losses = recording_table.pivot(index="run", columns=["points", "epoch"], values="loss")
+    return int((~np.isfinite(losses).all(axis=1)).sum())
+
+
+def _label(table: pd.DataFrame, case: study_cases.Case) -> pd.DataFrame:
+    """Put the axes of a case in front of a table."""
+    labels = {axis: [value] * len(table) for axis, value in asdict(case).items()}
+    return pd.concat([pd.DataFrame(labels), table.rename(columns={"run": "member"})], axis=1)

@@ -1,4 +1,4 @@
-"""How a network is trained: loss, optimiser, epochs and batch size."""
+"""Describe how a network is trained: loss, optimiser, epochs and batch size."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ from collective_variables.training import trace_scaling
 
 def mean_squared_error(
     outputs: Float[Array, "n_points n_outputs"], targets: Float[Array, "n_points n_outputs"]
-) -> Array:
-    """(n_points,) squares of the difference, averaged over the outputs."""
+) -> Float[Array, " n_points"]:
+    """Return the squared error of each point, averaged over the outputs."""
     return jnp.mean((outputs - targets) ** 2, axis=-1)
 
 
 def cross_entropy(
     outputs: Float[Array, "n_points n_outputs"], targets: Float[Array, "n_points n_outputs"]
-) -> Array:
-    """(n_points,) cross-entropy in nats between the softmax of the outputs and one-hot targets."""
+) -> Float[Array, " n_points"]:
+    """Return the cross-entropy of each point in nats; outputs are logits, targets one-hot."""
     return optax.softmax_cross_entropy(outputs, targets)
 
 
@@ -35,16 +35,33 @@ LOSSES: dict[str, Callable[[Array, Array], Array]] = {
 
 @dataclass(frozen=True)
 class Schedule:
-    """How a network is trained; Tovey et al. 2023 name only Adam, the rest is ours.
+    """Describe how a network is trained: loss, optimiser, epochs and batch size.
 
-    loss: "mse" (mean over points and outputs; also for one-hot targets) or "cross-entropy".
-    optimiser: name of any optimiser of optax that takes a learning rate, such as "adam", "sgd" or
-    "adamw".
-    n_epochs: passes over the subset. batch_size: points a step, None for all of them (full batch).
-    evaluate_every: epochs between two evaluations of the losses; must divide n_epochs.
-    trace_every: steps after which the learning rate is set anew, in inverse proportion to the trace
-    of the kernel of all points of the subset (`trace_scaling.scale_by_trace`); None leaves it to
-    the optimiser.
+    Tovey et al. 2023 name only Adam; the other defaults are ours.
+
+    Args:
+        loss: "mse", the mean over points and outputs (also for one-hot targets), or
+            "cross-entropy", in nats.
+        optimiser: Name of an optimiser of optax that takes a learning rate, such as "adam",
+            "sgd" or "adamw".
+        learning_rate: Learning rate of the optimiser, positive.
+        n_epochs: Passes over the subset.
+        batch_size: Points per step; None takes all of them (full batch).
+        evaluate_every: Epochs between two evaluations of the losses; must divide `n_epochs`.
+        trace_every: Steps after which the learning rate is set again, in inverse proportion to
+            the trace of the kernel of all points of the subset (`scale_by_trace`). None leaves it
+            to the optimiser.
+
+    Raises:
+        TypeError: If a value has the wrong type.
+        ValueError: If a value is out of range, `evaluate_every` does not divide `n_epochs`, or
+            optax has no such optimiser.
+
+    Example:
+        >>> import collective_variables as cv
+        >>> schedule = cv.Schedule(n_epochs=100, evaluate_every=25, batch_size=32)
+        >>> schedule.epochs.tolist()
+        [0, 25, 50, 75, 100]
     """
 
     loss: str = "mse"
@@ -66,7 +83,8 @@ class Schedule:
             _checks.integer("trace_every", self.trace_every, minimum=1)
         if self.n_epochs % self.evaluate_every:
             raise ValueError(
-                f"evaluate_every must divide n_epochs: received {self.evaluate_every} and {self.n_epochs}."
+                "evaluate_every must divide n_epochs: "
+                f"received {self.evaluate_every} and {self.n_epochs}."
             )
         self.transformation()
 
@@ -76,29 +94,36 @@ class Schedule:
         return np.arange(0, self.n_epochs + 1, self.evaluate_every)
 
     def transformation(
-        self, trace_of: trace_scaling.TraceOf | None = None
+        self, trace_fn: trace_scaling.TraceFunction | None = None
     ) -> optax.GradientTransformation:
-        """The optimiser; raises ValueError if optax has none of that name that needs a learning
-        rate and gradients alone.
+        """Return the optimiser.
 
-        trace_of(params): the trace of the kernel, for updates with `trace_every`; where a state
-        begins there is no need of it.
+        trace_fn(params): the trace of the kernel, needed for updates with `trace_every`. The
+        initial state does not need it.
+
+        Raises ValueError if optax has no such optimiser that needs only a learning rate and
+        gradients.
         """
         factory = getattr(optax, self.optimiser, None) if isinstance(self.optimiser, str) else None
         try:
-            made = factory(learning_rate=self.learning_rate)
-            # Some want more than gradients, such as a line search the loss itself. Optax mixes
-            # integers and floats.
-            with jax.numpy_dtype_promotion("standard"):
-                jax.eval_shape(
-                    lambda weights: made.update(weights, made.init(weights), weights),
-                    jnp.zeros((2, 2)),
-                )
+            optimiser = factory(learning_rate=self.learning_rate)
+            _check_needs_only_gradients(optimiser)
         except (TypeError, ValueError, AttributeError) as error:
             raise ValueError(
-                "optimiser must be one of optax's that need a learning rate and gradients alone, such as 'adam': "
-                f"received {self.optimiser!r}."
+                "optimiser must be one of optax's that need only a learning rate and gradients, "
+                f"such as 'adam': received {self.optimiser!r}."
             ) from error
         if self.trace_every is None:
-            return made
-        return optax.chain(made, trace_scaling.scale_by_trace(trace_of, every=self.trace_every))
+            return optimiser
+        scaling = trace_scaling.scale_by_trace(trace_fn, every=self.trace_every)
+        return optax.chain(optimiser, scaling)
+
+
+def _check_needs_only_gradients(optimiser: optax.GradientTransformation) -> None:
+    """Trace one update; an optimiser with a line search, which needs the loss too, fails in it."""
+    # Optax mixes integers and floats.
+    with jax.numpy_dtype_promotion("standard"):
+        jax.eval_shape(
+            lambda weights: optimiser.update(weights, optimiser.init(weights), weights),
+            jnp.zeros((2, 2)),
+        )

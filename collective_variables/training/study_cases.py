@@ -1,4 +1,4 @@
-"""The cases of a scaling study: every combination of network, data and training."""
+"""List the cases of a scaling study: every combination of network, data and training."""
 
 import itertools
 from collections.abc import Sequence
@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, fields, replace
 import pandas as pd
 
 from collective_variables import _checks
-from collective_variables.networks import sequential
 
 Study = dict[str, object]
 
@@ -16,12 +15,14 @@ Study = dict[str, object]
 class Case:
     """A network and its training; the fields are the axes of a study.
 
-    width: of the hidden layers, channels of images, or features of tokens and nodes. depth: how
-    many hidden layers, residual blocks a stage, layers of a transformer, or steps of message
-    passing. n_points: the first ones of a member's
-    subset. batch_size: of the training. weight_scale: all initial parameters times this.
-    label_noise: of this fraction of the train points the labels are exchanged, late in the
-    training.
+    activation: between the layers.
+    width: of the hidden layers; channels of images, or features of tokens and nodes.
+    depth: how many hidden layers, residual blocks per stage, layers of a transformer, or steps of
+        message passing.
+    n_points: train on the first ones of a member's subset.
+    batch_size: points per step of the training.
+    weight_scale: all initial parameters are multiplied by it.
+    label_noise: fraction of the train points whose labels are exchanged late in the training.
     """
 
     activation: str
@@ -33,6 +34,8 @@ class Case:
     label_noise: float = 0.0
 
     def __post_init__(self) -> None:
+        # Imported here, because whoever reads the tables of a study needs no Flax.
+        
         _checks.choice("activation", self.activation, sequential.ACTIVATIONS)
         for name, minimum in (("width", 1), ("depth", 1), ("n_points", 2), ("batch_size", 1)):
             _checks.integer(name, getattr(self, name), minimum=minimum)
@@ -42,20 +45,20 @@ class Case:
 
 
 AXES = tuple(axis.name for axis in fields(Case))
-OPTIONAL = AXES[3:]  # which a study need not have
+OPTIONAL = AXES[3:]  # axes that a study may leave out
 
 
 def list_cases(
     studies: dict[str, Study], /, *, n_points: int, batch_size: int | None
 ) -> dict[str, list[Case]]:
-    """The cases of each study: every combination of the values that it has for the axes, each one
-    or a list of them.
+    """Return the cases of each study: every combination of the values of its axes.
 
-    activation, width and depth are in every study; n_points and batch_size are what holds for
-    studies without these
-    axes (batch_size None: all points at once). Raises TypeError or ValueError for a study that
-    lacks one of the first three, an unknown axis, a value that repeats or is out of its range, and
-    more points than `n_points`.
+    studies: by name the axes of each, with one value or a list. Every study has activation, width
+    and depth.
+    n_points, batch_size: for studies without these axes (batch_size None: all points at once).
+
+    Raises TypeError or ValueError for a study without one of the first three axes, an unknown
+    axis, a value that repeats or is out of range, and more points than `n_points`.
     """
     if not isinstance(studies, dict) or not studies:
         raise TypeError(f"studies must name at least one study: received {studies!r}.")
@@ -65,7 +68,8 @@ def list_cases(
 def _cases(name: str, study: Study, n_points: int, batch_size: int | None) -> list[Case]:
     if not isinstance(study, dict) or not set(AXES) - set(OPTIONAL) <= set(study) <= set(AXES):
         raise ValueError(
-            f"The study {name} must have activation, width and depth, and may have {', '.join(OPTIONAL)}: received {study!r}."
+            f"The study {name} must have activation, width and depth, and may have "
+            f"{', '.join(OPTIONAL)}: received {study!r}."
         )
     study = {"n_points": n_points} | study
     values = {
@@ -73,24 +77,25 @@ def _cases(name: str, study: Study, n_points: int, batch_size: int | None) -> li
         for axis in AXES
         if axis in study
     }
-    for axis, of_axis in values.items():
-        _checks.unique(f"{axis} of {name}", of_axis)
-    found = []
+    for axis, listed in values.items():
+        _checks.unique(f"{axis} of {name}", listed)
+    cases = []
     for combination in itertools.product(*values.values()):
-        of = dict(zip(values, combination))
+        arguments = dict(zip(values, combination))
         try:
-            case = Case(**{"batch_size": batch_size or of["n_points"]} | of)
+            case = Case(**{"batch_size": batch_size or arguments["n_points"]} | arguments)
         except (TypeError, ValueError) as error:
             raise type(error)(f"In the study {name}, {error}") from error
         if case.n_points > n_points:
             raise ValueError(
-                f"In the study {name}, n_points must not exceed the points selected: {case.n_points} > {n_points}."
+                f"In the study {name}, n_points must not exceed the points selected: "
+                f"{case.n_points} > {n_points}."
             )
-        found.append(replace(case, batch_size=min(case.batch_size, case.n_points)))
-    return found
+        cases.append(replace(case, batch_size=min(case.batch_size, case.n_points)))
+    return cases
 
 
-def study_rows(recording_table: pd.DataFrame, chosen: Sequence[Case], /) -> pd.DataFrame:
-    """The rows of a recording that belong to the cases of a study, in their order."""
-    keys = pd.DataFrame([asdict(case) for case in chosen])
+def study_rows(recording_table: pd.DataFrame, cases: Sequence[Case], /) -> pd.DataFrame:
+    """Return the rows of a recording that belong to the cases of a study, in their order."""
+    keys = pd.DataFrame([asdict(case) for case in cases])
     return keys.merge(recording_table, on=list(AXES), how="left", validate="one_to_many")

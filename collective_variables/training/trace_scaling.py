@@ -1,9 +1,8 @@
-"""The trace of the kernel in training, as optax transformations: the step size divided by it, or a
-penalty on it.
+"""Use the trace of the kernel in training, as optax transformations.
 
 A step of gradient descent moves the outputs along an eigenmode of the kernel by the learning rate
-times its eigenvalue (Tovey et al. 2023, eq. 6), so all of them together by the learning rate times
-the trace. Dividing by the trace keeps that sum as the kernel grows.
+times its eigenvalue (Tovey et al. 2023, eq. 6). Summed over all eigenmodes that is the learning
+rate times the trace. Dividing by the trace keeps the sum constant as the kernel grows.
 """
 
 from collections.abc import Callable
@@ -16,12 +15,13 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from collective_variables import _checks
 
-TraceOf = Callable[[PyTree[Array]], Float[Array, ""]]
+TraceFunction = Callable[[PyTree[Array]], Float[Array, ""]]
 
 
 class TraceState(NamedTuple):
-    """Steps done, the trace at which the factor is 1 (0 until it is taken from the first step), and
-    the factor in force.
+    """The number of steps so far, the constant of the factor, and the present factor.
+
+    constant: the trace at which the factor is 1; 0 until the first step sets it.
     """
 
     count: Int[Array, ""]
@@ -30,18 +30,38 @@ class TraceState(NamedTuple):
 
 
 def scale_by_trace(
-    trace_of: TraceOf, *, every: int = 1, constant: float | None = None, epsilon: float = 1e-8
+    trace_fn: TraceFunction, *, every: int = 1, constant: float | None = None, epsilon: float = 1e-8
 ) -> optax.GradientTransformation:
-    """Scale updates by constant/(Tr + epsilon), with the trace anew every `every` steps; chain it
-    behind an optimiser.
+    """Scale updates by constant/(Tr + epsilon), where Tr is the trace of the kernel.
 
-    trace_of(params) -> Tr, for instance `empirical.ntk_trace` on some points; `init` does not call
-    it. constant: None takes the trace at the first update, so that the optimiser's own learning
-    rate is the one at the start. The optimiser's state, momentum included, goes on as it is when
-    the trace is renewed. `update` needs params.
+    Tovey et al. 2023, eq. 6, implies that the trace acts as a learning rate; this factor cancels
+    it. Chain it behind an optimiser, whose state, momentum included, does not change when the
+    trace is computed again.
 
-    Raises TypeError or ValueError for a constant or epsilon that is not positive, or `every` below
-    1.
+    Args:
+        trace_fn: trace_fn(params) -> Tr, for instance `ntk_trace` on some points.
+        every: Steps after which the trace is computed again.
+        constant: Trace at which the factor is 1. None takes the trace at the first update, so the
+            learning rate of the optimiser is the one at the start.
+        epsilon: Added to the trace, against a division by 0.
+
+    Returns:
+        An optax transformation. Its `update` needs `params`; `init` does not call `trace_fn`.
+
+    Raises:
+        TypeError: If an option has the wrong type.
+        ValueError: If `every` is below 1, or `constant` or `epsilon` is not positive.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> import collective_variables as cv
+        >>> trace = lambda params: jnp.sum(params**2)
+        >>> optimiser = optax.chain(optax.sgd(0.1), cv.scale_by_trace(trace, constant=1.0))
+        >>> params = jnp.array([1.0, 2.0])
+        >>> updates, _ = optimiser.update(jnp.ones(2), optimiser.init(params), params)
+        >>> [f"{update:.3f}" for update in updates]
+        ['-0.020', '-0.020']
     """
     _checks.integer("every", every, minimum=1)
     _checks.number("epsilon", epsilon, above=0.0)
@@ -50,54 +70,50 @@ def scale_by_trace(
 
     def init(params: PyTree[Array]) -> TraceState:
         dtype = jnp.result_type(*jax.tree.leaves(params))
-        return TraceState(
-            jnp.zeros((), jnp.int32), jnp.asarray(constant or 0.0, dtype), jnp.ones((), dtype)
-        )
+        initial = jnp.asarray(constant or 0.0, dtype)
+        return TraceState(jnp.zeros((), jnp.int32), initial, jnp.ones((), dtype))
 
     def update(
         updates: PyTree[Array], state: TraceState, params: PyTree[Array] | None = None
-    ) -> tuple:
-        _check_given(params)
+    ) -> tuple[PyTree[Array], TraceState]:
+        _check_params(params)
 
         def renewed() -> tuple[Array, Array]:
-            trace = trace_of(params).astype(state.factor.dtype)
-            of_first = (
-                jnp.where(state.count == 0, trace, state.constant)
-                if constant is None
-                else state.constant
-            )
-            return of_first, of_first / (trace + epsilon)
+            trace = trace_fn(params).astype(state.factor.dtype)
+            numerator = state.constant
+            if constant is None:
+                numerator = jnp.where(state.count == 0, trace, state.constant)
+            return numerator, numerator / (trace + epsilon)
 
-        of_first, factor = jax.lax.cond(
+        numerator, factor = jax.lax.cond(
             state.count % every == 0, renewed, lambda: (state.constant, state.factor)
         )
         scaled = jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), updates)
-        return scaled, TraceState(state.count + 1, of_first, factor)
+        return scaled, TraceState(state.count + 1, numerator, factor)
 
     return optax.GradientTransformation(init, update)
 
 
-def add_trace_gradient(trace_of: TraceOf, strength: float, /) -> optax.GradientTransformation:
-    """Add strength · ∂Tr/∂params to gradients, as those of the loss + strength · Tr; chain it
-    before an optimiser.
+def add_trace_gradient(trace_fn: TraceFunction, strength: float, /) -> optax.GradientTransformation:
+    """Add strength · ∂Tr/∂params to gradients, as for the loss + strength · Tr.
 
-    trace_of(params) -> Tr as in `scale_by_trace`. strength: positive to keep the trace small,
-    negative to make it grow. `update` needs params. Raises TypeError or ValueError for a strength
-    that is no finite number.
+    Chain it before an optimiser. trace_fn(params) -> Tr as in `scale_by_trace`. A positive
+    strength keeps the trace small, a negative one makes it grow. `update` needs params.
+
+    Raises TypeError or ValueError for a strength that is no finite number.
     """
     _checks.number("strength", strength)
 
     def update(
         updates: PyTree[Array], state: optax.EmptyState, params: PyTree[Array] | None = None
-    ) -> tuple:
-        _check_given(params)
-        return jax.tree.map(
-            lambda leaf, of: leaf + strength * of, updates, jax.grad(trace_of)(params)
-        ), state
+    ) -> tuple[PyTree[Array], optax.EmptyState]:
+        _check_params(params)
+        gradient = jax.grad(trace_fn)(params)
+        return jax.tree.map(lambda leaf, slope: leaf + strength * slope, updates, gradient), state
 
     return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
 
 
-def _check_given(params: PyTree[Array] | None) -> None:
+def _check_params(params: PyTree[Array] | None) -> None:
     if params is None:
-        raise ValueError("params must be given, of which the trace is: received None.")
+        raise ValueError("params must be given, to compute the trace: received None.")

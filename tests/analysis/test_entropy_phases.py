@@ -1,6 +1,4 @@
-"""Phases of curves with known ones, and how often the rule finds some in noise or misses the size
-of a true one.
-"""
+"""Phases of curves that have known ones, and how often the rule errs in noise."""
 
 import math
 
@@ -43,27 +41,28 @@ def test_a_fall_and_a_rise_are_found_where_they_are():
 def test_a_change_below_the_resolution_is_none():
     members = curve((0, 3.0), (35, 3.04)) + np.zeros((4, 1))
     assert phases(EPOCHS, members) == [] and regime([]) == "none"
-    (found,) = phases(EPOCHS, members, resolution=0.03)
-    assert found.kind == FORMATION and found.supported
+    (phase,) = phases(EPOCHS, members, resolution=0.03)
+    assert phase.kind == FORMATION and phase.supported
 
 
 def test_a_small_step_back_does_not_end_a_phase():
     members = curve((0, 3.0), (10, 2.5), (12, 2.53), (30, 2.0)) + np.zeros((4, 1))
-    (found,) = phases(EPOCHS, members)
-    assert found.change == pytest.approx(-1.0)
+    (phase,) = phases(EPOCHS, members)
+    assert phase.change == pytest.approx(-1.0)
     assert len(phases(EPOCHS, members, resolution=0.02)) == 3
 
 
 def test_members_that_disagree_support_nothing():
     rise, fall = curve((0, 2.0), (35, 3.0)), curve((0, 2.0), (35, 1.2))
-    found = phases(EPOCHS, np.stack([rise, rise, fall, fall, rise]))
-    assert found and not any(phase.supported for phase in found) and regime(found) == "none"
+    result = phases(EPOCHS, np.stack([rise, rise, fall, fall, rise]))
+    assert result and not any(phase.supported for phase in result) and regime(result) == "none"
 
 
 @pytest.mark.parametrize("walk", [False, True], ids=["white noise", "random walks"])
 def test_noise_has_supported_phases_no_more_often_than_stated(walk):
-    """Members without anything in common: at most 5 % of the ensembles may have any phase, beside
-    the simulation's error.
+    """Members have nothing in common: at most 5 % of the ensembles may have any phase.
+
+    The bound allows for the error of the simulation.
     """
     generator, n_ensembles, hits = np.random.default_rng(0), 300, 0
     for _ in range(n_ensembles):
@@ -109,9 +108,9 @@ def test_diverged_members_are_left_out():
 def test_the_correction_is_for_the_number_of_phases():
     generator = np.random.default_rng(3)
     members = noisy(curve((0, 3.0), (15, 2.0), (30, 3.0)), 5, 0.15, generator)
-    found = phases(EPOCHS, members, resolution=0.5)
-    assert len(found) == 2
-    for phase in found:
+    result = phases(EPOCHS, members, resolution=0.5)
+    assert len(result) == 2
+    for phase in result:
         # The t-test of one phase, from its own interval.
         error = (phase.high - phase.low) / 2 / scipy.stats.t.ppf(0.975, 4)
         p = 2 * scipy.stats.t.sf(abs(phase.change) / error, 4)

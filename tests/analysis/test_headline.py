@@ -72,7 +72,7 @@ def test_with_two_methods_it_is_the_mean_over_sizes_of_the_relative_differences(
     assert result["rnd"] == pytest.approx(expected, rel=1e-12)
 
 
-def test_with_two_methods_and_parametrisations_each_pair_is_a_column_of_its_own():
+def test_with_two_methods_and_parametrisations_each_pair_has_a_column():
     lecun = two_methods().assign(parametrisation="lecun")
     lecun.loc[lecun["method"] == "rnd", "min_test_loss"] *= 2
     result, _ = headline(pd.concat([two_methods(), lecun], ignore_index=True))
@@ -90,11 +90,11 @@ def test_with_one_method_it_is_the_correlations_of_each_parametrisation_plain_an
         for variable in ("entropy", "trace"):
             plain = np.corrcoef(part[variable], part["min_test_loss"])[0, 1]
             residuals = [
-                part[of]
+                part[column]
                 - np.polyval(
-                    np.polyfit(np.log(part["n_points"]), part[of], 3), np.log(part["n_points"])
+                    np.polyfit(np.log(part["n_points"]), part[column], 3), np.log(part["n_points"])
                 )
-                for of in (variable, "min_test_loss")
+                for column in (variable, "min_test_loss")
             ]
             assert result[name][variable] == pytest.approx(plain, rel=1e-9)
             assert result[name][f"{variable}_given_size"] == pytest.approx(
@@ -141,10 +141,10 @@ def test_the_figures_are_those_of_the_experiment(table, expected):
 def test_sizes_that_all_members_share_are_never_banded_but_those_drawn_one_by_one_are():
     shared = runs(losses={(n, m): 1.0 for n in range(5, 25) for m in range(3)})
     assert statistics.summary(shared, n_bands=8)["n_points"].tolist() == list(range(5, 25))
-    drawn = runs(
+    single = runs(
         losses={(n, n): 1.0 for n in range(5, 25)}
     )  # the negative control: a size per member
-    table = statistics.summary(drawn, n_bands=8)
+    table = statistics.summary(single, n_bands=8)
     assert (
         len(table) == 8 and table["n_points_low"].min() == 5 and table["n_points_high"].max() == 24
     )

@@ -149,8 +149,8 @@ def test_holm_corrects_over_the_sizes_of_a_block_alone():
         np.testing.assert_allclose(
             part.sort_values("p_value")["p_value_holm"], expected, **TOLERANCE
         )
-    alone = effects(power_laws(3, worth=1.5).query("group == '1'"), LOSS)
-    pd.testing.assert_frame_equal(result[result["group"] == "1"].reset_index(drop=True), alone)
+    single = effects(power_laws(3, worth=1.5).query("group == '1'"), LOSS)
+    pd.testing.assert_frame_equal(result[result["group"] == "1"].reset_index(drop=True), single)
 
 
 def test_an_undefined_effect_is_missing_and_still_counts_as_a_size():
@@ -254,8 +254,8 @@ def test_areas_agree_with_plain_loops_and_the_paired_tests_of_scipy():
 
 def test_random_flips_approach_all_flips():
     runs = power_laws(n_members=12, worth=1.1, seed=6)
-    exact, drawn = (areas(runs, LOSS, n_resamples=n)["p_value_flips"].item() for n in (4096, 4000))
-    assert exact != drawn and abs(exact - drawn) < 4 * math.sqrt(exact * (1 - exact) / 4000)
+    exact, random = (areas(runs, LOSS, n_resamples=n)["p_value_flips"].item() for n in (4096, 4000))
+    assert exact != random and abs(exact - random) < 4 * math.sqrt(exact * (1 - exact) / 4000)
 
 
 def test_losses_lower_by_one_factor_at_every_size_have_that_factor_as_relative_difference():
@@ -401,11 +401,11 @@ def test_a_diverged_run_leaves_its_size_alone_in_effects_and_sequences():
         [7, 1],
         [7, 1],
     ]
-    at_20, alone = (
+    at_20, without_member = (
         sequential(r[r["n_points"] == 20], LOSS)["p_every"]
         for r in (broken, runs[runs["member"] != 3])
     )
-    np.testing.assert_allclose(at_20, alone, **TOLERANCE)
+    np.testing.assert_allclose(at_20, without_member, **TOLERANCE)
 
 
 def test_a_size_without_any_difference_shows_nothing():
@@ -482,16 +482,16 @@ def test_equivalents_agree_with_plain_loops():
 
     expected = np.array(sizes_reached(range(n)))
     counts = np.random.default_rng(3).multinomial(n, np.full(n, 1 / n), size=n_resamples)
-    drawn = np.array([sizes_reached(np.repeat(range(n), count)) for count in counts])
-    least = np.sort(np.where(drawn == np.inf, 80.0, drawn), axis=0)
-    most = np.sort(np.where(drawn == 0, 5.0, drawn), axis=0)
+    resampled = np.array([sizes_reached(np.repeat(range(n), count)) for count in counts])
+    least = np.sort(np.where(resampled == np.inf, 80.0, resampled), axis=0)
+    most = np.sort(np.where(resampled == 0, 5.0, resampled), axis=0)
     tail = stats.norm.cdf(-stats.t.ppf(0.9, n - 1) * math.sqrt(n / (n - 1)))
     low, high = math.ceil(tail * n_resamples) - 1, math.ceil((1 - tail) * n_resamples) - 1
     result = equivalents(runs, confidence=0.8, n_resamples=n_resamples, seed=3)
     np.testing.assert_allclose(result["n_equivalent"], expected, rtol=1e-7)
     np.testing.assert_allclose(result["lower"] * result["n_points"], least[low], rtol=1e-7)
     np.testing.assert_allclose(result["upper"] * result["n_points"], most[high], rtol=1e-7)
-    assert {0, np.inf} < set(drawn.ravel()) and (result["lower"] <= result["upper"]).all()
+    assert {0, np.inf} < set(resampled.ravel()) and (result["lower"] <= result["upper"]).all()
 
 
 def test_a_rise_of_the_reference_is_levelled_before_it_is_read():
@@ -557,15 +557,15 @@ def test_runs_are_paired_by_member_and_not_by_order(function):
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_block_does_not_depend_on_the_others_and_has_one_row_or_one_a_size(function):
     runs = power_laws(2, n_members=15, sigma=0.3)
-    runs = pd.concat([runs, runs[runs["method"] == "rnd"].assign(method="paper")])
+    runs = pd.concat([runs, runs[runs["method"] == "rnd"].assign(method="copy")])
     options = {} if function is FUNCTIONS[0] else {"n_resamples": 100}
-    together, alone = (function(r, **options) for r in (runs, runs[runs["group"] == "1"]))
-    pd.testing.assert_frame_equal(together[together["group"] == "1"].reset_index(drop=True), alone)
-    paper, rnd = (
-        alone[alone["method"] == m].drop(columns="method").reset_index(drop=True)
-        for m in ("paper", "rnd")
+    together, single = (function(r, **options) for r in (runs, runs[runs["group"] == "1"]))
+    pd.testing.assert_frame_equal(together[together["group"] == "1"].reset_index(drop=True), single)
+    copy, rnd = (
+        single[single["method"] == m].drop(columns="method").reset_index(drop=True)
+        for m in ("copy", "rnd")
     )
-    pd.testing.assert_frame_equal(paper, rnd)
+    pd.testing.assert_frame_equal(copy, rnd)
     assert set(together[BLOCK].value_counts()) in ({1}, {2}, {len(SIZES)})
 
 
@@ -635,7 +635,10 @@ def test_variables_are_a_list_without_repetition(function):
 @pytest.mark.parametrize("function", [FUNCTIONS[1], equivalents])
 def test_a_curve_needs_two_sizes_and_losses_that_have_a_logarithm(function):
     runs = power_laws()
-    message = r"^n_points must have at least 2 sizes for the curve of 0, ntk, rnd, min_test_loss: received \[5\]\.$"
+    message = (
+        r"^n_points must have at least 2 sizes for the curve of 0, ntk, rnd, min_test_loss: "
+        r"received \[5\]\.$"
+    )
     with pytest.raises(ValueError, match=message):
         function(runs[runs["n_points"] == 5])
     with pytest.raises(

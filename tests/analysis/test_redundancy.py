@@ -1,4 +1,4 @@
-"""Data of controlled redundancy, whose entropy is known: copies of points, and clusters."""
+"""Kernels of redundant data whose entropy is known: copies of points, and clusters."""
 
 import math
 
@@ -27,17 +27,18 @@ pytestmark = pytest.mark.usefixtures("quick_float64")
 
 
 def entropies(network, inputs, targets):
-    """(n_members, n_recorded) of the train points, and their epochs; members train on all points in
-    an order of their own.
+    """The recorded epochs, and the entropy of the train points (n_members, n_recorded).
+
+    Each member trains on all points in another order.
     """
     n = len(inputs)
     indices = np.stack([np.roll(np.arange(n), member) for member in range(N_MEMBERS)])
     runs = ensemble_training.runs(indices, np.full((N_MEMBERS, 1), n), seed=0)
     pool = loop.Points(inputs, targets)
-    (found,) = recorded_training.train_ensemble(
+    (result,) = recorded_training.train_ensemble(
         network, pool, TEST, [runs], schedule=SCHEDULE, settings=SETTINGS
     )
-    table = found.tables["recording"].query("points == 'train'")
+    table = result.tables["recording"].query("points == 'train'")
     curves = table.pivot(index="run", columns="epoch", values="entropy")
     return curves.columns.to_numpy(), curves.to_numpy()
 
@@ -60,25 +61,24 @@ def test_copies_of_points_add_no_entropy_at_any_epoch_and_change_no_regime():
 
 @pytest.mark.parametrize("sizes", [(5, 5, 5, 5), (1, 2, 3, 14)], ids=str)
 def test_clusters_in_a_linear_network_have_the_entropy_of_their_sizes_and_no_regime(sizes):
-    """Of one layer with a bias K = X Xᵀ + 1 1ᵀ, with unit vectors as points, all through the
-    training.
-    """
-    epochs, found = entropies(
+    """One layer with a bias has K = X Xᵀ + 1 1ᵀ throughout the training; points are unit vectors."""
+    epochs, curves = entropies(
         sequential.build_network(["dense 2"]),
         np.repeat(CENTRES, sizes, axis=0),
         np.repeat(TARGETS, sizes, axis=0),
     )
-    # On vectors that are constant within a cluster it is the matrix √nᵢ (δᵢⱼ + 1) √nⱼ.
+    # On vectors that are constant within a cluster, K acts as the matrix √nᵢ (δᵢⱼ + 1) √nⱼ.
     root = np.sqrt(sizes)
     values = np.linalg.eigvalsh(np.outer(root, root) * (np.eye(N_CLUSTERS) + 1)) / (2 * sum(sizes))
     expected = -sum(p * math.log(p) for p in values)
-    assert_close(found, np.full(found.shape, expected), operations=1e4)
-    assert entropy_phases.phases(epochs, found) == []
+    assert_close(curves, np.full(curves.shape, expected), operations=1e4)
+    assert entropy_phases.phases(epochs, curves) == []
 
 
 def test_what_tells_clusters_apart_bounds_the_entropy():
-    """Points of a cluster that differ by little add little: S lies between that of the centres and
-    ln of their number.
+    """Points of a cluster that differ little add little entropy.
+
+    S lies between that of the centres and ln of their number.
     """
     network = sequential.build_network(["dense 6", "dense 2"], activation="tanh")
     noise = 0.01 * np.random.default_rng(0).normal(size=(N_CLUSTERS * N_COPIES, N_CLUSTERS))

@@ -10,7 +10,7 @@ from helpers import assert_close
 
 from collective_variables.analysis import selection_tables
 from collective_variables.selection.base import Selection, without_distances
-from plots import drawn, having, words
+from plots import draw, having, words
 
 GENERATOR = np.random.default_rng(0)
 POOL = GENERATOR.normal(size=(40, 2, 3)) * [[1, 5, 1], [2, 1, 100]] + 7
@@ -25,14 +25,14 @@ def selection(n_pool, n_selected, n_members=2, seed=1):
     return Selection(indices, distances, distances / 4, distances * 2)
 
 
-def of_group(table, group="fuel"):
+def labelled(table, group="fuel"):
     return table.assign(group=group, method="rnd")
 
 
 # what is chosen, and where it is drawn
 
 
-def test_the_chosen_points_of_a_table_are_the_first_members_in_their_order_before_the_rest_of_the_pool():
+def test_the_chosen_points_of_a_table_are_the_first_members_in_their_order_over_the_pool():
     points = selection(40, 9)
     table = selection_tables.chosen_points(points, POOL)
     assert (
@@ -132,13 +132,13 @@ def decoded(url):
 
 
 @pytest.mark.parametrize("colours", IMAGES)
-def test_images_are_pngs_of_the_chosen_points_from_0_for_the_darkest_pixel_of_all_to_255_for_the_brightest(
+def test_images_are_pngs_of_the_chosen_points_from_0_for_the_darkest_to_255_for_the_brightest_pixel(
     colours,
 ):
     points, pool = selection(30, 23), IMAGES[colours]
     table = selection_tables.chosen_points(points, pool)
-    shown = pool[points.indices[0]]
-    expected = np.round(255 * (shown - shown.min()) / (shown.max() - shown.min()))
+    images = pool[points.indices[0]]
+    expected = np.round(255 * (images - images.min()) / (images.max() - images.min()))
     actual = np.stack([decoded(url) for url in table["image"]])
     np.testing.assert_array_equal(actual, expected)
     assert (actual.min(), actual.max()) == (0, 255)
@@ -194,7 +194,9 @@ def test_history_holds_the_distances_of_every_member_and_point():
     assert list(table) == ["member", "n_points", "distance", "mean_distance", "max_distance"]
     arrays = points.distances, points.mean_distances, points.max_distances
     expected = [
-        [member, n + 1, *(of[member, n] for of in arrays)] for member in range(3) for n in range(5)
+        [member, n + 1, *(array[member, n] for array in arrays)]
+        for member in range(3)
+        for n in range(5)
     ]
     np.testing.assert_array_equal(table, expected)
 
@@ -220,7 +222,7 @@ def test_history_leaves_out_points_without_distance():
 def histories(*groups):
     return pd.concat(
         [
-            of_group(selection_tables.history(selection(40, 5, seed=len(group))), group)
+            labelled(selection_tables.history(selection(40, 5, seed=len(group))), group)
             for group in groups
         ]
     )
@@ -228,11 +230,11 @@ def histories(*groups):
 
 def lines(panel):
     """The places of the corners of every line, and how wide and of what colour it is."""
-    found = []
+    result = []
     for line in having(panel, "mark-line"):
         corners = np.array(re.findall(r"[ML](-?[\d.]+),(-?[\d.]+)", line.get("d")), np.float64)
-        found.append((corners, float(line.get("stroke-width")), line.get("stroke")))
-    return found
+        result.append((corners, float(line.get("stroke-width")), line.get("stroke")))
+    return result
 
 
 @pytest.mark.parametrize("groups", [("mnist", "fuel"), ("fuel",)])
@@ -240,7 +242,7 @@ def lines(panel):
 def test_the_history_template_draws_three_lines_per_group_and_revision_in_the_order_of_the_data(
     groups, revisions
 ):
-    svg = drawn("history", dict.fromkeys(revisions, histories(*groups)), "n_points", "distance")
+    svg = draw("history", dict.fromkeys(revisions, histories(*groups)), "n_points", "distance")
     assert words(having(svg, "column_header")) == list(groups)
     for panel in having(svg, "cell"):
         assert [len(corners) for corners, *_ in lines(panel)] == [5] * 3 * len(revisions)
@@ -256,8 +258,8 @@ def test_the_history_template_draws_means_over_members_on_a_logarithmic_axis():
         [[4.0, 10.0, 100.0], [4.0, 10.0, 100.0], [22.0, 280.0, 2800.0]]
     )  # of means 10, 100, 1000
     points = Selection(np.zeros((3, 3), int), distances, distances / 10, distances * 10)
-    svg = drawn(
-        "history", {"workspace": of_group(selection_tables.history(points))}, "n_points", "distance"
+    svg = draw(
+        "history", {"workspace": labelled(selection_tables.history(points))}, "n_points", "distance"
     )
     (panel,) = having(svg, "cell")
     heights = {colour: corners[:, 1] for corners, _, colour in lines(panel)}
@@ -268,19 +270,23 @@ def test_the_history_template_draws_means_over_members_on_a_logarithmic_axis():
 
 
 def test_the_history_template_shows_both_lines_where_the_chosen_point_is_the_farthest():
-    table = of_group(selection_tables.history(selection(40, 5))).assign(
-        max_distance=lambda of: of["distance"]
+    table = labelled(selection_tables.history(selection(40, 5))).assign(
+        max_distance=lambda table: table["distance"]
     )
     for revisions in (("workspace",), ("workspace", "HEAD")):
-        svg = drawn("history", dict.fromkeys(revisions, table), "n_points", "distance")
+        svg = draw("history", dict.fromkeys(revisions, table), "n_points", "distance")
         (panel,) = having(svg, "cell")
         wide, narrow = (
             lines(panel)[: len(revisions)],
             lines(panel)[len(revisions) :],
         )  # in the order they are painted
-        chosen = [(corners, width) for corners, width, colour in narrow if colour == "#0072B2"]
-        assert {colour for *_, colour in wide} == {"#E69F00"} and len(chosen) == len(revisions)
-        for (under, width, _), (over, thin) in zip(wide, chosen, strict=True):
+        narrow_chosen = [
+            (corners, width) for corners, width, colour in narrow if colour == "#0072B2"
+        ]
+        assert {colour for *_, colour in wide} == {"#E69F00"} and len(narrow_chosen) == len(
+            revisions
+        )
+        for (under, width, _), (over, thin) in zip(wide, narrow_chosen, strict=True):
             np.testing.assert_array_equal(under, over)
             assert width > 2 * thin
 
@@ -288,8 +294,8 @@ def test_the_history_template_shows_both_lines_where_the_chosen_point_is_the_far
 def test_the_history_template_ends_a_line_where_the_distance_is_zero():
     distances = np.array([[1.0, 0.1, 0.01, 0.0, 0.0]])
     points = Selection(np.arange(5)[None], distances, distances / 2, np.maximum(distances, 0.005))
-    svg = drawn(
-        "history", {"workspace": of_group(selection_tables.history(points))}, "n_points", "distance"
+    svg = draw(
+        "history", {"workspace": labelled(selection_tables.history(points))}, "n_points", "distance"
     )
     (panel,) = having(svg, "cell")
     assert {colour: len(corners) for corners, _, colour in lines(panel)} == {
@@ -311,7 +317,7 @@ def sheets(*groups):
         "fuel": selection_tables.chosen_points(selection(40, 9), POOL),
         "mnist": selection_tables.chosen_points(selection(30, 12), IMAGES["grey"]),
     }
-    return pd.concat([of_group(tables[group], group) for group in groups])
+    return pd.concat([labelled(tables[group], group) for group in groups])
 
 
 def place(element):
@@ -330,8 +336,8 @@ def numbers(panel):
 
 def dots(panel, grey):
     """Where the dots lie, in the order of the table."""
-    found = having(panel, "mark-symbol")
-    return [place(dot) for dot in found if (dot.get("fill") == "#C4C4C4") == grey]
+    symbols = having(panel, "mark-symbol")
+    return [place(dot) for dot in symbols if (dot.get("fill") == "#C4C4C4") == grey]
 
 
 def texts(panel):
@@ -341,7 +347,7 @@ def texts(panel):
 @pytest.mark.parametrize("groups", [("mnist", "fuel"), ("fuel",), ("mnist",)])
 @pytest.mark.parametrize("revisions", [("workspace",), ("workspace", "HEAD")])
 def test_the_template_of_chosen_points_has_a_panel_for_each_group_and_revision(groups, revisions):
-    svg = drawn("chosen-points", dict.fromkeys(revisions, sheets(*groups)), "x", "y")
+    svg = draw("chosen-points", dict.fromkeys(revisions, sheets(*groups)), "x", "y")
     names = [
         group if len(revisions) == 1 else f"{group}, {rev}" for group in groups for rev in revisions
     ]
@@ -369,24 +375,24 @@ def test_the_template_of_chosen_points_has_a_panel_for_each_group_and_revision(g
 
 def test_dots_lie_like_the_points_of_the_table_and_fill_their_panel():
     table = sheets("fuel")
-    svg = drawn("chosen-points", {"workspace": table}, "x", "y")
+    svg = draw("chosen-points", {"workspace": table}, "x", "y")
     (panel,) = having(svg, "cell")
     places = np.array([*dots(panel, grey=True), *dots(panel, grey=False)])
     assert places.min(axis=0) == pytest.approx([22, 20]) and places.max(axis=0) == pytest.approx(
         [378, 280]
     )
-    for drawn_at, values in zip(
+    for places_drawn, values in zip(
         places.T * [[1], [-1]], table[["x", "y"]].to_numpy().T, strict=True
     ):
-        slope, _ = np.polyfit(values, drawn_at, 1)
-        assert np.corrcoef(values, drawn_at)[0, 1] == pytest.approx(1) and slope > 0
+        slope, _ = np.polyfit(values, places_drawn, 1)
+        assert np.corrcoef(values, places_drawn)[0, 1] == pytest.approx(1) and slope > 0
 
 
 def test_dots_get_brighter_with_the_order_of_choice():
-    svg = drawn("chosen-points", {"workspace": sheets("fuel")}, "x", "y")
+    svg = draw("chosen-points", {"workspace": sheets("fuel")}, "x", "y")
     fills = [dot.get("fill") for dot in having(svg, "mark-symbol") if dot.get("fill") != "#C4C4C4"]
     brightness = [
-        np.dot([0.2126, 0.7152, 0.0722], [int(of) for of in re.findall(r"\d+", fill)])
+        np.dot([0.2126, 0.7152, 0.0722], [int(part) for part in re.findall(r"\d+", fill)])
         for fill in fills
     ]
     assert len(fills) == 9 and (np.diff(brightness) > 0).all()
@@ -398,35 +404,35 @@ def numbered(corners):
     table = pd.DataFrame(
         {"order": order, "index": order, "distance": 1.0, "x": x, "y": y, "image": ""}
     )
-    (panel,) = having(drawn("chosen-points", {"workspace": of_group(table)}, "x", "y"), "cell")
-    found = numbers(panel)
-    assert list(found) == list(order)
-    return np.array(list(found.values())) - [0, 3], np.array(
+    (panel,) = having(draw("chosen-points", {"workspace": labelled(table)}, "x", "y"), "cell")
+    places = numbers(panel)
+    assert list(places) == list(order)
+    return np.array(list(places.values())) - [0, 3], np.array(
         dots(panel, grey=False)
     )  # from the baseline to the middle
 
 
-def test_numbers_stand_beside_their_dot_inside_the_panel_and_those_of_close_dots_apart():
+def test_numbers_stand_next_to_their_dot_inside_the_panel_and_those_of_close_dots_apart():
     twins, three = (
         [(0, 0), (0.01, 0), (1, 1), (1, 0.99), (0, 1), (1, 0)],
         [(0.5, 0.5), (0.52, 0.52), (0.54, 0.54)],
     )
-    found, of_dots = numbered([*twins, *three])
-    distances = np.linalg.norm(found - of_dots, axis=1)
+    places, dot_places = numbered([*twins, *three])
+    distances = np.linalg.norm(places - dot_places, axis=1)
     assert (distances > 8).all() and (distances < 12).all()
-    assert (found > 6).all() and (found < [394, 294]).all()
-    apart = np.abs(found[:, None] - found)
+    assert (places > 6).all() and (places < [394, 294]).all()
+    apart = np.abs(places[:, None] - places)
     assert ((apart[..., 0] > 11) | (apart[..., 1] > 9) | np.eye(9, dtype=bool)).all()
 
 
 def test_the_numbers_of_two_neighbours_stand_on_their_outer_sides():
-    found, of_dots = numbered([(0.45, 0.5), (0.55, 0.5)])
-    np.testing.assert_allclose(found - of_dots, [[-11, 0], [11, 0]], atol=1e-9)
+    places, dot_places = numbered([(0.45, 0.5), (0.55, 0.5)])
+    np.testing.assert_allclose(places - dot_places, [[-11, 0], [11, 0]], atol=1e-9)
 
 
 def test_images_stand_above_their_numbers_in_a_sheet_of_ten_a_row():
     table = sheets("mnist")
-    svg = drawn("chosen-points", {"workspace": table}, "x", "y")
+    svg = draw("chosen-points", {"workspace": table}, "x", "y")
     images = having(svg, "mark-image")
     href = "{http://www.w3.org/1999/xlink}href"
     assert [image.get(href) for image in images] == list(table["image"])
@@ -441,6 +447,8 @@ def test_one_point_is_drawn_in_the_middle_and_points_of_one_feature_at_half_the_
     one = selection_tables.chosen_points(selection(1, 1), POOL[:1])
     line = selection_tables.chosen_points(selection(40, 9), POOL[:, 0, :1])
     for table, left in ((one, 200), (line, 22)):
-        svg = drawn("chosen-points", {"workspace": of_group(table)}, "x", "y")
-        found = np.array([place(dot) for dot in having(svg, "mark-symbol")])
-        assert len(found) == len(table) and (found[:, 1] == 150).all() and found[:, 0].min() == left
+        svg = draw("chosen-points", {"workspace": labelled(table)}, "x", "y")
+        places = np.array([place(dot) for dot in having(svg, "mark-symbol")])
+        assert (
+            len(places) == len(table) and (places[:, 1] == 150).all() and places[:, 0].min() == left
+        )

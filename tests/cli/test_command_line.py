@@ -1,17 +1,17 @@
-"""The command line as a person types it: what is printed where, exit codes, files, and the examples
-of its help.
-"""
+"""The command line as a person types it: what is printed where, files, and the help."""
 
 import json
+import os
 import re
 import shlex
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from collective_variables.cli import command_line, commands, dry_run, main
+from collective_variables.cli import _run, command_line, commands, dry_run, main
 from collective_variables.data import encoding, reading
 from collective_variables.networks import imported
 from collective_variables.selection import registry
@@ -33,7 +33,7 @@ def houses(tmp_path, monkeypatch):
 
 def run(capsys, *arguments):
     """Exit code, and what was printed on standard output and standard error."""
-    code = main.main([str(of) for of in arguments])
+    code = main.main([str(argument) for argument in arguments])
     return code, *capsys.readouterr()
 
 
@@ -41,7 +41,7 @@ def test_rows_are_on_standard_output_alone_and_can_be_read_back(houses, capsys, 
     code, rows, words = run(capsys, "select", "houses.csv", "--target", "price", "--n-points", 4)
     assert code == 0 and re.fullmatch(r"(\d+\n){4}", rows)
     assert "30 rows, regression" in words and re.search(
-        r"town +input +texts +10 +2 +an input for each text", words
+        r"town +input +texts +10 +2 +an input for each text, and one for missing", words
     )
     (tmp_path / "rows.txt").write_text(rows)
     arguments = (
@@ -60,7 +60,7 @@ def test_rows_are_on_standard_output_alone_and_can_be_read_back(houses, capsys, 
     written = pd.read_csv("chosen.csv")
     assert (
         written["row"].astype(str).tolist() == more.split()
-        and tuple(written.columns) == commands.CHOSEN
+        and tuple(written.columns) == commands.SELECTED
     )
 
 
@@ -77,18 +77,18 @@ def test_json_is_one_object_with_all_that_is_known(houses, capsys):
         "random",
         "--json",
     )
-    found = json.loads(text)
-    assert code == 0 and len(found["chosen"]) == 4 and found["task"] == "regression"
-    assert found["chosen"][0]["order"] == 1 and found["chosen"][0]["distance"] is None
-    assert [of["column"] for of in found["columns"]] == list(houses)
+    values = json.loads(text)
+    assert code == 0 and len(values["chosen"]) == 4 and values["task"] == "regression"
+    assert values["chosen"][0]["order"] == 1 and values["chosen"][0]["distance"] is None
+    assert [column["column"] for column in values["columns"]] == list(houses)
 
 
 def test_options_are_read_as_yaml(houses, capsys, monkeypatch):
-    given = {}
+    received = {}
     monkeypatch.setattr(
         commands,
         "select",
-        lambda table, **options: given.update(options) or pd.DataFrame({"row": [1]}),
+        lambda table, **options: received.update(options) or pd.DataFrame({"row": [1]}),
     )
     run(
         capsys,
@@ -103,7 +103,7 @@ def test_options_are_read_as_yaml(houses, capsys, monkeypatch):
         "--option",
         "per_class=true",
     )
-    assert given["options"] == {"depth": 2, "first": "random", "per_class": True}
+    assert received["options"] == {"depth": 2, "first": "random", "per_class": True}
 
 
 def test_measure_prints_means_and_writes_the_spectrum(houses, capsys):
@@ -134,7 +134,7 @@ MODEL = (
 )
 
 
-def test_a_network_of_ones_own_is_measured(houses, capsys, standard_promotion):
+def test_a_users_network_is_measured(houses, capsys, standard_promotion):
     arguments = (
         "measure",
         "houses.csv",
@@ -148,7 +148,7 @@ def test_a_network_of_ones_own_is_measured(houses, capsys, standard_promotion):
         *MODEL,
     )
     code, text, _ = run(capsys, *arguments, "--model-option", "n_outputs=1")
-    found = json.loads(text)["variables"]
+    values = json.loads(text)["variables"]
     table = encoding.encode_table(reading.read_file("houses.csv"), ["price"])
     model = imported.load_model(
         "notebooks.models.Residual", {"width": 4, "depth": 1, "n_outputs": 1}
@@ -158,9 +158,9 @@ def test_a_network_of_ones_own_is_measured(houses, capsys, standard_promotion):
         .variables["trace"]
         .tolist()
     )
-    assert code == 0 and [of["trace"] for of in found] == pytest.approx(expected)
-    of_layers = commands.measure(table, n_points=[9], n_members=2).variables["trace"].tolist()
-    assert of_layers != pytest.approx(expected, rel=0.01)
+    assert code == 0 and [row["trace"] for row in values] == pytest.approx(expected)
+    default = commands.measure(table, n_points=[9], n_members=2).variables["trace"].tolist()
+    assert default != pytest.approx(expected, rel=0.01)
     code, text, words = run(capsys, *arguments, "--model-option", "n_outputs=2", "--quiet")
     assert code == 2 and text == "" and "2 != 1" in words
 
@@ -194,23 +194,24 @@ def test_compare_prints_means_and_differences_and_writes_runs_and_a_page(houses,
         "p.html",
         "--quiet",
     )
-    assert code == 0 and words == "" and "smallest test loss minus that of random choice" in text
+    assert code == 0 and words == "" and "smallest test loss minus that of random selection" in text
     assert len(pd.read_csv("r.csv")) == 2 * 3 * 2
     page = Path("p.html").read_text()
     assert page.startswith("<!DOCTYPE html>") and "houses.csv" in page and "Plotly.newPlot" in page
     code, text, _ = run(capsys, *arguments, "--json")
-    assert {of["method"] for of in json.loads(text)["summary"]} == {"random", "rnd"}
+    methods = {row["method"] for row in json.loads(text)["summary"]}
+    assert methods == {"random", "rnd-linearised"}
 
 
 @pytest.mark.parametrize("command", ["select", "compare", "measure"])
 def test_a_dry_run_only_says_what_it_would_take(command, houses, capsys, monkeypatch):
     monkeypatch.setattr(
-        dry_run, f"of_{command}", lambda *_, **__: dry_run.Forecast((2.0, 30.0), 2**30)
+        dry_run, f"forecast_{command}", lambda *_, **__: dry_run.Forecast((2.0, 30.0), 2**30)
     )
     arguments = (command, "houses.csv", "--target", "price", "--n-points", 4, "--dry-run")
     assert run(capsys, *arguments)[:2] == (0, "It would take 2 to 30 s, 1.0 GiB.\n")
-    found = json.loads(run(capsys, *arguments, "--json")[1])
-    assert found["seconds"] == [2.0, 30.0] and found["bytes"] == 2**30
+    values = json.loads(run(capsys, *arguments, "--json")[1])
+    assert values["seconds"] == [2.0, 30.0] and values["bytes"] == 2**30
 
 
 @pytest.mark.parametrize(
@@ -222,7 +223,10 @@ def test_a_dry_run_only_says_what_it_would_take(command, houses, capsys, monkeyp
             ("select", "houses.csv", "--n-points", 31),
             "n_selected must not exceed the pool: 31 > 30",
         ),
-        (("select", "houses.csv", "--n-points", 2, "--option", "deep=3"), "Options of rnd are"),
+        (
+            ("select", "houses.csv", "--n-points", 2, "--option", "deep=3"),
+            "Options of rnd-linearised are",
+        ),
         (
             ("select", "houses.csv", "--n-points", 2, "--option", "deep"),
             "An option must be NAME=VALUE, each once: received 'deep'",
@@ -231,11 +235,41 @@ def test_a_dry_run_only_says_what_it_would_take(command, houses, capsys, monkeyp
             ("select", "houses.csv", "--n-points", 2, "--labelled", "rows.txt"),
             "Line 2 of rows.txt must be a row, 0 to 29: received '30'",
         ),
-        (("select", "houses.csv", "--n-points", 2, "--labelled", "other.txt"), "No such file"),
-        (("select", "houses.csv", "--n-points", 2, "--layers", "dense x"), "dense x"),
+        (
+            ("select", "houses.csv", "--n-points", 2, "--labelled", "other.txt"),
+            "There is no file other.txt",
+        ),
+        (
+            ("select", "houses.csv", "--n-points", 2, "--labelled", "utf16.txt"),
+            "utf16.txt must be a text in UTF-8",
+        ),
+        (
+            ("select", "houses.csv", "--n-points", 2, "--labelled", "."),
+            ". cannot be read: Is a directory",
+        ),
+        (
+            ("select", "houses.csv", "--n-points", 2, "--option", "depth=[1"),
+            "The value of an option must be YAML: received 'depth=[1'",
+        ),
+        (
+            ("select", "houses.csv", "--n-points", 2, "--output", "no/rows.csv"),
+            "no/rows.csv cannot be written: there is no folder",
+        ),
+        (
+            ("compare", "houses.csv", "--n-points", 2, "--runs", "."),
+            "The file to write must not be a folder: received .",
+        ),
+        (
+            ("select", "houses.csv", "--n-points", 2, "--layers", "dense 4"),
+            "--layers and --model are for methods that use a network, rnd, ",
+        ),
+        (
+            ("select", "houses.csv", "--n-points", 2, "--method", "rnd", "--layers", "dense x"),
+            "dense x",
+        ),
         (
             ("measure", "houses.csv", "--target", "empty"),
-            "two rows with a target at least: 0 of 30 have one",
+            "at least two rows with a target: 0 of 30 have one",
         ),
         (
             ("measure", "houses.csv", *MODEL),
@@ -254,32 +288,87 @@ def test_a_dry_run_only_says_what_it_would_take(command, houses, capsys, monkeyp
         (("measure", "houses.csv", "--n-points", 31), "exceed the pool: 31 > 30"),
     ],
 )
-def test_what_can_not_be_done_is_one_line_and_2(arguments, message, houses, capsys, tmp_path):
+def test_wrong_input_is_one_line_and_2(arguments, message, houses, capsys, tmp_path):
     (tmp_path / "rows.txt").write_text("3\n30\n")
+    (tmp_path / "utf16.txt").write_text("3\n", encoding="utf-16")
     code, text, words = run(capsys, *arguments, "--quiet")
-    assert (
-        code == 2
-        and text == ""
-        and words.startswith("error: ")
-        and message in words
-        and words.count("\n") == 1
-    )
+    assert (code, text) == (2, "")
+    assert words.startswith("error: ") and message in words and words.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    "error, expected", [(MemoryError("too large"), 1), (KeyboardInterrupt(), 130)]
-)
-def test_memory_and_interruptions_have_exit_codes_of_their_own(
-    error, expected, houses, capsys, monkeypatch
-):
+def failing(error):
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(commands, "select", fail)
-    code, text, words = run(
-        capsys, "select", "houses.csv", "--n-points", 2, "--quiet", "--output", "chosen.csv"
-    )
-    assert code == expected and text == "" and words.count("\n") == 1
+    return fail
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (MemoryError("too large"), "error: MemoryError: too large (--debug shows where)\n"),
+        (MemoryError(), "error: MemoryError (--debug shows where)\n"),
+        (FloatingPointError("a\n b"), "error: FloatingPointError: a b (--debug shows where)\n"),
+        (ValueError("a bug"), "error: ValueError: a bug (--debug shows where)\n"),
+        (TypeError("a bug"), "error: TypeError: a bug (--debug shows where)\n"),
+        (KeyError("a bug"), "error: KeyError: 'a bug' (--debug shows where)\n"),
+        (RuntimeError("INTERNAL"), "error: RuntimeError: INTERNAL (--debug shows where)\n"),
+        (AssertionError(), "error: AssertionError (--debug shows where)\n"),
+    ],
+)
+def test_whatever_else_fails_is_one_line_and_1(error, words, houses, capsys, monkeypatch):
+    monkeypatch.setattr(commands, "select", failing(error))
+    assert run(capsys, "select", "houses.csv", "--n-points", 2, "--quiet") == (1, "", words)
+
+
+def test_an_interruption_is_one_line_and_130(houses, capsys, monkeypatch):
+    monkeypatch.setattr(commands, "select", failing(KeyboardInterrupt()))
+    expected = (130, "", "interrupted\n")
+    assert run(capsys, "select", "houses.csv", "--n-points", 2, "--quiet") == expected
+
+
+def test_debug_shows_the_traceback_and_changes_no_exit_code(houses, capsys, monkeypatch):
+    command = ("select", "houses.csv", "--n-points", 31, "--quiet")
+    code, text, words = run(capsys, *command, "--debug")
+    assert (code, text) == (2, "")
+    assert words.startswith("Traceback") and words.splitlines()[-1].startswith("error: ")
+    monkeypatch.setenv(main.DEBUG, "1")
+    assert run(capsys, *command) == (code, text, words)
+
+
+def test_the_tables_are_printed_even_if_a_file_cannot_be_written(houses, capsys, monkeypatch):
+    monkeypatch.setattr(_run, "write", failing(OSError(28, "No space left on device")))
+    arguments = ("select", "houses.csv", "--n-points", 4, "--quiet", "--output", "rows.csv")
+    code, text, words = run(capsys, *arguments)
+    assert code == 1 and len(text.split()) == 4 and "No space left on device" in words
+
+
+def test_a_file_is_written_through_a_link_and_whole_or_not_at_all(tmp_path):
+    (tmp_path / "old.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to("old.csv")
+    _run.write(tmp_path / "link.csv", "new")
+    assert (tmp_path / "link.csv").is_symlink() and (tmp_path / "old.csv").read_text() == "new"
+    with pytest.raises(UnicodeEncodeError):
+        _run.write(tmp_path / "old.csv", "not written \ud800")
+    assert (tmp_path / "old.csv").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.csv", "old.csv"]
+
+
+def test_a_pipe_is_written_to_and_stays(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as reader:
+        received = reader.submit((tmp_path / "pipe").read_text)
+        _run.write(tmp_path / "pipe", "rows")
+        assert received.result() == "rows"
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_seed_that_changes_nothing_is_noted(houses, capsys):
+    arguments = ("select", "houses.csv", "--n-points", 2, "--seed", 1)
+    note = "--seed changes nothing: rnd-linearised draws no random numbers here.\n"
+    assert note in run(capsys, *arguments)[2]
+    assert note not in run(capsys, *arguments, "--option", "first=random")[2]
+    assert note not in run(capsys, *arguments[:-2])[2]
 
 
 @pytest.mark.parametrize("size", ["8", "8x", "0x8", "axb", "8x8x8"])
@@ -292,14 +381,14 @@ def test_a_size_of_images_is_two_numbers(size, houses, capsys):
 def test_every_example_of_the_help_is_read_and_the_help_names_everything():
     parser = command_line.build_parser()
     for name, text in command_line.EXAMPLES.items():
-        examples = re.findall(r"python -m collective_variables ([^>\n]*)", text)
+        examples = re.findall(r"\{program\} ([^>\n]*)", text)
         assert len(examples) >= 2
         for example in examples:
-            given = parser.parse_args(shlex.split(example))
-            assert name is None or given.command == name
+            arguments = parser.parse_args(shlex.split(example))
+            assert name is None or arguments.command == name
         with pytest.raises(SystemExit) as caught:
             parser.parse_args([name, "--help"] if name else ["--help"])
         assert caught.value.code == 0
-    assert set(registry.METHODS) <= set(
+    assert set(registry.SELECTION_METHODS) <= set(
         re.findall(r"[\w+-]+", parser._subparsers._group_actions[0].choices["select"].format_help())
     )

@@ -30,7 +30,7 @@ HOUSES = {
 
 
 def test_columns_become_inputs_and_targets_by_what_they_hold():
-    found = encode_table(HOUSES, ["price"], ignored=["id"])
+    result = encode_table(HOUSES, ["price"], ignored=["id"])
     nan = np.nan
     expected = {
         "rooms": [3, 4, 5, 3, 4, 5],
@@ -43,12 +43,14 @@ def test_columns_become_inputs_and_targets_by_what_they_hold():
         "built": [1, 10, nan, 1, 2, -1],
         "built missing": [0, 0, 1, 0, 0, 0],
     }
-    assert found.features == tuple(expected)
-    np.testing.assert_array_equal(found.inputs, np.array(list(expected.values()), float).T)
-    np.testing.assert_array_equal(found.targets, HOUSES["price"][:, None])
-    assert found.is_labelled.tolist() == [True, True, False, True, True, True]
-    assert found.task == "regression" and found.classes == ()
-    assert found.notes == ("1 of 6 rows have no price: they are no part of a training.",)
+    assert result.features == tuple(expected)
+    np.testing.assert_array_equal(result.inputs, np.array(list(expected.values()), float).T)
+    np.testing.assert_array_equal(result.targets, HOUSES["price"][:, None])
+    assert result.is_labelled.tolist() == [True, True, False, True, True, True]
+    assert result.task == "regression" and result.classes == ()
+    assert result.notes == (
+        "1 of 6 rows have no price: they can be selected, but not trained or tested on.",
+    )
 
 
 def test_a_column_that_counts_the_rows_is_pointed_out():
@@ -57,13 +59,16 @@ def test_a_column_that_counts_the_rows_is_pointed_out():
         "other": np.array([0, 1, 2, 3, 5, 4]),
         "half": np.arange(6) / 2,
     }
-    note = "Column number counts the rows and is an input: ignore it, unless their order means something."
+    note = (
+        'Column "number" looks like a row number but is used as an input: '
+        "ignore it unless the order of the rows matters."
+    )
     assert encode_table(counted, ["price"], ignored=["id"]).notes[0] == note
     assert note not in encode_table(counted, ["price"], ignored=["id", "number"]).notes
     assert len(encode_table(counted, ["price"], ignored=["id"]).notes) == 2
 
 
-def test_what_was_done_to_each_column_is_said_in_the_order_of_the_file():
+def test_the_treatment_of_each_column_is_reported_in_the_order_of_the_file():
     columns = encode_table(HOUSES, ["price"], ignored=["id"]).columns
     assert list(columns.columns) == list(encoding.COLUMNS)
     assert columns["column"].tolist() == list(HOUSES)
@@ -77,17 +82,17 @@ def test_what_was_done_to_each_column_is_said_in_the_order_of_the_file():
         "numbers",
         2,
         4,
-        "z-scores; the mean where missing, and a column that says so",
+        "z-scores; missing ones are the mean and marked in a second input",
     ]
     assert rows.loc["town"].tolist() == [
         "input",
         "texts",
         1,
         2,
-        "an input for each text, one of them for missing ones",
+        "an input for each text, and one for missing ones",
     ]
-    assert rows.loc["built", "treatment"].startswith("days since 1970, z-scores; the mean")
-    assert rows.loc["country"].tolist() == ["input", "texts", 0, 1, "left out: one value alone"]
+    assert rows.loc["built", "treatment"].startswith("days since 1970, z-scores; missing ones")
+    assert rows.loc["country"].tolist() == ["input", "texts", 0, 1, "left out: a single value"]
     assert rows.loc["id"].tolist() == ["ignored", "texts", 0, None, "left out"]
 
 
@@ -119,38 +124,39 @@ def test_what_was_done_to_each_column_is_said_in_the_order_of_the_file():
     ],
 )
 def test_the_task_is_that_of_the_target(values, task, expected, classes):
-    found = encode_table({"x": np.arange(4.0), "y": values}, ["y"], task=task)
-    np.testing.assert_array_equal(found.targets, np.array(expected, float))
-    assert found.classes == classes and found.task == (
+    result = encode_table({"x": np.arange(4.0), "y": values}, ["y"], task=task)
+    np.testing.assert_array_equal(result.targets, np.array(expected, float))
+    assert result.classes == classes and result.task == (
         "classification" if classes else "regression"
     )
 
 
 def test_the_balance_of_classes_and_copies_are_said():
-    found = encode_table(
+    result = encode_table(
         {"x": np.array([1.0, 1, 2, 3, 4]), "y": texts("a", "a", "a", "a", "b")}, ["y"]
     )
-    assert found.notes == (
+    assert result.notes == (
         "Rows of each class: a 4, b 1.",
-        "Class b has one row alone: it can't be in the pool and among the test points.",
-        "1 rows have the inputs of another row.",
+        "Class b has a single row: it cannot be both in the pool and among the test points.",
+        "1 rows have the same inputs as another row.",
     )
 
 
-def test_a_table_of_an_archive_is_columns_and_images_are_inputs_by_themselves():
+def test_a_table_of_an_archive_is_columns_and_images_are_the_only_input():
     grid = np.array([[1.0, 5.0, 2.0], [2.0, 5.0, np.nan], [3.0, 5.0, 4.0]])
-    found = encode_table({"x": grid, "y": np.arange(3.0)}, ["y"])
-    assert found.features == ("x[0]", "x[2]", "x[2] missing")
-    np.testing.assert_array_equal(found.inputs[:, 0], grid[:, 0])
+    result = encode_table({"x": grid, "y": np.arange(3.0)}, ["y"])
+    assert result.features == ("x[0]", "x[2]", "x[2] missing")
+    np.testing.assert_array_equal(result.inputs[:, 0], grid[:, 0])
     images = np.random.default_rng(0).integers(0, 256, (3, 4, 5), dtype=np.uint8)
-    found = encode_table(
+    result = encode_table(
         {"image": images, "file": texts("a", "b", "c"), "y": np.arange(3.0)}, ["y"]
     )
-    np.testing.assert_array_equal(found.inputs, images[..., None])
+    np.testing.assert_array_equal(result.inputs, images[..., None])
     assert (
-        found.features == () and found.columns.set_index("column").loc["file", "role"] == "ignored"
+        result.features == ()
+        and result.columns.set_index("column").loc["file", "role"] == "ignored"
     )
-    with pytest.raises(DataError, match="must be the only input: ignore all but one of image, x"):
+    with pytest.raises(DataError, match="must be the only input: received image, x. Ignore"):
         encode_table({"image": images, "x": np.arange(3.0), "y": np.arange(3.0)}, ["y"])
 
 
@@ -159,35 +165,37 @@ def test_labelled_rows_are_split_and_scaled_as_the_papers_problems_are(scaling):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(50, 2)) * [1, 100], rng.normal(size=50)
     x[[3, 20, 44], 1], y[[7, 8]] = np.nan, np.nan
-    found = split_table(
+    result = split_table(
         encode_table({"a": x[:, 0], "b": x[:, 1], "y": y}, ["y"]),
-        "own",
+        "user",
         n_test=10,
         seed=3,
         scaling=scaling,
     )
     labelled = np.flatnonzero(~np.isnan(y))
     rows = labelled[np.random.default_rng(3).permutation(48)]
-    np.testing.assert_array_equal(found.test_index, rows[:10])
-    np.testing.assert_array_equal(found.index, rows[10:])
-    reference = found.index if scaling == "train" else rows
+    np.testing.assert_array_equal(result.test_index, rows[:10])
+    np.testing.assert_array_equal(result.index, rows[10:])
+    reference = result.index if scaling == "train" else rows
     is_missing = np.isnan(x[:, 1])
     filled = np.where(is_missing, np.nanmean(x[reference, 1]), x[:, 1])
     columns = np.stack([x[:, 0], filled, is_missing], axis=1)
     expected = (columns - columns[reference].mean(axis=0)) / columns[reference].std(axis=0)
-    np.testing.assert_allclose(found.inputs, expected[found.index], rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(found.test_inputs, expected[found.test_index], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(result.inputs, expected[result.index], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(
+        result.test_inputs, expected[result.test_index], rtol=1e-6, atol=1e-6
+    )
     expected = (y - y[reference].mean()) / y[reference].std()
-    np.testing.assert_allclose(found.targets[:, 0], expected[found.index], rtol=1e-6, atol=1e-6)
-    assert (found.task, found.name, found.inputs.dtype) == ("regression", "own", np.float32)
+    np.testing.assert_allclose(result.targets[:, 0], expected[result.index], rtol=1e-6, atol=1e-6)
+    assert (result.task, result.name, result.inputs.dtype) == ("regression", "user", np.float32)
     assert (
-        len(split_table(encode_table({"a": x[:, 0], "y": y}, ["y"]), "own").test_inputs)
+        len(split_table(encode_table({"a": x[:, 0], "y": y}, ["y"]), "user").test_inputs)
         == 48 // encoding.TEST_SHARE
     )
 
 
-def test_the_papers_problem_from_a_file_of_ones_own_is_the_papers_problem():
-    """Fuel's columns, its origin as a text, give the arrays that `problems.load_problem` gives."""
+def test_the_papers_problem_from_a_users_file_is_the_papers_problem():
+    """Fuel's columns, with its origin as a text, give the arrays of `problems.load_problem`."""
     raw = np.loadtxt(
         _download.EMBEDDED / "auto-mpg.csv",
         delimiter=",",
@@ -200,20 +208,20 @@ def test_the_papers_problem_from_a_file_of_ones_own_is_the_papers_problem():
         "origin": np.array(["abc"[int(value) - 1] for value in raw[:, 6]], dtype=object),
         "mpg": raw[:, 7],
     }
-    found, expected = (
+    result, expected = (
         split_table(encode_table(contents, ["mpg"]), "fuel", n_test=120, seed=5),
         problems.load_problem("fuel", seed=5),
     )
     for name in ("inputs", "targets", "test_inputs", "test_targets", "index", "test_index"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+        np.testing.assert_array_equal(getattr(result, name), getattr(expected, name))
 
 
 def test_bytes_of_images_are_divided_by_255():
     images = np.random.default_rng(0).integers(0, 256, (10, 4, 5, 3), dtype=np.uint8)
-    found = split_table(
-        encode_table({"image": images, "class": texts(*"ababababab")}, ["class"]), "own", n_test=2
+    result = split_table(
+        encode_table({"image": images, "class": texts(*"ababababab")}, ["class"]), "user", n_test=2
     )
-    np.testing.assert_array_equal(found.inputs, (images[found.index] / 255).astype(np.float32))
+    np.testing.assert_array_equal(result.inputs, (images[result.index] / 255).astype(np.float32))
 
 
 @pytest.mark.parametrize(
@@ -222,9 +230,10 @@ def test_bytes_of_images_are_divided_by_255():
         (
             {},
             {"targets": ["cost"]},
-            "There is no column cost: the file has price, rooms, garden, area, town, built, country, id.",
+            "There is no column cost: "
+            "the file has price, rooms, garden, area, town, built, country, id.",
         ),
-        ({}, {"ignored": ["price"]}, "A column can't be a target and ignored: price"),
+        ({}, {"ignored": ["price"]}, "A column cannot be a target and ignored: price"),
         ({}, {"targets": ["price", "price"]}, "A target must be named once"),
         (
             {},
@@ -239,12 +248,12 @@ def test_bytes_of_images_are_divided_by_255():
         (
             {},
             {"targets": ["country"]},
-            "The target country must have two classes at least: received D",
+            "The target country must have at least two classes: received D",
         ),
         (
             {},
             {"targets": ["id"], "ignored": ["price"], "task": "classification"},
-            "The target id has 6 classes in 6 rows",
+            "The target id has 6 classes, such as 'a', in 6 rows: choose the task regression",
         ),
         (
             {"area": np.array([1, 2, np.inf, 4, -np.inf, 6])},
@@ -288,7 +297,7 @@ def test_too_many_different_texts_are_one_error():
 
 
 def test_without_a_target_there_are_inputs_and_no_problem():
-    found = encode_table(HOUSES, [], ignored=["id"])
-    assert found.targets is None and found.is_labelled.all() and "price" in found.features
+    result = encode_table(HOUSES, [], ignored=["id"])
+    assert result.targets is None and result.is_labelled.all() and "price" in result.features
     with pytest.raises(DataError, match="must have a target"):
-        split_table(found, "own")
+        split_table(result, "user")

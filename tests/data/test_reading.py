@@ -1,6 +1,4 @@
-"""Files of one's own: every format gives the same columns, and what is broken, hostile or too large
-is refused.
-"""
+"""A user's files: all formats give the same columns; broken and hostile ones are refused."""
 
 import io
 import pickle
@@ -13,7 +11,7 @@ import pytest
 from PIL import Image
 
 from collective_variables import _memory
-from collective_variables.data import reading
+from collective_variables.data import _images
 from collective_variables.data._errors import DataError
 from collective_variables.data.reading import read_file
 
@@ -73,7 +71,7 @@ def test_a_text_file_has_its_columns_by_what_all_of_their_cells_are(separator, e
 
 def test_between_semicolons_numbers_may_have_a_decimal_comma_if_all_of_their_column_have(tmp_path):
     text = "a;b;c;d;e\n1,5;1,5;2;1,5;-0,25\n-2; 1e3 ;3;1.5;?\n?;+3,0e-2;4;x;7\n"
-    found = read_file(write(tmp_path / "a.csv", text))
+    contents = read_file(write(tmp_path / "a.csv", text))
     nan = np.nan
     expected = {
         "a": np.array([1.5, -2, nan]),
@@ -82,7 +80,7 @@ def test_between_semicolons_numbers_may_have_a_decimal_comma_if_all_of_their_col
         "d": np.array(["1,5", "1.5", "x"], dtype=object),
         "e": np.array([-0.25, nan, 7]),
     }
-    assert_same(found, expected)
+    assert_same(contents, expected)
     # Elsewhere a comma in a number may be one of thousands.
     assert read_file(write(tmp_path / "b.csv", 'a,b\n"1,500",1\n'))["a"].tolist() == ["1,500"]
 
@@ -143,9 +141,9 @@ def test_a_folder_has_its_images_and_the_folders_as_classes(images):
     # One of colours makes all of them so.
     colours = np.random.default_rng(1).integers(0, 256, (5, 4, 3), dtype=np.uint8)
     Image.fromarray(colours).save(folder / "dog" / "b.png")
-    found = read_file(folder)["image"]
-    np.testing.assert_array_equal(found[0], np.repeat(pixels["cat/a.png"][..., None], 3, axis=2))
-    np.testing.assert_array_equal(found[3], colours)
+    contents = read_file(folder)["image"]
+    np.testing.assert_array_equal(contents[0], np.repeat(pixels["cat/a.png"][..., None], 3, axis=2))
+    np.testing.assert_array_equal(contents[3], colours)
 
 
 def test_images_of_several_sizes_need_one_to_be_asked_for(images):
@@ -158,12 +156,12 @@ def test_images_of_several_sizes_need_one_to_be_asked_for(images):
     assert read_file(folder, image_size=(6, 3))["image"].shape == (4, 6, 3, 1)
 
 
-def test_images_beside_each_other_have_no_class(images):
+def test_images_in_one_folder_have_no_class(images):
     folder, pixels = images
     assert list(read_file(folder / "cat")) == ["image", "file"]
     Image.fromarray(np.zeros((5, 4), np.uint8)).save(folder / "a.png")
     with pytest.raises(
-        DataError, match="must all be in folders of their classes or none: a.png, dog/a.png"
+        DataError, match="must all be in folders of their classes, or none: a.png, dog/a.png"
     ):
         read_file(folder)
 
@@ -176,19 +174,28 @@ def test_images_beside_each_other_have_no_class(images):
         ("a,b\n1,=1+1\n", "Column b of a.csv holds a formula in row 0, which is not run: '=1\\+1'"),
         ("a,b\n1,x\n2,@SUM(A1)\n", "Column b of a.csv holds a formula in row 1"),
         ("a,b\n1,x\n2,+cmd|' /C calc'!A0\n", "Column b of a.csv holds a formula in row 1"),
-        ("a,a\n1,2\n", "Each column of a.csv must have a name of its own: column 1 is 'a'"),
-        ("a,\n1,2\n", "Each column of a.csv must have a name of its own: column 1 is ''"),
-        (",\n1,2\n", "Each column of a.csv must have a name of its own: column 1 is ''"),
+        (
+            "a,a\n1,2\n",
+            "Each column of a.csv must have a name that no other column has: column 1 is 'a'",
+        ),
+        (
+            "a,\n1,2\n",
+            "Each column of a.csv must have a name that no other column has: column 1 is ''",
+        ),
+        (
+            ",\n1,2\n",
+            "Each column of a.csv must have a name that no other column has: column 1 is ''",
+        ),
         (
             ",Unnamed: 0\n1,2\n",
-            "Each column of a.csv must have a name of its own: column 1 is 'Unnamed: 0'",
+            "must have a name that no other column has: column 1 is 'Unnamed: 0'",
         ),
         ("", "a.csv must begin with a line of names: received ''"),
         ("\n\n", "a.csv must begin with a line of names"),
         ("a,b\n", "must hold at least one row: it holds none"),
         (b"a\0b,c\n1,2\n", "a.csv must begin with a line of names"),
-        (b"a,b\n1,\xff\xfe\n", "a.csv is broken .*UTF8"),
-        (b"\xff\xfea\0", "a.csv is broken .*utf-8"),
+        (b"a,b\n1,\xff\xfe\n", "a.csv is not UTF-8: save it as"),
+        (b"\xff\xfea\0", "a.csv is not UTF-8: save it as"),
         (
             ",".join(f"c{i}" for i in range(10**6)) + "\n",
             "a.csv must have at most 10000 columns: its first line has about",
@@ -206,9 +213,9 @@ def test_a_text_file_that_is_broken_or_hostile_is_refused_in_one_sentence(text, 
 
 
 def test_signs_and_commas_do_not_make_a_formula(tmp_path):
-    found = read_file(write(tmp_path / "a.csv", "a,b\n+1,-.5 to 2\n-2,-\n"))
-    np.testing.assert_array_equal(found["a"], [1, -2])
-    assert found["b"].tolist() == ["-.5 to 2", "-"]
+    contents = read_file(write(tmp_path / "a.csv", "a,b\n+1,-.5 to 2\n-2,-\n"))
+    np.testing.assert_array_equal(contents["a"], [1, -2])
+    assert contents["b"].tolist() == ["-.5 to 2", "-"]
 
 
 def npy(array_header, payload=b""):
@@ -253,7 +260,7 @@ def test_an_array_that_is_broken_or_hostile_is_refused_in_one_sentence(
     assert "\n" not in str(caught.value)
 
 
-def test_an_array_by_itself_has_columns(tmp_path):
+def test_a_lone_array_must_have_columns(tmp_path):
     for shape in ((), (2,), (2, 2, 2)):
         np.save(tmp_path / "a.npy", np.zeros(shape))
         with pytest.raises(DataError, match="must have fields or two dimensions, rows and columns"):
@@ -261,19 +268,19 @@ def test_an_array_by_itself_has_columns(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../x.npy", "/x.npy", "a/b.npy", "a\\b.npy", "x.pkl", ".npy"])
-def test_an_archive_holds_arrays_by_plain_names_alone(name, tmp_path):
+def test_an_archive_holds_arrays_with_plain_names_only(name, tmp_path):
     buffer = io.BytesIO()
     np.save(buffer, np.ones(3))
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr(name, buffer.getvalue())
     with pytest.raises(
-        DataError, match="must hold arrays NAME.npy alone|must have a name of its own"
+        DataError, match="must hold arrays NAME.npy only|must have a name that no other column has"
     ):
         read_file(tmp_path / "a.npz")
 
 
 def test_what_would_not_fit_the_memory_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr(_memory, "_of_machine", lambda: 2**27)
+    monkeypatch.setattr(_memory, "_machine_free", lambda: 2**27)
     n_bytes = 2**28
     # A bomb: 256 KiB that unpack to 256 MiB.
     with (
@@ -295,7 +302,7 @@ def test_a_column_of_lists_is_refused(tmp_path):
     pd.DataFrame({"x": [[1, 2], [3]]}).to_parquet(tmp_path / "a.parquet")
     with pytest.raises(
         DataError,
-        match="Column x of a.parquet must hold numbers, truth values, dates or texts: received list",
+        match="Column x of a.parquet must hold numbers, .* or texts: received list",
     ):
         read_file(tmp_path / "a.parquet")
 
@@ -323,7 +330,7 @@ def test_images_that_are_broken_hostile_or_elsewhere_are_refused(images, tmp_pat
     with pytest.raises(DataError, match="b.png leads out of"):
         read_file(folder)
     bad.unlink()
-    monkeypatch.setattr(reading, "MAX_PIXELS", 19)
+    monkeypatch.setattr(_images, "MAX_PIXELS", 19)
     with pytest.raises(DataError, match="a.png must have at most 19 pixels: it has 4 x 5"):
         read_file(folder)
 
@@ -333,7 +340,7 @@ def test_there_must_be_a_file_of_a_known_kind(tmp_path):
         read_file(tmp_path / "a.csv")
     with pytest.raises(
         DataError,
-        match="a.xlsx must end in .csv, .tsv, .parquet, .npz, .npy or be a folder of images: received .xlsx",
+        match="a.xlsx must end in .csv, .tsv, .* or be a folder of images: received .xlsx",
     ):
         read_file(write(tmp_path / "a.xlsx", "x"))
     with pytest.raises(DataError, match="must hold images"):

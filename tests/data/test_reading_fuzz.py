@@ -1,6 +1,4 @@
-"""Files that chance has damaged or made up: each is read, or refused in one sentence; nothing else
-comes out.
-"""
+"""Randomly damaged or random files: each is read, or refused with a one-line error."""
 
 import io
 
@@ -96,7 +94,7 @@ def test_a_damaged_file_is_read_or_refused(ending, folder):
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "npz", "npy"])
-def test_a_made_up_file_is_read_or_refused(ending, folder):
+def test_a_random_file_is_read_or_refused(ending, folder):
     path = folder / f"a.{ending}"
 
     @MANY
@@ -127,9 +125,9 @@ CELLS = st.text(
 def test_what_was_written_is_read(folder, rows):
     table = pd.DataFrame(rows, columns=["text", "number", "whole"])
     table.to_csv(folder / "written.csv", index=False)
-    found = read_file(folder / "written.csv")
-    np.testing.assert_array_equal(found["number"].astype(float), table["number"])
-    np.testing.assert_array_equal(found["whole"].astype(np.int64), table["whole"])
+    contents = read_file(folder / "written.csv")
+    np.testing.assert_array_equal(contents["number"].astype(float), table["number"])
+    np.testing.assert_array_equal(contents["whole"].astype(np.int64), table["whole"])
 
 
 LAYER = st.from_regex(
@@ -146,4 +144,5 @@ def test_a_layer_is_understood_or_quoted(text):
         assert repr(text) in str(error)
         return
     assert layer.kind in ("dense", "conv", "avgpool")
-    assert all(of >= 1 for pair in (layer.window, layer.strides) if pair is not None for of in pair)
+    pairs = (layer.window, layer.strides)
+    assert all(number >= 1 for pair in pairs if pair is not None for number in pair)

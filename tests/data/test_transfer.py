@@ -136,7 +136,7 @@ def test_what_is_packed_on_the_way_begins_anew():
     assert "Range" not in received[1][1]
 
 
-@pytest.mark.parametrize("status", _transfer.PASSING)
+@pytest.mark.parametrize("status", _transfer.TEMPORARY)
 def test_a_busy_server_is_asked_again_and_not_for_ever(status):
     with serving(failing(status), failing(status), whole) as (url, received):
         assert fetched(url) == CONTENT

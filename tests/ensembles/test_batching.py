@@ -1,3 +1,5 @@
+"""Sizes, keys, chunks and compiled functions of ensembles, against loops and closed forms."""
+
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -43,9 +45,9 @@ def test_a_range_gives_each_member_one_size_with_the_stated_distribution_and_bot
         assert right == (name == distribution)
 
 
-def test_drawn_sizes_follow_the_seed_alone():
-    drawn = [draw(RANGE, n_members=50, seed=seed) for seed in (4, 4, 5)]
-    assert np.array_equal(drawn[0], drawn[1]) and not np.array_equal(drawn[0], drawn[2])
+def test_sizes_depend_on_the_seed_only():
+    sizes = [draw(RANGE, n_members=50, seed=seed) for seed in (4, 4, 5)]
+    assert np.array_equal(sizes[0], sizes[1]) and not np.array_equal(sizes[0], sizes[2])
 
 
 @pytest.mark.parametrize("distribution", ["uniform", "log-uniform"])
@@ -76,7 +78,8 @@ def test_a_range_of_one_size_is_that_size(distribution):
         (
             {"low": 3, "high": 5},
             ValueError,
-            "n_points must be a list or have low, high and distribution: received {'low': 3, 'high': 5}.",
+            "n_points must be a list or have low, high and distribution: received "
+            "{'low': 3, 'high': 5}.",
         ),
         (
             {"low": 3, "high": 5, "distribution": "uniform", "n": 1},
@@ -164,10 +167,10 @@ def test_a_bucket_is_the_next_power_of_two_from_16_at_most_the_largest_size(
 
 
 def test_fine_buckets_are_also_those_half_way_and_none_is_too_small():
-    found = {n: bucket(n, 200, fine=True) for n in range(1, 201)}
-    assert sorted(set(found.values())) == [16, 24, 32, 48, 64, 96, 128, 192, 200]
-    assert all(n <= size for n, size in found.items())
-    assert all(size <= max(16, 1.5 * n) for n, size in found.items())
+    sizes = {n: bucket(n, 200, fine=True) for n in range(1, 201)}
+    assert sorted(set(sizes.values())) == [16, 24, 32, 48, 64, 96, 128, 192, 200]
+    assert all(n <= size for n, size in sizes.items())
+    assert all(size <= max(16, 1.5 * n) for n, size in sizes.items())
 
 
 # compiled functions over members
@@ -197,19 +200,22 @@ def test_a_function_over_members_is_its_loop_over_them(n_members, runs_once, flo
 
 
 def test_threads_that_call_together_share_one_compilation_of_each_shape(monkeypatch):
-    traced, compilations, compile_lowered = [], [], jax.stages.Lowered.compile
+    traces = []
+    compilations = []
+    compile_lowered = jax.stages.Lowered.compile
 
-    def counted(lowered, **options):
+    def count_and_compile(lowered, **options):
         compilations.append(lowered)
         time.sleep(0.05)
         return compile_lowered(lowered, **options)
 
     def function(shared, x):
-        traced.append(x.shape)  # runs while tracing, not in a compiled call
+        traces.append(x.shape)  # runs while tracing, not in a compiled call
         return shared + x
 
-    monkeypatch.setattr(jax.stages.Lowered, "compile", counted)
-    compiled, barrier = batching.over_members(function), threading.Barrier(8)
+    monkeypatch.setattr(jax.stages.Lowered, "compile", count_and_compile)
+    compiled = batching.over_members(function)
+    barrier = threading.Barrier(8)
     inputs = [np.full((2, 3 + i % 2), i, np.float32) for i in range(16)]
 
     def call(x):
@@ -220,25 +226,23 @@ def test_threads_that_call_together_share_one_compilation_of_each_shape(monkeypa
         results = list(executor.map(call, inputs))
     for result, x in zip(results, inputs):
         np.testing.assert_array_equal(result, x + 1)
-    assert sorted(traced) == [(3,), (4,)] and len(compilations) == 2
+    assert sorted(traces) == [(3,), (4,)] and len(compilations) == 2
 
 
 def test_an_accelerator_runs_two_calls_at_a_time_and_compiles_side_by_side(monkeypatch):
-    running, most, compiling, all_four, pair = (
-        [],
-        [],
-        [],
-        threading.Barrier(4),
-        threading.Barrier(2),
-    )
+    running = []
+    most = []
+    options_of_compilations = []
+    all_four = threading.Barrier(4)
+    pair = threading.Barrier(2)
     compile_lowered = jax.stages.Lowered.compile
 
-    def compiled_together(lowered, **options):
+    def compile_together(lowered, **options):
         all_four.wait(timeout=60)  # breaks unless all four shapes are compiled at the same time
-        compiling.append(options["compiler_options"])
+        options_of_compilations.append(options["compiler_options"])
         return compile_lowered(lowered, **options)
 
-    def waited_for(result):
+    def run_in_pairs(result):
         running.append(result)
         most.append(len(running))
         pair.wait(timeout=60)  # breaks unless two calls run at the same time
@@ -247,15 +251,16 @@ def test_an_accelerator_runs_two_calls_at_a_time_and_compiles_side_by_side(monke
         return result
 
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    monkeypatch.setattr(jax.stages.Lowered, "compile", compiled_together)
-    monkeypatch.setattr(jax, "block_until_ready", waited_for)
+    monkeypatch.setattr(jax.stages.Lowered, "compile", compile_together)
+    monkeypatch.setattr(jax, "block_until_ready", run_in_pairs)
     compiled = batching.over_members(lambda shared, x: shared * x)
     inputs = [np.arange(2 * width, dtype=np.float32).reshape(2, width) for width in (1, 2, 3, 4)]
     with ThreadPoolExecutor(4) as executor:
         results = list(executor.map(lambda x: compiled(np.float32(3), x), inputs))
     for result, x in zip(results, inputs):
         np.testing.assert_array_equal(result, 3 * x)
-    assert max(most) == 2 and compiling == [{"xla_gpu_autotune_level": 0}] * 4
+    assert max(most) == 2
+    assert options_of_compilations == [{"xla_gpu_autotune_level": 0}] * 4
 
 
 def test_seeds_that_would_repeat_the_keys_of_others_are_errors():

@@ -1,3 +1,5 @@
+"""Names of results: the same for the same arguments, another for any other."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,8 +1,7 @@
-"""A Dask cluster of two processes: results to the last bit, killed workers, other versions, and no
-scheduler.
-"""
+"""A Dask cluster of two processes: equal results, killed workers, other versions, no scheduler."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -45,8 +44,7 @@ RECORD = recording.Settings(epochs=[2], observables=("alignment",))
 
 
 def dask(*arguments):
-    # The digits of a result depend on the settings of JAX, too: here they are those of
-    # `quick_compilation`.
+    # The digits of a result also depend on the settings of JAX: here those of `quick_compilation`.
     command = [sys.executable, "-m", "distributed.cli." + arguments[0], *arguments[1:]]
     return subprocess.Popen(
         command, env=os.environ | JAX | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL
@@ -99,14 +97,14 @@ def run(function, tasks, **options):
         return execution.run(function, tasks, bar, **options)
 
 
-def trained():
+def train():
     runs = [ensemble_training.runs(INDICES, SIZES, seed=3)]
     return ensemble_training.train_ensemble(
         NETWORK, POOL, TEST, runs, schedule=schedules.Schedule(n_epochs=4)
     )
 
 
-def recorded():
+def record():
     runs = [ensemble_training.runs(INDICES, SIZES, seed=3)]
     schedule = schedules.Schedule(n_epochs=2, batch_size=4)
     return recorded_training.train_ensemble(
@@ -114,21 +112,21 @@ def recorded():
     )
 
 
-def selected():
+def select():
     settings = rnd.Settings(n_epochs=3)
     return rnd.select(
         INPUTS, NETWORK, settings, n_selected=4, key=jax.random.key(2), n_members=7, store={}
     )
 
 
-def measured(**settings):
+def measure(**settings):
     settings = measurement.Settings(**settings)
     return measurement.measure_ensemble(
         NETWORK, measurement.Pool(*POOL), [INDICES], SIZES, seed=3, settings=settings
     )
 
 
-def of_agents():
+def train_agents():
     ppo = policy_optimisation.PPO(
         n_updates=2, n_environments=2, n_steps=8, n_minibatches=2, width=4
     )
@@ -136,7 +134,7 @@ def of_agents():
     return policy_optimisation.train_ensemble(ppo, 2, settings=settings, seed=1)
 
 
-def of_autoencoders():
+def train_autoencoders():
     images = np.random.default_rng(3).uniform(size=(12, 3, 3, 1)).astype(np.float32)
     schedule = autoencoder.Schedule(n_latents=2, width=4, n_epochs=2, batch_size=4)
     settings = recording.Settings(epochs=[2], observables=())
@@ -147,15 +145,15 @@ def of_autoencoders():
 
 
 COMPUTATIONS = {
-    "trained": trained,
-    "recorded": recorded,
-    "selected": selected,
-    "measured": measured,
-    "in float64": partial(measured, dtype="float64"),
-    "one after another": partial(measured, block_size=5),
-    "stochastic": partial(measured, spectrum="stochastic", n_leading=1, n_probes=3, n_steps=1),
-    "agents": of_agents,
-    "autoencoders": of_autoencoders,
+    "trained": train,
+    "recorded": record,
+    "selected": select,
+    "measured": measure,
+    "in float64": partial(measure, dtype="float64"),
+    "one after another": partial(measure, block_size=5),
+    "stochastic": partial(measure, spectrum="stochastic", n_leading=1, n_probes=3, n_steps=1),
+    "agents": train_agents,
+    "autoencoders": train_autoencoders,
 }
 
 
@@ -167,19 +165,18 @@ def test_results_are_those_of_this_process_to_the_last_bit(compute, on_cluster, 
     assert_equal(there, compute())
 
 
-def assert_equal(found, expected):
-    if isinstance(found, pd.DataFrame):
-        pd.testing.assert_frame_equal(found, expected, check_exact=True)
-    elif isinstance(found, dict | list | tuple):
-        assert len(found) == len(expected)
-        for one, other in zip(
-            *((of.items() if isinstance(of, dict) else of) for of in (found, expected))
-        ):
+def assert_equal(actual, expected):
+    if isinstance(actual, pd.DataFrame):
+        pd.testing.assert_frame_equal(actual, expected, check_exact=True)
+    elif isinstance(actual, dict):
+        assert_equal(list(actual.items()), list(expected.items()))
+    elif isinstance(actual, list | tuple):
+        for one, other in zip(actual, expected, strict=True):
             assert_equal(one, other)
-    elif hasattr(found, "__dataclass_fields__"):
-        assert_equal(vars(found), vars(expected))
+    elif hasattr(actual, "__dataclass_fields__"):
+        assert_equal(vars(actual), vars(expected))
     else:
-        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(actual, expected)
 
 
 def pid(task, advance):
@@ -192,7 +189,7 @@ def test_tasks_run_on_all_workers_and_their_progress_is_seen_here(
     workers, on_cluster, capsys, tmp_path
 ):
     def function(task, advance):
-        # Until the other worker has one, too, however late it begins.
+        # Wait until the other worker has a task as well, however late it begins.
         (tmp_path / str(os.getpid())).touch()
         while len(list(tmp_path.iterdir())) < 2:
             time.sleep(0.05)
@@ -205,46 +202,50 @@ def test_tasks_run_on_all_workers_and_their_progress_is_seen_here(
 
 
 def test_a_worker_that_is_killed_in_the_middle_loses_nothing(scheduler, workers, on_cluster):
-    address, extra = scheduler.scheduler.address, []
+    address = scheduler.scheduler.address
+    extra = []
 
     def begin_and_kill(count):
         if not extra:
             workers["one"].kill()
             extra.append(start_worker(address, "three"))
 
-    found = {}
+    results = {}
     tasks = {place: place for place in range(30)}
-    dask_cluster.run(pid, tasks, begin_and_kill, found.__setitem__, address=address, together=True)
+    dask_cluster.run(
+        pid, tasks, begin_and_kill, results.__setitem__, address=address, together=True
+    )
     workers["one"].wait()
     workers["one"] = extra[0]
-    assert set(found) == set(tasks) and extra
+    assert set(results) == set(tasks) and extra
 
 
-def test_a_task_that_ends_its_workers_is_one_clear_error_and_what_was_done_is_kept(
+def test_a_task_that_ends_its_workers_is_one_clear_error_and_other_results_are_kept(
     scheduler, on_cluster, tmp_path
 ):
     address = scheduler.scheduler.address
     victims = [start_worker(address, f"victim-{number}") for number in range(3)]
     scheduler.run_on_scheduler(allow, 0)
-    store, others_are_kept = {}, tmp_path / "kept"
+    store = {}
+    others_are_saved = tmp_path / "saved"
 
     def function(task, advance):
         if task == 5:
-            while not others_are_kept.exists():
+            while not others_are_saved.exists():
                 time.sleep(0.05)
             os._exit(1)
         return task
 
     def pack(result):
         if len(store) == 4:
-            others_are_kept.touch()
+            others_are_saved.touch()
         return {"value": np.array(result)}
 
-    kept = checkpoints.Results(
+    checkpoint = checkpoints.Results(
         store, range(6), name=str, pack=pack, unpack=lambda arrays: arrays["value"]
     )
-    with pytest.raises(RuntimeError, match="One task ended 1 workers of .*What was done is kept"):
-        run(function, range(6), kept=kept)
+    with pytest.raises(RuntimeError, match="One task ended 1 workers of .*results so far are kept"):
+        run(function, range(6), checkpoint=checkpoint)
     assert set(store) == {"0", "1", "2", "3", "4"}
     scheduler.run_on_scheduler(allow, 3)
     for victim in victims:
@@ -267,8 +268,11 @@ def test_an_error_of_a_task_comes_out_as_it_is(on_cluster):
 def test_a_worker_with_other_versions_is_refused(on_cluster, monkeypatch):
     other = dask_cluster.versions() | {"jax": "0.0.1", "collective_variables": "0123456789ab"}
     monkeypatch.setattr(dask_cluster, "versions", lambda: other)
-    message = rf"The worker tcp://.* has collective_variables \w{{12}} and not 0123456789ab, jax {jax.__version__} and not 0.0.1: start"
-    with pytest.raises(RuntimeError, match=message):
+    differences = [
+        r"collective_variables \w{12} and not 0123456789ab",
+        rf"jax {re.escape(jax.__version__)} and not 0.0.1: restart it",
+    ]
+    with pytest.raises(RuntimeError, match=r"The worker tcp://.* has " + ", ".join(differences)):
         run(pid, range(2))
 
 
@@ -288,7 +292,7 @@ def test_a_scheduler_that_cannot_be_reached_is_one_clear_error(address, monkeypa
 
 
 def test_a_cluster_that_grows_with_its_tasks_begins_without_a_worker(monkeypatch):
-    """As dask-jobqueue's, with jobs in the place of processes."""
+    """As with dask-jobqueue, which starts jobs where this cluster starts processes."""
     options = {"threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": "ERROR"}
     with LocalCluster(n_workers=0, **options) as growing, Progress("", 4, "tasks") as bar:
         growing.adapt(minimum=0, maximum=1, interval="100ms")
@@ -296,9 +300,9 @@ def test_a_cluster_that_grows_with_its_tasks_begins_without_a_worker(monkeypatch
         assert execution.run(lambda task, advance: task**2, range(4), bar) == [0, 1, 4, 9]
 
 
-def test_nobody_is_asked_when_everything_is_known(monkeypatch):
+def test_no_scheduler_is_asked_when_all_results_are_known(monkeypatch):
     monkeypatch.setenv(ADDRESS, "nowhere")
-    known = checkpoints.Results(
+    checkpoint = checkpoints.Results(
         {"0": {"value": 5}}, [0], name=str, pack=None, unpack=lambda arrays: arrays["value"]
     )
-    assert run(pid, [0], kept=known) == [5]
+    assert run(pid, [0], checkpoint=checkpoint) == [5]

@@ -1,6 +1,4 @@
-"""Eight devices of one machine, forced on a CPU in a process of its own, against one device
-here.
-"""
+"""Eight devices, forced on a CPU in a separate process, compared with one device here."""
 
 import os
 import pickle
@@ -37,7 +35,7 @@ def indices(n_members):
     return np.random.default_rng(1).permuted(np.tile(np.arange(30), (n_members, 1)), axis=1)[:, :12]
 
 
-def trained(n_members):
+def train(n_members):
     runs = [ensemble_training.runs(indices(n_members), np.tile([5, 12], (n_members, 1)), seed=3)]
     (curves,) = ensemble_training.train_ensemble(
         NETWORK, POOL, TEST, runs, schedule=schedules.Schedule(n_epochs=4)
@@ -45,29 +43,29 @@ def trained(n_members):
     return curves.test_loss
 
 
-def recorded():
+def record():
     runs = [ensemble_training.runs(indices(3), np.tile([12], (3, 1)), seed=3)]
     options = {
         "schedule": schedules.Schedule(n_epochs=2),
         "settings": recording.Settings(epochs=[2], observables=()),
     }
-    (found,) = recorded_training.train_ensemble(NETWORK, POOL, TEST, runs, **options)
-    return found.tables["recording"].select_dtypes("number").to_numpy()
+    (recorded,) = recorded_training.train_ensemble(NETWORK, POOL, TEST, runs, **options)
+    return recorded.tables["recording"].select_dtypes("number").to_numpy()
 
 
-def selected():
+def select():
     settings = rnd.Settings(n_epochs=3)
     return rnd.select(
         POINTS, NETWORK, settings, n_selected=4, key=jax.random.key(2), n_members=11
     ).indices
 
 
-def measured(**settings):
+def measure(**settings):
     pool, sizes = measurement.Pool(*POOL), np.tile([5, 12], (3, 1))
-    (found,) = measurement.measure_ensemble(
+    (result,) = measurement.measure_ensemble(
         NETWORK, pool, [indices(3)], sizes, seed=3, settings=measurement.Settings(**settings)
     )
-    return found.eigenvalues
+    return result.eigenvalues
 
 
 def kernel(outputs):
@@ -82,19 +80,19 @@ def kernel(outputs):
     }
 
 
-def placed():
-    """How many devices hold a part of what comes out of a compiled call of so many members."""
+def n_devices():
+    """Return how many devices hold a part of the result of a call, by its number of members."""
     double = batching.over_members(lambda factor, x: factor * x)
     return [len(double(2.0, np.ones((n, 3))).sharding.device_set) for n in (1, 8, 16, 9)]
 
 
 COMPUTATIONS = {
-    "networks fewer than devices": (trained, 3),
-    "networks more than devices": (trained, 11),
-    "recorded": (recorded,),
-    "selected": (selected,),
-    "kernels": (measured,),
-    "kernels one after another": (lambda: measured(block_size=5),),
+    "networks fewer than devices": (train, 3),
+    "networks more than devices": (train, 11),
+    "recorded": (record,),
+    "selected": (select,),
+    "kernels": (measure,),
+    "kernels one after another": (lambda: measure(block_size=5),),
     **{f"tiles, {outputs}": (kernel, outputs) for outputs in empirical.OUTPUTS},
 }
 
@@ -115,14 +113,14 @@ def on_eight():
 
 def test_there_are_eight_and_members_are_sharded_over_them(on_eight):
     assert on_eight["devices"] == 8 and jax.local_device_count() == 1
-    assert on_eight["placed"] == [1, 8, 8, 1]
+    assert on_eight["by members"] == [1, 8, 8, 1]
 
 
 @pytest.mark.parametrize("name", COMPUTATIONS)
 def test_results_are_those_of_one_device(name, on_eight):
     function, *arguments = COMPUTATIONS[name]
     jax.tree.map(
-        lambda found, expected: np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5),
+        lambda actual, expected: np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5),
         on_eight[name],
         function(*arguments),
     )
@@ -131,5 +129,5 @@ def test_results_are_those_of_one_device(name, on_eight):
 if __name__ == "__main__":
     results = {name: function(*arguments) for name, (function, *arguments) in COMPUTATIONS.items()}
     sys.stdout.buffer.write(
-        pickle.dumps(results | {"devices": jax.local_device_count(), "placed": placed()})
+        pickle.dumps(results | {"devices": jax.local_device_count(), "by members": n_devices()})
     )

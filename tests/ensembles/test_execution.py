@@ -1,4 +1,4 @@
-"""Where tasks run: order, errors, interrupts, precision, progress, and what was kept before."""
+"""How tasks run: order, errors, interrupts, precision, progress, and results from before."""
 
 import subprocess
 import sys
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from project import ROOT
 
+from collective_variables import _machine
 from collective_variables.ensembles import checkpoints, execution
 from collective_variables.ensembles.execution import Progress
 
@@ -29,7 +30,7 @@ def test_results_come_in_the_order_of_the_tasks(together):
 
 
 def test_the_first_error_comes_out_and_what_had_not_started_never_runs(monkeypatch):
-    monkeypatch.setattr(execution.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(_machine, "n_cores", lambda: 2)
     started = []
 
     def function(task, advance):
@@ -67,27 +68,28 @@ def test_progress_shows_its_description_count_and_unit(together, capsys):
     with Progress("Fuel: kernels", 20, "kernels") as bar:
         execution.run(lambda task, advance: advance(3), range(6), bar, together=together)
         bar.advance()
-    shown = capsys.readouterr().err
-    assert "Fuel: kernels" in shown and "19/20" in shown and "kernels" in shown.rsplit("19/20")[-1]
+    output = capsys.readouterr().err
+    assert "Fuel: kernels" in output and "19/20" in output
+    assert "kernels" in output.rsplit("19/20")[-1]
 
 
 UNREAD = """
 import sys, time
-from collective_variables import running
+from collective_variables.ensembles import execution
 
 def task(number, advance):
     time.sleep(1.2)  # longer than the bar waits between two writes
     advance(1)
     return number
 
-with running.Progress("Fuel", 2, "networks") as bar:
+with execution.Progress("Fuel", 2, "networks") as bar:
     print("begun", flush=True)
     sys.stdin.readline()
-    print(running.run(task, range(2), bar))
+    print(execution.run(task, range(2), bar))
 """
 
 
-def test_a_bar_that_nobody_reads_any_more_stops_nothing():
+def test_a_bar_whose_reader_is_gone_stops_nothing():
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     process = subprocess.Popen([sys.executable, "-c", UNREAD], cwd=ROOT, text=True, **pipes)
     assert process.stdout.readline() == "begun\n"
@@ -105,16 +107,17 @@ def test_progress_without_a_description_is_silent(capsys):
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_what_was_kept_is_not_computed_again_and_an_error_loses_nothing_that_is_done(together):
-    store, computed = {}, []
+def test_results_of_a_checkpoint_are_not_computed_again_and_an_error_loses_none(together):
+    store = {}
+    calls = []
 
     def function(task, advance):
-        computed.append(task)
-        if task == 7 and len(computed) < 9:
+        calls.append(task)
+        if task == 7 and len(calls) < 9:
             raise KeyError(task)
         return task + 0.5
 
-    def kept():
+    def checkpoint():
         return checkpoints.Results(
             store,
             range(8),
@@ -124,16 +127,16 @@ def test_what_was_kept_is_not_computed_again_and_an_error_loses_nothing_that_is_
         )
 
     with pytest.raises(KeyError):
-        run(function, range(8), together=together, kept=kept())
+        run(function, range(8), together=together, checkpoint=checkpoint())
     assert set(store) == {f"task-{task}" for task in range(7)}
-    assert kept().known == {task: task + 0.5 for task in range(7)}
-    assert run(function, range(8), together=together, kept=kept()) == [
+    assert checkpoint().known == {task: task + 0.5 for task in range(7)}
+    assert run(function, range(8), together=together, checkpoint=checkpoint()) == [
         task + 0.5 for task in range(8)
     ]
-    assert sorted(computed) == [0, 1, 2, 3, 4, 5, 6, 7, 7]
+    assert sorted(calls) == [0, 1, 2, 3, 4, 5, 6, 7, 7]
 
 
-def test_without_a_store_nothing_is_known_kept_or_named():
-    kept = checkpoints.Results(None, range(3), name=None, pack=None, unpack=None)
-    assert kept.known == {}
-    assert run(lambda task, advance: task, range(3), kept=kept) == [0, 1, 2]
+def test_without_a_store_nothing_is_known_saved_or_named():
+    checkpoint = checkpoints.Results(None, range(3), name=None, pack=None, unpack=None)
+    assert checkpoint.known == {}
+    assert run(lambda task, advance: task, range(3), checkpoint=checkpoint) == [0, 1, 2]

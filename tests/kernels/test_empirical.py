@@ -2,8 +2,6 @@
 parameter.
 """
 
-import os
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -15,22 +13,19 @@ from kernel_networks import (
     FUNCTIONS,
     MODULES,
     N1,
-    N2,
     PROMOTING,
     TwoInputs,
     case,
     cast,
+    compiled_kernel,
     contracted,
     full,
     gradients,
-    kernel_of,
     random,
 )
 
-from collective_variables import _memory
-from collective_variables.kernels import _planning, empirical
+from collective_variables.kernels import _calls
 from collective_variables.kernels._jaxpr import Program
-from collective_variables.kernels._tiles import Tiles
 from collective_variables.kernels.empirical import OUTPUTS, empirical_ntk
 from collective_variables.networks import parameters, sequential
 
@@ -45,7 +40,7 @@ def test_kernel_of_two_sets_of_points_is_the_product_of_their_explicit_jacobians
         jax.numpy_rank_promotion("allow" if name in PROMOTING else "raise"),
     ):
         j1, j2 = np.split(gradients(function, params, x), [N1])
-        kernel = kernel_of(function, params, x[:N1], x[N1:], outputs="full")
+        kernel = compiled_kernel(function, params, x[:N1], x[N1:], outputs="full")
     assert_close(kernel, full(j1, j2), operations=1000)
 
 
@@ -54,26 +49,26 @@ def test_kernel_of_two_sets_of_points_is_the_product_of_their_explicit_jacobians
 def test_outputs_contract_the_jacobians(name, outputs, float64):
     function, params, x = case(name)
     j1, j2 = np.split(gradients(function, params, x), [N1])
-    square = kernel_of(function, params, x[:N1], outputs=outputs)
-    rectangle = kernel_of(function, params, x[:N1], x[N1:], outputs=outputs)
+    square = compiled_kernel(function, params, x[:N1], outputs=outputs)
+    rectangle = compiled_kernel(function, params, x[:N1], x[N1:], outputs=outputs)
     assert_close(square, contracted(j1, j1, outputs), operations=1000)
     assert_close(rectangle, contracted(j1, j2, outputs), operations=1000)
 
 
 def test_mean_is_the_default_and_the_trace_of_the_blocks_of_full_over_the_outputs(float64):
     function, params, x = case("dense")
-    blocks = np.asarray(kernel_of(function, params, x, outputs="full")).reshape(
+    blocks = np.asarray(compiled_kernel(function, params, x, outputs="full")).reshape(
         len(x), 3, len(x), 3
     )
-    assert_close(kernel_of(function, params, x), np.einsum("icjc->ij", blocks) / 3)
+    assert_close(compiled_kernel(function, params, x), np.einsum("icjc->ij", blocks) / 3)
 
 
 @pytest.mark.parametrize("outputs", OUTPUTS)
 def test_kernel_is_exactly_symmetric_and_has_no_negative_eigenvalue(outputs):
-    given = random(*MODULES["dense"], n_points=37)
-    kernel = np.asarray(empirical_ntk(*given, outputs=outputs))
+    arguments = random(*MODULES["dense"], n_points=37)
+    kernel = np.asarray(empirical_ntk(*arguments, outputs=outputs))
     assert np.array_equal(kernel, np.swapaxes(kernel, -1, -2))
-    assert_close(kernel_of(*given, outputs=outputs), kernel)
+    assert_close(compiled_kernel(*arguments, outputs=outputs), kernel)
     values = np.linalg.eigvalsh(kernel.astype(float))
     assert values.min() > -1e-6 * values.max()
 
@@ -81,18 +76,18 @@ def test_kernel_is_exactly_symmetric_and_has_no_negative_eigenvalue(outputs):
 def test_points_in_another_order_give_the_kernel_in_that_order(float64):
     function, params, x = case("dense")
     order = np.random.default_rng(0).permutation(len(x))
-    kernel = np.asarray(kernel_of(function, params, x))
-    assert_close(kernel_of(function, params, x[order]), kernel[np.ix_(order, order)])
+    kernel = np.asarray(compiled_kernel(function, params, x))
+    assert_close(compiled_kernel(function, params, x[order]), kernel[np.ix_(order, order)])
 
 
 def test_kernels_of_groups_of_parameters_add_up(float64):
     function, params, x = case("dense")
     layers = params["params"]
     parts = [
-        kernel_of(lambda p, x, k=k: function({"params": layers | {k: p}}, x), layers[k], x)
+        compiled_kernel(lambda p, x, k=k: function({"params": layers | {k: p}}, x), layers[k], x)
         for k in layers
     ]
-    assert_close(kernel_of(function, params, x), np.sum(parts, axis=0))
+    assert_close(compiled_kernel(function, params, x), np.sum(parts, axis=0))
 
 
 @pytest.mark.parametrize(
@@ -107,14 +102,16 @@ def test_kernels_of_groups_of_parameters_add_up(float64):
 def test_linear_layer_has_the_gram_matrix_of_its_inputs(width, options, scale, bias, float64):
     function, params, x = random(sequential.build_network([f"dense {width}"], **options), (4,))
     expected = x @ x.T * scale + bias
-    assert_close(kernel_of(function, params, x), expected)
-    assert_close(kernel_of(function, params, x, outputs="full"), np.kron(expected, np.eye(width)))
+    assert_close(compiled_kernel(function, params, x), expected)
+    assert_close(
+        compiled_kernel(function, params, x, outputs="full"), np.kron(expected, np.eye(width))
+    )
 
 
 def test_call_outside_jit_or_for_several_members_gives_the_same(float64):
     function, params, x = random(sequential.build_network(["dense 3", "dense 2"]), (4,))
     doubled = jax.tree.map(lambda leaf: 2 * leaf, params)
-    kernels = [kernel_of(function, member, x) for member in (params, doubled)]
+    kernels = [compiled_kernel(function, member, x) for member in (params, doubled)]
     assert_close(empirical_ntk(function, params, x), kernels[0])
     members = jax.tree.map(lambda *leaves: np.stack(leaves), params, doubled)
     assert_close(
@@ -130,7 +127,7 @@ def test_call_outside_jit_or_for_several_members_gives_the_same(float64):
 def test_kernel_has_the_dtype_of_its_network_and_its_precision(name, dtype, tolerance):
     function, params, x = case(name)
     params, x = cast((params, x), jnp.dtype(dtype))
-    kernel = kernel_of(function, params, x)
+    kernel = compiled_kernel(function, params, x)
     with jax.enable_x64(True):
         j = gradients(function, *cast((params, x), float))
     expected = contracted(j, j, "mean")
@@ -141,7 +138,7 @@ def test_kernel_has_the_dtype_of_its_network_and_its_precision(name, dtype, tole
 def test_integer_points_are_taken(float64):
     table, x = np.random.default_rng(0).normal(size=(4, 3)), np.array([0, 3, 3, 1])
     expected = np.kron(np.equal.outer(x, x).astype(float), np.eye(3))
-    assert_close(kernel_of(lambda table, x: table[x], table, x, outputs="full"), expected)
+    assert_close(compiled_kernel(lambda table, x: table[x], table, x, outputs="full"), expected)
 
 
 def test_relu_at_zero_has_the_derivative_zero_of_jax(float64, monkeypatch):
@@ -151,7 +148,7 @@ def test_relu_at_zero_has_the_derivative_zero_of_jax(float64, monkeypatch):
     }
 
     def kernel():
-        return kernel_of(
+        return compiled_kernel(
             sequential.build_network(["dense 1", "dense 1"], parametrisation="ntk").apply, params, x
         )
 
@@ -168,7 +165,7 @@ def test_blank_image_without_biases_has_no_kernel():
     )
     function, params, x = random(network, (4, 4, 1), n_points=3)
     x[1:] = 0
-    kernel = np.asarray(kernel_of(function, params, x))
+    kernel = np.asarray(compiled_kernel(function, params, x))
     assert kernel[0, 0] > 0
     assert not kernel[1:].any()
 
@@ -217,16 +214,15 @@ def test_dense_layers_form_no_jacobian():
     ],
 )
 def test_unfit_arguments_are_refused(change, error, message):
-    given = {
+    arguments = {
         "apply_fn": lambda p, x: x @ p,
         "x1": jnp.ones((5, 4)),
         "x2": None,
         "outputs": "mean",
     } | change
+    function, x1, x2 = (arguments.pop(name) for name in ("apply_fn", "x1", "x2"))
     with pytest.raises(error, match=message):
-        empirical_ntk(
-            given["apply_fn"], jnp.ones((4, 3)), given["x1"], given["x2"], outputs=given["outputs"]
-        )
+        empirical_ntk(function, jnp.ones((4, 3)), x1, x2, **arguments)
 
 
 @pytest.mark.parametrize("outputs", OUTPUTS)
@@ -246,105 +242,15 @@ def test_tiles_make_the_kernel_of_one_block(
     assert np.array_equal(square, np.swapaxes(square, -1, -2))
 
 
-def test_derivatives_that_do_not_fit_the_memory_are_computed_again(float64, monkeypatch):
-    function, params, x = case("dense")
-    expected, computed = empirical_ntk(function, params, x), []
-    original = _planning.plan
-    for kept in (True, False):
-        planned = lambda *a, kept=kept, **o: original(*a, **o)._replace(keep=kept)
-        monkeypatch.setattr(_planning, "plan", planned)
-        calls = count_derivatives(monkeypatch)
-        assert_close(empirical_ntk(function, params, x, block_size=3), expected)
-        computed.append(len(calls))
-    # Without keeping: a tile of each row and of every column after it; the last column's is still
-    # there.
-    assert computed == [4, 4 + 3 + 2]
-
-
-def count_derivatives(monkeypatch):
-    """A list that grows with every tile of points that goes through a network."""
-    calls, original = [], Tiles.__init__
-
-    def counted(self, function, *arguments):
-        original(self, lambda x: calls.append(len(x)) or function(x), *arguments)
-
-    monkeypatch.setattr(Tiles, "__init__", counted)
-    return calls
-
-
-@pytest.mark.parametrize("outputs", OUTPUTS)
-@pytest.mark.parametrize("block_size", [None, 3])
-@pytest.mark.parametrize("at_once", [1, 2])
-def test_outputs_may_go_through_the_network_a_few_at_a_time(
-    outputs, block_size, at_once, float64, quickly_compiled, monkeypatch
-):
-    known, params, x = case("dense")
-    expected = [kernel_of(known, params, x[:N1], more, outputs=outputs) for more in (None, x[N1:])]
-    found, groups = [], _planning.output_groups
-
-    def function(params, x):
-        """Another one, of which nothing is compiled yet."""
-        return known(params, x)
-
-    monkeypatch.setattr(
-        _planning, "output_groups", lambda *a: found.append(groups(*a)) or found[-1]
-    )
-    if outputs != "full":
-        monkeypatch.setattr(_planning.Sizes, "outputs_at_once", lambda *_: at_once)
-    for more, right in zip((None, x[N1:]), expected):
-        assert_close(
-            empirical_ntk(function, params, x[:N1], more, outputs=outputs, block_size=block_size),
-            right,
-        )
-    n_groups = {"full": 1}.get(outputs, 3 if at_once == 1 else 2)
-    assert {len(one) for one in found} == {n_groups}
-
-
-def test_groups_of_outputs_are_equal_and_their_signals_are_not_too_many():
-    sizes = _planning.Sizes(
-        inputs=100,
-        signals=2**17,
-        jacobian=0,
-        pair=4,
-        in_network=4,
-        n_outputs=10,
-        is_separable=True,
-        fewest_at_once=1,
-    )
-    assert [sizes.outputs_at_once(n) for n in (1, 102, 103, 200, 600, 10**6)] == [
-        10,
-        10,
-        5,
-        5,
-        1,
-        1,
-    ]
-    assert sizes._replace(is_separable=False).outputs_at_once(10**6) == 10
-    assert sizes._replace(fewest_at_once=4).outputs_at_once(10**6) == 4
-    assert sizes._replace(fewest_at_once=40).outputs_at_once(10**6) == 10
-
-
-def test_outputs_that_share_the_gram_matrix_of_wide_inputs_stay_together():
-    def fewest(layers, shape):
-        network = sequential.build_network(layers, parametrisation="ntk")
-        function, params, x = random(network, shape)
-        return empirical._job(function, params, x, None, "mean", "auto", None).sizes.fewest_at_once
-
-    # 4 · (50 + 8) numbers of inputs that meet, against 8 + 3 of signals; pairs of images share
-    # nothing there.
-    assert fewest(["dense 8", "dense 3"], (50,)) == 22
-    assert fewest(["conv 8 3x3", "conv 8 2x2", "avgpool 6x6", "dense 3"], (6, 6, 1)) == 1
-
-
 @pytest.mark.parametrize("outputs", OUTPUTS)
 def test_square_blocks_of_many_points_are_made_of_halves(outputs, float64):
     n = 257
-    assert n >= empirical.HALVED
+    assert n >= _calls.HALVED
     function, params, x = random(
         sequential.build_network(["dense 6", "dense 3"], activation="tanh"), (4,), n_points=n
     )
     j = gradients(function, params, x)
-    kernel = np.asarray(kernel_of(function, params, x, outputs=outputs))
+    kernel = np.asarray(compiled_kernel(function, params, x, outputs=outputs))
     exact = j.reshape(3 * n, -1) @ j.reshape(3 * n, -1).T
     if outputs != "full":
         blocks = np.einsum("icjc->cij", exact.reshape(n, 3, n, 3))
@@ -439,87 +345,8 @@ def test_a_bias_takes_no_product_of_its_own():
     layers = ["dense 30", "dense 40", "dense 2"]
     with_biases = operations(sequential.build_network(layers))
     without = operations(sequential.build_network(layers, parametrisation="ntk"))
-    of_flax = operations(nn.Sequential([nn.Dense(30), nn.relu, nn.Dense(40), nn.relu, nn.Dense(2)]))
+    with_flax = operations(
+        nn.Sequential([nn.Dense(30), nn.relu, nn.Dense(40), nn.relu, nn.Dense(2)])
+    )
     a_product = 2 * 60 * 60 * 2 * 40
-    assert with_biases - without < a_product / 2 and of_flax - without < a_product / 2
-
-
-@pytest.mark.parametrize("implementation", ["structured", "jacobian", "neural-tangents"])
-def test_a_kernel_that_can_not_fit_says_what_it_needs(implementation, monkeypatch):
-    monkeypatch.setattr(_memory, "SMALL", 0)
-    monkeypatch.setattr(_memory, "available", lambda: 10_000)
-    function, params, x = random(*MODULES["dense"], n_points=60)
-    with pytest.raises(
-        MemoryError,
-        match=r"^A kernel of 60 x 60 points needs .* GiB at least, and 0.0 GiB are free.$",
-    ):
-        empirical_ntk(function, params, x, implementation=implementation)
-    # What it would take can still be asked.
-    assert empirical.estimate_cost(function, params, x)[implementation].peak_bytes > 10_000
-
-
-@pytest.mark.parametrize("implementation", ["structured", "jacobian", "neural-tangents"])
-def test_tiles_are_planned_from_the_free_memory(implementation, float64, monkeypatch):
-    function, params, x = random(
-        sequential.build_network(["dense 60", "dense 50", "dense 3"]), (40,), n_points=23
-    )
-    expected = kernel_of(function, params, x)
-    j = 8 * 3 * sum(leaf.size for leaf in jax.tree.leaves(params))
-    monkeypatch.setattr(_memory, "SMALL", 0)
-    monkeypatch.setattr(
-        _memory, "available", lambda: 40_000 if implementation == "structured" else 10 * j
-    )
-    calls = count_derivatives(monkeypatch)
-    assert_close(
-        empirical_ntk(function, params, x, implementation=implementation), expected, operations=1000
-    )
-    assert len(calls) > 1 and max(calls) < 23
-
-
-@pytest.mark.parametrize("more", [(), (N2,)])
-def test_estimate_grows_as_points_and_pairs_do_and_is_smaller_layer_by_layer(more):
-    function, params, x = random(
-        sequential.build_network(["dense 60", "dense 50", "dense 3"]), (40,), n_points=400
-    )
-
-    def of(n, **options):
-        return empirical.estimate_cost(
-            function, params, x[:n], *(x[: n * k // N2] for k in more), **options
-        )
-
-    small, large = of(100), of(400)
-    for name in ("structured", "jacobian", "neural-tangents"):
-        assert 4 < large[name].flops / small[name].flops < 16.1
-        assert large[name].peak_bytes > 4 * 400 * 400
-    assert small["structured"].flops < small["jacobian"].flops / 10
-    assert small["structured"].peak_bytes < small["jacobian"].peak_bytes / 5
-    # The product of two Jacobians (100, 3 · 5663): twice as many operations as numbers that meet.
-    pairs = 2 * 100 * 100 * 3 * (40 * 60 + 60 + 60 * 50 + 50 + 50 * 3 + 3)
-    assert pairs < small["jacobian"].flops < 1.2 * pairs
-
-
-@pytest.mark.parametrize("implementation", ["structured", "jacobian"])
-@pytest.mark.parametrize("outputs", ["mean", "full"])
-@pytest.mark.parametrize(
-    "layers, shape",
-    [
-        (["dense 60", "dense 50", "dense 3"], (40,)),
-        (["conv 8 3x3", "avgpool 2x2", "conv 8 2x2", "dense 4"], (12, 12, 1)),
-    ],
-)
-def test_estimated_memory_is_about_what_the_compiled_kernel_takes(
-    layers, shape, outputs, implementation
-):
-    function, params, x = random(sequential.build_network(layers), shape, n_points=150)
-    estimated = empirical.estimate_cost(function, params, x, outputs=outputs)[
-        implementation
-    ].peak_bytes
-    kernel = jax.jit(
-        lambda p, x: empirical_ntk(function, p, x, outputs=outputs, implementation=implementation)
-    )
-    compiled = kernel.lower(params, x).compile().memory_analysis()
-    assert 0.4 < (compiled.temp_size_in_bytes + compiled.output_size_in_bytes) / estimated < 2.5
-
-
-def test_free_memory_is_that_of_the_machine_or_less():
-    assert 2**20 < _memory.available() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert with_biases - without < a_product / 2 and with_flax - without < a_product / 2

@@ -14,6 +14,7 @@ from collective_variables import _memory
 from collective_variables.kernels import _planning, products
 from collective_variables.kernels._derivatives import Derivative
 from collective_variables.kernels._tiles import Tiles
+from collective_variables.kernels._traced import SHARED
 from collective_variables.kernels.empirical import empirical_ntk
 from collective_variables.kernels.products import kernel_product
 from collective_variables.networks import sequential
@@ -32,9 +33,9 @@ def test_product_and_diagonal_are_those_of_the_kernel(name, by_pairs, float64, m
         jax.numpy_rank_promotion("allow"),
     ):
         kernel = np.asarray(empirical_ntk(function, params, x))
-        found = kernel_product(function, params, x, block_size=5)
-        assert_close(found.product(vectors), kernel @ vectors, operations=1000)
-    assert_close(found.diagonal, np.diag(kernel), operations=1000)
+        product = kernel_product(function, params, x, block_size=5)
+        assert_close(product.product(vectors), kernel @ vectors, operations=1000)
+    assert_close(product.diagonal, np.diag(kernel), operations=1000)
 
 
 @pytest.mark.parametrize("by_pairs", [False, True])
@@ -45,26 +46,25 @@ def test_product_and_diagonal_are_those_of_the_kernel(name, by_pairs, float64, m
 def test_blocks_and_what_is_kept_and_the_way_change_nothing(
     block_size, plan, by_pairs, float64, monkeypatch
 ):
-    planned = _planning.plan_product
-    monkeypatch.setattr(_planning, "plan_product", lambda *a: planned(*a)._replace(**plan))
+    original = _planning.plan_product
+    monkeypatch.setattr(_planning, "plan_product", lambda *a: original(*a)._replace(**plan))
     monkeypatch.setattr(products, "_pairs_are_cheaper", lambda *_: by_pairs)
     function, params, x = case("dense")
     vectors = np.random.default_rng(1).normal(size=(N1 + N2, 3))
-    found = kernel_product(function, params, x, outputs="sum", block_size=block_size)
+    product = kernel_product(function, params, x, outputs="sum", block_size=block_size)
     kernel = np.asarray(empirical_ntk(function, params, x, outputs="sum"))
-    assert_close(found.product(vectors), kernel @ vectors, operations=1000)
-    assert_close(found.diagonal, np.diag(kernel), operations=1000)
+    assert_close(product.product(vectors), kernel @ vectors, operations=1000)
+    assert_close(product.diagonal, np.diag(kernel), operations=1000)
 
 
 def plan(layers, shape, n_points, block_size=None):
     network = sequential.build_network(layers, parametrisation="ntk")
     x = jax.ShapeDtypeStruct((n_points, *shape), jnp.float32)
     params = jax.eval_shape(network.init, jax.random.key(0), x)
-    sizes, one = (
-        of(network.apply, params, x, *more)
-        for of, more in ((_planning.kernel_sizes, ("mean",)), (_planning.point_derivatives, ()))
-    )
-    return _planning.plan_product(sizes, one, params, n_points, block_size)
+    with SHARED.traceable(network.apply) as function:
+        sizes = _planning.kernel_sizes(function, params, x, "mean")
+        derivatives = _planning.point_derivatives(function, params, x)
+    return _planning.plan_product(sizes, derivatives, params, n_points, block_size)
 
 
 def test_points_and_vectors_at_once_follow_the_free_memory(monkeypatch):
@@ -77,7 +77,12 @@ def test_points_and_vectors_at_once_follow_the_free_memory(monkeypatch):
         ["conv 32 3x3", "avgpool 2x2", "conv 32 2x2", "dense 10"],
     )
     ample, short = with_free(2**34, dense, (784,), 60_000), with_free(2**27, dense, (784,), 60_000)
-    assert ample == (1024, 10, 32, True)
+    assert (ample.tile, ample.outputs_at_once, ample.vectors_at_once, ample.keep) == (
+        1024,
+        10,
+        32,
+        True,
+    )
     # 118016 parameters and 10 outputs, twice 4 bytes: 9 MB for each vector that is pulled back, in
     # 32 MiB.
     assert (short.vectors_at_once, short.keep) == (3, False) and 256 <= short.tile < 1024
@@ -96,7 +101,8 @@ def test_the_cheaper_way_is_over_pairs_for_few_points_and_many_vectors():
         ["dense 128", "dense 128", "dense 10"], parametrisation="ntk"
     )
     params, x = network.init(jax.random.key(0), jnp.ones((1, 784))), jnp.ones((1, 784))
-    one = _planning.point_derivatives(network.apply, params, x)
+    with SHARED.traceable(network.apply) as function:
+        one = _planning.point_derivatives(function, params, x)
     # Σ (n_in + C n_out) n² against 4 k n C Σ n_in n_out: 1040 + 2660 and 10 · 118016 operations,
     # equal at n = 1276 k.
     assert products._pairs_are_cheaper(one, 10, 60_000, 64, 1024)
@@ -117,18 +123,18 @@ def test_a_sum_over_positions_counts_as_a_jacobian_made_twice():
 
 
 def test_of_derivatives_that_are_not_kept_only_one_tile_is_held(monkeypatch):
-    planned, made = _planning.plan_product, []
+    original, references = _planning.plan_product, []
     monkeypatch.setattr(
-        _planning, "plan_product", lambda *a: planned(*a)._replace(keep=False, outputs_at_once=1)
+        _planning, "plan_product", lambda *a: original(*a)._replace(keep=False, outputs_at_once=1)
     )
     monkeypatch.setattr(
-        products, "Tiles", lambda *a: made.append(weakref.ref(tiles := Tiles(*a))) or tiles
+        products, "Tiles", lambda *a: references.append(weakref.ref(tiles := Tiles(*a))) or tiles
     )
     function, params, x = case("dense")
-    found = kernel_product(function, params, x, block_size=5)
-    found.product(np.ones((len(x), 2), np.float32))
+    product = kernel_product(function, params, x, block_size=5)
+    product.product(np.ones((len(x), 2), np.float32))
     gc.collect()
-    assert len(made) > 3 and not any(one() for one in made)
+    assert len(references) > 3 and not any(reference() for reference in references)
 
 
 @pytest.mark.parametrize(
@@ -140,6 +146,6 @@ def test_of_derivatives_that_are_not_kept_only_one_tile_is_held(monkeypatch):
     ],
 )
 def test_unfit_arguments_are_refused(change, error, message):
-    given = {"x": jnp.ones((5, 4))} | change
+    arguments = {"x": jnp.ones((5, 4))} | change
     with pytest.raises(error, match=message):
-        kernel_product(lambda p, x: x @ p, jnp.ones((4, 3)), given.pop("x"), **given)
+        kernel_product(lambda p, x: x @ p, jnp.ones((4, 3)), arguments.pop("x"), **arguments)

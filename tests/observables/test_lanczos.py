@@ -13,7 +13,7 @@ from spectra import entropy_of, rotated
 
 from collective_variables.kernels import empirical
 from collective_variables.networks import parameters, sequential
-from collective_variables.observables import lanczos, spectrum
+from collective_variables.observables import _quadrature, lanczos, spectrum
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -208,7 +208,7 @@ def test_gauss_and_radau_rules_enclose_the_form_of_every_vector(float64):
     exact = np.einsum("nv,n->v", vectors**2, values * jnp.log(values))
     widths = []
     for n_steps in (1, 3, 9):
-        forms = lanczos._forms(diagonal_product(values), vectors, n_steps, 1.0)
+        forms = _quadrature.quadratic_forms(diagonal_product(values), vectors, n_steps, 1.0)
         assert (forms.lower <= exact).all() and (exact <= forms.upper).all()
         widths.append((forms.upper - forms.lower).max())
     assert widths == sorted(widths, reverse=True) and widths[-1] < widths[0] / 10

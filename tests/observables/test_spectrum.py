@@ -278,7 +278,7 @@ def test_values_that_are_no_spectrum_are_refused(function, values, message):
 
 def test_eigenvalues_that_do_not_fit_say_what_they_need(monkeypatch):
     monkeypatch.setattr(_memory, "SMALL", 0)
-    monkeypatch.setattr(_memory, "_of_machine", lambda: 8 * 30**2 - 1)
+    monkeypatch.setattr(_memory, "_machine_free", lambda: 8 * 30**2 - 1)
     spectrum.decompose(np.eye(29))
     with pytest.raises(
         MemoryError, match="^The eigenvalues of 30 points need 0.0 GiB, and 0.0 GiB are free.$"

@@ -60,7 +60,7 @@ def test_samples_have_the_entropy_and_trace_of_their_own_kernels():
         drawn.append(rows)
         return kernel[np.ix_(rows, rows)]
 
-    result = subsampling.subsampled(
+    result = subsampling.draw_samples(
         kernel_and_rows, 400, n_samples=5, sample_size=20, key=jax.random.key(0)
     )
     for rows, value, trace in zip(drawn, result.entropy.values, result.trace.values, strict=True):
@@ -73,7 +73,7 @@ def test_samples_have_the_entropy_and_trace_of_their_own_kernels():
 
 
 def test_mean_deviation_and_error_are_those_of_the_values():
-    sampled = subsampling.Sampled(np.array([1.0, 2.0, 6.0]))
+    sampled = subsampling.Samples(np.array([1.0, 2.0, 6.0]))
     assert (sampled.mean, sampled.standard_deviation) == pytest.approx((3, math.sqrt(7)))
     assert sampled.standard_error == pytest.approx(math.sqrt(7 / 3))
 
@@ -85,14 +85,14 @@ def test_every_point_is_drawn_as_often():
         counts[rows] += 1
         return np.eye(3)
 
-    subsampling.subsampled(count, 10, n_samples=1000, sample_size=3, key=jax.random.key(0))
+    subsampling.draw_samples(count, 10, n_samples=1000, sample_size=3, key=jax.random.key(0))
     # 300 each; a standard deviation is √(1000 · 0.3 · 0.7) = 14.5.
     assert np.abs(counts - 300).max() < 4 * 14.5
 
 
 def test_trace_per_point_is_unbiased_and_the_entropy_is_not():
     kernel = KERNELS["power law"]
-    result = subsampling.subsampled(
+    result = subsampling.draw_samples(
         kernel_of(kernel), 400, n_samples=200, sample_size=20, key=jax.random.key(0)
     )
     trace, entropies = result.trace_per_point, result.entropy
@@ -102,7 +102,7 @@ def test_trace_per_point_is_unbiased_and_the_entropy_is_not():
 
 def test_all_points_are_the_whole_kernel():
     kernel = KERNELS["power law"]
-    result = subsampling.subsampled(
+    result = subsampling.draw_samples(
         kernel_of(kernel), 400, n_samples=2, sample_size=400, key=jax.random.key(0)
     )
     assert result.entropy.mean == pytest.approx(ENTROPIES["power law"])
@@ -110,7 +110,7 @@ def test_all_points_are_the_whole_kernel():
 
 
 def test_one_point_has_no_entropy_and_no_effective_entropy():
-    result = subsampling.subsampled(
+    result = subsampling.draw_samples(
         kernel_of(np.eye(5)), 5, n_samples=3, sample_size=1, key=jax.random.key(0)
     )
     assert result.entropy.values.tolist() == [0, 0, 0]
@@ -120,7 +120,7 @@ def test_one_point_has_no_entropy_and_no_effective_entropy():
 def test_same_key_draws_the_same_samples_and_another_key_others():
     kernel = kernel_of(KERNELS["power law"])
     values = [
-        subsampling.subsampled(
+        subsampling.draw_samples(
             kernel, 400, n_samples=3, sample_size=9, key=jax.random.key(k)
         ).entropy.values.tolist()
         for k in (1, 1, 2)
@@ -135,7 +135,7 @@ def test_same_key_draws_the_same_samples_and_another_key_others():
 @pytest.mark.parametrize("largest_size", [50, 200])
 def test_extrapolated_entropy_is_within_its_uncertainty(name, largest_size):
     kernel, exact = kernel_of(KERNELS[name]), ENTROPIES[name]
-    result = subsampling.required(
+    result = subsampling.plan_samples(
         kernel, 400, accuracy=0.1, key=jax.random.key(0), largest_size=largest_size
     )
     assert abs(result.entropy - exact) < 2 * result.entropy_uncertainty
@@ -147,12 +147,12 @@ def test_extrapolated_entropy_is_within_its_uncertainty(name, largest_size):
 @pytest.mark.parametrize("name", KERNELS)
 def test_samples_as_required_reach_the_accuracy(name):
     kernel, exact = kernel_of(KERNELS[name]), ENTROPIES[name]
-    result = subsampling.required(
+    result = subsampling.plan_samples(
         kernel, 400, accuracy=0.15, key=jax.random.key(0), largest_size=100
     )
     assert result.reachable and 1 <= result.sample_size < 400
     size = result.sample_size
-    samples = subsampling.subsampled(
+    samples = subsampling.draw_samples(
         kernel, 400, n_samples=20, sample_size=size, key=jax.random.key(1)
     ).entropy
     # Half of the accuracy, 0.075, is for the bias; it is predicted to within 50 %.
@@ -164,11 +164,11 @@ def test_samples_as_required_reach_the_accuracy(name):
 def test_smaller_samples_than_required_miss_the_accuracy():
     """Negative control of the test above: no number of samples helps."""
     kernel = KERNELS["power law"]
-    result = subsampling.required(
+    result = subsampling.plan_samples(
         kernel_of(kernel), 400, accuracy=0.15, key=jax.random.key(0), largest_size=100
     )
     size = result.sample_size // 3
-    samples = subsampling.subsampled(
+    samples = subsampling.draw_samples(
         kernel_of(kernel), 400, n_samples=50, sample_size=size, key=jax.random.key(1)
     )
     assert samples.entropy.mean < (1 - 1.5 * 0.075) * ENTROPIES["power law"]
@@ -177,7 +177,7 @@ def test_smaller_samples_than_required_miss_the_accuracy():
 def test_real_kernel_is_extrapolated_within_its_uncertainty(fuel_kernel):
     n_points, exact = len(fuel_kernel), entropy(fuel_kernel)
     results = [
-        subsampling.required(
+        subsampling.plan_samples(
             kernel_of(fuel_kernel),
             n_points,
             accuracy=0.1,
@@ -196,7 +196,9 @@ def test_closed_form_of_the_identity_is_recovered():
     """S_k = ln k: the required size is n^(1 − accuracy/2), one sample is enough, and the law is the
     logarithm.
     """
-    result = subsampling.required(kernel_of(np.eye(400)), 400, accuracy=0.2, key=jax.random.key(0))
+    result = subsampling.plan_samples(
+        kernel_of(np.eye(400)), 400, accuracy=0.2, key=jax.random.key(0)
+    )
     assert result.sample_size == pytest.approx(400**0.9, rel=0.03)
     assert (result.n_samples, result.exponent) == (1, subsampling.EXPONENTS[0])
     assert result.standard_deviation == pytest.approx(0, abs=1e-12)
@@ -209,7 +211,7 @@ def test_fit_recovers_the_law_that_it_assumes():
     fit = subsampling._fit(sizes, means, 1000)
     assert (fit.entropy, fit.scale, fit.exponent) == pytest.approx((3.0, 2.0, exponent))
     assert fit.bias(40, 1000) == pytest.approx(means[1] - 3.0)
-    size = fit.size_of(0.1, 1000)
+    size = fit.smallest_size(0.1, 1000)
     assert fit.bias(size, 1000) >= -0.1 > fit.bias(size - 1, 1000)
     assert fit.bias(1000, 1000) == 0
 
@@ -231,7 +233,7 @@ def test_uncertainty_of_a_common_shift_of_all_sizes_is_the_standard_error_of_the
 
 def test_samples_are_the_fewest_and_no_smaller_than_the_pilot_s():
     kernel = kernel_of(gaussian_kernel(INDEX**-3, 400))
-    result = subsampling.required(kernel, 400, accuracy=0.1, key=jax.random.key(0))
+    result = subsampling.plan_samples(kernel, 400, accuracy=0.1, key=jax.random.key(0))
     tolerance = 0.05 * result.entropy
     assert result.n_samples > 2
     errors = [
@@ -239,13 +241,13 @@ def test_samples_are_the_fewest_and_no_smaller_than_the_pilot_s():
         for n in (result.n_samples, result.n_samples - 1)
     ]
     assert errors[0] <= tolerance < errors[1]
-    rough = subsampling.required(kernel, 400, accuracy=5.0, key=jax.random.key(0))
+    rough = subsampling.plan_samples(kernel, 400, accuracy=5.0, key=jax.random.key(0))
     assert (rough.sample_size, rough.n_samples) == (rough.sizes[1], 1)
 
 
 def test_greater_accuracy_takes_larger_samples():
     sizes = [
-        subsampling.required(
+        subsampling.plan_samples(
             kernel_of(KERNELS["power law"]), 400, accuracy=a, key=jax.random.key(0)
         ).sample_size
         for a in (0.4, 0.2, 0.1, 0.05)
@@ -254,7 +256,7 @@ def test_greater_accuracy_takes_larger_samples():
 
 
 def test_accuracy_out_of_reach_of_sub_samples_is_said_to_be():
-    result = subsampling.required(
+    result = subsampling.plan_samples(
         kernel_of(KERNELS["power law"]), 400, accuracy=1e-5, key=jax.random.key(0)
     )
     assert not result.reachable
@@ -263,7 +265,7 @@ def test_accuracy_out_of_reach_of_sub_samples_is_said_to_be():
 
 
 def test_cost_above_one_says_that_the_whole_kernel_is_cheaper():
-    result = subsampling.required(
+    result = subsampling.plan_samples(
         kernel_of(KERNELS["power law"]), 400, accuracy=0.01, key=jax.random.key(0)
     )
     assert result.reachable and result.relative_cost > 1
@@ -272,14 +274,14 @@ def test_cost_above_one_says_that_the_whole_kernel_is_cheaper():
 def test_same_key_gives_the_same_answer():
     kernel = kernel_of(KERNELS["power law"])
     first, again = (
-        subsampling.required(kernel, 400, accuracy=0.1, key=jax.random.key(5)) for _ in range(2)
+        subsampling.plan_samples(kernel, 400, accuracy=0.1, key=jax.random.key(5)) for _ in range(2)
     )
     assert (first.entropy, first.entropy_uncertainty) == (again.entropy, again.entropy_uncertainty)
 
 
 def test_scale_of_the_kernel_changes_nothing():
     plain, scaled = (
-        subsampling.required(
+        subsampling.plan_samples(
             kernel_of(scale * KERNELS["power law"]), 400, accuracy=0.1, key=jax.random.key(0)
         )
         for scale in (1.0, 1e9)
@@ -304,7 +306,7 @@ def test_scale_of_the_kernel_changes_nothing():
 def test_samples_that_cannot_be_drawn_are_refused(options, error, message):
     options = {"n_points": 10, "n_samples": 3, "sample_size": 4, **options}
     with pytest.raises(error, match=message):
-        subsampling.subsampled(kernel_of(np.eye(10)), key=jax.random.key(0), **options)
+        subsampling.draw_samples(kernel_of(np.eye(10)), key=jax.random.key(0), **options)
 
 
 @pytest.mark.parametrize(
@@ -321,7 +323,7 @@ def test_samples_that_cannot_be_drawn_are_refused(options, error, message):
 def test_pilots_that_cannot_be_made_are_refused(options, error, message):
     options = {"n_points": 100, "accuracy": 0.1, **options}
     with pytest.raises(error, match=message):
-        subsampling.required(kernel_of(np.eye(100)), key=jax.random.key(0), **options)
+        subsampling.plan_samples(kernel_of(np.eye(100)), key=jax.random.key(0), **options)
 
 
 @pytest.mark.parametrize(
@@ -334,13 +336,13 @@ def test_pilots_that_cannot_be_made_are_refused(options, error, message):
 )
 def test_kernels_without_an_entropy_are_refused(kernel, message):
     with pytest.raises(ValueError, match=message):
-        subsampling.required(kernel_of(kernel), 100, accuracy=0.1, key=jax.random.key(0))
+        subsampling.plan_samples(kernel_of(kernel), 100, accuracy=0.1, key=jax.random.key(0))
 
 
 def test_kernel_of_another_shape_is_refused():
     with pytest.raises(
-        ValueError, match=r"kernel_of must give \(4, 4\): received the shape \(10, 10\)"
+        ValueError, match=r"kernel_function must return \(4, 4\): received the shape \(10, 10\)"
     ):
-        subsampling.subsampled(
+        subsampling.draw_samples(
             lambda rows: np.eye(10), 10, n_samples=2, sample_size=4, key=jax.random.key(0)
         )

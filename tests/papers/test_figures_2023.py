@@ -1,3 +1,6 @@
+import json
+import re
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -6,14 +9,15 @@ import pytest
 from collective_variables.analysis import correlation, statistics
 from collective_variables.analysis.correlation import CORRELATED
 from collective_variables.analysis.statistics import COLLECTIVE_VARIABLES, VARIABLES
-from collective_variables.papers import figures_2023
-from plots import TEMPLATES, drawn, having, words
+from collective_variables.papers import figures_2023, labels
+from collective_variables.selection.registry import SELECTION_METHODS
+from plots import TEMPLATES, draw, having, words
 
 GROUPS, PARAMETRISATIONS = ("mnist", "fuel"), ("lecun", "ntk")
 ROUND_OFF = dict(rtol=1e-12, atol=0)
 
 
-def runs(methods=("random", "rnd"), n_members=4, sizes=(5, 10, 20)):
+def runs(methods=("random", "rnd-linearised"), n_members=4, sizes=(5, 10, 20)):
     generator = np.random.default_rng(0)
     keys = ["group", "parametrisation", "method", "n_points", "member"]
     levels = [GROUPS, PARAMETRISATIONS, methods, sizes, range(n_members)]
@@ -43,9 +47,11 @@ def test_comparison_draws_the_means_and_one_standard_error_of_each_method_in_its
     assert isinstance(figure, go.Figure) and len(figure.data) == 8
     for row, parametrisation in enumerate(PARAMETRISATIONS, start=1):
         for column, group in enumerate(sorted(GROUPS), start=1):
-            for trace, method in zip(traces(figure, row, column), ("random", "rnd"), strict=True):
+            for trace, method in zip(
+                traces(figure, row, column), ("random", "rnd-linearised"), strict=True
+            ):
                 expected = part(summary, group, parametrisation).query(f"method == '{method}'")
-                assert trace.name == figures_2023.LABELS[method] and trace.mode == "lines+markers"
+                assert trace.name == labels.method_label(method) and trace.mode == "lines+markers"
                 np.testing.assert_array_equal(trace.x, [5, 10, 20])
                 np.testing.assert_array_equal(trace.y, expected["min_test_loss"])
                 for error in (trace.error_y.array, trace.error_y.arrayminus):
@@ -74,7 +80,8 @@ def test_methods_differ_in_colour_and_marker_and_keep_theirs_when_others_join():
             trace.name: (trace.marker.color, trace.marker.symbol) for trace in traces(figure, 1, 1)
         }
 
-    two, three = styles(("random", "rnd")), styles(("k-center", "rnd", "random"))
+    two = styles(("random", "rnd-linearised"))
+    three = styles(("k-center", "rnd-linearised", "random"))
     assert three.items() > two.items()
     assert (
         len({colour for colour, _ in three.values()})
@@ -85,19 +92,25 @@ def test_methods_differ_in_colour_and_marker_and_keep_theirs_when_others_join():
 
 def test_each_method_stands_in_the_legend_once():
     figure = figures_2023.comparison(statistics.summary(runs(), ["trace"]), "trace")
-    assert sorted(trace.name for trace in figure.data if trace.showlegend) == ["RND", "Random"]
+    assert sorted(trace.name for trace in figure.data if trace.showlegend) == [
+        "RND, linearised",
+        "Random",
+    ]
 
 
 def test_a_method_that_the_first_panel_lacks_stands_in_the_legend():
-    table = runs(("random", "rnd"))
+    table = runs()
     summary = statistics.summary(
         table[(table["group"] != "fuel") | (table["method"] == "random")], ["trace"]
     )
     figure = figures_2023.comparison(summary, "trace")
-    assert sorted(trace.name for trace in figure.data if trace.showlegend) == ["RND", "Random"]
+    assert sorted(trace.name for trace in figure.data if trace.showlegend) == [
+        "RND, linearised",
+        "Random",
+    ]
     assert [(trace.name, len(trace.x)) for trace in traces(figure, 1, 1)] == [
         ("Random", 3),
-        ("RND", 0),
+        ("RND, linearised", 0),
     ]
 
 
@@ -131,7 +144,7 @@ def test_losses_have_logarithmic_axes_and_others_linear_ones():
 
 
 @pytest.mark.parametrize("colour", ["min_test_loss", "n_points"])
-def test_the_colour_bar_of_a_group_runs_from_its_smallest_to_its_largest_value_darker_being_smaller(
+def test_the_colour_bar_of_a_group_runs_from_its_smallest_value_to_its_largest_which_is_bright(
     colour,
 ):
     table = runs()
@@ -141,7 +154,7 @@ def test_the_colour_bar_of_a_group_runs_from_its_smallest_to_its_largest_value_d
         assert [axis.colorbar.ticktext[i] for i in (0, -1)] == [
             f"{v:.3g}" for v in (values.min(), values.max())
         ]
-        assert axis.colorbar.title.text == figures_2023.LABELS[colour]
+        assert axis.colorbar.title.text == labels.variable_label(colour)
         assert (
             axis.colorscale[0][1] == "#440154" and axis.colorscale[-1][1] == "#fde725"
         )  # Viridis, dark to bright
@@ -157,7 +170,7 @@ def test_the_cells_of_a_correlation_matrix_are_the_coefficients_in_the_order_of_
     figure = figures_2023.correlation_matrix(correlations, kind)
     (mnist,), (fuel,) = traces(figure, 2, 1), traces(figure, 2, 2)
     # Given the size n_points has no coefficient, and so no row.
-    names = [figures_2023.LABELS[name] for name in ("n_points", "trace", "entropy")][
+    names = [labels.variable_label(name) for name in ("n_points", "trace", "entropy")][
         "given size" in kind :
     ]
     assert list(fuel.x) == list(fuel.y) == names and list(mnist.x) == [
@@ -176,8 +189,30 @@ def test_the_cells_of_a_correlation_matrix_are_the_coefficients_in_the_order_of_
     assert axes(figure, 2, 2).yaxis.autorange == "reversed"  # the first variable on top
 
 
-def test_every_variable_of_the_statistics_has_a_label_in_words():
-    assert {*VARIABLES, *COLLECTIVE_VARIABLES, *CORRELATED} <= figures_2023.LABELS.keys()
+def test_every_variable_of_the_statistics_and_every_method_has_a_label_in_words():
+    assert {*VARIABLES, *COLLECTIVE_VARIABLES, *CORRELATED} == labels.VARIABLES.keys()
+    assert set(SELECTION_METHODS) == labels.METHODS.keys()
+    assert labels.method_label("rnd") == "RND (Algorithm 1)"
+    assert labels.method_label("rnd, 64 outputs") == "rnd, 64 outputs"
+
+
+def test_legends_show_the_labels_of_the_methods():
+    methods = ("random", "rnd", "rnd-linearised", "facility-location", "k-center")
+    summary = statistics.summary(runs(methods, sizes=(5,)), ["trace"])
+    expected = {labels.method_label(method) for method in methods}
+    figure = figures_2023.comparison(summary, "trace")
+    assert {trace.name for trace in figure.data} == expected
+    assert expected <= set(words([draw("comparison", {"workspace": summary}, "n_points", "trace")]))
+
+
+def test_the_template_has_the_labels_and_the_order_of_the_figures():
+    template = json.loads((TEMPLATES / "comparison.json").read_text())
+    encodings = [layer["encoding"] for layer in template["spec"]["layer"]]
+    shape = next(encoding["shape"] for encoding in encodings if "shape" in encoding)
+    words_of_template = dict(re.findall("'([^']+)': '([^']+)'", shape["legend"]["labelExpr"]))
+    assert {name: words_of_template.get(name, name) for name in labels.METHODS} == labels.METHODS
+    first = sorted(labels.METHODS, key=labels.method_order)[:2]
+    assert shape["sort"] == template["spec"]["encoding"]["color"]["sort"] == first
 
 
 def test_wrong_arguments_are_errors_that_name_them():
@@ -206,14 +241,14 @@ def incomplete(table):
 
 
 @pytest.mark.parametrize("kind", ["pearson", "pearson given size"])
-def test_the_matrix_template_writes_the_coefficients_of_each_panel_under_its_own_group_and_parametrisation(
+def test_the_matrix_template_writes_the_coefficients_of_each_panel_under_its_group_and_network(
     kind,
 ):
     table = correlation.correlations(
         runs(n_members=9), ["n_points", "trace", "entropy"], n_resamples=2
     )
     table = incomplete(table[::-1])
-    svg = drawn(
+    svg = draw(
         "correlation-matrix", {"workspace": table}, "x_variable", "coefficient", kind.capitalize()
     )
     columns, rows = words(having(svg, "column_header")), words(having(svg, "row_header"))
@@ -234,19 +269,21 @@ def test_the_matrix_template_writes_the_coefficients_of_each_panel_under_its_own
 def test_the_comparison_template_draws_a_line_per_method_and_revision_and_a_point_per_size():
     summary = incomplete(statistics.summary(runs()))
     for tables in ({"workspace": summary}, {"workspace": summary, "HEAD": summary}):
-        svg = drawn("comparison", tables, "n_points", "trace")
+        svg = draw("comparison", tables, "n_points", "trace")
         n_lines = [len(having(panel, "mark-line")) for panel in having(svg, "cell")]
         n_markers = [len(having(panel, "mark-symbol")) for panel in having(svg, "cell")]
         assert n_lines == [2 * len(tables), 0, 2 * len(tables), 2 * len(tables)]
         assert n_markers == [6 * len(tables), 0, 6 * len(tables), 6 * len(tables)]
-        assert {"Random", "RND", *tables, "label of x", "label of y", "title"} <= set(words([svg]))
+        assert {"Random", "RND, linearised", *tables, "label of x", "label of y", "title"} <= set(
+            words([svg])
+        )
 
 
 @pytest.mark.parametrize("template", ["scatter-by-test-loss", "scatter-by-n-points"])
 def test_the_scatter_templates_draw_every_run_that_did_not_diverge(template):
     table = runs()
     table.loc[table["group"] == "fuel", "diverged"] = [True, *[False] * 47]
-    svg = drawn(template, {"workspace": incomplete(table)}, "entropy", "trace")
+    svg = draw(template, {"workspace": incomplete(table)}, "entropy", "trace")
     assert words(having(svg, "column_header")) == ["mnist", "fuel"]
     assert [len(having(panel, "mark-symbol")) for panel in having(svg, "cell")] == [0, 23, 24, 24]
 

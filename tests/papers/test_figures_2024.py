@@ -14,7 +14,7 @@ EPOCHS = (0, 1, 9)
 CASES = [Case("relu", width, depth, 20, 20) for width in (10, 30) for depth in (1, 4)]
 
 
-def recorded(level, points="train", **labels):
+def recording(level, points="train", **labels):
     """Two members, whose entropy is level - 1 and level + 1, trace ten and loss a hundredth of
     that.
     """
@@ -34,7 +34,7 @@ def recorded(level, points="train", **labels):
 
 def both(level, **labels):
     return pd.concat(
-        [recorded(level, **labels), recorded(level + 5, "test", **labels)], ignore_index=True
+        [recording(level, **labels), recording(level + 5, "test", **labels)], ignore_index=True
     )
 
 
@@ -46,30 +46,30 @@ NO_MODES = pd.DataFrame({"activation": [], "points": []})
 
 def traces(figure, axis):
     """The lines and areas in the panel of an x axis."""
-    found = [trace for trace in figure.data if (trace.xaxis or "x") == axis]
-    return [trace for trace in found if not trace.fill], [trace for trace in found if trace.fill]
+    panel = [trace for trace in figure.data if (trace.xaxis or "x") == axis]
+    return [trace for trace in panel if not trace.fill], [trace for trace in panel if trace.fill]
 
 
 def test_the_evolution_has_a_row_for_each_study_and_mean_and_deviation_in_each_panel():
-    lines = {"width 10": both(10.0), "width 30": both(20.0)}
-    figure = figures_2024.evolution({"width": lines, "depth": {"depth 1": both(30.0)}})
+    recordings = {"width 10": both(10.0), "width 30": both(20.0)}
+    figure = figures_2024.evolution({"width": recordings, "depth": {"depth 1": both(30.0)}})
     assert [figure.get_subplot(2, column).yaxis.title.text for column in (1, 2, 3)] == [
         "Loss",
         "Entropy S",
         "Trace Tr",
     ]
-    shown, areas = traces(figure, "x2")
-    assert [line.name for line in shown] == [
+    lines, areas = traces(figure, "x2")
+    assert [line.name for line in lines] == [
         "width 10, train",
         "width 10, test",
         "width 30, train",
         "width 30, test",
     ]
-    assert [line.line.dash for line in shown] == ["solid", "dot"] * 2
-    assert shown[0].line.color == shown[1].line.color != shown[2].line.color
-    np.testing.assert_allclose(shown[0].x, [1, 2, 10])
-    np.testing.assert_allclose(shown[0].y, [10, 11, 19])
-    np.testing.assert_allclose(shown[1].y, [15, 16, 24])
+    assert [line.line.dash for line in lines] == ["solid", "dot"] * 2
+    assert lines[0].line.color == lines[1].line.color != lines[2].line.color
+    np.testing.assert_allclose(lines[0].x, [1, 2, 10])
+    np.testing.assert_allclose(lines[0].y, [10, 11, 19])
+    np.testing.assert_allclose(lines[1].y, [15, 16, 24])
     np.testing.assert_allclose(
         areas[0].y, [10 + 2**0.5, 11 + 2**0.5, 19 + 2**0.5, 19 - 2**0.5, 11 - 2**0.5, 10 - 2**0.5]
     )
@@ -92,15 +92,15 @@ def test_the_only_line_of_a_row_is_named_by_its_points():
 
 
 def test_a_band_never_leaves_a_logarithmic_axis():
-    table = recorded(1.0)  # the first member's loss is 0 at first
+    table = recording(1.0)  # the first member's loss is 0 at first
     _, areas = traces(figures_2024.evolution({"width": {"width 10": table}}), "x")
     assert min(areas[0].y) > 0
 
 
 def test_the_joint_figure_has_a_column_for_each_network_and_the_reward_of_agents():
     agent = (
-        recorded(30.0, "observations")
-        .assign(mean_reward=lambda of: 100 * of["epoch"])
+        recording(30.0, "observations")
+        .assign(mean_reward=lambda table: 100 * table["epoch"])
         .assign(loss=np.nan)
     )
     figure = figures_2024.joint({"resnet": both(10.0), "actor": agent})
@@ -158,18 +158,18 @@ def test_panels_have_one_size_however_many_there_are(n_columns):
 def test_the_page_has_evolutions_maps_and_all_other_architectures_together():
     study = Group(RECORDING, {"map": CASES, "width": CASES[::2]}, NO_MODES, "dense")
     other = Group(both(10.0, **asdict(CASES[0])), {"resnet": CASES[:1]}, NO_MODES, "resnet")
-    drawn = {
+    pictures = {
         picture.name: picture
         for picture in results_2024.pictures({"mnist": study, "images": other})
     }
-    assert list(drawn) == ["evolution-mnist", "map-mnist-map", "evolution-images", "joint"]
-    assert [note.text for note in drawn["joint"].figure.layout.annotations] == ["resnet"]
-    assert all(picture.title and picture.caption for picture in drawn.values())
-    # A study of more lines than can be told apart is a map alone.
+    assert list(pictures) == ["evolution-mnist", "map-mnist-map", "evolution-images", "joint"]
+    assert [note.text for note in pictures["joint"].figure.layout.annotations] == ["resnet"]
+    assert all(picture.title and picture.caption for picture in pictures.values())
+    # A study of more lines than can be told apart is only a map.
     five = {"many": [*CASES, Case("relu", 100, 1, 20, 20)]}
     more = pd.concat([RECORDING, both(90.0, **asdict(five["many"][-1]))], ignore_index=True)
-    drawn = results_2024.pictures({"mnist": Group(more, five, NO_MODES, "dense")})
-    assert [picture.name for picture in drawn] == ["map-mnist-many"]
+    pictures = results_2024.pictures({"mnist": Group(more, five, NO_MODES, "dense")})
+    assert [picture.name for picture in pictures] == ["map-mnist-many"]
 
 
 def test_the_page_has_a_table_of_networks_phases_and_laws():

@@ -79,13 +79,11 @@ def test_every_claim_has_a_row_with_its_words_verdict_and_numbers():
         ) and f"evidence-{name}" in source().attributes("id", "details")
         assert " ".join(claim.words.split()) in " ".join(texts.split())
     verdicts = source().attributes("class", "span")
-    assert (
-        verdicts.count("verdict supported") == 1
-    )  # a claim of which one of two networks leaves it undecided is none
+    # C1 is undecided, because only one of its two networks supports it.
+    assert verdicts.count("verdict supported") == 1
     assert verdicts.count("verdict not-supported") == 2
-    assert verdicts.count("verdict undecided") == len(
-        claims_2023.CLAIMS
-    )  # all claims but C7, and one row
+    # All claims but C7, and one row of evidence.
+    assert verdicts.count("verdict undecided") == len(claims_2023.CLAIMS)
 
 
 def test_numbers_are_written_with_their_interval_and_missing_ones_as_a_dash():
@@ -119,24 +117,26 @@ def test_nothing_comes_from_elsewhere_and_texts_are_texts():
     assert source().attributes("src") == [] and source().attributes("href", "link") == []
     assert page().count("<script>alert(1)") == 0
     assert AWKWARD in source().texts
-    scripts = [of for tag, of in source().found if tag == "script"]
+    scripts = [element for element, _ in source().elements if element == "script"]
     assert len(scripts) == 2 + len(CONTENT.pictures)
 
 
 def test_wide_parts_can_be_reached_and_scrolled_by_keyboard():
-    wide = [of for tag, of in source().found if of.get("class") == "wide"]
+    wide = [attributes for _, attributes in source().elements if attributes.get("class") == "wide"]
     assert len(wide) > len(claims_2023.CLAIMS)
-    assert all(of["tabindex"] == "0" and of["role"] == "region" and of["aria-label"] for of in wide)
+    for attributes in wide:
+        assert attributes["tabindex"] == "0" and attributes["role"] == "region"
+        assert attributes["aria-label"]
     assert (
         source().attributes("name", "meta") == ["viewport"]
-        and dict(source().found)["html"]["lang"] == "en"
+        and dict(source().elements)["html"]["lang"] == "en"
     )
 
 
 def test_a_browser_draws_every_figure_without_an_error_or_a_network(tmp_path):
     document, messages = in_browser(page(), tmp_path)
-    drawn = [of for of in Elements(document).attributes("class", "div") if "js-plotly-plot" in of]
-    assert len(drawn) == len(CONTENT.pictures)
+    classes = Elements(document).attributes("class", "div")
+    assert sum("js-plotly-plot" in names for names in classes) == len(CONTENT.pictures)
     assert document.count('class="main-svg"') >= len(CONTENT.pictures)
     assert messages == []
 

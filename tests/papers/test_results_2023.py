@@ -30,7 +30,7 @@ def runs():
         for name in ("lecun", "ntk")
     ]
     second = [
-        ("own", "ntk", method, 6, np.tile([4, 8, 16], (6, 1))) for method in ("random", "paper")
+        ("own", "ntk", method, 6, np.tile([4, 8, 16], (6, 1))) for method in ("random", "rnd")
     ]
     for group, parametrisation, method, n_members, sizes in first + second:
         n = sizes.ravel()
@@ -38,7 +38,7 @@ def runs():
             generator.normal(size=(3, len(n))),
             np.repeat(np.arange(n_members), sizes.shape[1]),
         )
-        loss = n**-0.5 * np.exp(0.1 * noise[0]) * (0.6 if method == "paper" else 1.0)
+        loss = n**-0.5 * np.exp(0.1 * noise[0]) * (0.6 if method == "rnd" else 1.0)
         columns = {
             "member": member,
             "n_points": n,
@@ -78,7 +78,7 @@ def tables():
     return {table.name: table.frame for table in results_2023.tables(runs(), PROBLEMS, **QUICK)}
 
 
-def drawn(table):
+def draw(table):
     summary = statistics.summary(table)
     correlations = correlation.correlations(table, n_resamples=5)
     return {
@@ -87,8 +87,8 @@ def drawn(table):
 
 
 def test_each_experiment_has_its_figures_with_a_column_for_each_group():
-    both = drawn(runs())
-    first, second = (drawn(runs()[runs()["group"] == group]) for group in ("fuel-dense", "own"))
+    both = draw(runs())
+    first, second = (draw(runs()[runs()["group"] == group]) for group in ("fuel-dense", "own"))
     assert list(both) == [*first, *second] and len(first) == 6 and len(second) == 4
     assert [picture.title.split(":")[0] for picture in both.values()] == (
         ["Figures 2 and 6"] * 4 + ["Figures 3 and 7"] * 2 + ["Figure 4"] * 2 + ["Figure 5"] * 2
@@ -98,20 +98,20 @@ def test_each_experiment_has_its_figures_with_a_column_for_each_group():
         for name, picture in both.items()
     }
     assert all(
-        of == ["fuel-dense, LeCun", "fuel-dense, NTK"]
-        for name, of in titles.items()
+        panels == ["fuel-dense, LeCun", "fuel-dense, NTK"]
+        for name, panels in titles.items()
         if name in first
     )
-    assert all(of == ["own, NTK"] for name, of in titles.items() if name in second)
+    assert all(panels == ["own, NTK"] for name, panels in titles.items() if name in second)
     assert all(any(len(trace.x) for trace in picture.figure.data) for picture in both.values())
 
 
 def test_with_few_runs_there_is_no_matrix_given_the_size():
     few = runs()[(runs()["group"] == "fuel-dense") & (runs()["member"] < 5)]
-    assert "pearson" in drawn(few) and "pearson-given-size" not in drawn(few)
+    assert "pearson" in draw(few) and "pearson-given-size" not in draw(few)
 
 
-def test_tables_of_the_paper_have_its_numbers_beside_ours():
+def test_tables_of_the_paper_have_its_numbers_and_ours():
     data = tables()["table-1"].set_index("group")
     assert data.loc["fuel-dense"].tolist() == ["fuel", "regression", 398, 392, 120, 120, "9", 1]
     assert data.loc["own"].tolist() == [
@@ -125,10 +125,8 @@ def test_tables_of_the_paper_have_its_numbers_beside_ours():
         3,
     ]
     networks = tables()["table-2"].set_index(["group", "parametrisation"])
-    row, of = (
-        networks.loc[("fuel-dense", "lecun")],
-        runs()[(runs()["parametrisation"] == "lecun") & ~runs()["diverged"]],
-    )
+    row = networks.loc[("fuel-dense", "lecun")]
+    converged = runs()[(runs()["parametrisation"] == "lecun") & ~runs()["diverged"]]
     assert row["network"] == "dense 128, dense 128, dense 1" and (
         row["runs, paper"],
         row["runs"],
@@ -136,11 +134,11 @@ def test_tables_of_the_paper_have_its_numbers_beside_ours():
     ) == (7075, 60, 1)
     assert (
         row["minimum test loss, paper"] == 0.051
-        and row["minimum test loss"] == of["min_test_loss"].min() > 1e-9
+        and row["minimum test loss"] == converged["min_test_loss"].min() > 1e-9
     )
     assert np.isnan(row["maximum accuracy"]) and row["maximum accuracy, paper"] is None
     assert tables()["table-3"].to_numpy().tolist() == [
-        ["own", "conv 2 3x3, dense 3", "ntk", 6, "4, 8, 16", "random, paper"]
+        ["own", "conv 2 3x3, dense 3", "ntk", 6, "4, 8, 16", "Random; RND (Algorithm 1)"]
     ]
 
 
@@ -148,12 +146,13 @@ def test_tables_of_the_paper_have_its_numbers_beside_ours():
     "network, expected", [(results_2023.CONVOLUTIONAL, True), ("dense 3", False)]
 )
 def test_a_network_with_a_convolution_is_convolutional(network, expected):
-    of = results_2023.Problem("mnist", "classification", 1, 1, (28, 28, 1), 10, network.split(", "))
-    assert of.network == network and of.is_convolutional == expected
-    assert (("mnist", of.network) in results_2023.TABLE_2) == expected
+    layers = network.split(", ")
+    problem = results_2023.Problem("mnist", "classification", 1, 1, (28, 28, 1), 10, layers)
+    assert problem.network == network and problem.is_convolutional == expected
+    assert (("mnist", problem.network) in results_2023.TABLE_2) == expected
 
 
-def test_a_method_with_lower_losses_is_said_to_have_them():
+def test_a_method_with_lower_losses_has_them_in_the_tables():
     row = tables()["curves"].set_index("variable").loc["min test loss"]
     assert row["lower"] < row["relative_difference"] < row["upper"] and row[
         "relative_difference"
@@ -166,11 +165,12 @@ def test_a_method_with_lower_losses_is_said_to_have_them():
         and np.isinf(worth.loc[[8, 16], "n_equivalent"]).all()
     )
     own = runs()[runs()["group"] == "own"]
-    known = learning_curves.equivalents(own, n_resamples=50).set_index("n_points")
-    pd.testing.assert_frame_equal(worth, known[worth.columns])
+    expected = learning_curves.equivalents(own, n_resamples=50).set_index("n_points")
+    expected = expected.assign(method="RND (Algorithm 1)")
+    pd.testing.assert_frame_equal(worth, expected[worth.columns])
 
 
-def test_what_the_size_explains_is_not_said_to_be_of_entropy_or_trace():
+def test_what_the_size_explains_is_not_ascribed_to_entropy_or_trace():
     gains = tables()["prediction"].set_index("predictors")["gain"]
     assert (gains.loc["n points + entropy + trace"] < 0.05).all()
     assert set(tables()["beyond-size"]["variable"]) == {
@@ -182,10 +182,10 @@ def test_what_the_size_explains_is_not_said_to_be_of_entropy_or_trace():
 
 
 def test_an_experiment_without_any_group_has_no_tables_and_one_size_no_curve():
-    of = {group: runs()[runs()["group"] == group] for group in PROBLEMS}
+    parts = {group: runs()[runs()["group"] == group] for group in PROBLEMS}
     names = {
-        group: [table.name for table in results_2023.tables(of[group], PROBLEMS, **QUICK)]
-        for group in of
+        group: [table.name for table in results_2023.tables(parts[group], PROBLEMS, **QUICK)]
+        for group in parts
     }
     assert names["fuel-dense"] == [
         "table-1",
@@ -195,7 +195,7 @@ def test_an_experiment_without_any_group_has_no_tables_and_one_size_no_curve():
         "decomposition",
     ]
     assert names["own"] == ["table-1", "table-3", "curves", "equivalents"]
-    one_size = of["own"][of["own"]["n_points"] == 8]
+    one_size = parts["own"][parts["own"]["n_points"] == 8]
     assert [table.name for table in results_2023.tables(one_size, PROBLEMS, **QUICK)] == [
         "table-1",
         "table-3",

@@ -404,8 +404,8 @@ def test_a_kernel_that_overflows_is_an_error():
 
 @pytest.mark.parametrize("method", [of for name, of in METHODS.items() if name != "trace"])
 def test_a_kernel_larger_than_the_free_memory_is_an_error_with_both_sizes(method, monkeypatch):
-    monkeypatch.setattr(_memory, "_of_machine", lambda: 2**30)
-    monkeypatch.setattr(_memory, "_of_cgroup", lambda: math.inf)
+    monkeypatch.setattr(_memory, "_machine_free", lambda: 2**30)
+    monkeypatch.setattr(_memory, "_cgroup_free", lambda: math.inf)
     with pytest.raises(MemoryError) as caught:
         select(method, np.zeros((20_000, 1)), n_selected=12)
     assert (

@@ -380,8 +380,8 @@ def test_wrong_options_are_one_error_that_names_them(method, changed, error, mes
 
 
 def test_a_kernel_larger_than_the_free_memory_is_an_error_with_both_sizes(monkeypatch):
-    monkeypatch.setattr(_memory, "_of_machine", lambda: 2**30)
-    monkeypatch.setattr(_memory, "_of_cgroup", lambda: math.inf)
+    monkeypatch.setattr(_memory, "_machine_free", lambda: 2**30)
+    monkeypatch.setattr(_memory, "_cgroup_free", lambda: math.inf)
     with pytest.raises(MemoryError) as caught:
         coverage.facility_location(np.zeros((20_000, 1)), n_selected=5, key=KEY)
     assert (

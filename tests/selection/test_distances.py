@@ -452,4 +452,4 @@ def test_an_order_and_a_covariance_change_only_the_distances_that_use_them_compi
 def test_wrong_options_are_one_error_that_names_them(name, options, error, message):
     with pytest.raises(error) as caught:
         distances.build(name, **options)
-    assert type(caught.value) is error and str(caught.value) == message
+    assert isinstance(caught.value, error) and str(caught.value) == message

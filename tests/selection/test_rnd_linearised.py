@@ -732,7 +732,11 @@ def test_wrong_arguments_are_one_error_that_names_them(pool, changed, error, mes
     [
         ({"depth": 0}, ValueError, "depth must be at least 1: received 0."),
         ({"depth": 2.0}, TypeError, "depth must be an integer: received 2.0."),
-        ({"activation": "tanh"}, ValueError, "activation must be one of relu: received 'tanh'."),
+        (
+            {"activation": "tanh"},
+            ValueError,
+            "activation must be one of erf, linear, relu: received 'tanh'.",
+        ),
         ({"b_std": -0.1}, ValueError, "b_std must be at least 0.0: received -0.1."),
         (
             {"b_std": "1e-3"},
@@ -766,8 +770,8 @@ def test_wrong_settings_are_one_error_that_names_them(changed, error, message):
 
 def test_a_pool_whose_factor_does_not_fit_is_one_error_that_says_how_much_it_needs(monkeypatch):
     pool = np.broadcast_to(np.float32(1.0), (10**6, 1))
-    monkeypatch.setattr(_memory, "_of_machine", lambda: 8 * _memory.GIB)
-    monkeypatch.setattr(_memory, "_of_cgroup", lambda: math.inf)
+    monkeypatch.setattr(_memory, "_machine_free", lambda: 8 * _memory.GIB)
+    monkeypatch.setattr(_memory, "_cgroup_free", lambda: math.inf)
     # 10⁶ rows of the factor, 1024 of the reference and two blocks of 64, of as many float32.
     with pytest.raises(MemoryError) as caught:
         select(pool, n_selected=10**6)
@@ -779,10 +783,10 @@ def test_a_pool_whose_factor_does_not_fit_is_one_error_that_says_how_much_it_nee
 
 def test_a_pool_that_just_fits_is_taken(monkeypatch):
     monkeypatch.setattr(_memory, "SMALL", 0)
-    monkeypatch.setattr(_memory, "_of_cgroup", lambda: math.inf)
+    monkeypatch.setattr(_memory, "_cgroup_free", lambda: math.inf)
     n_bytes = (5 + 25 + 2 * 64) * 25 * 8
-    monkeypatch.setattr(_memory, "_of_machine", lambda: n_bytes)
+    monkeypatch.setattr(_memory, "_machine_free", lambda: n_bytes)
     select(n_selected=5)
-    monkeypatch.setattr(_memory, "_of_machine", lambda: n_bytes - 1)
+    monkeypatch.setattr(_memory, "_machine_free", lambda: n_bytes - 1)
     with pytest.raises(MemoryError, match="Selecting 5 of 25 points need"):
         select(n_selected=5)

@@ -1,6 +1,4 @@
-"""Loss of an autoencoder, kernel of its encoder's mean, and a recorded training, against references
-by plain loops.
-"""
+"""Losses, kernels and recordings of autoencoders, compared with plain loops."""
 
 import dataclasses
 import functools
@@ -33,7 +31,7 @@ WHOLE = Schedule(
 )
 EPOCHS = [0, 3, 6]
 SETTINGS = Settings(epochs=[3], n_train=5, n_test=3, observables=["drift"])
-# An epoch at which the second can't be looked at is rounded.
+# An epoch at which the second does not stop is rounded.
 SAMPLES = Settings(epochs=[2], subsample={"n_samples": 2, "sample_size": 3}, observables=[])
 # Round-off grows over the steps of Adam; a wrong step changes losses by more than 1e-3.
 STEPS = dict(operations=100_000)
@@ -140,21 +138,23 @@ def plain_loop(schedule):
         getattr(optax, schedule.optimiser)(schedule.learning_rate),
         schedule.batch_size or 6,
     )
-    gradient = jax.grad(lambda *of: jnp.mean(losses_of(*of) @ jnp.array([1.0, schedule.beta])))
+    gradient = jax.grad(
+        lambda *arguments: jnp.mean(losses_of(*arguments) @ jnp.array([1.0, schedule.beta]))
+    )
 
     @jax.jit
     def step(params, state, images, noise):
         updates, state = optimiser.update(gradient(params, images, noise), state, params)
         return optax.apply_updates(params, updates), state
 
-    state, found = jax.jit(optimiser.init)(params), [params]
+    state, every = jax.jit(optimiser.init)(params), [params]
     for epoch in range(6):
         order = jax.random.permutation(jax.random.fold_in(batch_key, epoch), 6)
         noise = jax.random.normal(jax.random.fold_in(noise_keys()[0], epoch), (6, 2))
         for batch in (order[start : start + size] for start in range(0, 6, size)):
             params, state = step(params, state, images[batch], noise[batch])
-        found.append(params)
-    return [found[epoch] for epoch in EPOCHS]
+        every.append(params)
+    return [every[epoch] for epoch in EPOCHS]
 
 
 def test_the_kernel_of_the_mean_is_that_of_an_explicit_jacobian_by_all_parameters():
@@ -173,7 +173,7 @@ def test_the_kernel_of_the_mean_is_that_of_an_explicit_jacobian_by_all_parameter
 
 def test_the_loss_is_that_of_a_loop_over_pixels_and_latents():
     (model, params), noise = perturbed(), GENERATOR.normal(size=(4, 2))
-    found = jax.jit(model.losses)(params, flat(TEST_IMAGES), noise)
+    losses = jax.jit(model.losses)(params, flat(TEST_IMAGES), noise)
     latents = np.asarray(two_layers(params.encoder, flat(TEST_IMAGES)))
     for i, image in enumerate(TEST_IMAGES):
         z = [latents[i, j] + math.exp(0.5 * latents[i, 2 + j]) * noise[i, j] for j in range(2)]
@@ -185,8 +185,8 @@ def test_the_loss_is_that_of_a_loop_over_pixels_and_latents():
         divergence = sum(
             (m * m + math.exp(v) - 1 - v) / 2 for m, v in zip(latents[i, :2], latents[i, 2:])
         )
-        assert_close(found.reconstruction[i], reconstruction)
-        assert_close(found.divergence[i], divergence)
+        assert_close(losses.reconstruction[i], reconstruction)
+        assert_close(losses.divergence[i], divergence)
 
 
 def test_the_divergence_is_an_integral():
@@ -195,10 +195,10 @@ def test_the_divergence_is_an_integral():
     """
     (model, params), z = perturbed(), np.linspace(-40.0, 40.0, 20_001)
     latents = np.asarray(two_layers(params.encoder, flat(TEST_IMAGES)))
-    found = jax.jit(model.losses)(params, flat(TEST_IMAGES), np.zeros((4, 2))).divergence
-    for of_image, divergence in zip(latents, found):
+    divergences = jax.jit(model.losses)(params, flat(TEST_IMAGES), np.zeros((4, 2))).divergence
+    for row, divergence in zip(latents, divergences):
         integral = 0.0
-        for mean, log_variance in zip(of_image[:2], of_image[2:]):
+        for mean, log_variance in zip(row[:2], row[2:]):
             log_q = -0.5 * (
                 (z - mean) ** 2 / np.exp(log_variance) + log_variance + math.log(2 * math.pi)
             )
@@ -219,10 +219,10 @@ def test_pixels_that_are_certain_have_a_finite_loss():
     assert 1e3 < float(zeros[0]) < math.inf
 
 
-def test_encoder_and_decoder_have_random_numbers_of_their_own():
+def test_encoder_and_decoder_have_different_random_numbers():
     model = autoencoder.build_autoencoder(Schedule(n_latents=6, width=5), 6)
     params = jax.jit(model.initialise)(jax.random.key(0), jnp.zeros((1, 6), jnp.float32))
-    first, second = (of["params"]["Dense_0"]["kernel"] for of in params)
+    first, second = (network["params"]["Dense_0"]["kernel"] for network in params)
     assert first.shape == second.shape and (first != second).all()
     assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {"float32"}
 
@@ -272,16 +272,16 @@ def test_samples_are_those_of_a_run():
         "test": recording.Points(flat(TEST_IMAGES)),
     }
     key = jax.random.fold_in(keys_of(1)[1], recorded_training.SAMPLES)
-    of_run = recording.Recorder(mean_of, SAMPLES).recording(points, key=key)
+    record = recording.Recorder(mean_of, SAMPLES).recording(points, key=key)
     for epoch, params in zip(EPOCHS, plain_loop(WHOLE)):
-        of_run.record(epoch, params.encoder)
-    expected = of_run.tables["recording"]
-    found = table[table["run"] == 1].reset_index(drop=True)
-    assert [*found.columns.drop(["run", "loss", "reconstruction", "divergence"])] == [
+        record.record(epoch, params.encoder)
+    expected = record.tables["recording"]
+    rows = table[table["run"] == 1].reset_index(drop=True)
+    assert [*rows.columns.drop(["run", "loss", "reconstruction", "divergence"])] == [
         *expected.columns
     ]
     for name in ("entropy", "trace", "trace_standard_deviation"):
-        assert_close(found[name].to_numpy(), expected[name].to_numpy(), **STEPS)
+        assert_close(rows[name].to_numpy(), expected[name].to_numpy(), **STEPS)
 
 
 def test_a_member_is_the_same_alone_and_with_other_test_images():
@@ -290,18 +290,22 @@ def test_a_member_is_the_same_alone_and_with_other_test_images():
     images[np.setdiff1d(np.arange(10), INDICES[0])] = 0.5
     alone = trained(images=images, test_images=1 - TEST_IMAGES, indices=INDICES[:1])
     pd.testing.assert_frame_equal(rows_of(alone, 0, "train"), rows_of(table, 0, "train"))
-    first, second = (rows_of(of, 0, "test")[["loss", "trace"]].to_numpy() for of in (alone, table))
+    first, second = (
+        rows_of(each, 0, "test")[["loss", "trace"]].to_numpy() for each in (alone, table)
+    )
     assert (first != second).all()
 
 
-def test_an_interrupted_training_goes_on_and_ends_with_the_same_numbers(monkeypatch):
+def test_an_interrupted_training_resumes_and_ends_with_the_same_numbers(monkeypatch):
     table, store = kept(BATCHES)
     assert len(store) == 2 and all(
-        column.dtype.kind in "ifU" for of in store.values() for column in of.values()
+        column.dtype.kind in "ifU" for arrays in store.values() for column in arrays.values()
     )
     store, calls, original = dict(sorted(store.items())[1:]), [], recording.Recording.record
     monkeypatch.setattr(
-        recording.Recording, "record", lambda *of: (calls.append(of[1]), original(*of))
+        recording.Recording,
+        "record",
+        lambda *arguments: (calls.append(arguments[1]), original(*arguments)),
     )
     pd.testing.assert_frame_equal(trained(store=store), table)
     assert calls == EPOCHS and len(store) == 2
@@ -320,7 +324,7 @@ def test_an_interrupted_training_goes_on_and_ends_with_the_same_numbers(monkeypa
     ids=lambda changed: next(iter(changed)),
 )
 def test_a_store_has_nothing_for_another_training(changed, monkeypatch):
-    monkeypatch.setattr(autoencoder._Runner, "recorded", lambda *_: pd.DataFrame({"epoch": [0]}))
+    monkeypatch.setattr(autoencoder._Runner, "record", lambda *_: pd.DataFrame({"epoch": [0]}))
     store = {}
     trained(store=store)
     trained(store=store)
@@ -339,10 +343,10 @@ def test_a_run_that_diverges_stops_no_other(monkeypatch):
         return jax.tree.map(lambda leaf: leaf * factor, original(model, key, images))
 
     monkeypatch.setattr(autoencoder.Autoencoder, "initialise", far_out)
-    found = trained()
-    pd.testing.assert_frame_equal(found[found["run"] == 1], table[table["run"] == 1])
+    result = trained()
+    pd.testing.assert_frame_equal(result[result["run"] == 1], table[table["run"] == 1])
     for points in ("train", "test"):
-        rows = rows_of(found, 0, points)
+        rows = rows_of(result, 0, points)
         assert not np.isfinite(rows["loss"]).any()
         assert (
             rows["entropy"].notna().tolist()

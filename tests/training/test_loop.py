@@ -139,8 +139,8 @@ def test_the_rate_by_the_trace_is_not_that_of_the_optimiser():
     losses = [
         loop.train(NETWORK, initial(), first(10), TEST, schedule=schedule, key=KEY).train_loss
         for schedule in (
-            Schedule("mse", "sgd", 0.3, n_epochs=4, batch_size=4, trace_every=of)
-            for of in (None, 2)
+            Schedule("mse", "sgd", 0.3, n_epochs=4, batch_size=4, trace_every=steps)
+            for steps in (None, 2)
         )
     ]
     assert abs(losses[0][-1] / losses[1][-1] - 1) > 1e-3
@@ -216,15 +216,15 @@ def test_an_ensemble_is_its_runs_one_by_one_each_on_its_exact_subset_in_their_or
 
 
 def test_a_member_starts_from_one_network_at_every_size_and_with_every_method():
-    before = np.stack([of.test_loss[:, 0].reshape(3, 2) for of in trained()[:2]])
+    before = np.stack([curves.test_loss[:, 0].reshape(3, 2) for curves in trained()[:2]])
     np.testing.assert_array_equal(before, np.broadcast_to(before[:1, :, :1], before.shape))
     assert len(np.unique(before)) == 3
 
 
 def test_a_run_that_diverges_is_marked_and_stops_no_other():
     tables = [
-        ensemble_training.losses_table(of, np.tile(SIZES, (len(rows), 1)), "regression")
-        for of, rows in zip(trained(), INDICES)
+        ensemble_training.losses_table(curves, np.tile(SIZES, (len(rows), 1)), "regression")
+        for curves, rows in zip(trained(), INDICES)
     ]
     assert [table["diverged"].tolist() for table in tables] == [
         [False] * 6,
@@ -245,17 +245,17 @@ def test_runs_that_share_a_call_in_turn_have_the_same_curves_as_those_side_by_si
     monkeypatch.setattr(ensemble_training, "CALLS_PER_WIDTH", 1)
     monkeypatch.setattr(ensemble_training, "MOST_IN_TURN", in_turn)
     store = {}
-    for found, expected in zip(train_all(store)[:2], trained()[:2]):  # the third diverges
-        assert_curves_close(found, expected)
-    assert {len(of["train_loss"]) for of in store.values()} == {n_together * in_turn}
+    for curves, expected in zip(train_all(store)[:2], trained()[:2]):  # the third diverges
+        assert_curves_close(curves, expected)
+    assert {len(arrays["train_loss"]) for arrays in store.values()} == {n_together * in_turn}
 
 
 def test_many_runs_are_padded_to_more_sizes_and_have_the_same_curves(monkeypatch):
     monkeypatch.setattr(batching, "SMALLEST_BUCKET", 4)
     store = {}
     monkeypatch.setattr(ensemble_training, "FINE_FROM", 14)
-    for found, expected in zip(train_all(store)[:2], trained()[:2]):  # the third diverges
-        assert_curves_close(found, expected)
+    for curves, expected in zip(train_all(store)[:2], trained()[:2]):  # the third diverges
+        assert_curves_close(curves, expected)
     assert {name.split("-")[1] for name in store} == {"6", "18"}  # for 5 and 18 points
 
 
@@ -272,15 +272,15 @@ class Interrupting(dict):
         super().__setitem__(name, arrays)
 
 
-def test_an_interrupted_ensemble_goes_on_where_it_was_and_ends_with_the_same_numbers():
+def test_an_interrupted_ensemble_resumes_and_ends_with_the_same_numbers():
     store = Interrupting()
     with pytest.raises(Interrupted):
         train_all(store)
     rest = dict(store)
     again = train_all(rest)
     assert len(store) == 2 and len(rest) == 4  # two sizes of subsets with 7 runs each, five at once
-    for found, expected in zip(again, trained()):
-        np.testing.assert_equal(found, expected)
+    for curves, expected in zip(again, trained()):
+        np.testing.assert_equal(curves, expected)
     # What is there is read and not computed again.
     marked = {
         name: arrays | {"test_loss": arrays["test_loss"] + 1} for name, arrays in rest.items()
@@ -322,7 +322,10 @@ def test_networks_and_points_that_do_not_fit_are_errors_before_anything_is_compi
     for name in ("inputs", "targets"):
         bad = getattr(POOL, name).copy()
         bad[4, 1] = np.nan
-        expected = f"{name} of the pool must be finite: 1 of {bad.size} values are NaN or infinite, the first at (4, 1)."
+        expected = (
+            f"{name} of the pool must be finite: 1 of {bad.size} values are NaN or infinite, "
+            "the first at (4, 1)."
+        )
         assert message(POOL._replace(**{name: bad})) == expected
 
 
@@ -417,29 +420,36 @@ def test_a_wrong_schedule_is_an_error_that_names_the_field(field, value, error, 
         None,
     ],
 )
-def test_what_is_no_optimiser_of_optax_with_a_learning_rate_is_an_error(name):
-    message = "optimiser must be one of optax's that need a learning rate and gradients alone, such as 'adam': received"
+def test_anything_but_an_optimiser_of_optax_with_a_learning_rate_is_an_error(name):
+    message = (
+        "optimiser must be one of optax's that need only a learning rate and gradients, "
+        "such as 'adam': received"
+    )
     with pytest.raises(ValueError) as caught:
         Schedule(optimiser=name)
     assert str(caught.value) == f"{message} {name!r}."
 
 
 def test_an_index_outside_the_pool_or_ensembles_of_different_widths_are_errors():
-    def of(indices):
+    def runs(indices):
         return ensemble_training.runs(np.array([indices]), np.array([[3]]), seed=0)
 
     with pytest.raises(
         ValueError, match="^indices must be rows of the pool, 0 to 23: received 24.$"
     ):
         ensemble_training.train_ensemble(
-            NETWORK, POOL, TEST, [of([0, 1, 2]), of([3, 24, 5])], schedule=Schedule(n_epochs=1)
+            NETWORK, POOL, TEST, [runs([0, 1, 2]), runs([3, 24, 5])], schedule=Schedule(n_epochs=1)
         )
     with pytest.raises(
         ValueError,
         match=r"^Ensembles trained together must select equally many points: received \[3, 4\].$",
     ):
         ensemble_training.train_ensemble(
-            NETWORK, POOL, TEST, [of([0, 1, 2, 3]), of([3, 4, 5])], schedule=Schedule(n_epochs=1)
+            NETWORK,
+            POOL,
+            TEST,
+            [runs([0, 1, 2, 3]), runs([3, 4, 5])],
+            schedule=Schedule(n_epochs=1),
         )
 
 

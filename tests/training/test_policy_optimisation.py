@@ -1,6 +1,4 @@
-"""Proximal policy optimisation against plain loops and formulas, and that both networks are
-recorded as they are trained.
-"""
+"""Proximal policy optimisation, compared with plain loops and formulas, and its recordings."""
 
 import functools
 import pathlib
@@ -27,8 +25,8 @@ pytestmark = pytest.mark.usefixtures("quick_float64")
 
 
 def plain_advantages(rewards, values, next_values, terminated, ended, discount, gae_lambda):
-    """A_t = Σ_l (γλ)^l δ_{t+l}, summed up to the end of each episode by itself."""
-    found = np.zeros(rewards.shape)
+    """A_t = Σ_l (γλ)^l δ_{t+l}, summed up to the end of each episode separately."""
+    result = np.zeros(rewards.shape)
     for environment in range(rewards.shape[1]):
         ends = np.flatnonzero(ended[:, environment]) + 1
         for episode in np.split(np.arange(len(rewards)), ends):
@@ -40,8 +38,8 @@ def plain_advantages(rewards, values, next_values, terminated, ended, discount, 
                 )
             for place, t in enumerate(episode):
                 powers = (discount * gae_lambda) ** np.arange(len(deltas) - place)
-                found[t, environment] = np.sum(powers * deltas[place:])
-    return found
+                result[t, environment] = np.sum(powers * deltas[place:])
+    return result
 
 
 def forward(xp, params, inputs):
@@ -93,7 +91,7 @@ def train(store, seed=3):
 
 @functools.cache
 def trained():
-    """What came of them, the epochs and parameters of each record in turn, and what was stored."""
+    """The result, the epochs and parameters of each record in turn, and the store."""
     records, store, original = {}, {}, recording.Recording.record
 
     def record(self, epoch, params):
@@ -107,7 +105,8 @@ def trained():
 
 def keys_of(run):
     return [
-        seeding.member_keys(seeding.key(3, use), 2)[run] for use in ("batches", "initialisation")
+        seeding.member_keys(seeding.key(3, purpose), 2)[run]
+        for purpose in ("batches", "initialisation")
     ]
 
 
@@ -119,7 +118,7 @@ def rolled(run):
     agent = compiled(policy_optimisation.start_agent, SMALL)(start_key, initialisation_key)
     after, steps = compiled(policy_optimisation.rollout, SMALL)(agent, rollout_key)
     _, further = compiled(policy_optimisation.rollout, SMALL)(after, rollout_key)
-    return agent, *(jax.tree.map(np.asarray, of) for of in (steps, further))
+    return agent, *(jax.tree.map(np.asarray, each) for each in (steps, further))
 
 
 def test_advantages_are_those_of_a_plain_loop_over_episodes():
@@ -128,10 +127,12 @@ def test_advantages_are_those_of_a_plain_loop_over_episodes():
     ended = generator.random((30, 4)) < 0.2
     terminated = ended & (generator.random((30, 4)) < 0.5)
     assert terminated.any() and (ended & ~terminated).any() and not ended[-1].all()
-    found = policy_optimisation.advantages(
+    result = policy_optimisation.advantages(
         rewards, values, next_values, terminated, ended, discount=0.9, gae_lambda=0.8
     )
-    assert_close(found, plain_advantages(rewards, values, next_values, terminated, ended, 0.9, 0.8))
+    assert_close(
+        result, plain_advantages(rewards, values, next_values, terminated, ended, 0.9, 0.8)
+    )
 
 
 def test_losses_and_their_gradient_are_those_of_the_formula():
@@ -144,16 +145,16 @@ def test_losses_and_their_gradient_are_those_of_the_formula():
         logarithms,
         *generator.normal(size=(2, n)),
     )
-    found = compiled(policy_optimisation.losses, SMALL)(params, batch)
+    losses = compiled(policy_optimisation.losses, SMALL)(params, batch)
     assert_close(
-        np.array([found["actor"], found["critic"]]), np.array(formula(np, SMALL, params, batch))
+        np.array([losses["actor"], losses["critic"]]), np.array(formula(np, SMALL, params, batch))
     )
     gradients = jax.jit(jax.jacrev(functools.partial(policy_optimisation.losses, SMALL)))(
         params, batch
     )
     leaves, tree = jax.tree.flatten(params)
     for number, name in enumerate(policy_optimisation.NETWORKS):
-        found = jax.tree.leaves(gradients[name])
+        slopes = jax.tree.leaves(gradients[name])
         for place, leaf in enumerate(leaves):
             expected = np.zeros(leaf.shape)
             for entry in np.ndindex(leaf.shape):
@@ -166,21 +167,21 @@ def test_losses_and_their_gradient_are_those_of_the_formula():
                     )
                     values.append(formula(np, SMALL, changed, batch)[number])
                 expected[entry] = (values[0] - values[1]) / 2e-6
-            np.testing.assert_allclose(found[place], expected, atol=1e-8)
+            np.testing.assert_allclose(slopes[place], expected, atol=1e-8)
 
 
 def test_an_update_is_that_of_a_plain_loop():
     key, initialisation_key = keys_of(0)
     one = runner(SMALL, (0, 3, 20))
     agent, curves, _ = one._start(np.arange(12), key[None], initialisation_key[None])
-    found, curves = one._advance(tuple(np.arange(2)), agent, curves, key[None])
-    agent, found, curves = jax.tree.map(lambda leaf: np.asarray(leaf)[0], (agent, found, curves))
+    after, curves = one._advance(tuple(np.arange(2)), agent, curves, key[None])
+    agent, after, curves = jax.tree.map(lambda leaf: np.asarray(leaf)[0], (agent, after, curves))
     keys = jax.random.split(jax.random.fold_in(key, 1), 5)
     _, steps = compiled(policy_optimisation.rollout, SMALL)(agent, keys[0])
     params, steps = agent.params, jax.tree.map(np.asarray, steps)
     now, following = (
-        forward(np, params["critic"], of)[..., 0]
-        for of in (steps.observations, steps.next_observations)
+        forward(np, params["critic"], observations)[..., 0]
+        for observations in (steps.observations, steps.next_observations)
     )
     advantages = plain_advantages(
         steps.rewards, now, following, steps.terminated, steps.ended, 0.99, 0.95
@@ -202,7 +203,7 @@ def test_an_update_is_that_of_a_plain_loop():
     slope, losses = jax.jit(jax.grad(total, has_aux=True)), []
     for epoch_key in keys[1:]:
         for rows in np.asarray(jax.random.permutation(epoch_key, 256)).reshape(4, 64):
-            gradient, of_step = slope(
+            gradient, step_losses = slope(
                 jax.tree.unflatten(tree, leaves),
                 policy_optimisation.Batch(*(leaf[rows] for leaf in batch)),
             )
@@ -216,10 +217,10 @@ def test_an_update_is_that_of_a_plain_loop():
             for leaf, mean, square in zip(leaves, means, squares):
                 mean, square = mean / (1 - 0.9 ** (count + 1)), square / (1 - 0.999 ** (count + 1))
                 leaf[...] = leaf - rate * mean / (np.sqrt(square) + 1e-5)
-            losses.append(of_step)
+            losses.append(step_losses)
     # Optax has its rate in 32 bits.
     for leaf, expected, before in zip(
-        jax.tree.leaves(found.params), leaves, jax.tree.leaves(params)
+        jax.tree.leaves(after.params), leaves, jax.tree.leaves(params)
     ):
         np.testing.assert_allclose(leaf, expected, atol=1e-6)
         assert np.abs(expected - before).max() > 0.01
@@ -233,19 +234,19 @@ def test_returns_are_those_summed_by_hand_over_rollouts():
     _, *rollouts = rolled(0)
     running = np.zeros(4)
     for steps in rollouts:
-        found = []
+        sums = []
         for rewards, ended in zip(steps.rewards, steps.ended):
             running += rewards
-            found += running[ended].tolist()
+            sums += running[ended].tolist()
             running[ended] = 0.0
-        assert len(found) > 1 and max(found) > min(found)
-        assert float(policy_optimisation.mean_return(steps)) == pytest.approx(np.mean(found))
+        assert len(sums) > 1 and max(sums) > min(sums)
+        assert float(policy_optimisation.mean_return(steps)) == pytest.approx(np.mean(sums))
     assert np.isnan(
         policy_optimisation.mean_return(rollouts[0]._replace(ended=np.zeros((64, 4), bool)))
     )
 
 
-def test_an_episode_that_meets_its_time_limit_is_cut_but_not_over():
+def test_an_episode_that_reaches_its_time_limit_is_cut_but_not_over():
     """Episodes of which 495 of 500 steps are over already, in which no pole falls."""
     agent, *_ = rolled(0)
     late = agent._replace(states=agent.states.replace(time=agent.states.time + 495))
@@ -275,8 +276,8 @@ def test_an_episode_that_meets_its_time_limit_is_cut_but_not_over():
 
 
 def test_rows_are_of_both_networks_on_the_same_observations():
-    found, seen, _ = trained()
-    table = found.tables["recording"]
+    result, seen, _ = trained()
+    table = result.tables["recording"]
     assert list(table.columns[:7]) == [
         "run",
         "network",
@@ -302,20 +303,20 @@ def test_rows_are_of_both_networks_on_the_same_observations():
             rows = table[(table["run"] == run) & (table["network"] == name)]
             assert np.isnan(rows["loss"].iloc[0]) and len(rows) == 3
             for column, curve in (
-                ("reward", found.curves.returns),
-                ("loss", getattr(found.curves, name)),
+                ("reward", result.curves.returns),
+                ("loss", getattr(result.curves, name)),
             ):
                 np.testing.assert_array_equal(rows[column], curve[run, [0, 3, 20]])
             last = [
-                found.curves.returns[run, max(0, epoch - 9) : epoch + 1] for epoch in (0, 3, 20)
+                result.curves.returns[run, max(0, epoch - 9) : epoch + 1] for epoch in (0, 3, 20)
             ]
-            finite = [[value for value in of if np.isfinite(value)] for of in last]
-            expected = [sum(of) / len(of) if of else np.nan for of in finite]
+            finite = [[value for value in values if np.isfinite(value)] for values in last]
+            expected = [sum(values) / len(values) if values else np.nan for values in finite]
             assert rows["mean_reward"].tolist() == pytest.approx(expected, nan_ok=True)
             assert rows["reward"].iloc[0] == pytest.approx(
                 float(policy_optimisation.mean_return(steps)), nan_ok=True
             )
-            (records,) = [of for of in seen if begins_with(of, untrained.params[name])]
+            (records,) = [each for each in seen if begins_with(each, untrained.params[name])]
             first = None
             for (epoch, params), row in zip(records, rows.to_dict("records")):
                 leaves = jax.tree.leaves(jacobian_of(params, observations))
@@ -340,12 +341,14 @@ def begins_with(records, params):
     return all(a.shape == b.shape and np.allclose(a, b) for a, b in zip(leaves, first, strict=True))
 
 
-def test_an_interrupted_training_goes_on_and_ends_with_the_same_numbers(monkeypatch):
+def test_an_interrupted_training_resumes_and_ends_with_the_same_numbers(monkeypatch):
     whole, _, store = trained()
-    store, calls, original = dict(store), [], RUNNER.recorded
+    store, calls, original = dict(store), [], RUNNER.record
     assert len(store) == 2
     del store[sorted(store)[1]]
-    monkeypatch.setattr(RUNNER, "recorded", lambda *of: (calls.append(1), original(*of))[1])
+    monkeypatch.setattr(
+        RUNNER, "record", lambda *arguments: (calls.append(1), original(*arguments))[1]
+    )
     again = train(store)
     assert len(calls) == 1 and len(store) == 2
     pd.testing.assert_frame_equal(
@@ -366,17 +369,17 @@ def test_an_agent_learns():
     assert (np.nanmean(returns[:, -4:], axis=1) > 2.0 * np.nanmean(returns[:, :4], axis=1)).all()
 
 
-def test_an_agent_that_diverges_ends_with_nothing_and_stops_no_other(monkeypatch):
+def test_an_agent_that_diverges_ends_with_missing_values_and_stops_no_other(monkeypatch):
     """The first agent starts with infinite parameters."""
     whole = trained()[0].tables["recording"]
     one, first = runner(SMALL, (0, 3, 20)), jax.random.key_data(keys_of(0)[0])
     original = one._start
 
     def start(places, key, initialisation_key):
-        agent, *found = original(places, key, initialisation_key)
+        agent, *others = original(places, key, initialisation_key)
         if (jax.random.key_data(key[0]) == first).all():
             agent = agent._replace(params=jax.tree.map(lambda leaf: leaf + np.inf, agent.params))
-        return agent, *found
+        return agent, *others
 
     monkeypatch.setattr(one, "_start", start)
     table = train(None).tables["recording"]
@@ -395,8 +398,8 @@ def test_other_tasks_can_be_learnt(name, n_inputs, n_actions):
         first = jax.eval_shape(functools.partial(policy_optimisation.start_agent, ppo), key, key)
         after, _ = jax.eval_shape(functools.partial(policy_optimisation.update, ppo), first, key)
     shapes = {
-        network: [leaf.shape for leaf in jax.tree.leaves(of)]
-        for network, of in after.params.items()
+        network: [leaf.shape for leaf in jax.tree.leaves(params)]
+        for network, params in after.params.items()
     }
     assert shapes["actor"] == [(3,), (n_inputs, 3), (n_actions,), (3, n_actions)]
     assert shapes["critic"] == [(3,), (n_inputs, 3), (1,), (3, 1)]
@@ -454,14 +457,15 @@ def test_observables_that_need_targets_are_refused():
         policy_optimisation.train_ensemble(SMALL, 0, settings=SETTINGS, seed=0)
 
 
-def test_gymnax_is_imported_where_it_is_used_alone():
+def test_gymnax_is_imported_only_where_it_is_used():
     """It computes as it is imported, and stages are forked after their imports."""
     modules = pathlib.Path(policy_optimisation.__file__).parent.glob("*.py")
     imports = {
         path.stem: re.findall(r"^( *)(?:import|from) gymnax", path.read_text(), re.MULTILINE)
         for path in modules
     }
-    assert {name: found for name, found in imports.items() if found} == {"agents": ["    "]}
+    indents = {name: lines for name, lines in imports.items() if lines}
+    assert set(indents) == {"_rollout"} and all(indents["_rollout"])
 
 
 def test_the_table_of_curves_has_a_row_for_each_member_and_update():

@@ -1,6 +1,4 @@
-"""A recorded training has the curves of one that is not, and its rows are those of the networks on
-the way.
-"""
+"""A recorded training has the curves of a plain one, and rows of the networks on the way."""
 
 import jax
 import jax.numpy as jnp
@@ -33,10 +31,10 @@ pytestmark = pytest.mark.usefixtures("quick_float64")
 
 
 def recorded(schedule, settings=SETTINGS, **options):
-    (found,) = recorded_training.train_ensemble(
+    (result,) = recorded_training.train_ensemble(
         NETWORK, POOL, TEST, [RUNS], schedule=schedule, settings=settings, **options
     )
-    return found
+    return result
 
 
 @pytest.mark.parametrize(
@@ -52,11 +50,11 @@ def test_the_curves_are_those_without_a_recording(schedule):
     indices = np.stack([np.random.default_rng(seed).permutation(30)[:20] for seed in range(2)])
     runs = ensemble_training.runs(indices, np.array([[6, 20], [6, 20]]), seed=3)
     (plain,) = ensemble_training.train_ensemble(NETWORK, POOL, TEST, [runs], schedule=schedule)
-    (found,) = recorded_training.train_ensemble(
+    (result,) = recorded_training.train_ensemble(
         NETWORK, POOL, TEST, [runs], schedule=schedule, settings=SETTINGS
     )
     for name, curve in plain._asdict().items():
-        assert_close(getattr(found.curves, name), curve, **STEPS)
+        assert_close(getattr(result.curves, name), curve, **STEPS)
 
 
 @pytest.mark.parametrize(
@@ -68,9 +66,9 @@ def test_without_the_epochs_between_all_that_is_recorded_is_the_same(schedule):
     whole, part = recorded(schedule), recorded(schedule, between=False)
     is_recorded = np.isin(schedule.epochs, [0, 2, 4, schedule.n_epochs])
     for name, curve in whole.curves._asdict().items():
-        found = getattr(part.curves, name)
-        assert_close(found[:, is_recorded], curve[:, is_recorded], **STEPS)
-        assert np.isnan(found[:, ~is_recorded]).all() and np.isfinite(curve).all()
+        recorded_curve = getattr(part.curves, name)
+        assert_close(recorded_curve[:, is_recorded], curve[:, is_recorded], **STEPS)
+        assert np.isnan(recorded_curve[:, ~is_recorded]).all() and np.isfinite(curve).all()
     table = whole.tables["recording"]
     pd.testing.assert_frame_equal(part.tables["recording"], table, rtol=1e-9)
     assert table["loss"].notna().all()
@@ -133,7 +131,7 @@ def test_points_are_limited_as_asked():
         )
 
 
-def test_an_interrupted_recording_goes_on_and_ends_with_the_same_numbers(monkeypatch):
+def test_an_interrupted_recording_resumes_and_ends_with_the_same_numbers(monkeypatch):
     schedule, store = Schedule(n_epochs=4, batch_size=5), {}
     settings = Settings(epochs=[2], observables=["drift", "alignment", "classes", "modes"])
     whole = recorded(schedule, settings)
@@ -143,7 +141,9 @@ def test_an_interrupted_recording_goes_on_and_ends_with_the_same_numbers(monkeyp
     calls = []
     original = recording.Recording.record
     monkeypatch.setattr(
-        recording.Recording, "record", lambda *of: (calls.append(of[1]), original(*of))
+        recording.Recording,
+        "record",
+        lambda *arguments: (calls.append(arguments[1]), original(*arguments)),
     )
     again = recorded(schedule, settings, store=store)
     assert sorted(calls) == [0, 2, 4]
@@ -167,15 +167,15 @@ def test_samples_of_a_run_are_its_own_and_the_same_again():
 
 def test_a_run_that_diverges_stops_no_other():
     schedule = Schedule(n_epochs=4, optimiser="sgd", learning_rate=1e200)
-    found = recorded(schedule)
-    last = found.tables["recording"].query("epoch == 4")
-    assert last["entropy"].isna().all() and not np.isfinite(found.curves.train_loss[:, -1]).any()
-    assert found.tables["recording"].query("epoch == 0")["entropy"].notna().all()
+    result = recorded(schedule)
+    last = result.tables["recording"].query("epoch == 4")
+    assert last["entropy"].isna().all() and not np.isfinite(result.curves.train_loss[:, -1]).any()
+    assert result.tables["recording"].query("epoch == 0")["entropy"].notna().all()
 
 
-def test_epochs_go_with_the_evaluations():
-    found = recorded(Schedule(n_epochs=6, evaluate_every=3), Settings(epochs={"every": 2}))
-    assert sorted(set(found.tables["recording"]["epoch"])) == [0, 3, 6]
+def test_epochs_are_rounded_to_evaluations():
+    result = recorded(Schedule(n_epochs=6, evaluate_every=3), Settings(epochs={"every": 2}))
+    assert sorted(set(result.tables["recording"]["epoch"])) == [0, 3, 6]
 
 
 def test_all_ensembles_come_back_in_their_order():
@@ -188,27 +188,27 @@ def test_all_ensembles_come_back_in_their_order():
 
 def test_without_settings_nothing_is_recorded():
     schedule = Schedule(n_epochs=4)
-    found = recorded(schedule, None)
-    assert all(table.empty for table in found.tables.values()) and set(found.tables) == set(
+    result = recorded(schedule, None)
+    assert all(table.empty for table in result.tables.values()) and set(result.tables) == set(
         recorded_training.TABLES
     )
     (plain,) = ensemble_training.train_ensemble(NETWORK, POOL, TEST, [RUNS], schedule=schedule)
-    assert_close(found.curves.test_loss, plain.test_loss)
+    assert_close(result.curves.test_loss, plain.test_loss)
 
 
 def test_a_regression_has_no_accuracy():
     table = recorded(Schedule(n_epochs=2), Settings(epochs=[0])).tables["recording"]
-    of_test = recorded_training.by_member(table, N_POINTS, "regression").query("points == 'test'")
-    assert of_test["accuracy"].isna().all() and len(of_test)
+    rows = recorded_training.by_member(table, N_POINTS, "regression").query("points == 'test'")
+    assert rows["accuracy"].isna().all() and len(rows)
 
 
 def test_all_initial_parameters_are_scaled():
-    found = recorded(
+    result = recorded(
         Schedule(n_epochs=2),
         Settings(epochs=[0]),
         changes=recorded_training.Changes(weight_scale=2.0),
     )
-    at_start = found.tables["recording"].query("epoch == 0 and points == 'train'")
+    at_start = result.tables["recording"].query("epoch == 0 and points == 'train'")
     for row in at_start.itertuples():
         params = parameters.initialise(NETWORK, RUNS.initialisation_keys[row.run], POOL.inputs)
         doubled = jax.tree.map(lambda leaf: 2 * leaf, params)
@@ -248,11 +248,38 @@ def test_labels_are_exchanged_from_an_epoch_on(schedule):
 def test_as_many_labels_are_exchanged_as_asked_for_and_none_is_lost(fraction, n_changed):
     pool = POOL._replace(targets=jnp.arange(90.0).reshape(30, 3))
     for run in range(4):
-        of_run = jax.tree.map(lambda leaf: leaf[run], RUNS)
-        n, rows = int(of_run.n_points), of_run.indices[: of_run.n_points]
-        targets = np.asarray(recorded_training.noisy_targets(pool.targets, of_run, fraction))
+        one = jax.tree.map(lambda leaf: leaf[run], RUNS)
+        n, rows = int(one.n_points), one.indices[: one.n_points]
+        targets = np.asarray(recorded_training.noisy_targets(pool.targets, one, fraction))
         changed = (targets != np.asarray(pool.targets)).any(axis=1)
         assert changed.sum() == n_changed[n] and set(np.flatnonzero(changed)) <= set(rows)
         assert sorted(map(tuple, targets[rows])) == sorted(
             map(tuple, np.asarray(pool.targets)[rows])
         )
+
+
+@pytest.mark.parametrize(
+    ("noise_from", "message"),
+    [
+        (8, "noise_from must be a multiple of evaluate_every: received 8 and 5."),
+        (15, "noise_from must not exceed n_epochs: 15 > 10."),
+        (-5, "noise_from must be at least 0: received -5."),
+    ],
+)
+def test_labels_that_would_change_between_two_evaluations_are_refused(
+    noise_from, message, monkeypatch
+):
+    """A training stops only at its evaluations; epoch 8 would become 5 or 10 in silence."""
+    monkeypatch.setattr(recorded_training.execution, "run", None)
+    changes = recorded_training.Changes(label_noise=0.5, noise_from=noise_from)
+    with pytest.raises(ValueError) as caught:
+        recorded(Schedule(n_epochs=10, evaluate_every=5), changes=changes)
+    assert str(caught.value) == message
+
+
+def test_without_label_noise_the_epoch_of_its_start_does_not_matter():
+    changes = recorded_training.Changes(noise_from=8)
+    result = recorded(
+        Schedule(n_epochs=10, evaluate_every=5), Settings(epochs=[0]), changes=changes
+    )
+    assert sorted(set(result.tables["recording"]["epoch"])) == [0, 10]

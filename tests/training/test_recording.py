@@ -1,6 +1,4 @@
-"""The recording against an explicit Jacobian in plain float64 loops, and its rules for epochs,
-samples and diverged networks.
-"""
+"""The recording, compared with an explicit Jacobian in plain float64 loops, and its rules."""
 
 import math
 
@@ -34,14 +32,14 @@ def params(seed, scale=1.0):
     )
 
 
-jacobian_of = jax.jit(
-    lambda of_params, inputs: jax.jacrev(lambda p: NETWORK.apply(p, inputs))(of_params)
+jacobian_leaves = jax.jit(
+    lambda weights, inputs: jax.jacrev(lambda p: NETWORK.apply(p, inputs))(weights)
 )
 
 
-def jacobian(of_params, inputs):
+def jacobian(weights, inputs):
     """(n, C, P) by one reverse pass for each entry."""
-    leaves = jax.tree.leaves(jacobian_of(of_params, inputs))
+    leaves = jax.tree.leaves(jacobian_leaves(weights, inputs))
     return np.concatenate(
         [np.asarray(leaf).reshape(*leaf.shape[:2], -1) for leaf in leaves], axis=-1
     )
@@ -68,17 +66,17 @@ def softmax(outputs):
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
-def plain_row(of_params, initial, points, loss):
+def plain_row(weights, initial, points, loss):
     """Every observable of one network, from its definition."""
     inputs, targets = points
     n, n_outputs = targets.shape
     all_gradients, outputs = (
-        jacobian(of_params, inputs),
-        np.asarray(NETWORK.apply(of_params, inputs)),
+        jacobian(weights, inputs),
+        np.asarray(NETWORK.apply(weights, inputs)),
     )
     kernel, first = kernel_of(all_gradients), kernel_of(jacobian(initial, inputs))
     trace, largest = sum(kernel[i, i] for i in range(n)), np.linalg.eigvalsh(kernel)[-1]
-    of_targets, centring = targets @ targets.T, np.eye(n) - 1 / n
+    target_kernel, centring = targets @ targets.T, np.eye(n) - 1 / n
     frobenius = lambda a, b: sum(a[i, j] * b[i, j] for i in range(n) for j in range(n))
     cosine = lambda a, b: frobenius(a, b) / math.sqrt(frobenius(a, a) * frobenius(b, b))
     lengths = [math.sqrt(kernel[i, i]) for i in range(n)]
@@ -97,8 +95,8 @@ def plain_row(of_params, initial, points, loss):
         scores = [
             [math.sqrt(p[i, c]) * log_gradients[i][c] for c in range(n_outputs)] for i in range(n)
         ]
-    of_losses = np.array([derivative[i] @ all_gradients[i] for i in range(n)])
-    fisher = sum(np.outer(score, score) for of_point in scores for score in of_point)
+    loss_gradients = np.array([derivative[i] @ all_gradients[i] for i in range(n)])
+    fisher = sum(np.outer(score, score) for rows in scores for score in rows)
     return {
         "entropy": entropy_of(kernel),
         "trace": trace,
@@ -110,16 +108,16 @@ def plain_row(of_params, initial, points, loss):
         "drift": math.sqrt(frobenius(kernel - first, kernel - first) / frobenius(first, first)),
         "initial_alignment": cosine(kernel, first),
         "rotation": math.acos(cosine(kernel, first)),
-        "target_alignment": cosine(kernel, of_targets),
+        "target_alignment": cosine(kernel, target_kernel),
         "centred_target_alignment": cosine(
-            centring @ kernel @ centring, centring @ of_targets @ centring
+            centring @ kernel @ centring, centring @ target_kernel @ centring
         ),
         "cosine_entropy": entropy_of(kernel / np.outer(lengths, lengths)),
         "magnitude_entropy": -sum(x * math.log(x) for x in shares),
         "magnitude_variance": sum((length - mean) ** 2 for length in lengths) / n / mean**2,
         "loss_derivative": sum(np.linalg.norm(row) for row in derivative) / n,
-        "loss_entropy": entropy_of(of_losses @ of_losses.T),
-        "loss_trace": sum(gradient @ gradient for gradient in of_losses),
+        "loss_entropy": entropy_of(loss_gradients @ loss_gradients.T),
+        "loss_trace": sum(gradient @ gradient for gradient in loss_gradients),
         "fisher_trace": np.trace(fisher),
     }
 
@@ -130,16 +128,16 @@ def test_every_observable_is_that_of_an_explicit_jacobian(loss):
         {"train": POINTS, "test": OTHERS}
     )
     networks_in_turn = [params(0), params(1), params(2, scale=2.0)]
-    for epoch, of_params in zip((0, 3, 7), networks_in_turn):
-        record.record(epoch, of_params)
+    for epoch, weights in zip((0, 3, 7), networks_in_turn):
+        record.record(epoch, weights)
     table = record.tables["recording"]
     assert table[["points", "epoch"]].values.tolist() == [
-        [of, e] for e in (0, 3, 7) for of in ("train", "test")
+        [kind, epoch] for epoch in (0, 3, 7) for kind in ("train", "test")
     ]
     for kind, points in {"train": POINTS, "test": OTHERS}.items():
-        for epoch, of_params in zip((3, 7), networks_in_turn[1:]):
+        for epoch, weights in zip((3, 7), networks_in_turn[1:]):
             row = table[(table["points"] == kind) & (table["epoch"] == epoch)].iloc[0]
-            expected = plain_row(of_params, networks_in_turn[0], points, loss)
+            expected = plain_row(weights, networks_in_turn[0], points, loss)
             assert_close(
                 row[list(expected)].to_numpy(float),
                 np.array(list(expected.values())),
@@ -163,16 +161,16 @@ def test_classes_and_their_unions_are_blocks_of_the_kernel():
 
     for row in table.to_dict("records"):
         classes = [int(row[name]) for name in ("first", "second") if not math.isnan(row[name])]
-        of_block = block(*classes)
-        assert row["n_in_classes"] == len(of_block)
+        kernel_block = block(*classes)
+        assert row["n_in_classes"] == len(kernel_block)
         assert_close(
             np.array([row["entropy"], row["trace"]]),
-            np.array([entropy_of(of_block), np.trace(of_block)]),
+            np.array([entropy_of(kernel_block), np.trace(kernel_block)]),
             operations=1e5,
         )
         if len(classes) == 2:
             first, second = (entropy_of(block(value)) for value in classes)
-            expected = 2 * (first + second - entropy_of(of_block)) / (first + second)
+            expected = 2 * (first + second - entropy_of(kernel_block)) / (first + second)
             assert_close(
                 np.array([row["mutual_information"]]), np.array([expected]), operations=1e5
             )
@@ -220,23 +218,27 @@ def test_samples_give_means_and_deviations_of_the_same_points_at_every_epoch():
     row = record.tables["recording"].iloc[1]
     names = ["entropy", "entropy_standard_deviation", "drift", "drift_standard_deviation"]
     expected = [
-        of for values in (entropies, drifts) for of in (np.mean(values), np.std(values, ddof=1))
+        value
+        for values in (entropies, drifts)
+        for value in (np.mean(values), np.std(values, ddof=1))
     ]
     assert_close(row[names].to_numpy(float), np.array(expected), operations=1e5)
 
 
 def test_padding_changes_nothing():
-    of = [
+    records = [
         Recorder(NETWORK.apply, Settings(observables=EVERY), loss="mse").recording(
             {"train": POINTS}, widths=widths
         )
         for widths in (None, {"train": 16})
     ]
-    for record in of:
+    for record in records:
         record.record(0, params(0))
         record.record(1, params(1))
-    columns = [name for name in of[0].tables["recording"] if name != "points"]
-    assert_close(*(record.tables["recording"][columns].to_numpy() for record in of), operations=1e4)
+    columns = [name for name in records[0].tables["recording"] if name != "points"]
+    assert_close(
+        *(record.tables["recording"][columns].to_numpy() for record in records), operations=1e4
+    )
 
 
 def test_a_network_that_diverged_has_no_variables_and_stops_nothing():
@@ -284,7 +286,7 @@ def test_epochs_are_ascending_multiples_with_both_ends(rule, every, expected):
         (
             {"subsample": {"n_samples": 2, "sample_size": 5}, "observables": ["classes"]},
             ValueError,
-            "observables of all points can't be had of samples: received classes",
+            "Observables classes need the kernel of all points and cannot be combined with",
         ),
     ],
 )

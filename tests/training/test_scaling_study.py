@@ -33,8 +33,8 @@ def case(activation="relu", width=3, depth=1, n_points=8, batch_size=4, **others
 
 
 def test_a_study_is_every_combination_of_its_values():
-    of_map = {"activation": ["relu", "tanh"], "width": [4, 8], "depth": 2}
-    of_data = {
+    grid = {"activation": ["relu", "tanh"], "width": [4, 8], "depth": 2}
+    data = {
         "activation": "relu",
         "width": 3,
         "depth": 1,
@@ -42,14 +42,12 @@ def test_a_study_is_every_combination_of_its_values():
         "batch_size": [4, 8],
         "label_noise": 0.5,
     }
-    found = study_cases.list_cases(
-        STUDIES | {"map": of_map, "data": of_data}, n_points=8, batch_size=4
-    )
-    assert found["map"] == [case(of, width, 2) for of in ("relu", "tanh") for width in (4, 8)]
-    assert found["width"] == [case(), case(width=5)] and found["depth"] == [case(), case(depth=2)]
+    cases = study_cases.list_cases(STUDIES | {"grid": grid, "data": data}, n_points=8, batch_size=4)
+    assert cases["grid"] == [case(name, width, 2) for name in ("relu", "tanh") for width in (4, 8)]
+    assert cases["width"] == [case(), case(width=5)] and cases["depth"] == [case(), case(depth=2)]
     # No batch has more points than there are.
     expected = [(2, 2), (2, 2), (8, 4), (8, 8)]
-    assert found["data"] == [
+    assert cases["data"] == [
         case(n_points=n, batch_size=batch, label_noise=0.5) for n, batch in expected
     ]
 
@@ -62,9 +60,9 @@ def test_a_study_without_a_batch_size_has_all_points_in_one():
         "n_points": [4, 8],
         "weight_scale": [1.0, 2.0],
     }
-    found = study_cases.list_cases({"all": study}, n_points=8, batch_size=None)["all"]
-    assert [of.batch_size for of in found] == [of.n_points for of in found] == [4, 4, 8, 8]
-    assert [of.weight_scale for of in found] == [1.0, 2.0] * 2
+    cases = study_cases.list_cases({"all": study}, n_points=8, batch_size=None)["all"]
+    assert [each.batch_size for each in cases] == [each.n_points for each in cases] == [4, 4, 8, 8]
+    assert [each.weight_scale for each in cases] == [1.0, 2.0] * 2
 
 
 def test_networks_are_those_of_the_case():
@@ -73,45 +71,61 @@ def test_networks_are_those_of_the_case():
         "dense": ["dense 7", "dense 7", "dense 7", "dense 3"],
         "conv": ["conv 7 3x3", "avgpool 2x2", "conv 7 3x3", "avgpool 2x2", "conv 7 3x3", "dense 3"],
     }.items():
-        found = scaling_study.build_case(case("tanh", 7, 3), kind, images, images)
-        assert found == sequential.build_network(expected, activation="tanh")
+        network = scaling_study.build_case(case("tanh", 7, 3), kind, images, images)
+        assert network == sequential.build_network(expected, activation="tanh")
     tokens = loop.Points(np.array([[1.0, 5.0]]), np.zeros((1, 2)))
-    found = scaling_study.build_case(
+    network = scaling_study.build_case(
         case("silu", 8, 3), "transformer", tokens, tokens._replace(inputs=np.array([[7.0, 0.0]]))
     )
-    assert (found.width, found.n_layers, found.n_tokens, found.n_outputs, found.activation) == (
+    assert (
+        network.width,
+        network.n_layers,
+        network.n_tokens,
+        network.n_outputs,
+        network.activation,
+    ) == (
         8,
         3,
         7,
         2,
         "silu",
     )
-    found = scaling_study.build_case(case("tanh", 8, 3), "resnet", images, images)
-    assert (found.width, found.n_blocks, found.n_outputs, found.activation) == (8, 3, 3, "tanh")
-    found = scaling_study.build_case(case("tanh", 8, 3), "graph-network", images, images)
-    assert (found.width, found.n_steps, found.n_outputs, found.activation) == (8, 3, 3, "tanh")
+    network = scaling_study.build_case(case("tanh", 8, 3), "resnet", images, images)
+    assert (network.width, network.n_blocks, network.n_outputs, network.activation) == (
+        8,
+        3,
+        3,
+        "tanh",
+    )
+    network = scaling_study.build_case(case("tanh", 8, 3), "graph-network", images, images)
+    assert (network.width, network.n_steps, network.n_outputs, network.activation) == (
+        8,
+        3,
+        3,
+        "tanh",
+    )
 
 
 @pytest.mark.usefixtures("quick_float64")
 def test_the_table_has_the_recording_of_every_network():
-    chosen = [case(), case("tanh", 5, 2, n_points=6)]
+    cases = [case(), case("tanh", 5, 2, n_points=6)]
     schedule, settings = (
         schedules.Schedule(n_epochs=2),
         recording.Settings(epochs=[0], observables=["modes"]),
     )
     options = {"schedule": schedule, "settings": settings, "seed": 1}
-    found = scaling_study.train_cases(
-        chosen, "dense", POOL, TEST, INDICES, task="classification", **options
+    trained = scaling_study.train_cases(
+        cases, "dense", POOL, TEST, INDICES, task="classification", **options
     )
-    assert found.n_diverged == 0 and len(found.tables["classes"]) == 0
-    table = study_cases.study_rows(found.tables["recording"], chosen[1:])
+    assert trained.n_diverged == 0 and len(trained.tables["classes"]) == 0
+    table = study_cases.study_rows(trained.tables["recording"], cases[1:])
     network = sequential.build_network(["dense 5", "dense 5", "dense 3"], activation="tanh")
     runs = ensemble_training.runs(INDICES, np.full((2, 1), 6), seed=1)
     in_batches = schedules.Schedule(n_epochs=2, batch_size=4)
     (alone,) = recorded_training.train_ensemble(
         network, POOL, TEST, [runs], schedule=in_batches, settings=settings
     )
-    modes = study_cases.study_rows(found.tables["modes"], chosen[1:])
+    modes = study_cases.study_rows(trained.tables["modes"], cases[1:])
     assert_close(
         modes["eigenvalue_now"].to_numpy(),
         alone.tables["modes"]["eigenvalue_now"].to_numpy(),
@@ -137,10 +151,10 @@ def test_a_regression_has_no_accuracy():
         "settings": recording.Settings(epochs=[0]),
         "seed": 1,
     }
-    found = scaling_study.train_cases(
+    trained = scaling_study.train_cases(
         [case()], "dense", POOL, TEST, INDICES, task="regression", **options
     )
-    assert found.tables["recording"]["accuracy"].isna().all()
+    assert trained.tables["recording"]["accuracy"].isna().all()
 
 
 @pytest.mark.usefixtures("quick_float64")
@@ -165,6 +179,12 @@ def test_every_network_is_checked_before_the_first_is_trained(monkeypatch):
     with pytest.raises(ValueError, match="images"):
         scaling_study.train_cases(
             [case()], "conv", POOL, TEST, INDICES, task="classification", **options
+        )
+    noisy = [case(), case(label_noise=0.5)]
+    options["schedule"] = schedules.Schedule(n_epochs=10, evaluate_every=5)
+    with pytest.raises(ValueError, match="noise_from must be a multiple of evaluate_every"):
+        scaling_study.train_cases(
+            noisy, "dense", POOL, TEST, INDICES, task="classification", noise_from=8, **options
         )
     with pytest.raises(
         ValueError, match=f"kind must be one of {', '.join(sorted(scaling_study.KINDS))}"

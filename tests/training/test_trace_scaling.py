@@ -1,6 +1,4 @@
-"""Scaling by the trace against a plain loop, and that it keeps the state of the optimiser in front
-of it.
-"""
+"""Scaling by the trace, compared with a plain loop; the state of the optimiser does not change."""
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +28,7 @@ def gradient(params):
     return jax.grad(lambda p: jnp.mean((NETWORK.apply(p, INPUTS) - TARGETS) ** 2))(params)
 
 
-def trace_of(params):
+def trace_fn(params):
     return empirical.ntk_trace(NETWORK.apply, params, INPUTS)
 
 
@@ -41,7 +39,7 @@ def plain_trace(params):
 
 def test_the_trace_is_that_of_the_kernel_for_every_kind_of_outputs():
     params = initial()
-    assert_close(np.asarray(trace_of(params)), np.array(plain_trace(params)), operations=1000)
+    assert_close(np.asarray(trace_fn(params)), np.array(plain_trace(params)), operations=1000)
     for outputs in ("mean", "sum"):
         kernel = empirical.empirical_ntk(NETWORK.apply, params, INPUTS, outputs=outputs)
         assert_close(
@@ -56,7 +54,7 @@ def test_the_trace_is_that_of_the_kernel_for_every_kind_of_outputs():
 def test_every_step_is_that_of_a_plain_loop(every, constant):
     params, plain = initial(), initial()
     optimiser = optax.chain(
-        optax.sgd(0.01), scale_by_trace(trace_of, every=every, constant=constant)
+        optax.sgd(0.01), scale_by_trace(trace_fn, every=every, constant=constant)
     )
     state, c = optimiser.init(params), constant or plain_trace(plain)
     for step in range(7):
@@ -64,20 +62,20 @@ def test_every_step_is_that_of_a_plain_loop(every, constant):
         params = optax.apply_updates(params, updates)
         if step % every == 0:
             rate = 0.01 * c / (plain_trace(plain) + 1e-8)
-        plain = jax.tree.map(lambda leaf, of: leaf - rate * of, plain, gradient(plain))
+        plain = jax.tree.map(lambda leaf, slope: leaf - rate * slope, plain, gradient(plain))
     for leaf, expected in zip(jax.tree.leaves(params), jax.tree.leaves(plain)):
         assert_close(leaf, expected, operations=1e5)
 
 
-def test_the_optimisers_own_state_goes_on():
+def test_the_state_of_the_optimiser_does_not_change():
     """Adam's moments are those of Adam on the same gradients, whatever the trace does behind it."""
     params, adam = initial(), optax.adam(0.01)
-    chained = optax.chain(adam, scale_by_trace(trace_of, every=2))
+    chained = optax.chain(adam, scale_by_trace(trace_fn, every=2))
     state, alone = chained.init(params), adam.init(params)
     for _ in range(5):
-        of = gradient(params)
-        updates, state = chained.update(of, state, params)
-        _, alone = adam.update(of, alone, params)
+        slope = gradient(params)
+        updates, state = chained.update(slope, state, params)
+        _, alone = adam.update(slope, alone, params)
         params = optax.apply_updates(params, updates)
     for leaf, expected in zip(jax.tree.leaves(state[0]), jax.tree.leaves(alone)):
         assert_close(np.asarray(leaf, float), np.asarray(expected, float))
@@ -86,7 +84,7 @@ def test_the_optimisers_own_state_goes_on():
 @pytest.mark.parametrize("strength", [0.1, -0.05])
 def test_the_gradient_is_that_of_the_loss_with_a_penalty_on_the_trace(strength):
     params = initial()
-    optimiser = optax.chain(add_trace_gradient(trace_of, strength), optax.sgd(0.01))
+    optimiser = optax.chain(add_trace_gradient(trace_fn, strength), optax.sgd(0.01))
     updates, _ = optimiser.update(gradient(params), optimiser.init(params), params)
 
     def penalty(params):
@@ -98,8 +96,8 @@ def test_the_gradient_is_that_of_the_loss_with_a_penalty_on_the_trace(strength):
         gradient(params),
         jax.jit(jax.grad(penalty))(params),
     )
-    for leaf, of in zip(jax.tree.leaves(updates), jax.tree.leaves(expected)):
-        assert_close(leaf, of, operations=1000)
+    for leaf, value in zip(jax.tree.leaves(updates), jax.tree.leaves(expected)):
+        assert_close(leaf, value, operations=1000)
 
 
 @pytest.mark.parametrize(
@@ -112,16 +110,16 @@ def test_the_gradient_is_that_of_the_loss_with_a_penalty_on_the_trace(strength):
 )
 def test_options_that_make_no_sense_are_refused(options, error, message):
     with pytest.raises(error, match=message):
-        scale_by_trace(trace_of, **options)
+        scale_by_trace(trace_fn, **options)
 
 
 def test_a_penalty_without_a_strength_is_refused():
     with pytest.raises(ValueError, match="strength must be finite: received nan"):
-        add_trace_gradient(trace_of, float("nan"))
+        add_trace_gradient(trace_fn, float("nan"))
 
 
 @pytest.mark.parametrize(
-    "transformation", [scale_by_trace(trace_of), add_trace_gradient(trace_of, 1.0)]
+    "transformation", [scale_by_trace(trace_fn), add_trace_gradient(trace_fn, 1.0)]
 )
 def test_parameters_are_needed(transformation):
     with pytest.raises(ValueError, match="params must be given"):

@@ -1,0 +1,51 @@
+"""Measure the kernels of untrained networks on the subsets of an experiment."""
+
+from collections.abc import Mapping
+
+import flax.linen as nn
+import numpy as np
+from jaxtyping import Int
+
+from collective_variables.data import problems
+from collective_variables.networks import parameters
+from collective_variables.observables import measurement
+
+
+def measure_subsets(
+    dataset: problems.Dataset,
+    networks: Mapping[str, nn.Module],
+    subsets: Mapping[str, Int[np.ndarray, "n_members n_selected"]],
+    n_points: Int[np.ndarray, "n_members n_sizes"],
+    /,
+    *,
+    seed: int,
+    settings: measurement.Settings = measurement.Settings(),
+    limit: measurement.Limit | None = None,
+    per_class: bool = False,
+    progress: str = "",
+) -> dict[str, measurement.Measurement]:
+    """Return the measurement of each network and method, by "parametrisation/method".
+
+    networks: by their parametrisation. subsets: by the name of their method. settings, limit: as in
+    `measurement.measure_ensemble`. per_class: measure the points of each class separately, too.
+
+    Raises ValueError for a network that does not fit the dataset, and the errors of
+    `measurement.measure_ensemble`.
+    """
+    classes = measurement.classes_of(dataset.targets, dataset.task) if per_class else None
+    pool = measurement.Pool(dataset.inputs, dataset.targets, classes)
+    results = {}
+    for parametrisation, network in networks.items():
+        parameters.check_fit(network, dataset.inputs, dataset.targets)
+        measured = measurement.measure_ensemble(
+            network,
+            pool,
+            list(subsets.values()),
+            n_points,
+            seed=seed,
+            settings=settings,
+            limit=limit,
+            progress=progress and f"{progress}: kernels of {parametrisation} networks",
+        )
+        results |= {f"{parametrisation}/{name}": each for name, each in zip(subsets, measured)}
+    return results

@@ -1,0 +1,47 @@
+"""Select the subsets of an experiment, by any number of methods."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+from jaxtyping import Int
+
+from collective_variables.data import problems
+from collective_variables.selection import base, registry
+
+Methods = Mapping[str, tuple[str, Mapping[str, Any]]]
+Subsets = dict[str, Int[np.ndarray, "n_members n_selected"]]
+Watch = Callable[[str], AbstractContextManager]
+
+
+def select_subsets(
+    dataset: problems.Dataset,
+    network: nn.Module,
+    methods: Methods,
+    n_selected: int,
+    n_members: int,
+    /,
+    *,
+    seed: int,
+    progress: str = "",
+    watch: Watch = nullcontext,
+) -> Subsets:
+    """Return the rows of the pool that each method selects for every member.
+
+    methods: a method and its options, by the name in the tables. network: the one to be trained,
+    for methods that use it. watch("selection, NAME") is a context entered around each method.
+
+    Raises the errors of `registry.select_by`, and ValueError for a method that stops before it has
+    selected `n_selected` points.
+    """
+    problem = registry.Problem(dataset.inputs, dataset.targets, dataset.task, network, seed)
+    subsets = {}
+    for name, (method, options) in methods.items():
+        budget = registry.Budget(n_selected, n_members, progress and f"{progress}: {name}")
+        with watch(f"selection, {name}"):
+            selection = registry.select_by(method, problem, budget, dict(options))
+        base.check_whole(selection)
+        subsets[name] = selection.indices
+    return subsets

@@ -1,0 +1,181 @@
+"""Functions as they stand in compiled programs, one for each state of what a function can see.
+
+JAX keeps what it traced of a function under the function's identity, and so would use it again
+after a change of a global, say. Here every such state has a stand-in, which JAX sees instead.
+"""
+
+import sys
+import threading
+import types
+import warnings
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Generator, Hashable
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import jax
+from jaxtyping import Array, PyTree
+
+from collective_variables.kernels import _surroundings
+from collective_variables.networks._arguments import ApplyFunction
+
+MOST_STATES = 64  # of functions whose programs are kept for `empirical_ntk` and its like
+MOST_PROGRAMS = 256  # of one stand-in: kinds of kernels and shapes of their arguments
+MOST_TRACES = 5  # of one piece of code and like arguments before a warning
+INSIDE = ("collective_variables", "contextlib")
+
+
+class RetracingWarning(UserWarning):
+    """A function is traced and compiled anew in call after call."""
+
+
+class StandIn:
+    """Calls the function that it stands for while `stands_for` is in force, in this thread.
+
+    It holds no function otherwise, so that what a function closes over is not kept alive; and what
+    was compiled is held here alone, and freed with it.
+    """
+
+    def __init__(self, name: str):
+        self.__name__ = name
+        self._current = threading.local()
+        self._programs: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, params: PyTree[Array], x: PyTree[Array]) -> Array:
+        return self._current.function(params, x)
+
+    @contextmanager
+    def stands_for(self, function: ApplyFunction) -> Generator[None]:
+        before = getattr(self._current, "function", None)
+        self._current.function = function
+        try:
+            yield
+        finally:
+            self._current.function = before
+
+    def program(self, key: Hashable, build: Callable[[], Any]) -> Any:
+        """Return what `build` gives, and the same again for the same key."""
+        program = self._programs.get(key)
+        if program is None:
+            program = build()  # without the lock: it may trace the function
+        with self._lock:
+            return _recent(self._programs, key, program, MOST_PROGRAMS)
+
+
+class StandIns:
+    """The stand-ins of the states that were met last.
+
+    is_lenient: as in `_surroundings.fingerprint`. advice: what a warning says may help.
+    """
+
+    def __init__(self, n_states: int, *, is_lenient: bool, advice: str):
+        self._n_states = n_states
+        self._is_lenient = is_lenient
+        self._advice = advice
+        self._stand_ins: OrderedDict[tuple, StandIn] = OrderedDict()
+        self._lock = threading.Lock()
+        self._traces: Counter[Hashable] = Counter()
+
+    @contextmanager
+    def traceable(self, function: ApplyFunction, *arguments: PyTree[Array]) -> Generator[StandIn]:
+        """The stand-in for the present state of `function`, which stands for it meanwhile.
+
+        arguments: those of the call, whose shapes say which programs are compiled.
+        """
+        stand_in = self._find(function, arguments)
+        with stand_in.stands_for(function):
+            yield stand_in
+
+    def _find(self, function: ApplyFunction, arguments: tuple[PyTree[Array], ...]) -> StandIn:
+        new = StandIn(_name(function))
+        try:
+            key = _surroundings.fingerprint(function, is_lenient=self._is_lenient)
+        except _surroundings.UnknownSurroundings as unknown:
+            self._count(function, arguments, str(unknown))
+            return new
+        with self._lock:
+            stand_in = _recent(self._stand_ins, key, new, self._n_states)
+        if stand_in is new:
+            self._count(function, arguments, "something that it reads besides them has changed")
+        return stand_in
+
+    def _count(
+        self, function: ApplyFunction, arguments: tuple[PyTree[Array], ...], reason: str
+    ) -> None:
+        """Count another trace of this code for arguments of these shapes; warn once of many."""
+        leaves, tree = jax.tree.flatten(arguments)
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            return  # compiled as a part of the caller's program
+        shapes = tuple(
+            (getattr(leaf, "shape", ()), str(getattr(leaf, "dtype", ""))) for leaf in leaves
+        )
+        key = (_identity(function), tree, shapes)
+        with self._lock:
+            if len(self._traces) >= 8 * MOST_STATES:
+                self._traces.clear()
+            self._traces[key] += 1
+            n_traces = self._traces[key]
+        if n_traces == MOST_TRACES + 1:
+            warnings.warn(
+                f"The function {_name(function)} was traced and compiled {n_traces} times for "
+                f"arguments of the same shapes, because {reason}. {self._advice}",
+                RetracingWarning,
+                stacklevel=_n_frames_inside(),
+            )
+
+
+# What a warning says may help.
+PASS_IT = "Pass what changes as parameters or points."
+SHARED = StandIns(
+    MOST_STATES,
+    is_lenient=False,
+    advice=f"{PASS_IT} If the function is always the same, make `kernel = cv.ntk_fn(function)` "
+    "once, and call `kernel(params, x)` instead.",
+)
+
+
+def _recent(table: OrderedDict[Any, Any], key: Hashable, value: Any, most: int) -> Any:
+    """The entry of a table, or `value` as a new one; the `most` asked for last are kept."""
+    entry = table.setdefault(key, value)
+    table.move_to_end(key)
+    while len(table) > most:
+        table.popitem(last=False)
+    return entry
+
+
+def _name(function: ApplyFunction) -> str:
+    function = _innermost(function)
+    return getattr(function, "__qualname__", None) or type(function).__qualname__
+
+
+def _identity(function: ApplyFunction) -> Hashable:
+    """What a function has in common with those that the same line of a program makes."""
+    function = _innermost(function)
+    if isinstance(function, types.MethodType):
+        try:
+            owner = hash(function.__self__)  # by value for Flax's modules, which are no functions
+        except TypeError:
+            owner = None
+        return _identity(function.__func__), type(function.__self__), owner
+    return getattr(function, "__code__", type(function))
+
+
+def _innermost(function: ApplyFunction) -> Any:
+    """The function that a partial or a compiled function calls in the end."""
+    while True:
+        if isinstance(function, partial):
+            function = function.func
+        elif not isinstance(function, types.MethodType) and hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        else:
+            return function
+
+
+def _n_frames_inside() -> int:
+    """How many frames up a warning belongs: to the line that called this package."""
+    frame, n_frames = sys._getframe(1), 1
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(INSIDE):
+        frame, n_frames = frame.f_back, n_frames + 1
+    return n_frames

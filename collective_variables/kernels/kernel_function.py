@@ -1,0 +1,97 @@
+"""The kernel of one network as an object that is made once and called many times."""
+
+from jaxtyping import Array, Float, PyTree
+
+from collective_variables.kernels import _traced, empirical, products
+from collective_variables.networks._arguments import ApplyFunction
+
+MOST_STATES = 8  # of what a function can see, whose programs one object keeps
+
+
+class KernelFunction:
+    """The kernel of one network, kernel(params, x1, x2), with its compiled programs.
+
+    Made by `ntk_fn`, which says what is kept. `apply_fn` is the network.
+    """
+
+    def __init__(self, apply_fn: ApplyFunction):
+        if not callable(apply_fn):
+            raise TypeError(f"apply_fn must be a function (params, x): received {apply_fn!r}.")
+        self.apply_fn = apply_fn
+        self._stand_ins = _traced.StandIns(MOST_STATES, is_lenient=True, advice=_traced.PASS_IT)
+
+    def __call__(
+        self,
+        params: PyTree[Float[Array, "..."]],
+        x1: PyTree[Array],
+        x2: PyTree[Array] | None = None,
+        *,
+        outputs: str = "mean",
+        implementation: str = "auto",
+        block_size: int | None = None,
+    ) -> Float[Array, "..."]:
+        """Return the kernel K(x1, x2), as `empirical_ntk` does with the same arguments."""
+        return empirical.compute_kernel(
+            self._stand_ins, self.apply_fn, params, x1, x2, outputs, implementation, block_size
+        )
+
+    def trace(
+        self, params: PyTree[Array], x: PyTree[Array], *, outputs: str = "mean"
+    ) -> Float[Array, ""]:
+        """Return the trace of the kernel, as `ntk_trace` does with the same arguments."""
+        return empirical.compute_trace(self._stand_ins, self.apply_fn, params, x, outputs)
+
+    def product(
+        self,
+        params: PyTree[Array],
+        x: PyTree[Array],
+        *,
+        outputs: str = "mean",
+        block_size: int | None = None,
+    ) -> products.KernelProduct:
+        """Return products with the kernel, as `kernel_product` does with the same arguments."""
+        return products.compute_product(
+            self._stand_ins, self.apply_fn, params, x, outputs, block_size
+        )
+
+    def __repr__(self) -> str:
+        return f"ntk_fn({self.apply_fn!r})"
+
+
+def ntk_fn(apply_fn: ApplyFunction) -> KernelFunction:
+    """Return the neural tangent kernel of a network as a function that is made once.
+
+    The object holds the programs that it compiled, for every shape of its arguments, until it is
+    deleted itself; no other kernel displaces them. Make it outside a loop and call it inside.
+
+    Every call looks at what `apply_fn` can see besides its arguments, as `empirical_ntk` does: the
+    kernel is that of the function as it is at the time of the call, and programs of the last 8
+    states are kept. There is one difference. What cannot be looked into counts as unchanged here as
+    long as it is the same object: objects of extension modules, generators, files, and code that
+    calls `eval`, `globals` or `open`. With `empirical_ntk` such a function is traced in every call.
+
+    Args:
+        apply_fn: The network, apply_fn(params, x) -> (n_points, n_outputs). It must treat every
+            point separately.
+
+    Returns:
+        A function kernel(params, x1, x2=None, *, outputs, implementation, block_size) with the
+        arguments of `empirical_ntk`. Its methods `trace(params, x)` and `product(params, x)` are
+        those of `ntk_trace` and `kernel_product`.
+
+    Raises:
+        TypeError: apply_fn cannot be called.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import collective_variables as cv
+        >>> kernel = cv.ntk_fn(lambda w, x: x**2 @ w)
+        >>> x = jnp.array([[1.0], [2.0]])
+        >>> for w in (0.0, 1.0):
+        ...     print(kernel(jnp.array([[w]]), x).tolist())
+        [[1.0, 4.0], [4.0, 16.0]]
+        [[1.0, 4.0], [4.0, 16.0]]
+        >>> print(kernel.trace(jnp.array([[1.0]]), x))
+        17.0
+    """
+    return KernelFunction(apply_fn)

@@ -1,0 +1,57 @@
+"""What figures, tables and legends call variables, methods and parametrisations."""
+
+VARIABLES = {
+    "n_points": "Subset size n",
+    "entropy": "Entropy S",
+    "trace": "Trace Tr",
+    "largest_eigenvalue": "Largest eigenvalue",
+    "effective_rank": "Effective rank exp S",
+    "effective_entropy": "Entropy S / ln n",
+    "trace_per_point": "Trace Tr / n",
+    "largest_eigenvalue_fraction": "Largest eigenvalue / Tr",
+    "min_test_loss": "Minimum test loss",
+    "final_test_loss": "Final test loss",
+    "min_train_loss": "Minimum train loss",
+    "final_train_loss": "Final train loss",
+    "max_test_accuracy": "Maximum test accuracy",
+    "final_test_accuracy": "Final test accuracy",
+}
+METHODS = {
+    "random": "Random",
+    "stratified": "Stratified",
+    "rnd": "RND (Algorithm 1)",
+    "rnd-linearised": "RND, linearised",
+    "k-center": "k-center",
+    "k-means++": "k-means++",
+    "kernel-herding": "Kernel herding",
+    "facility-location": "Facility location",
+    "log-determinant": "Log determinant",
+    "trace": "Largest trace",
+    "best-entropy": "Best entropy of random sets",
+    "greedy": "Greedy",
+}
+PARAMETRISATIONS = {"lecun": "LeCun", "ntk": "NTK"}
+
+
+def variable_label(name: str, /) -> str:
+    """Return a variable's name in words; an unknown one stays as it is."""
+    return VARIABLES.get(name, name)
+
+
+def method_label(name: str, /) -> str:
+    """Return a selection method's name in words; an unknown one stays as it is."""
+    return METHODS.get(name, name)
+
+
+def parametrisation_label(name: str, /) -> str:
+    """Return a parametrisation's name in words; an unknown one stays as it is."""
+    return PARAMETRISATIONS.get(name, name)
+
+
+def method_order(name: str, /) -> tuple[bool, bool, str]:
+    """Return the key by which figures sort methods, so that colours do not change.
+
+    Random and the linearised RND come first. They keep their colours whatever other methods are
+    compared.
+    """
+    return name != "random", name != "rnd-linearised", name

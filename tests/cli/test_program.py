@@ -1,0 +1,156 @@
+"""The program in a process of its own: both entry points, exit codes, interruptions and pipes."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+# What an installer writes for the entry point.
+SCRIPT = f"""\
+#!{sys.executable}
+import sys
+from collective_variables.cli.main import main
+sys.exit(main())
+"""
+MODELS = """\
+import flax.linen as nn
+
+
+class Residual(nn.Module):
+    n_outputs: int
+
+    @nn.compact
+    def __call__(self, x):
+        hidden = nn.Dense(8)(x)
+        return nn.Dense(self.n_outputs)(hidden + nn.relu(nn.Dense(8)(hidden)))
+
+
+def broken():
+    return int("no number")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with a table and a network of the user, and the installed program elsewhere."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    rows = [f"{number},{number % 7},{number**0.5}" for number in range(20)]
+    (folder / "houses.csv").write_text("\n".join(["area,age,price", *rows]))
+    (folder / "models.py").write_text(MODELS)
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "collective-variables"
+    program.write_text(SCRIPT)
+    program.chmod(0o755)
+    return folder
+
+
+def environment(**variables):
+    # Standing in for an installation: the package can be imported from everywhere.
+    return os.environ | {"PYTHONPATH": str(ROOT)} | variables
+
+
+def run(folder, *arguments, installed=False, **options):
+    """The finished process of a command, by the installed program or `python -m`."""
+    start = [sys.executable, "-m", "collective_variables"]
+    if installed:
+        start = [str(folder.parent / "bin" / "collective-variables")]
+    options = {"stdout": subprocess.PIPE, "env": environment()} | options
+    command = [*start, *arguments]
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, cwd=folder, **options)
+
+
+SELECT = ("select", "houses.csv", "--target", "price", "--n-points", "3", "--quiet")
+MEASURE = ("measure", "houses.csv", "--target", "price", "--members", "1", "--quiet")
+RESIDUAL = ("--n-points", "9", "--model", "models.Residual", "--model-option", "n_outputs=1")
+
+
+def test_both_programs_select_the_same_rows_and_find_a_network_in_the_folder(folder):
+    for arguments in (SELECT, (*MEASURE, *RESIDUAL)):
+        results = [run(folder, *arguments, installed=installed) for installed in (False, True)]
+        assert [result.returncode for result in results] == [0, 0], results[1].stderr
+        assert results[0].stdout == results[1].stdout != ""
+        assert [result.stderr for result in results] == ["", ""]
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_the_help_names_the_program_that_was_called(installed, folder):
+    result = run(folder, "select", "--help", installed=installed)
+    name = "collective-variables" if installed else "python -m collective_variables"
+    other = "python -m collective_variables" if installed else "collective-variables"
+    assert result.stdout.startswith(f"usage: {name} select ")
+    assert f"  {name} select houses.csv" in result.stdout and other not in result.stdout
+
+
+def test_wrong_input_ends_with_2_and_one_line(folder):
+    result = run(folder, *SELECT[:-2], "21", "--quiet")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    result = run(folder, "select", "houses.csv")
+    assert result.returncode == 2 and "--n-points" in result.stderr
+
+
+def test_a_failure_ends_with_1_and_debug_shows_where(folder):
+    arguments = (*MEASURE, "--model", "models.broken")
+    result = run(folder, *arguments)
+    words = "error: ValueError: invalid literal for int() with base 10: 'no number'"
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"{words} (--debug shows where)\n"
+    for result in (
+        run(folder, *arguments, "--debug"),
+        run(folder, *arguments, env=environment(COLLECTIVE_VARIABLES_DEBUG="1")),
+    ):
+        assert result.returncode == 1 and 'models.py", line 14, in broken' in result.stderr
+        assert result.stderr.endswith(f"{words} (--debug shows where)\n")
+
+
+def test_a_full_disk_ends_with_1_and_one_line(folder):
+    words = "error: OSError: [Errno 28] No space left on device (--debug shows where)\n"
+    with open("/dev/full", "w") as full:
+        result = run(folder, *SELECT, stdout=full)
+    assert (result.returncode, result.stderr) == (1, words)
+    result = run(folder, *SELECT, "--output", "/dev/full")
+    assert (result.returncode, result.stderr) == (1, words)
+    assert len(result.stdout.split()) == 3 and Path("/dev/full").is_char_device()
+
+
+def test_a_reader_that_has_enough_is_no_error_to_print(folder):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        assert run(folder, *SELECT, stdout=pipe).stderr == ""
+
+
+INTERRUPTED = """\
+import os, runpy, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+runpy.run_module("collective_variables", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("module", ["argparse", "numpy", "jax", "pandas", "flax.linen"])
+def test_an_interruption_while_modules_load_is_one_line_and_130(module, folder):
+    command = [sys.executable, "-c", INTERRUPTED, module]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment())
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "interrupted\n")
+
+
+def test_the_program_works_from_the_first_line_of_a_script(folder):
+    """An exit code reaches the shell, as of every program."""
+    script = "set -e; collective-variables select houses.csv --n-points 99 || echo code $?"
+    path = f"{folder.parent / 'bin'}:{os.environ['PATH']}"
+    options = {"capture_output": True, "text": True, "cwd": folder, "env": environment(PATH=path)}
+    assert subprocess.run(["sh", "-c", script], **options).stdout == "code 2\n"
+
+
+assert signal.SIGINT == 2  # 130 is 128 and this
