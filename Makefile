@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 ENVIRONMENT := .venv/installed
 
-.PHONY: help setup repro all report paper reproduce test bench bench-rnd bench-ntk bench-selection bench-training bench-dynamics dynamics paper-dynamics scaling field form pictures requirements verify harness lint coverage docs
+.PHONY: help setup repro all report paper reproduce stale test bench bench-rnd bench-ntk bench-selection bench-training bench-dynamics dynamics paper-dynamics scaling field form pictures requirements verify harness lint coverage docs
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -36,16 +36,19 @@ report: verify  ## run every stage of both graphs and write the page that says w
 	@echo "The report: nodes/dynamics/Report/report.html"
 
 paper: $(ENVIRONMENT)  ## run the first paper's graph at the paper's scale (hours), or some groups: make paper GROUPS='fuel-dense mnist-dense'
-	dvc exp run $$(python settings.py params-paper.yaml) $(addsuffix _CorrelationAnalysis,$(GROUPS))
+	dvc exp run $$(python scripts/params_to_options.py params-paper.yaml) $(addsuffix _CorrelationAnalysis,$(GROUPS))
 
 paper-dynamics: $(ENVIRONMENT)  ## run the studies of learning dynamics at the paper's scale, or some: GROUPS='dynamics-mnist'
-	dvc exp run $$(python settings.py params-paper.yaml) $(or $(GROUPS:%=dynamics/dvc.yaml:%_ScalingStudy),dynamics/dvc.yaml:dynamics_Findings)
+	dvc exp run $$(python scripts/params_to_options.py params-paper.yaml) $(or $(GROUPS:%=dynamics/dvc.yaml:%_ScalingStudy),dynamics/dvc.yaml:dynamics_Findings)
 
 reproduce: $(ENVIRONMENT)  ## run the graph in a clean clone and hold its numbers against reference/ (or GROUPS='fuel concrete')
 	python benchmarks/reproduce.py $(GROUPS)
 
 verify: $(ENVIRONMENT)  ## compare all results with their checksums, and remove damaged ones, which are then computed again
-	python verify.py
+	python scripts/verify_cache.py
+
+stale: $(ENVIRONMENT)  ## print which stages the edited code reruns, and which files are the reason
+	@python -m scripts.stale
 
 test: $(ENVIRONMENT)  ## run all tests
 	python -m pytest

@@ -1,19 +1,22 @@
-"""The graph: reads params.yaml, wires one group of stages per problem, writes dvc.yaml,
-zntrack.json and plots/dvc.yaml.
+"""Write the graph: dvc.yaml, zntrack.json and plots/dvc.yaml from the groups in params.yaml.
 
-Studies of learning dynamics and the page that shows both papers are a graph of their own,
-dynamics/dvc.yaml, so that `dvc repro` runs the experiments of the first paper alone.
+Each group is a problem with its own stages. Studies of learning dynamics and the page that shows
+both papers are a graph of their own, dynamics/dvc.yaml, so that `dvc repro` runs the experiments of
+the first paper alone.
 
-Run `python main.py` after a stage's fields or the groups in params.yaml have changed. Changing a
-value needs no run.
+Run `python main.py` when a stage's fields, the modules of nodes/ or the groups in params.yaml have
+changed. Changing a value needs no run.
 """
 
+import sys
 from pathlib import Path
 
 import yaml
 import zntrack
 
-from nodes import sources
+from nodes import _sources
+from nodes._imports import SourceError, Tree
+from nodes._stage import check_names
 from nodes.compute_ntk import ComputeNTK
 from nodes.correlation_analysis import CorrelationAnalysis
 from nodes.ensemble import Ensemble
@@ -39,109 +42,134 @@ OPTIONAL = (RNDSelect, ComputeNTK, TrainModel, CorrelationAnalysis)
 # beside its data.
 RECORDED = {ScalingStudy: (Ensemble,), TrainAutoencoder: (Ensemble,), TrainAgent: ()}
 WITHOUT_DATA = (TrainAgent,)
-OF_ALL, OF_DYNAMICS = "all", "dynamics"
+KINDS = {node.__name__: node for node in (*DATA, *REQUIRED, *OPTIONAL, *RECORDED)}
+ALL_GROUPS, DYNAMICS_GROUP = "all", "dynamics"
 REPORT, FULL_REPORT, FINDINGS = "all_Report", "dynamics_Report", "dynamics_Findings"
+SUMMARIES = {REPORT: Report, FULL_REPORT: Report, FINDINGS: Findings}
 Sections = dict[str, dict]
 
 
-def read_groups(params: Sections) -> dict[str, Sections]:
-    """The sections `<group>_<Stage>` of params.yaml, by group and stage; of SelectSubset there may
-    be several.
+class PlainDumper(yaml.SafeDumper):
+    """Write a value that occurs twice twice, and not as an alias of the other.
+
+    An alias would tie two stages together: who edits one value would change both.
     """
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def to_yaml(content: object, **options: object) -> str:
+    """Write YAML without anchors and aliases."""
+    return yaml.dump(content, Dumper=PlainDumper, **options)
+
+
+def read_params(path: Path) -> Sections:
+    """Read params.yaml by the names of its sections; end with one line if one cannot be used."""
+    try:
+        params = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise SystemExit(f"{path} must be YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(params, dict) or not params:
+        raise SystemExit(f"{path} must have sections <group>_<Stage>: received {params or 'none'}.")
+    # In whatever order they are written, the graph is the same.
+    return {str(name): params[name] or {} for name in sorted(params, key=str)}
+
+
+def check_values(params: Sections) -> None:
+    """End with one line if a section has a parameter that its stage has not, or lacks one."""
+    for name, values in params.items():
+        stage = name.rpartition("_")[2]
+        kind = SUMMARIES.get(name) or (SelectSubset if is_selection(stage) else KINDS[stage])
+        check_names(name, values, kind)
+
+
+def read_groups(params: Sections) -> dict[str, Sections]:
+    """Sort the sections `<group>_<Stage>` of params.yaml by group and stage; check each group."""
     groups: dict[str, Sections] = {}
     for name, values in params.items():
         group, _, stage = name.rpartition("_")
-        known = [node.__name__ for node in (*DATA, *REQUIRED, *OPTIONAL, *RECORDED)]
-        if group in ("", OF_ALL, OF_DYNAMICS) or not (stage in known or is_selection(stage)):
-            listed = ", ".join([*known, "SelectSubset", "SelectSubset-NAME"])
+        is_known = stage in KINDS or is_selection(stage)
+        if group in ("", ALL_GROUPS, DYNAMICS_GROUP) or not is_known:
+            listed = ", ".join([*KINDS, "SelectSubset", "SelectSubset-NAME"])
             raise SystemExit(
-                f"A section of params.yaml must be {REPORT}, {FULL_REPORT}, {FINDINGS} or <group>_<Stage>, Stage one of "
-                f"{listed}: received {name}."
+                f"A section of params.yaml must be {', '.join(SUMMARIES)} or <group>_<Stage>, "
+                f"Stage one of {listed}: received {name}."
             )
-        groups.setdefault(group, {})[stage] = values or {}
+        groups.setdefault(group, {})[stage] = values
     for group, sections in groups.items():
-        recorded = recorded_in(sections)
-        data = (
-            []
-            if recorded in WITHOUT_DATA
-            else [node.__name__ for node in DATA if node.__name__ in sections]
-        )
-        if len(data) != (recorded not in WITHOUT_DATA):
-            names = " or ".join(f"{group}_{node.__name__}" for node in DATA)
-            raise SystemExit(
-                f"params.yaml must have one section {names}: received {' and '.join(data) or 'none'}."
-            )
-        required = RECORDED[recorded] if recorded else REQUIRED
-        for node in required:
-            if node.__name__ not in sections:
-                raise SystemExit(f"params.yaml must have a section {group}_{node.__name__}.")
-        if recorded:
-            allowed = [recorded.__name__, *data, *(node.__name__ for node in required)]
-            if others := sorted(set(sections) - set(allowed)):
-                listed = ", ".join(allowed)
-                raise SystemExit(
-                    f"A group with {recorded.__name__} has {listed} alone: received {group}_{others[0]}."
-                )
-            continue
-        selections = [stage for stage in sections if stage == "RNDSelect" or is_selection(stage)]
-        if selections and not compares_methods(sections):
-            raise SystemExit(
-                f"{group} draws its sizes from a range, so it compares no methods: received {group}_{selections[0]}."
-            )
+        check_group(group, sections)
     return groups
 
 
+def check_group(group: str, sections: Sections) -> None:
+    """End with one line if a group lacks a section or has one that does not belong to it."""
+    recorded = recorded_in(sections)
+    data = [] if recorded in WITHOUT_DATA else [kind for kind in DATA if kind.__name__ in sections]
+    names = [kind.__name__ for kind in data]
+    if len(data) != (recorded not in WITHOUT_DATA):
+        allowed = " or ".join(f"{group}_{kind.__name__}" for kind in DATA)
+        received = " and ".join(names) or "none"
+        raise SystemExit(f"params.yaml must have one section {allowed}: received {received}.")
+    required = [kind.__name__ for kind in (RECORDED[recorded] if recorded else REQUIRED)]
+    if missing := [name for name in required if name not in sections]:
+        raise SystemExit(f"params.yaml must have a section {group}_{missing[0]}.")
+    if recorded:
+        allowed = [recorded.__name__, *names, *required]
+        if others := sorted(set(sections) - set(allowed)):
+            raise SystemExit(
+                f"A group with {recorded.__name__} has {', '.join(allowed)} alone: "
+                f"received {group}_{others[0]}."
+            )
+        return
+    selections = [stage for stage in sections if stage == "RNDSelect" or is_selection(stage)]
+    if selections and not compares_methods(sections):
+        raise SystemExit(
+            f"{group} draws its sizes from a range, so it compares no methods: "
+            f"received {group}_{selections[0]}."
+        )
+
+
 def is_selection(stage: str) -> bool:
-    """Whether a stage is SelectSubset, by itself or under a name of its own."""
+    """Whether a stage is SelectSubset, with or without a name behind it."""
     return stage == "SelectSubset" or stage.startswith("SelectSubset-")
 
 
 def recorded_in(sections: Sections) -> type[zntrack.Node] | None:
-    """The stage in which a group records kernels through a training, in place of an experiment of
-    P1; None without one.
-    """
-    return next((node for node in RECORDED if node.__name__ in sections), None)
+    """The stage that records kernels through a training, in place of an experiment of P1."""
+    return next((kind for kind in RECORDED if kind.__name__ in sections), None)
 
 
 def compares_methods(sections: Sections) -> bool:
-    """Whether a group is an Experiment 2 (a list of subset sizes) and not an Experiment 1 (a range
-    to draw from).
-    """
+    """Whether a group has a list of subset sizes (Experiment 2), not a range (Experiment 1)."""
     return not isinstance(sections["Ensemble"].get("n_points"), dict)
 
 
-def data_of(group: str, sections: Sections) -> LoadDataset | LoadFile:
-    """The stage that has a group's data: a problem by its name, or a file of one's own, which DVC
-    follows.
-    """
+def make_data(group: str, sections: Sections) -> LoadDataset | LoadFile:
+    """Make the stage that has a group's data: a problem by its name, or a file that DVC follows."""
     if LoadDataset.__name__ in sections:
         return LoadDataset(**sections[LoadDataset.__name__])
     values = sections[LoadFile.__name__]
     file = Path(str(values.get("path")))
     if not file.exists() or PARAMS.resolve().parent not in file.resolve().parents:
         raise SystemExit(
-            f"{group}_LoadFile must have the path of a file or folder inside the project: received {file}."
+            f"{group}_LoadFile must have the path of a file or folder inside the project: "
+            f"received {file}."
         )
     return LoadFile(file=file, **values)
 
 
-def network_of(values: dict) -> Network:
-    """The stage that has a group's network, of layers or of one's own, whose files DVC then
-    follows.
-    """
-    return Network(
-        model_files=list(map(Path, sources.of_module(values["model"])))
-        if values.get("model")
-        else [],
-        **values,
-    )
+def make_network(values: dict) -> Network:
+    """Make the stage that has a group's network, and let DVC follow the files of a custom one."""
+    files = _sources.model_files(values["model"]) if values.get("model") else []
+    return Network(model_files=[Path(file) for file in sorted(files)], **values)
 
 
 def add_group(group: str, sections: Sections) -> dict[str, list]:
-    """Wire the stages of one group; what the report takes of it."""
-    values = {node: sections.get(node.__name__, {}) for node in REQUIRED + OPTIONAL}
-    data = data_of(group, sections)
-    network = network_of(values[Network])
+    """Wire the stages of one group, and say what the report takes from it."""
+    values = {kind: sections.get(kind.__name__, {}) for kind in REQUIRED + OPTIONAL}
+    data = make_data(group, sections)
+    network = make_network(values[Network])
     ensemble = Ensemble(**values[Ensemble])
     shared = {
         "data": data,
@@ -151,11 +179,8 @@ def add_group(group: str, sections: Sections) -> dict[str, list]:
     subsets = [RandomSubset(data=data, members_path=ensemble.members_path)]
     if compares_methods(sections):
         subsets.append(RNDSelect(**shared, **values[RNDSelect]))
-        subsets += [
-            SelectSubset(name=name, **shared, **of)
-            for name, of in sections.items()
-            if is_selection(name)
-        ]
+        selections = {name: sections[name] for name in sections if is_selection(name)}
+        subsets += [SelectSubset(name=name, **shared, **own) for name, own in selections.items()]
     shared |= {"subsets": subsets, "n_points_path": ensemble.n_points_path}
     kernels = ComputeNTK(**shared, **values[ComputeNTK])
     networks = TrainModel(**shared, **values[TrainModel])
@@ -172,104 +197,117 @@ def add_group(group: str, sections: Sections) -> dict[str, list]:
 
 
 def add_recorded(group: str, sections: Sections) -> zntrack.Node:
-    """Wire the stages of one group of learning dynamics; the one that records."""
-    node = recorded_in(sections)
-    if node in WITHOUT_DATA:
-        return node(**sections[node.__name__])
-    data = data_of(group, sections)
+    """Wire the stages of one group of learning dynamics, and return the one that records."""
+    kind = recorded_in(sections)
+    if kind in WITHOUT_DATA:
+        return kind(**sections[kind.__name__])
+    data = make_data(group, sections)
     ensemble = Ensemble(**sections["Ensemble"])
     subset = RandomSubset(data=data, members_path=ensemble.members_path)
+    shared = {"data": data, "subset": subset, "members_path": ensemble.members_path}
     # pyrefly: ignore[unexpected-keyword]
-    return node(
-        data=data, subset=subset, members_path=ensemble.members_path, **sections[node.__name__]
-    )
+    return kind(**shared, **sections[kind.__name__])
 
 
-def add_report(values: dict, of_groups: list[dict[str, list]], findings: list[Findings]) -> None:
-    """Wire a stage that reads the runs of all groups, and what is found of learning dynamics."""
-    inputs = {
-        name: [item for of in of_groups for item in of.get(name, [])] for name in of_groups[0]
-    }
+def add_report(values: dict, parts: list[dict[str, list]], findings: list[Findings]) -> None:
+    """Wire a stage that reads the runs of all groups, and the findings on learning dynamics."""
+    inputs = {name: [item for part in parts for item in part.get(name, [])] for name in parts[0]}
     Report(**inputs, findings=findings, **values)
 
 
-def plots(groups: dict[str, Sections], figures: dict[int, dict[str, dict]]) -> dict:
-    """The content of plots/dvc.yaml: every figure of an experiment with the table of each of its
-    groups as a source.
-    """
+def list_plots(groups: dict[str, Sections], figures: dict[int, Sections]) -> dict:
+    """List every figure with the table of each of its groups as a source, for plots/dvc.yaml."""
     entries = []
-    for experiment, of_experiment in figures.items():
-        of_paper = {
-            group: sections for group, sections in groups.items() if not recorded_in(sections)
-        }
-        members = [
-            group
-            for group, sections in of_paper.items()
-            if compares_methods(sections) == (experiment == 2)
-        ]
-        for title, figure in of_experiment.items():
-            stage, table, y = figure["stage"], figure["table"], figure["y"]
-            sources = {f"../nodes/{group}/{stage}/{table}": y for group in members}
-            settings = {
-                key: value for key, value in figure.items() if key not in ("stage", "table")
-            }
-            entries.append({title: settings | {"y": sources}})
+    experiments = {
+        group: 2 if compares_methods(sections) else 1
+        for group, sections in groups.items()
+        if not recorded_in(sections)
+    }
+    for number, titles in figures.items():
+        members = [group for group, experiment in experiments.items() if experiment == number]
+        for title, figure in titles.items():
+            path = f"{figure['stage']}/{figure['table']}"
+            tables = {f"../nodes/{group}/{path}": figure["y"] for group in members}
+            settings = {key: figure[key] for key in figure if key not in ("stage", "table")}
+            entries.append({title: settings | {"y": tables}})
     return {"plots": entries}
 
 
-def write_graphs(graph: dict, of_dynamics: set[str]) -> None:
-    """Write dvc.yaml and, of the stages of these groups, dynamics/dvc.yaml, whose paths are from
-    here too.
+def sources_stage() -> dict:
+    """Describe the stage that follows the code, which `nodes/_sources.py` explains."""
+    tree = Tree(_sources.ROOT)
+    return {
+        "cmd": "python -m nodes._sources",
+        "deps": _sources.dependencies(tree),
+        "outs": list(_sources.contents(tree)),
+    }
 
-    No stage copies its part of dvc.lock into its metrics: ZnTrack's copy is a process more a stage
-    and fills the tables of `dvc exp show`; `dvc status` knows the same.
+
+def write_graphs(graph: dict, dynamics: set[str]) -> None:
+    """Write dvc.yaml and, with the stages of these groups, dynamics/dvc.yaml.
+
+    Paths are from here in both. Stages start by nodes/_start.py in place of `zntrack run`, which
+    takes longer; ZnTrack finds class and name in the same places of the command.
     """
     stages = {
-        name: stage | {"cmd": f"{stage['cmd']} --no-save-lockfile"}
+        name: stage | {"cmd": stage["cmd"].replace("zntrack run", "python nodes/_start.py")}
         for name, stage in graph["stages"].items()
     }
     second = {
         name: stage | {"wdir": ".."}
         for name, stage in stages.items()
-        if name.rpartition("_")[0] in of_dynamics
+        if name.rpartition("_")[0] in dynamics
     }
     first = {name: stage for name, stage in stages.items() if name not in second}
+    first["Sources"] = sources_stage()
     DYNAMICS.parent.mkdir(exist_ok=True)
-    for path, of_path in ((GRAPH, first), (DYNAMICS, second)):
+    for path, content in ((GRAPH, first), (DYNAMICS, second)):
         path.unlink(missing_ok=True)
-        if of_path:
-            path.write_text(yaml.safe_dump(graph | {"stages": of_path}))
+        if content:
+            path.write_text(to_yaml(graph | {"stages": content}))
 
 
-def main() -> None:
-    params = yaml.safe_load(PARAMS.read_text())
-    of_report, of_full_report, of_findings = (
-        params.pop(name, None) or {} for name in (REPORT, FULL_REPORT, FINDINGS)
-    )
-    groups, of_groups, recorded = read_groups(params), [], []
+def write_params(params: Sections) -> None:
+    """Write params.yaml again without aliases, with which ZnTrack would write shared values."""
+    PARAMS.write_text(to_yaml(params))
+
+
+def build(params: Sections) -> None:
+    """Wire and write both graphs."""
+    summaries = {name: params.pop(name, {}) for name in SUMMARIES}
+    groups, parts, recorded = read_groups(params), [], []
+    check_values(params | summaries)
     project = zntrack.Project()
     for group, sections in groups.items():
         with project.group(group):
             if recorded_in(sections):
                 recorded.append(add_recorded(group, sections))
             else:
-                of_groups.append(add_group(group, sections))
-    with project.group(OF_ALL):
-        add_report(of_report, of_groups, [])
+                parts.append(add_group(group, sections))
+    with project.group(ALL_GROUPS):
+        add_report(summaries[REPORT], parts, [])
     if recorded:
         times = [node.nwd / "node-meta.json" for node in recorded]
-        with project.group(OF_DYNAMICS):
-            findings = Findings(recorded=recorded, **of_findings)
-            add_report(of_full_report, [*of_groups, {"time_paths": times}], [findings])
+        with project.group(DYNAMICS_GROUP):
+            findings = Findings(recorded=recorded, **summaries[FINDINGS])
+            add_report(summaries[FULL_REPORT], [*parts, {"time_paths": times}], [findings])
     project.build()
-    of_dynamics = {group for group, sections in groups.items() if recorded_in(sections)}
-    write_graphs(yaml.safe_load(GRAPH.read_text()), {OF_DYNAMICS, *of_dynamics})
-    written = yaml.safe_dump(
-        plots(groups, yaml.safe_load(FIGURES.read_text())), sort_keys=False, width=120
+    dynamics = {group for group, sections in groups.items() if recorded_in(sections)}
+    write_graphs(yaml.safe_load(GRAPH.read_text()), {DYNAMICS_GROUP, *dynamics})
+    write_params(yaml.safe_load(PARAMS.read_text()))
+    entries = to_yaml(
+        list_plots(groups, yaml.safe_load(FIGURES.read_text())), sort_keys=False, width=120
     )
     PLOTS.write_text(
-        f"# Written by main.py from plots/figures.yaml and the groups of params.yaml.\n{written}"
+        f"# Written by main.py from plots/figures.yaml and the groups of params.yaml.\n{entries}"
     )
+
+
+def main() -> None:
+    try:
+        build(read_params(PARAMS))
+    except SourceError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

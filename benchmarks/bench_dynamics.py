@@ -1,14 +1,14 @@
-"""Time recordings of learning dynamics and its groups, each beside its limit.
+"""Time recordings of learning dynamics and their groups, and compare them with their limits.
 
-    python benchmarks/bench_dynamics.py [recording] [d1] [groups] [dynamics-agent …]
+    python -m benchmarks.bench_dynamics [recording] [d1] [groups] [dynamics-agent …]
 
-recording: 50 log-spaced epochs of one dense network on 1000 images, train and test points: what the
-    record adds to the same training without it: 20 s, three runs of each in turn, medians.
+recording: 50 log-spaced epochs of one dense network on 1000 images, train and test points. The
+    time that the record adds to the same training without it, medians of three runs of each.
 d1: the studies of activation, width and depth on MNIST at the paper's setting (params-paper.yaml)
-    with the library alone: 1800 s, one run, which is kept in reference/paper as by
-    `benchmarks/at_scale.py`.
-groups: each group of dynamics/dvc.yaml at its default scale, by `dvc repro` in a fresh clone: 300 s
-    each, one run. Some of them by their names.
+    with the library alone, one run. The result is kept in reference/paper, as
+    `studies.paper_scale` does.
+groups: each group of dynamics/dvc.yaml at its default scale, by `dvc repro` in a fresh clone, one
+    run. Names of groups select some of them.
 """
 
 import itertools
@@ -23,12 +23,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-import at_scale
-import bench
-
+from benchmarks import bench_all
 from collective_variables.data import problems
 from collective_variables.networks import sequential
 from collective_variables.training import (
@@ -38,22 +33,24 @@ from collective_variables.training import (
     recording,
     schedules,
 )
+from studies import paper_scale
 
+ROOT = Path(__file__).resolve().parents[1]
 N_POINTS, N_EPOCHS, N_RECORDED, REPEATS = 1000, 500, 50, 3
 LAST = ("_ScalingStudy", "_TrainAutoencoder", "_TrainAgent")
-LIMITS = {"recording": 20.0, "d1": 1800.0, "groups": 300.0}
+LIMITS = {"recording": 20.0, "d1": 1800.0, "groups": 300.0}  # seconds
 
 
 def line(name: str, seconds: float, limit: float, more: str = "") -> None:
+    """Print a line of the table."""
     print(f"{name:36}{seconds:10.1f}{limit:8.0f}  {more}", flush=True)
 
 
-def of_recording() -> None:
+def time_recording() -> None:
+    """Time one training with and without a recording."""
     dataset = problems.load_problem("mnist", n_available=3000, n_test=N_POINTS)
-    pool, test = (
-        loop.Points(dataset.inputs, dataset.targets),
-        loop.Points(dataset.test_inputs, dataset.test_targets),
-    )
+    pool = loop.Points(dataset.inputs, dataset.targets)
+    test = loop.Points(dataset.test_inputs, dataset.test_targets)
     network = sequential.build_network(["dense 128", "dense 128", "dense 10"])
     runs = ensemble_training.runs(np.arange(N_POINTS)[None], np.array([[N_POINTS]]), seed=0)
     schedule = schedules.Schedule("cross-entropy", "adam", 0.001, N_EPOCHS, 128)
@@ -65,22 +62,20 @@ def of_recording() -> None:
             network, pool, test, [runs], schedule=schedule, settings=settings
         )
         seconds[name].append(time.perf_counter() - start)
-    without, with_record = (statistics.median(of) for of in seconds.values())
-    line(
-        "recording adds",
-        with_record - without,
-        LIMITS["recording"],
-        f"{without:.1f} s without, {with_record:.1f} s with it",
-    )
+    without, with_record = (statistics.median(values) for values in seconds.values())
+    more = f"{without:.1f} s without, {with_record:.1f} s with it"
+    line("recording adds", with_record - without, LIMITS["recording"], more)
 
 
-def of_d1() -> None:
+def time_d1() -> None:
+    """Time the studies of the second paper at its scale."""
     start = time.perf_counter()
-    at_scale.keep("dynamics-mnist")
+    paper_scale.run_group("dynamics-mnist")
     line("d1", time.perf_counter() - start, LIMITS["d1"])
 
 
-def of_groups(*groups: str) -> None:
+def time_groups(*groups: str) -> None:
+    """Time groups of the graph; all of them by default."""
     stages = yaml.safe_load((ROOT / "dynamics" / "dvc.yaml").read_text())["stages"]
     last = [
         name
@@ -88,15 +83,14 @@ def of_groups(*groups: str) -> None:
         if name.endswith(LAST) and (not groups or name.rpartition("_")[0] in groups)
     ]
     with tempfile.TemporaryDirectory() as folder:
-        bench.run(["git", "clone", "--quiet", str(ROOT), "clone"], Path(folder))
+        project = bench_all.clone_into(Path(folder))
         for name in last:
-            start = time.perf_counter()
-            bench.run(["dvc", "repro", f"dynamics/dvc.yaml:{name}"], Path(folder) / "clone")
-            line(name, time.perf_counter() - start, LIMITS["groups"])
+            seconds = bench_all.run(["dvc", "repro", f"dynamics/dvc.yaml:{name}"], project)
+            line(name, seconds, LIMITS["groups"])
 
 
 def main() -> None:
-    parts = {"recording": of_recording, "d1": of_d1, "groups": of_groups}
+    parts = {"recording": time_recording, "d1": time_d1, "groups": time_groups}
     print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
     print(f"{'what':36}{'seconds':>10}{'limit':>8}")
     names = sys.argv[1:] or list(parts)
@@ -104,7 +98,7 @@ def main() -> None:
         if name in parts:
             parts[name]()
     if groups := [name for name in names if name not in parts]:
-        of_groups(*groups)
+        time_groups(*groups)
 
 
 if __name__ == "__main__":

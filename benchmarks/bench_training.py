@@ -1,20 +1,18 @@
-"""Time the networks of Experiment 1 at the paper's numbers of runs, kernels and spectra included,
-compilation included.
+"""Time the networks of Experiment 1 at the paper's numbers of runs, with kernels and spectra.
 
-    python benchmarks/bench_training.py [fuel] [mnist] [conv] [plain] [--scale 1.0]
+    python -m benchmarks.bench_training [fuel] [mnist] [conv] [plain] [--scale 1.0]
 
-fuel: Table 2's dense network, 7075 runs of 5 to 256 points, 200 full-batch epochs.
-mnist: Table 2's dense network, 5480 runs of 10 to 500 points, 100 full-batch epochs.
-conv: Table 2's convolutional network, 60 of its 3082 runs, 10 to 200 points, 50 full-batch epochs.
-plain: 40 of the runs of fuel, trained by a plain loop whose jitted steps of Flax and optax meet
-every size anew.
-scale: a fraction of the runs of each; the seconds printed are those of the runs that were made.
+fuel: dense network of Table 2, 7075 runs of 5 to 256 points, 200 full-batch epochs.
+mnist: dense network of Table 2, 5480 runs of 10 to 500 points, 100 full-batch epochs.
+conv: convolutional network of Table 2, 60 of its 3082 runs, 10 to 200 points, 50 full-batch epochs.
+plain: 40 of the runs of fuel, trained by a plain loop whose steps are compiled for every size.
+scale: a fraction of the runs of each case; the seconds are those of the fraction.
 
-All in the standard initialisation of Flax ("lecun"), sizes log-uniform, losses evaluated every
-second epoch. Each case runs in a fresh process. The rate is that of the operations of the products
-alone, three forward passes for a point and epoch of training, one for a point that is evaluated
-besides, padding not counted; beside it the fraction of the rate of a product of two 2048 x 2048
-matrices on all cores.
+All have the standard initialisation of Flax ("lecun"), log-uniform sizes, and losses evaluated
+every second epoch. Each case runs in a fresh process, compilation included. The rate counts the
+operations of matrix products: three forward passes for a point and epoch of training, one for a
+point that is evaluated in addition, no padding. Next to it stands the fraction of the rate of a
+product of two 2048 x 2048 matrices on all cores.
 """
 
 import argparse
@@ -29,9 +27,6 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,15 +34,18 @@ import optax
 
 from collective_variables.data import problems
 from collective_variables.ensembles import seeding, subset_sizes
+from collective_variables.experiment import measure, train
 from collective_variables.networks import parameters, sequential
-from collective_variables.observables import measurement
 from collective_variables.selection import base
-from collective_variables.training import ensemble_training, loop, schedules
+from collective_variables.training import schedules
 
+ROOT = Path(__file__).resolve().parents[1]
 SEED = 0
 
 
 class Case(NamedTuple):
+    """Runs of one network, and a limit in seconds."""
+
     problem: str
     layers: list[str]
     n_runs: int
@@ -89,8 +87,8 @@ CASES = {
 }
 
 
-def runs_of(case: Case, n_pool: int, n_runs: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (n_runs, high) and sizes (n_runs, 1)."""
+def draw_subsets(case: Case, n_pool: int, n_runs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return indices (n_runs, high) and sizes (n_runs, 1)."""
     sizes = {"low": case.low, "high": case.high, "distribution": "log-uniform"}
     n_points = subset_sizes.draw(sizes, n_members=n_runs, seed=SEED)
     key = seeding.key(SEED, "subsets")
@@ -98,10 +96,10 @@ def runs_of(case: Case, n_pool: int, n_runs: int) -> tuple[np.ndarray, np.ndarra
 
 
 def forward_operations(network: sequential.Network, params: dict, inputs: np.ndarray) -> float:
-    """Additions and multiplications of the products of one forward pass of one point."""
+    """Count the additions and multiplications of the products of one point's forward pass."""
     jaxpr = jax.make_jaxpr(network.apply)(params, inputs[:1])
     total = 0.0
-    for equation in jax.tree.leaves(jaxpr.eqns, is_leaf=lambda of: hasattr(of, "primitive")):
+    for equation in jax.tree.leaves(jaxpr.eqns, is_leaf=lambda node: hasattr(node, "primitive")):
         if equation.primitive.name == "dot_general":
             contracted = equation.params["dimension_numbers"][0][0]
             left, out = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
@@ -110,51 +108,51 @@ def forward_operations(network: sequential.Network, params: dict, inputs: np.nda
 
 
 def ensemble(name: str, scale: float) -> dict:
+    """Train the runs of a case and measure their kernels; return seconds and rates."""
     case = CASES[name]
-    dataset, n_runs = problems.load_problem(case.problem), max(1, round(scale * case.n_runs))
+    dataset = problems.load_problem(case.problem)
+    n_runs = max(1, round(scale * case.n_runs))
     network = sequential.build_network(case.layers)
-    indices, n_points = runs_of(case, len(dataset.inputs), n_runs)
-    pool = loop.Points(dataset.inputs, dataset.targets)
-    test = loop.Points(dataset.test_inputs, dataset.test_targets)
+    indices, n_points = draw_subsets(case, len(dataset.inputs), n_runs)
+    networks, subsets = {"lecun": network}, {"random": indices}
+    options = {"seed": SEED, "progress": name}
     start = time.perf_counter()
-    ensembles_of_runs = [ensemble_training.runs(indices, n_points, seed=SEED)]
-    (curves,) = ensemble_training.train_ensemble(
-        network, pool, test, ensembles_of_runs, schedule=case.schedule, progress=name
+    trained = train.train_subsets(
+        dataset, networks, subsets, n_points, schedule=case.schedule, **options
     )
-    trained = time.perf_counter()
-    measurement.measure_ensemble(
-        network,
-        measurement.Pool(*pool),
-        [indices],
-        n_points,
-        seed=SEED,
-        progress=f"{name}: kernels",
-    )
+    middle = time.perf_counter()
+    measure.measure_subsets(dataset, networks, subsets, n_points, **options)
     end = time.perf_counter()
-    forward = forward_operations(
-        network, parameters.initialise(network, jax.random.key(0), dataset.inputs), dataset.inputs
-    )
-    # The loss of the subset comes with its gradient, but for the last one.
-    n_evaluated = len(case.schedule.epochs) * n_runs * len(test.inputs) + n_points.sum()
-    operations = forward * (3 * case.schedule.n_epochs * n_points.sum() + n_evaluated)
     return {
         "runs": n_runs,
-        "train": trained - start,
-        "kernels": end - trained,
-        "rate": operations / (trained - start) / 1e9,
+        "train": middle - start,
+        "kernels": end - middle,
+        "rate": operations(case, dataset, network, n_points) / (middle - start) / 1e9,
         "limit": case.limit if scale == 1.0 else None,
         "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-        "loss": float(np.min(curves.test_loss)),
+        "loss": float(np.min(trained["lecun/random"].curves.test_loss)),
     }
 
 
+def operations(
+    case: Case, dataset: problems.Dataset, network: sequential.Network, n_points: np.ndarray
+) -> float:
+    """Count the operations of a case's training."""
+    params = parameters.initialise(network, jax.random.key(0), dataset.inputs)
+    forward = forward_operations(network, params, dataset.inputs)
+    # The loss of the subset comes with its gradient, except for the last one.
+    n_tests = len(case.schedule.epochs) * len(n_points) * len(dataset.test_inputs)
+    n_evaluated = n_tests + n_points.sum()
+    return forward * (3 * case.schedule.n_epochs * n_points.sum() + n_evaluated)
+
+
 def plain(_: str, scale: float) -> dict:
-    """What one would write first: for each run a loop over epochs with jitted functions of exactly
-    its points.
-    """
-    case, n_runs = CASES["fuel"], max(1, round(40 * scale))
-    dataset, network = problems.load_problem(case.problem), sequential.build_network(case.layers)
-    indices, n_points = runs_of(case, len(dataset.inputs), n_runs)
+    """Train some runs by a first version: a loop over epochs, compiled for each size."""
+    case = CASES["fuel"]
+    n_runs = max(1, round(40 * scale))
+    dataset = problems.load_problem(case.problem)
+    network = sequential.build_network(case.layers)
+    indices, n_points = draw_subsets(case, len(dataset.inputs), n_runs)
     optimiser = optax.adam(case.schedule.learning_rate)
 
     def loss(params: dict, inputs: jax.Array, targets: jax.Array) -> jax.Array:
@@ -184,7 +182,7 @@ def plain(_: str, scale: float) -> dict:
 
 
 def rate_of_products() -> float:
-    """GFLOP/s of a large product in float32 on all cores, the best of some."""
+    """Return the GFLOP/s of a large product in float32 on all cores, the best of six."""
     n = 2048
     a = jnp.asarray(np.random.default_rng(0).normal(size=(n, n)).astype(np.float32))
     product, seconds = jax.jit(jnp.matmul), []
@@ -195,10 +193,23 @@ def rate_of_products() -> float:
     return 2 * n**3 / min(seconds) / 1e9
 
 
-def in_own_process(name: str, scale: float) -> dict:
-    command = [sys.executable, __file__, "--worker", name, "--scale", str(scale)]
-    done = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+def in_separate_process(name: str, scale: float) -> dict:
+    """Return the result of a case in a fresh process."""
+    command = [sys.executable, "-m", "benchmarks.bench_training"]
+    command += ["--worker", name, "--scale", str(scale)]
+    process = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, check=True)
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def line(name: str, result: dict, peak: float) -> str:
+    """Return a line of the table."""
+    row = f"{name:8}{result['runs']:6}{result['train']:10.1f}"
+    if name == "plain":
+        return row
+    limit = "–" if result["limit"] is None else f"{result['limit']:.0f}"
+    together = result["train"] + result["kernels"]
+    rate = f"{result['rate']:9.0f}{result['rate'] / peak:7.0%}"
+    return f"{row}{result['kernels']:12.1f}{together:10.1f}{limit:>7}{rate}{result['gib']:6.1f}"
 
 
 def main() -> None:
@@ -207,32 +218,26 @@ def main() -> None:
     )
     parser.add_argument("names", nargs="*", metavar="case")
     parser.add_argument("--scale", type=float, default=1.0)
-    parser.add_argument("--worker", action="store_true")
-    given = parser.parse_args()
-    if given.worker:
-        (name,) = given.names
-        print(json.dumps((plain if name == "plain" else ensemble)(name, given.scale)))
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        (name,) = arguments.names
+        print(json.dumps((plain if name == "plain" else ensemble)(name, arguments.scale)))
         return
-    peak, found = rate_of_products(), {}
-    print(
-        f"{os.cpu_count()} cores, {platform.machine()}, JAX {jax.__version__} on {jax.devices()[0].device_kind}"
-    )
+    peak, results = rate_of_products(), {}
+    device = jax.devices()[0].device_kind
+    print(f"{os.cpu_count()} cores, {platform.machine()}, JAX {jax.__version__} on {device}")
     print(f"a product of 2048 x 2048 matrices: {peak:.0f} GFLOP/s")
-    print(
-        f"{'case':8}{'runs':>6}{'train, s':>10}{'kernels, s':>12}{'together':>10}{'limit':>7}{'GFLOP/s':>9}{'of it':>7}{'GiB':>6}"
-    )
-    for name in given.names or [*CASES, "plain"]:
-        of = found[name] = in_own_process(name, given.scale)
-        row = f"{name:8}{of['runs']:6}{of['train']:10.1f}"
-        if name != "plain":
-            limit = "–" if of["limit"] is None else f"{of['limit']:.0f}"
-            together = of["train"] + of["kernels"]
-            row += f"{of['kernels']:12.1f}{together:10.1f}{limit:>7}{of['rate']:9.0f}{of['rate'] / peak:7.0%}{of['gib']:6.1f}"
-        print(row, flush=True)
-    if {"fuel", "plain"} <= set(found):
-        each = [found[name]["train"] / found[name]["runs"] for name in ("plain", "fuel")]
+    columns = f"{'kernels, s':>12}{'together':>10}{'limit':>7}{'GFLOP/s':>9}{'of it':>7}{'GiB':>6}"
+    print(f"{'case':8}{'runs':>6}{'train, s':>10}{columns}")
+    for name in arguments.names or [*CASES, "plain"]:
+        results[name] = in_separate_process(name, arguments.scale)
+        print(line(name, results[name], peak), flush=True)
+    if {"fuel", "plain"} <= set(results):
+        loop, ours = (results[name]["train"] / results[name]["runs"] for name in ("plain", "fuel"))
         print(
-            f"a run of fuel: {each[0]:.2f} s by the plain loop, {each[1]:.4f} s here, a ratio of {each[0] / each[1]:.0f}"
+            f"a run of fuel: {loop:.2f} s by the plain loop, {ours:.4f} s here, "
+            f"a ratio of {loop / ours:.0f}"
         )
 
 

@@ -1,6 +1,4 @@
-"""Checks of arguments: each raises one error that names the quantity, what was expected and what
-came.
-"""
+"""Checks of arguments: each raises one error with the quantity, what it must be and what it is."""
 
 import math
 import numbers
@@ -27,8 +25,7 @@ def integer(name: str, value: object, *, minimum: int | None = None) -> int:
 def number(
     name: str, value: object, *, above: float | None = None, minimum: float | None = None
 ) -> float:
-    """Return `value` if it is a finite real number, greater than `above` and not less than
-    `minimum`.
+    """Return `value` if it is a finite real number above `above` and of at least `minimum`.
 
     Raises TypeError for anything else; for a text that looks like a number it says how YAML reads
     numbers.
@@ -46,8 +43,9 @@ def number(
 
 
 def choice(name: str, value: object, allowed: Collection[str]) -> str:
-    """Return `value` if it is one of `allowed`; raises TypeError for no text and ValueError
-    otherwise.
+    """Return `value` if it is one of `allowed`.
+
+    Raises TypeError for anything but a text, and ValueError for another text.
     """
     listed = ", ".join(sorted(allowed))
     if not isinstance(value, str):
@@ -58,8 +56,9 @@ def choice(name: str, value: object, allowed: Collection[str]) -> str:
 
 
 def unique(name: str, values: object) -> list:
-    """Return `values` if it is a list of at least one entry and none twice; TypeError or ValueError
-    otherwise.
+    """Return `values` if it is a list of at least one entry that repeats none.
+
+    Raises TypeError for anything but a list with entries, and ValueError for a repeated entry.
     """
     if not isinstance(values, list | tuple) or len(values) == 0:
         raise _errors.InvalidTypeError(
@@ -71,21 +70,18 @@ def unique(name: str, values: object) -> list:
 
 
 def finite(name: str, array: np.ndarray) -> None:
-    """Raise ValueError if `array` holds NaN or infinity, with their number and the place of the
-    first.
-    """
+    """Raise ValueError if `array` holds NaN or infinity: how many, and where the first is."""
     bad = ~np.isfinite(array)
     if bad.any():
         first = tuple(int(i) for i in np.argwhere(bad)[0])
         raise _errors.InvalidValueError(
-            f"{name} must be finite: {int(bad.sum())} of {bad.size} values are NaN or infinite, the first at {first}."
+            f"{name} must be finite: {int(bad.sum())} of {bad.size} values are NaN or infinite, "
+            f"the first at {first}."
         )
 
 
 def rows(name: str, indices: np.ndarray, n_rows: int) -> None:
-    """Raise ValueError if `indices` holds anything but rows of an array of `n_rows`, counted from
-    0.
-    """
+    """Raise ValueError unless all `indices` are rows of an array of `n_rows`, counted from 0."""
     outside = indices[(indices < 0) | (indices >= n_rows)]
     if outside.size:
         raise _errors.InvalidValueError(

@@ -9,8 +9,7 @@ import zntrack
 
 from collective_variables.networks import parameters
 from collective_variables.observables import measurement
-from nodes import files, network, sources
-from nodes.alone import alone
+from nodes import _files, network
 from nodes.load_dataset import LoadDataset
 from nodes.random_subset import RandomSubset
 from nodes.rnd_select import RNDSelect
@@ -18,24 +17,26 @@ from nodes.select_subset import SelectSubset
 
 
 class ComputeNTK(zntrack.Node):
-    """Compute one kernel per parametrisation, selection method and member, and what its leading
-    blocks tell.
+    """Measure one kernel per parametrisation, selection method, member and subset size.
 
-    outputs: "mean" or "sum" over the network's outputs, "per-output" for a kernel each, "full" for
-    one over all.
-    implementation, block_size: "auto" and null let `empirical.empirical_ntk` choose.
-    dtype: "float32" or "float64", of points, parameters and kernels; eigenvalues are always in
-    float64.
-    spectrum: "exact" eigenvalues, "stochastic" estimates from products of the kernel, for which it
-        need not fit the memory, or "auto", exact where it fits. n_leading, n_probes, n_steps: of
-        the estimates (`lanczos.estimate_entropy`).
-    per_class: measure the points of each class by themselves, too.
-    infinite_width: compare kernels in the "ntk" parametrisation with their analytic limit of
-    infinite width.
-    subsample: {n_samples, sample_size} of estimates from samples of the points, null for none.
-    accuracy: relative one of the entropy, samples for it: `subsampling.plan_samples`,
-    null for none. The networks are those that TrainModel starts from; a member's is the same for
-    all methods and sizes.
+    The networks are those that TrainModel starts from; a member's is the same for all methods and
+    sizes.
+
+    Args:
+        outputs: "mean" or "sum" over the network's outputs, "per-output" for a kernel each, "full"
+            for one over all.
+        implementation, block_size: "auto" and null let `empirical.empirical_ntk` choose.
+        dtype: "float32" or "float64", of points, parameters and kernels; eigenvalues are always in
+            float64.
+        spectrum: "exact" eigenvalues, "stochastic" estimates from products of the kernel, which
+            need not fit the memory, or "auto": exact where it fits.
+        n_leading, n_probes, n_steps: Of the estimates (`lanczos.estimate_entropy`).
+        per_class: Whether the points of each class are measured separately, too.
+        infinite_width: Whether kernels in the "ntk" parametrisation are compared with their limit
+            of infinite width.
+        subsample: {n_samples, sample_size} of estimates from samples of the points, null for none.
+        accuracy: Relative one of the entropy, for which samples are planned
+            (`subsampling.plan_samples`), null for none.
     """
 
     data: LoadDataset = zntrack.deps()
@@ -57,30 +58,23 @@ class ComputeNTK(zntrack.Node):
     subsample: dict | None = zntrack.params(None)
     accuracy: float | None = zntrack.params(None)
 
-    code: tuple = zntrack.deps_path(sources.of(__file__))
-    spectra_path: Path = zntrack.outs_path(zntrack.nwd / "spectra.npz")
-    collective_variables_path: Path = zntrack.outs_path(zntrack.nwd / "collective_variables.csv")
-    per_output_path: Path = zntrack.outs_path(zntrack.nwd / "per_output.csv")
-    classes_path: Path = zntrack.outs_path(zntrack.nwd / "classes.csv")
-    limits_path: Path = zntrack.outs_path(zntrack.nwd / "limits.csv")
-    samples_path: Path = zntrack.outs_path(zntrack.nwd / "samples.csv")
-    required_path: Path = zntrack.outs_path(zntrack.nwd / "required.csv")
+    code: Path = zntrack.deps_path(Path("nodes/Sources/ComputeNTK.txt"))
+    results_path: Path = zntrack.outs_path(zntrack.nwd / "results")
     metrics: dict = zntrack.metrics()
 
-    @alone
     def run(self) -> None:
         settings = measurement.Settings(
-            **{of.name: getattr(self, of.name) for of in fields(measurement.Settings)}
+            **{field.name: getattr(self, field.name) for field in fields(measurement.Settings)}
         )
-        dataset, seed = self.data.dataset, files.read_values(self.members_path)["seed"]
+        dataset, seed = self.data.dataset, _files.read_values(self.members_path)["seed"]
         architecture, n_points = (
-            files.read_values(path) for path in (self.architecture_path, self.n_points_path)
+            _files.read_values(path) for path in (self.architecture_path, self.n_points_path)
         )
         limit = _limit(architecture) if self.infinite_width else None
         classes = measurement.classes_of(dataset.targets, dataset.task) if self.per_class else None
         pool = measurement.Pool(dataset.inputs, dataset.targets, classes)
-        subsets = files.read_subsets(self.subsets)
-        measured = {}
+        subsets = _files.read_subsets(self.subsets)
+        measurements = {}
         for name, model in network.build(architecture).items():
             parameters.check_fit(model, *pool[:2])
             options = {
@@ -88,68 +82,61 @@ class ComputeNTK(zntrack.Node):
                 "limit": limit,
                 "progress": f"{self.name}: kernels of {name} networks",
             }
-            found = measurement.measure_ensemble(
+            by_method = measurement.measure_ensemble(
                 model, pool, list(subsets.values()), np.array(n_points), seed=seed, **options
             )
-            measured |= {f"{name}/{method}": of for method, of in zip(subsets, found)}
-        self._write(measured)
+            measurements |= {f"{name}/{method}": one for method, one in zip(subsets, by_method)}
+        self._write(measurements)
 
-    def _write(self, measured: dict[str, measurement.Measurement]) -> None:
-        self.metrics = measurement.metrics(measured)
-        files.write_arrays(
-            self.spectra_path, **{label: of.eigenvalues for label, of in measured.items()}
-        )
-        for table in next(iter(measured.values())).tables:
-            of_table = files.labelled({label: of.tables[table] for label, of in measured.items()})
-            files.write_table(getattr(self, f"{table}_path"), of_table)
+    def _write(self, measurements: dict[str, measurement.Measurement]) -> None:
+        self.metrics = measurement.metrics(measurements)
+        spectra = {label: one.eigenvalues for label, one in measurements.items()}
+        _files.write_arrays(self.results_path / "spectra.npz", **spectra)
+        for name in next(iter(measurements.values())).tables:
+            tables = {label: one.tables[name] for label, one in measurements.items()}
+            _files.write_table(self.results_path / f"{name}.csv", _files.join_tables(tables))
 
     @property
-    def spectra(self) -> files.Arrays:
-        """Eigenvalues by "parametrisation/method", each (n_members, n_sizes, n_largest), NaN behind
-        a kernel's size.
+    def spectra(self) -> _files.Arrays:
+        """Eigenvalues by "parametrisation/method", each (n_members, n_sizes, n_largest).
 
-        With outputs "per-output" (n_members, n_sizes, n_outputs, n_largest); NaN where they were
-        estimated.
+        With outputs "per-output" each is (n_members, n_sizes, n_outputs, n_largest). They are NaN
+        behind a kernel's size, and where they were estimated.
         """
-        return files.read_arrays(self, self.spectra_path)
+        return _files.read_arrays(self, self.results_path / "spectra.npz")
 
     @property
     def collective_variables(self) -> pd.DataFrame:
-        """One row per parametrisation, method, member and subset size; with "per-output" the means
-        over outputs.
-        """
-        return files.read_table(self, self.collective_variables_path)
+        """One row per parametrisation, method, member and subset size, means over "per-output"."""
+        return self._table("collective_variables")
 
     @property
     def per_output(self) -> pd.DataFrame:
         """The same with a row for each output; no rows but with outputs "per-output"."""
-        return files.read_table(self, self.per_output_path)
+        return self._table("per_output")
 
     @property
     def classes(self) -> pd.DataFrame:
         """The same for the points of each class among themselves; no rows without `per_class`."""
-        return files.read_table(self, self.classes_path)
+        return self._table("classes")
 
     @property
     def limits(self) -> pd.DataFrame:
-        """Each member's largest kernel beside that of infinite width; no rows without
-        `infinite_width`.
-        """
-        return files.read_table(self, self.limits_path)
+        """Each member's largest kernel and its limit; no rows without `infinite_width`."""
+        return self._table("limits")
 
     @property
     def samples(self) -> pd.DataFrame:
-        """Estimates from samples of each member's largest subset beside the exact ones; no rows
-        without `subsample`.
-        """
-        return files.read_table(self, self.samples_path)
+        """Estimates from samples of each member's largest subset; no rows without `subsample`."""
+        return self._table("samples")
 
     @property
     def required(self) -> pd.DataFrame:
-        """The samples that `accuracy` takes for each member's largest subset; no rows without
-        it.
-        """
-        return files.read_table(self, self.required_path)
+        """The samples that `accuracy` takes for each largest subset; no rows without it."""
+        return self._table("required")
+
+    def _table(self, name: str) -> pd.DataFrame:
+        return _files.read_table(self, self.results_path / f"{name}.csv")
 
 
 def _limit(architecture: dict) -> measurement.Limit:

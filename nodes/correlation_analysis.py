@@ -8,8 +8,7 @@ import zntrack
 
 from collective_variables.analysis import correlation, statistics
 from collective_variables.papers import figures_2023
-from nodes import files, sources
-from nodes.alone import alone
+from nodes import _files
 from nodes.compute_ntk import ComputeNTK
 from nodes.train_model import TrainModel
 
@@ -17,14 +16,14 @@ KEYS = ["parametrisation", "method", "member", "n_points"]
 
 
 class CorrelationAnalysis(zntrack.Node):
-    """Join spectra and losses into one table of runs and compute its statistics
-    (`collective_variables.analysis.statistics`).
+    """Join spectra and losses into one table of runs and compute its statistics.
 
-    n_bands: bands of sizes in the summary where each run has a size of its own.
-    n_resamples: of the bootstrap over runs that gives the intervals of correlations.
-    confidence: of all intervals. degree: of the polynomial in ln n that is regressed out "given
-    size".
-    seed: of the bootstrap.
+    Args:
+        n_bands: Bands of sizes in the summary where each run has a size of its own.
+        n_resamples: Of the bootstrap over runs that gives the intervals of correlations.
+        confidence: Of all intervals.
+        degree: Of the polynomial in ln n that is regressed out "given size".
+        seed: Of the bootstrap.
     """
 
     kernels: ComputeNTK = zntrack.deps()
@@ -36,21 +35,20 @@ class CorrelationAnalysis(zntrack.Node):
     degree: int = zntrack.params(3)
     seed: int = zntrack.params(0)
 
-    code: tuple = zntrack.deps_path(sources.of(__file__))
+    code: Path = zntrack.deps_path(Path("nodes/Sources/CorrelationAnalysis.txt"))
     runs_path: Path = zntrack.outs_path(zntrack.nwd / "runs.csv")
     summary_path: Path = zntrack.outs_path(zntrack.nwd / "summary.csv")
     differences_path: Path = zntrack.outs_path(zntrack.nwd / "differences.csv")
     correlations_path: Path = zntrack.outs_path(zntrack.nwd / "correlations.csv")
     metrics: dict = zntrack.metrics()
 
-    @alone
     def run(self) -> None:
         group = self.nwd.parent.name
         runs = self.kernels.collective_variables.merge(
             self.networks.losses, on=KEYS, validate="one_to_one"
         )
         runs.insert(0, "group", group)
-        files.write_table(self.runs_path, runs)
+        _files.write_table(self.runs_path, runs)
         summary = statistics.summary(runs, n_bands=self.n_bands)
         differences = statistics.paired_differences(runs, confidence=self.confidence)
         correlations = correlation.correlations(
@@ -60,34 +58,34 @@ class CorrelationAnalysis(zntrack.Node):
             degree=self.degree,
             seed=self.seed,
         )
-        files.write_table(self.summary_path, summary)
-        files.write_table(self.differences_path, differences)
-        files.write_table(self.correlations_path, correlations)
+        _files.write_table(self.summary_path, summary)
+        _files.write_table(self.differences_path, differences)
+        _files.write_table(self.correlations_path, correlations)
         self.metrics = statistics.headline(runs, differences, correlations)
 
     @property
     def runs(self) -> pd.DataFrame:
         """One row per trained network: its collective variables before training and its losses."""
-        return files.read_table(self, self.runs_path)
+        return _files.read_table(self, self.runs_path)
 
     @property
     def summary(self) -> pd.DataFrame:
         """Mean and standard error per parametrisation, method and subset size (or band of
         sizes).
         """
-        return files.read_table(self, self.summary_path)
+        return _files.read_table(self, self.summary_path)
 
     @property
     def differences(self) -> pd.DataFrame:
         """Paired differences between each method and random selection; no rows where there is no
         other method.
         """
-        return files.read_table(self, self.differences_path)
+        return _files.read_table(self, self.differences_path)
 
     @property
     def correlations(self) -> pd.DataFrame:
         """Correlation matrices in long form, plain and given the subset size."""
-        return files.read_table(self, self.correlations_path)
+        return _files.read_table(self, self.correlations_path)
 
     @property
     def figures(self) -> dict[str, go.Figure]:

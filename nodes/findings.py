@@ -1,4 +1,4 @@
-"""Findings: what the recordings of all groups say of learning dynamics."""
+"""Findings: what the recordings of all groups say about learning dynamics."""
 
 from pathlib import Path
 
@@ -8,8 +8,7 @@ import zntrack
 
 from collective_variables.analysis import entropy_phases
 from collective_variables.papers import claims, claims_2024, report, results_2024
-from nodes import files, sources
-from nodes.alone import alone
+from nodes import _files
 from nodes.scaling_study import ScalingStudy
 from nodes.train_agent import TrainAgent
 from nodes.train_autoencoder import TrainAutoencoder
@@ -19,12 +18,12 @@ KINDS = {TrainAutoencoder: "autoencoder", TrainAgent: "agent"}
 
 
 class Findings(zntrack.Node):
-    """Hold the findings of P2 (`collective_variables.papers.claims_2024`) against the recordings of
-    all its groups.
+    """Compare the findings of P2 (`collective_variables.papers.claims_2024`) with all recordings.
 
-    resolution: changes of the entropy in nats that are smaller are no phase
-    (`collective_variables.analysis.entropy_phases`).
-    confidence: of all intervals, and 1 - level of the tests.
+    Args:
+        resolution: Changes of the entropy in nats that are smaller are no phase
+            (`collective_variables.analysis.entropy_phases`).
+        confidence: Of all intervals, and 1 - level of the tests.
     """
 
     recorded: list[Recorded] = zntrack.deps()
@@ -32,7 +31,7 @@ class Findings(zntrack.Node):
     resolution: float = zntrack.params(entropy_phases.RESOLUTION)
     confidence: float = zntrack.params(0.95)
 
-    code: tuple = zntrack.deps_path(sources.of(__file__))
+    code: Path = zntrack.deps_path(Path("nodes/Sources/Findings.txt"))
     evidence_path: Path = zntrack.outs_path(zntrack.nwd / "evidence.csv")
     findings_path: Path = zntrack.outs_path(zntrack.nwd / "findings.json")
     networks_path: Path = zntrack.outs_path(zntrack.nwd / "networks.csv")
@@ -41,21 +40,22 @@ class Findings(zntrack.Node):
     pictures_path: Path = zntrack.outs_path(zntrack.nwd / "pictures.json")
     verdicts: dict = zntrack.metrics()
 
-    @alone
     def run(self) -> None:
         groups = {node.nwd.parent.name: _group(node) for node in self.recorded}
         evidence = claims_2024.evidence(groups, confidence=self.confidence)
-        files.write_table(self.evidence_path, evidence)
-        files.write_values(self.findings_path, claims.claims_record(evidence, claims_2024.FINDINGS))
+        _files.write_table(self.evidence_path, evidence)
+        _files.write_values(
+            self.findings_path, claims.claims_record(evidence, claims_2024.FINDINGS)
+        )
         for table in results_2024.tables(
             groups, resolution=self.resolution, confidence=self.confidence
         ):
-            files.write_table(getattr(self, f"{table.name}_path"), table.frame)
-        drawn = [
+            _files.write_table(getattr(self, f"{table.name}_path"), table.frame)
+        pictures = [
             picture._asdict() | {"figure": picture.figure.to_json()}
             for picture in results_2024.pictures(groups)
         ]
-        files.write_values(self.pictures_path, drawn)
+        _files.write_values(self.pictures_path, pictures)
         self.verdicts = (
             claims.judge_claims(evidence, claims_2024.FINDINGS)
             .set_index("claim")["verdict"]
@@ -65,7 +65,7 @@ class Findings(zntrack.Node):
     @property
     def part(self) -> report.Part:
         """The findings with their evidence."""
-        evidence = files.read_table(self, self.evidence_path)
+        evidence = _files.read_table(self, self.evidence_path)
         return report.Part(
             "findings", "Findings on learning dynamics", claims_2024.FINDINGS, evidence
         )
@@ -74,16 +74,17 @@ class Findings(zntrack.Node):
     def tables(self) -> list[report.Table]:
         """Networks, phases of their entropy, and power laws."""
         return [
-            report.Table(name, *words, files.read_table(self, getattr(self, f"{name}_path")))
+            report.Table(name, *words, _files.read_table(self, getattr(self, f"{name}_path")))
             for name, words in results_2024.TABLES.items()
         ]
 
     @property
     def pictures(self) -> list[report.Picture]:
         """The figures with their captions."""
-        drawn = files.read_values(self.pictures_path)
+        pictures = _files.read_node_values(self, self.pictures_path)
         return [
-            report.Picture(**of | {"figure": plotly.io.from_json(of["figure"])}) for of in drawn
+            report.Picture(**picture | {"figure": plotly.io.from_json(picture["figure"])})
+            for picture in pictures
         ]
 
 

@@ -5,25 +5,24 @@ from pathlib import Path
 
 import zntrack
 
-from collective_variables.data.problems import PROBLEMS, Dataset, load_problem
-from nodes import files, sources
-from nodes.alone import alone
+from collective_variables.data.problems import Dataset, load_problem
+from nodes import _files
 
-EMBEDDED = sorted(
-    f"data/{file.name}" for problem in PROBLEMS.values() for file in problem.files if not file.urls
-)
+# Read and not imported: the stage Sources follows them. A test compares them with the problems.
+FOLLOWED_FILES = ("data/auto-mpg.csv", "data/mnist_10k.npz", "data/molecules.npz", "data/words.csv")
 
 
 class LoadDataset(zntrack.Node):
     """Load, split and scale a problem (`collective_variables.data.problems.load_problem` says how).
 
-    problem: one of `problems.PROBLEMS`, such as fuel, mnist (10000 of its images, embedded) or
-        mnist-60000 (all for training, fetched).
-    n_available: rows drawn at random before the split, test points included; null for all.
-    n_test: test points; null for Table 1's.
-    seed: of the draw and the split.
-    scaling: "train" takes mean and standard deviation from the training pool, "all" from every row,
-    test included.
+    Args:
+        problem: One of `problems.PROBLEMS`, such as fuel, mnist (10000 of its images, embedded) or
+            mnist-60000 (all for training, fetched).
+        n_available: Rows drawn at random before the split, test points included; null for all.
+        n_test: Test points; null for Table 1's.
+        seed: Of the draw and the split.
+        scaling: "train" takes mean and standard deviation from the training pool, "all" from every
+            row, test included.
     """
 
     problem: str = zntrack.params()
@@ -32,10 +31,9 @@ class LoadDataset(zntrack.Node):
     seed: int = zntrack.params(0)
     scaling: str = zntrack.params("train")
 
-    code: tuple = zntrack.deps_path(sources.of(__file__, *EMBEDDED))
+    code: Path = zntrack.deps_path(Path("nodes/Sources/LoadDataset.txt"))
     dataset_path: Path = zntrack.outs_path(zntrack.nwd / "dataset.npz")
 
-    @alone
     def run(self) -> None:
         dataset = load_problem(
             self.problem,
@@ -44,14 +42,13 @@ class LoadDataset(zntrack.Node):
             seed=self.seed,
             scaling=self.scaling,
         )
-        print(
-            f"{self.name}: {len(dataset.inputs)} points in the pool, {len(dataset.test_inputs)} test points"
-        )
-        files.write_arrays(self.dataset_path, **asdict(dataset))
+        sizes = f"{len(dataset.inputs)} points in the pool, {len(dataset.test_inputs)} test points"
+        print(f"{self.name}: {sizes}")
+        _files.write_arrays(self.dataset_path, **asdict(dataset))
 
     @property
     def dataset(self) -> Dataset:
         """Pool and test points."""
-        arrays = files.read_arrays(self, self.dataset_path)
+        arrays = _files.read_arrays(self, self.dataset_path)
         texts = {name: str(arrays.pop(name)) for name in ("task", "name")}
         return Dataset(**arrays, **texts)

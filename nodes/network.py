@@ -6,22 +6,24 @@ import zntrack
 
 from collective_variables import _checks
 from collective_variables.networks import imported, sequential
-from nodes import files, sources
-from nodes.alone import alone
+from nodes import _files, _sources
 
 
 class Network(zntrack.Node):
     """Check an architecture and hand it to the stages that select, measure and train.
 
-    layers: such as "dense 32", "conv 32 3x3", "avgpool 4x4 stride 2"
-    (`collective_variables.networks.sequential.parse`).
-    model: in their place the import path of a network of one's own, such as
-        "notebooks.models.Wide", with `options` for what makes it
-        (`collective_variables.networks.imported.load_model`). What follows is of layers alone.
-    activation: between the layers, never after the last.
-    parametrisations: "lecun" and/or "ntk"; each is measured and trained, RND uses the first.
-    padding: of convolutions, SAME or VALID.
-    b_std: scale of the biases in "ntk", null for none.
+    Args:
+        model_files: What the model runs; main.py fills it in.
+        layers: Such as "dense 32", "conv 32 3x3", "avgpool 4x4 stride 2"
+            (`collective_variables.networks.sequential.parse`).
+        model: In their place the import path of a custom network, such as "notebooks.models.Wide",
+            with `options` for what makes it
+            (`collective_variables.networks.imported.load_model`). The other arguments are for
+            layers alone.
+        activation: Between the layers, never after the last.
+        parametrisations: "lecun" and/or "ntk"; each is measured and trained, RND uses the first.
+        padding: Of convolutions, SAME or VALID.
+        b_std: Scale of the biases in "ntk", null for none.
     """
 
     model_files: list[Path] = zntrack.deps_path(default_factory=list)
@@ -34,16 +36,15 @@ class Network(zntrack.Node):
     padding: str = zntrack.params("SAME")
     b_std: float | None = zntrack.params(None)
 
-    code: tuple = zntrack.deps_path(sources.of(__file__))
+    code: Path = zntrack.deps_path(Path("nodes/Sources/Network.txt"))
     architecture_path: Path = zntrack.outs_path(zntrack.nwd / "architecture.json")
 
-    @alone
     def run(self) -> None:
-        architecture = self._of_layers() if self.model is None else self._of_model()
+        architecture = self._from_layers() if self.model is None else self._from_model()
         build(architecture)
-        files.write_values(self.architecture_path, architecture)
+        _files.write_values(self.architecture_path, architecture)
 
-    def _of_layers(self) -> dict:
+    def _from_layers(self) -> dict:
         if self.layers is None:
             raise ValueError("A network must have layers or a model: received neither.")
         _checks.unique("parametrisations", self.parametrisations)
@@ -52,18 +53,20 @@ class Network(zntrack.Node):
             for name in ("layers", "activation", "parametrisations", "padding", "b_std")
         }
 
-    def _of_model(self) -> dict:
+    def _from_model(self) -> dict:
         if self.layers is not None:
             raise ValueError(
                 f"A network must have layers or a model: received {self.layers} and {self.model}."
             )
-        if (expected := sources.of_module(self.model)) != tuple(map(str, self.model_files)):
+        expected = _sources.model_files(self.model)
+        if sorted(expected) != sorted(map(str, self.model_files)):
             raise ValueError(
-                f"The graph must follow the files of the model, {', '.join(expected) or 'none'}: it follows "
+                "The graph must follow the files of the model, "
+                f"{', '.join(sorted(expected)) or 'none'}: received "
                 f"{', '.join(map(str, self.model_files)) or 'none'}. Run python main.py."
             )
         # Stages that train it read this alone, so an edit of its code has to change it.
-        version = sources.digest(expected)
+        version = _sources.digest(_sources.hashes(expected))[:16]
         in_words = (
             f"{self.model}({', '.join(f'{name}={value}' for name, value in self.options.items())})"
         )
@@ -89,4 +92,4 @@ def build(architecture: dict) -> dict[str, sequential.Network | imported.Model]:
 
 def read(path: Path) -> dict[str, sequential.Network | imported.Model]:
     """The networks that the stage Network wrote."""
-    return build(files.read_values(path))
+    return build(_files.read_values(path))

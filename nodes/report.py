@@ -11,13 +11,14 @@ import yaml
 import zntrack
 
 from collective_variables.papers import claims, claims_2023, report, results_2023
-from nodes import files, sources
-from nodes.alone import alone
+from nodes import _files
 from nodes.correlation_analysis import CorrelationAnalysis
 from nodes.findings import Findings
 from nodes.load_dataset import LoadDataset
 
-DECISIONS = "nodes/decisions.yaml"
+DECISIONS = Path(__file__).parent / "decisions.yaml"
+# Read and not imported: the stage Sources follows them.
+FOLLOWED_FILES = ("collective_variables/papers/templates/report.html", "nodes/decisions.yaml")
 PACKAGES = (
     "jax",
     "flax",
@@ -32,25 +33,28 @@ PACKAGES = (
 )
 TITLE = "Entropy, trace and random network distillation: does it hold?"
 INTRODUCTION = (
-    "The claims of Tovey, Krippendorf, Nikolaou and Holm (2023), “Towards a Phenomenological Understanding of Neural "
-    "Networks: Data”, C1 to C11, each held against the networks that this project trained: the entropy and the trace of a "
-    "network's neural tangent kernel before training, what they tell of its test loss, and what it gains by choosing its "
-    "training data by random network distillation (RND).",
-    "The “minimum test loss” is early stopping on the test points, as in the paper, and so is optimistic for every method alike.",
+    "The claims of Tovey, Krippendorf, Nikolaou and Holm (2023), “Towards a Phenomenological "
+    "Understanding of Neural Networks: Data”, C1 to C11, each compared with the networks that this "
+    "project trained: the entropy and the trace of a network's neural tangent kernel before "
+    "training, what they say about its test loss, and what it gains by choosing its training data "
+    "by random network distillation (RND).",
+    "The “minimum test loss” is early stopping on the test points, as in the paper, and so is "
+    "optimistic for every method alike.",
 )
 
 
 class Report(zntrack.Node):
-    """Hold the claims of P1 against the runs of all groups
-    (`collective_variables.papers.claims_2023`) and write the page.
+    """Compare the claims of P1 (`papers.claims_2023`) with the runs of all groups; write the page.
 
-    findings: what is known of learning dynamics, which the page then has as well; one stage or
-    none.
-    algorithm: the method that stands for RND as P1 describes it.
-    n_resamples: of bootstraps. n_permutations: permutations of runs, and flips of members' signs.
-    confidence: of all intervals, and 1 - level of the tests. degree: of the polynomial that takes
-    the subset size out.
-    seed: of resamples and permutations.
+    Args:
+        findings: What is known of learning dynamics, which the page then has as well; one stage or
+            none.
+        algorithm: The method that stands for RND as P1 describes it.
+        n_resamples: Of bootstraps.
+        n_permutations: Permutations of runs, and flips of members' signs.
+        confidence: Of all intervals, and 1 - level of the tests.
+        degree: Of the polynomial that takes the subset size out.
+        seed: Of resamples and permutations.
     """
 
     analyses: list[CorrelationAnalysis] = zntrack.deps()
@@ -67,15 +71,12 @@ class Report(zntrack.Node):
     degree: int = zntrack.params(3)
     seed: int = zntrack.params(0)
 
-    code: tuple = zntrack.deps_path(
-        sources.of(__file__, "collective_variables/papers/templates/report.html", DECISIONS)
-    )
+    code: Path = zntrack.deps_path(Path("nodes/Sources/Report.txt"))
     page_path: Path = zntrack.outs_path(zntrack.nwd / "report.html")
     claims_path: Path = zntrack.outs_path(zntrack.nwd / "claims.json")
     evidence_path: Path = zntrack.outs_path(zntrack.nwd / "evidence.csv")
     verdicts: dict = zntrack.metrics()
 
-    @alone
     def run(self) -> None:
         params = yaml.safe_load(self.params_path.read_text())
         runs, summary, correlations = (
@@ -84,7 +85,7 @@ class Report(zntrack.Node):
         problems = self._problems()
         names = ("n_resamples", "n_permutations", "confidence", "degree", "seed")
         options = {name: getattr(self, name) for name in names}
-        convolutional = [group for group, of in problems.items() if of.is_convolutional]
+        convolutional = [group for group, one in problems.items() if one.is_convolutional]
         evidence = claims_2023.evidence(
             runs, convolutional=convolutional, algorithm=self.algorithm, **options
         )
@@ -93,24 +94,24 @@ class Report(zntrack.Node):
             introduction=INTRODUCTION,
             parts=[
                 report.Part("claims", "Claims", claims_2023.CLAIMS, evidence),
-                *(of.part for of in self.findings),
+                *(node.part for node in self.findings),
             ],
             pictures=[
                 *results_2023.pictures(runs, summary, correlations),
-                *self._of_findings("pictures"),
+                *self._from_findings("pictures"),
             ],
             tables=[
                 *results_2023.tables(runs, problems, **options),
-                *self._of_findings("tables"),
+                *self._from_findings("tables"),
                 _decisions(params),
                 self._times(),
             ],
             settings=params,
             about=_about(),
         )
-        files.write_table(self.evidence_path, evidence)
-        files.write_values(self.claims_path, claims.claims_record(evidence, claims_2023.CLAIMS))
-        with files.whole(self.page_path) as unfinished:
+        _files.write_table(self.evidence_path, evidence)
+        _files.write_values(self.claims_path, claims.claims_record(evidence, claims_2023.CLAIMS))
+        with _files.whole(self.page_path) as unfinished:
             unfinished.write_text(report.html(content))
         self.verdicts = (
             claims.judge_claims(evidence, claims_2023.CLAIMS)
@@ -122,49 +123,46 @@ class Report(zntrack.Node):
     def _joined(self, name: str) -> pd.DataFrame:
         return pd.concat([getattr(analysis, name) for analysis in self.analyses], ignore_index=True)
 
-    def _of_findings(self, name: str) -> list[report.Picture | report.Table]:
-        return [item for of in self.findings for item in getattr(of, name)]
+    def _from_findings(self, name: str) -> list[report.Picture | report.Table]:
+        return [item for node in self.findings for item in getattr(node, name)]
 
     def _problems(self) -> dict[str, results_2023.Problem]:
         layers = {
-            path.parts[-3]: files.read_values(path)["layers"] for path in self.architecture_paths
+            path.parts[-3]: _files.read_values(path)["layers"] for path in self.architecture_paths
         }
-        found = {}
+        problems = {}
         for node in self.data:
-            group, of = node.nwd.parent.name, node.dataset
-            sizes = len(of.inputs), len(of.test_inputs), of.inputs.shape[1:], of.targets.shape[1]
-            found[group] = results_2023.Problem(of.name, of.task, *sizes, layers[group])
-        return found
+            group, data = node.nwd.parent.name, node.dataset
+            shapes = data.inputs.shape[1:], data.targets.shape[1]
+            sizes = len(data.inputs), len(data.test_inputs), *shapes
+            problems[group] = results_2023.Problem(data.name, data.task, *sizes, layers[group])
+        return problems
 
     def _times(self) -> report.Table:
         rows = [
-            (*path.parts[-3:-1], files.read_values(path)["run_time"]) for path in self.time_paths
+            (*path.parts[-3:-1], _files.read_values(path)["run_time"]) for path in self.time_paths
         ]
         table = pd.DataFrame(rows, columns=["group", "stage", "seconds"])
-        caption = "Seconds that each stage took when it last ran, here or where its result was computed, the start of Python not counted."
+        caption = (
+            "Seconds that each stage computed when it last ran, here or where its result was "
+            "computed, without starting Python and its imports."
+        )
         return report.Table("time", "Time", caption, table)
 
 
 def _decisions(params: dict[str, dict]) -> report.Table:
     """What the paper does not state, with the values that the groups have."""
     rows = []
-    for of in yaml.safe_load((sources.ROOT / DECISIONS).read_text()):
-        stage, name = of["where"].split(".")
+    for decision in yaml.safe_load(DECISIONS.read_text()):
+        stage, name = decision["where"].split(".")
         sections = [
             values
             for section, values in params.items()
             if section.endswith(f"_{stage}") and name in values
         ]
         values = dict.fromkeys(json.dumps(values[name]) for values in sections)
-        rows.append(
-            (
-                of["question"],
-                of["ours"],
-                of["where"],
-                "; ".join(values),
-                f"dvc exp run -S '{of['change']}'",
-            )
-        )
+        words = [decision[name] for name in ("question", "ours", "where")]
+        rows.append((*words, "; ".join(values), f"dvc exp run -S '{decision['change']}'"))
     table = pd.DataFrame(
         rows, columns=["question", "default, and why", "parameter", "values here", "change it"]
     )
@@ -173,4 +171,5 @@ def _decisions(params: dict[str, dict]) -> report.Table:
 
 def _about() -> str:
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
-    return f"Written by Python {platform.python_version()} with {versions}, on {os.cpu_count()} cores ({platform.machine()})."
+    machine = f"{os.cpu_count()} cores ({platform.machine()})"
+    return f"Written by Python {platform.python_version()} with {versions}, on {machine}."

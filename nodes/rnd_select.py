@@ -1,19 +1,22 @@
 """RNDSelect: subsets of the pool chosen by random network distillation."""
 
+from pathlib import Path
+
 import zntrack
 
-from nodes import select_subset, sources
+from nodes import select_subset
 
 
 class RNDSelect(select_subset.SelectSubset):
-    """SelectSubset with random network distillation, the method that all others are compared with.
+    """Choose subsets by random network distillation, with which all other methods are compared.
 
-    method: rnd, its best form, or paper, that of Tovey et al. 2023.
-    options: fields of `collective_variables.selection.rnd_linearised.Settings` for rnd, of
-        `collective_variables.selection.rnd.Settings` for paper, and what
-        `collective_variables.selection.registry.select_by` says.
+    Args:
+        method: rnd, its best form, or paper, that of Tovey et al. 2023.
+        options: Fields of `collective_variables.selection.rnd_linearised.Settings` for rnd, of
+            `collective_variables.selection.rnd.Settings` for paper, and what
+            `collective_variables.selection.registry.select_by` says.
     """
 
     method: str = zntrack.params("rnd")
 
-    code: tuple = zntrack.deps_path(sources.of(select_subset.__file__, "nodes/rnd_select.py"))
+    code: Path = zntrack.deps_path(Path("nodes/Sources/RNDSelect.txt"))

@@ -1,6 +1,4 @@
-"""ScalingStudy: entropy, trace and loss through training, over the network's size, its data and how
-it is trained.
-"""
+"""ScalingStudy: entropy, trace and loss through training, over networks, data and training."""
 
 import itertools
 from pathlib import Path
@@ -16,25 +14,26 @@ from collective_variables.training import (
     schedules,
     study_cases,
 )
-from nodes import files, sources
-from nodes.alone import alone
+from nodes import _files
 from nodes.load_dataset import LoadDataset
 from nodes.random_subset import RandomSubset
 
 
 class ScalingStudy(zntrack.Node):
-    """Train every network of every study for each member, and record its kernels
-    (`collective_variables.training.recording`).
+    """Train every network of every study for each member, and record its kernels.
 
-    studies: by name the axes of `collective_variables.training.study_cases.Case`, each a value or a
-        list: activation, width and depth, and, if wanted, n_points, batch_size, weight_scale and
-        label_noise. All combinations of a study are trained.
-    kind: "dense", "conv", "resnet", "transformer" or "graph-network".
-    loss, optimiser, learning_rate, n_epochs, trace_every: as in TrainModel. batch_size: of studies
-    that have none.
-    noise_from: the epoch from which on the labels are noisy where a study says so.
-    record: fields of `recording.Settings`: epochs, n_train, n_test, subsample, observables,
-    outputs, n_modes. Members train on all points of their random subsets.
+    Members train on all points of their random subsets.
+
+    Args:
+        studies: By name the axes of `collective_variables.training.study_cases.Case`, each a value
+            or a list: activation, width and depth, and, if wanted, n_points, batch_size,
+            weight_scale and label_noise. All combinations of a study are trained.
+        kind: "dense", "conv", "resnet", "transformer" or "graph-network".
+        loss, optimiser, learning_rate, n_epochs, trace_every: As in TrainModel.
+        batch_size: Of studies that have none.
+        noise_from: The epoch from which on the labels are noisy where a study says so.
+        record: Fields of `collective_variables.training.recording.Settings`: epochs, n_train,
+            n_test, subsample, observables, outputs, n_modes.
     """
 
     data: LoadDataset = zntrack.deps()
@@ -52,19 +51,16 @@ class ScalingStudy(zntrack.Node):
     noise_from: int = zntrack.params(0)
     record: dict = zntrack.params(default_factory=lambda: {"epochs": {"log_spaced": 20}})
 
-    code: tuple = zntrack.deps_path(sources.of(__file__))
-    recording_path: Path = zntrack.outs_path(zntrack.nwd / "recording.csv")
-    classes_path: Path = zntrack.outs_path(zntrack.nwd / "classes.csv")
-    modes_path: Path = zntrack.outs_path(zntrack.nwd / "modes.csv")
+    code: Path = zntrack.deps_path(Path("nodes/Sources/ScalingStudy.txt"))
+    results_path: Path = zntrack.outs_path(zntrack.nwd / "results")
     metrics: dict = zntrack.metrics()
 
-    @alone
     def run(self) -> None:
         names = ("loss", "optimiser", "learning_rate", "n_epochs", "trace_every")
         options = {
             "schedule": schedules.Schedule(**{name: getattr(self, name) for name in names}),
             "settings": recording.Settings(**self.record),
-            "seed": files.read_values(self.members_path)["seed"],
+            "seed": _files.read_values(self.members_path)["seed"],
             "task": self.data.dataset.task,
             "noise_from": self.noise_from,
             "progress": self.name,
@@ -73,14 +69,14 @@ class ScalingStudy(zntrack.Node):
         pool = loop.Points(dataset.inputs, dataset.targets)
         test = loop.Points(dataset.test_inputs, dataset.test_targets)
         every = list(dict.fromkeys(itertools.chain(*self.cases.values())))
-        with files.kept(self.nwd / "unfinished", self.code) as store:
+        with _files.kept(self.nwd / "unfinished", self.code) as store:
             indices = self.subset.subset.points.indices
-            found = scaling_study.train_cases(
+            result = scaling_study.train_cases(
                 every, self.kind, pool, test, indices, **options, store=store
             )
             for name in recorded_training.TABLES:
-                files.write_table(getattr(self, f"{name}_path"), found.tables[name])
-            self.metrics = {"diverged": found.n_diverged, "networks": len(every)}
+                _files.write_table(self.results_path / f"{name}.csv", result.tables[name])
+            self.metrics = {"diverged": result.n_diverged, "networks": len(every)}
 
     @property
     def cases(self) -> dict[str, list[study_cases.Case]]:
@@ -91,18 +87,23 @@ class ScalingStudy(zntrack.Node):
     @property
     def recording(self) -> pd.DataFrame:
         """A row for each network, member, kind of points and recorded epoch."""
-        return files.read_table(self, self.recording_path)
+        return self._table("recording")
 
     @property
     def classes(self) -> pd.DataFrame:
-        """Of each such row the kernels of single classes and of unions of two; none without the
-        observable "classes".
+        """The kernels of single classes and of unions of two of each row of `recording`.
+
+        There are none without the observable "classes".
         """
-        return files.read_table(self, self.classes_path)
+        return self._table("classes")
 
     @property
     def modes(self) -> pd.DataFrame:
-        """Of each such row the leading modes of the first epoch's kernel; none without the
-        observable "modes".
+        """The leading modes of the first epoch's kernel of each row of `recording`.
+
+        There are none without the observable "modes".
         """
-        return files.read_table(self, self.modes_path)
+        return self._table("modes")
+
+    def _table(self, name: str) -> pd.DataFrame:
+        return _files.read_table(self, self.results_path / f"{name}.csv")

@@ -1,4 +1,4 @@
-"""SelectSubset: subsets of the pool chosen by any method of the field."""
+"""SelectSubset: subsets of the pool chosen by any method of selection."""
 
 from pathlib import Path
 
@@ -8,19 +8,19 @@ import zntrack
 
 from collective_variables.analysis import selection_tables
 from collective_variables.selection import base, registry
-from nodes import files, network, sources
-from nodes.alone import alone
+from nodes import _files, network
 from nodes.load_dataset import LoadDataset
 
 
 class SelectSubset(zntrack.Node):
-    """Choose a nested subset for every member of the ensemble
-    (`collective_variables.selection.registry.select_by`).
+    """Choose a nested subset for every member of the ensemble (`registry.select_by`).
 
-    method: one of `registry.METHODS`.
-    options: of that method, by name; an unknown one is refused with the list of those there are.
     Networks are the group's, in its first parametrisation. In the tables the subsets have the name
     behind the last "SelectSubset-" of the stage, or without one that of the method.
+
+    Args:
+        method: One of `collective_variables.selection.registry.SELECTION_METHODS`.
+        options: Of that method, by name; an unknown one is refused with a list of those that exist.
     """
 
     data: LoadDataset = zntrack.deps()
@@ -30,54 +30,50 @@ class SelectSubset(zntrack.Node):
     method: str = zntrack.params()
     options: dict = zntrack.params(default_factory=dict)
 
-    code: tuple = zntrack.deps_path(sources.of(__file__))
-    subset_path: Path = zntrack.outs_path(zntrack.nwd / "subset.npz")
-    chosen_path: Path = zntrack.outs_path(zntrack.nwd / "chosen.csv")
-    history_path: Path = zntrack.outs_path(zntrack.nwd / "history.csv")
+    code: Path = zntrack.deps_path(Path("nodes/Sources/SelectSubset.txt"))
+    results_path: Path = zntrack.outs_path(zntrack.nwd / "results")
 
-    @alone
     def run(self) -> None:
-        dataset, ensemble = self.data.dataset, files.read_values(self.members_path)
-        of_group = next(iter(network.read(self.architecture_path).values()))
+        dataset, ensemble = self.data.dataset, _files.read_values(self.members_path)
+        first_network = next(iter(network.read(self.architecture_path).values()))
         problem = registry.Problem(
-            dataset.inputs, dataset.targets, dataset.task, of_group, ensemble["seed"]
+            dataset.inputs, dataset.targets, dataset.task, first_network, ensemble["seed"]
         )
         progress = (
             f"{self.name}: {ensemble['n_members']} members choose {ensemble['n_selected']} points"
         )
-        with files.kept(self.nwd / "unfinished", self.code) as store:
+        with _files.kept(self.nwd / "unfinished", self.code) as store:
             budget = registry.Budget(ensemble["n_selected"], ensemble["n_members"], progress, store)
-            chosen = registry.select_by(self.method, problem, budget, self.options)
-            self._write(chosen, dataset.inputs)
+            selection = registry.select_by(self.method, problem, budget, self.options)
+            self._write(selection, dataset.inputs)
 
-    def _write(self, chosen: base.Selection, inputs: np.ndarray) -> None:
-        base.check_whole(chosen)
+    def _write(self, selection: base.Selection, inputs: np.ndarray) -> None:
+        base.check_whole(selection)
         group, label = self.nwd.parent.name, self.name.rpartition("SelectSubset-")[2]
         label = self.method if label == self.name else label
-        files.write_subset(self.subset_path, label, chosen)
-        files.write_table(
-            self.chosen_path,
-            selection_tables.chosen_points(chosen, inputs).assign(group=group, method=label),
-        )
-        files.write_table(
-            self.history_path, selection_tables.history(chosen).assign(group=group, method=label)
-        )
+        _files.write_subset(self.results_path / "subset.npz", label, selection)
+        tables = {
+            "chosen": selection_tables.chosen_points(selection, inputs),
+            "history": selection_tables.history(selection),
+        }
+        for name, table in tables.items():
+            table = table.assign(group=group, method=label)
+            _files.write_table(self.results_path / f"{name}.csv", table)
 
     @property
-    def subset(self) -> files.Subset:
+    def subset(self) -> _files.Subset:
         """The name of the method in tables, and the points that it chose for every member."""
-        return files.read_subset(self, self.subset_path)
+        return _files.read_subset(self, self.results_path / "subset.npz")
 
     @property
     def chosen(self) -> pd.DataFrame:
-        """The first points of the first member in the order of choice, and where a picture of them
-        shows each.
-        """
-        return files.read_table(self, self.chosen_path)
+        """The first member's first points in the order of choice, and their place in a picture."""
+        return _files.read_table(self, self.results_path / "chosen.csv")
 
     @property
     def history(self) -> pd.DataFrame:
-        """Each chosen point's distance and the mean and largest of the pool; no rows for a method
-        without distances.
+        """Each chosen point's distance, and the mean and largest of the pool.
+
+        There are none for a method without distances.
         """
-        return files.read_table(self, self.history_path)
+        return _files.read_table(self, self.results_path / "history.csv")

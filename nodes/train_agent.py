@@ -1,6 +1,4 @@
-"""TrainAgent: an actor and a critic for each member, with the kernels of both through the
-training.
-"""
+"""TrainAgent: an actor and a critic for each member, and their kernels through the training."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -9,20 +7,20 @@ import pandas as pd
 import zntrack
 
 from collective_variables.training import policy_optimisation, recording
-from nodes import files, sources
-from nodes.alone import alone
+from nodes import _files
 
 
 class TrainAgent(zntrack.Node):
-    """Train agents by proximal policy optimisation on a control task
-    (`collective_variables.training.policy_optimisation`).
+    """Train agents by proximal policy optimisation on a control task.
 
-    environment: of gymnax, with discrete actions. n_members: agents. seed: of all their random
-    numbers. width, depth, n_updates, n_environments, n_steps, n_epochs, n_minibatches,
-    learning_rate, discount, gae_lambda, clip, entropy_coefficient, value_coefficient,
-    max_gradient_norm: of `policy_optimisation.PPO`.
-    record: fields of `recording.Settings`, with observables that need no targets; n_train is the
-    number of observations.
+    Args:
+        environment: Of gymnax, with discrete actions.
+        n_members: Agents. seed: Of all their random numbers.
+        width, depth, n_updates, n_environments, n_steps, n_epochs, n_minibatches, learning_rate,
+            discount, gae_lambda, clip, entropy_coefficient, value_coefficient, max_gradient_norm:
+            Of `collective_variables.training.policy_optimisation.PPO`.
+        record: Fields of `collective_variables.training.recording.Settings`, with observables that
+            need no targets; n_train is the number of observations.
     """
 
     environment: str = zntrack.params("CartPole-v1")
@@ -46,37 +44,31 @@ class TrainAgent(zntrack.Node):
         default_factory=lambda: {"epochs": {"log_spaced": 20}, "observables": ["drift"]}
     )
 
-    code: tuple = zntrack.deps_path(sources.of(__file__))
+    code: Path = zntrack.deps_path(Path("nodes/Sources/TrainAgent.txt"))
     recording_path: Path = zntrack.outs_path(zntrack.nwd / "recording.csv")
     returns_path: Path = zntrack.outs_path(zntrack.nwd / "returns.csv")
 
-    @alone
     def run(self) -> None:
         ppo = policy_optimisation.PPO(
-            **{of.name: getattr(self, of.name) for of in fields(policy_optimisation.PPO)}
+            **{field.name: getattr(self, field.name) for field in fields(policy_optimisation.PPO)}
         )
         options = {
             "settings": recording.Settings(**self.record),
             "seed": self.seed,
             "progress": self.name,
         }
-        with files.kept(self.nwd / "unfinished", self.code) as store:
-            found = policy_optimisation.train_ensemble(ppo, self.n_members, **options, store=store)
-            files.write_table(
-                self.recording_path, found.tables["recording"].rename(columns={"run": "member"})
-            )
-            files.write_table(self.returns_path, policy_optimisation.table(found.curves))
+        with _files.kept(self.nwd / "unfinished", self.code) as store:
+            result = policy_optimisation.train_ensemble(ppo, self.n_members, **options, store=store)
+            recording_table = result.tables["recording"].rename(columns={"run": "member"})
+            _files.write_table(self.recording_path, recording_table)
+            _files.write_table(self.returns_path, policy_optimisation.table(result.curves))
 
     @property
     def recording(self) -> pd.DataFrame:
-        """A row for each member, network (actor or critic) and recorded number of updates, which is
-        its epoch.
-        """
-        return files.read_table(self, self.recording_path)
+        """A row for each member, network (actor or critic) and recorded update, its epoch."""
+        return _files.read_table(self, self.recording_path)
 
     @property
     def returns(self) -> pd.DataFrame:
-        """A row for each member and update, with the mean return of the episodes that ended in
-        it.
-        """
-        return files.read_table(self, self.returns_path)
+        """A row for each member and update: the mean return of the episodes that ended in it."""
+        return _files.read_table(self, self.returns_path)

@@ -1,6 +1,4 @@
-"""TrainAutoencoder: a variational autoencoder for each member, with the kernel of its encoder
-through the training.
-"""
+"""TrainAutoencoder: a variational autoencoder for each member, and its encoder's kernels."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -9,19 +7,20 @@ import pandas as pd
 import zntrack
 
 from collective_variables.training import autoencoder, recording
-from nodes import files, sources
-from nodes.alone import alone
+from nodes import _files
 from nodes.load_dataset import LoadDataset
 from nodes.random_subset import RandomSubset
 
 
 class TrainAutoencoder(zntrack.Node):
-    """Train an autoencoder on the images of each random subset
-    (`collective_variables.training.autoencoder`).
+    """Train an autoencoder on the images of each random subset.
 
-    n_latents, width, beta: of the autoencoder and its loss. optimiser, learning_rate, n_epochs,
-        batch_size, evaluate_every: as in TrainModel.
-    record: fields of `recording.Settings`, with observables that need no targets.
+    Args:
+        n_latents, width, beta: Of the autoencoder and its loss
+            (`collective_variables.training.autoencoder`).
+        optimiser, learning_rate, n_epochs, batch_size, evaluate_every: As in TrainModel.
+        record: Fields of `collective_variables.training.recording.Settings`, with observables that
+            need no targets.
     """
 
     data: LoadDataset = zntrack.deps()
@@ -40,26 +39,24 @@ class TrainAutoencoder(zntrack.Node):
         default_factory=lambda: {"epochs": {"log_spaced": 20}, "observables": ["drift"]}
     )
 
-    code: tuple = zntrack.deps_path(sources.of(__file__))
+    code: Path = zntrack.deps_path(Path("nodes/Sources/TrainAutoencoder.txt"))
     recording_path: Path = zntrack.outs_path(zntrack.nwd / "recording.csv")
 
-    @alone
     def run(self) -> None:
         dataset = self.data.dataset
+        names = [field.name for field in fields(autoencoder.Schedule)]
         options = {
-            "schedule": autoencoder.Schedule(
-                **{of.name: getattr(self, of.name) for of in fields(autoencoder.Schedule)}
-            ),
+            "schedule": autoencoder.Schedule(**{name: getattr(self, name) for name in names}),
             "settings": recording.Settings(**self.record),
-            "seed": files.read_values(self.members_path)["seed"],
+            "seed": _files.read_values(self.members_path)["seed"],
             "progress": self.name,
         }
-        with files.kept(self.nwd / "unfinished", self.code) as store:
+        with _files.kept(self.nwd / "unfinished", self.code) as store:
             data = dataset.inputs, dataset.test_inputs, self.subset.subset.points.indices
-            found = autoencoder.train_ensemble(*data, **options, store=store)["recording"]
-            files.write_table(self.recording_path, found.rename(columns={"run": "member"}))
+            table = autoencoder.train_ensemble(*data, **options, store=store)["recording"]
+            _files.write_table(self.recording_path, table.rename(columns={"run": "member"}))
 
     @property
     def recording(self) -> pd.DataFrame:
         """A row for each member, kind of points and recorded epoch."""
-        return files.read_table(self, self.recording_path)
+        return _files.read_table(self, self.recording_path)

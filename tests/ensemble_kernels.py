@@ -39,7 +39,7 @@ def measure(
 
 
 def gradients(member, x):
-    """Write out the Jacobian (n_points, 2, n_parameters) of `NETWORK` for every point, in float64."""
+    """Write out the Jacobian (n_points, 2, n_parameters) of `NETWORK` in float64."""
     params = NETWORK.init(KEYS[member], POOL.inputs[:1])["params"]
     w1, b1, w2 = (
         np.asarray(params[layer][name], np.float64)

@@ -65,7 +65,7 @@ class Small:
     def end(self) -> str:
         """Verify and reproduce; what was said. It must succeed."""
         said = ""
-        for command in ((sys.executable, "verify.py"), ("dvc", "repro")):
+        for command in ((sys.executable, "scripts/verify_cache.py"), ("dvc", "repro")):
             code, output = self.run(*command)
             said += output
             if code:
@@ -133,7 +133,7 @@ class Harness:
                 stop(process)
                 process.stdout.close()
                 process.wait()
-            code, output = small.run(sys.executable, "verify.py")
+            code, output = small.run(sys.executable, "scripts/verify_cache.py")
             report(case, output)
             if process.returncode == 0:
                 self.compare(case, small)
@@ -216,7 +216,7 @@ class Harness:
         text = path.read_text()
         for _ in range(n):
             path.write_text(text[: self.random.randrange(len(text))])
-            code, output = small.run(sys.executable, "verify.py")
+            code, output = small.run(sys.executable, "scripts/verify_cache.py")
             report("lock", output)
             if code or small.run("dvc", "status", "--quiet")[0] > 1:
                 raise SystemExit(f"lock: DVC can't read what is left:\n{output}")

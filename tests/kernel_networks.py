@@ -1,6 +1,4 @@
-"""Networks that use a parameter in every way there is, and explicit Jacobians of them in
-float64.
-"""
+"""Networks that use a parameter in every possible way, and their explicit float64 Jacobians."""
 
 import flax.linen as nn
 import jax
@@ -59,9 +57,7 @@ class Attention(nn.Module):
 
 
 class Tokens(nn.Module):
-    """Looks up the same table twice, then attends over the positions, with the table as the last
-    layer too.
-    """
+    """Looks up one table twice and attends over the positions; the last layer may be the table."""
 
     tied: bool = False
 
@@ -77,9 +73,7 @@ class Tokens(nn.Module):
 
 
 class Convolutions(nn.Module):
-    """A padded and dilated, a grouped and a shared convolution in one dimension, with group
-    normalisation.
-    """
+    """Convolutions in one dimension, dilated, grouped and shared, with a group normalisation."""
 
     @nn.compact
     def __call__(self, x):
@@ -328,9 +322,7 @@ jacobian = jax.jit(
 
 
 def gradients(function, params, x):
-    """J[i, c, k]: the derivative of output c of point i with respect to parameter k, all leaves one
-    after another.
-    """
+    """J[i, c, k]: the derivative of output c of point i with respect to parameter k of all."""
     leaves = jax.tree.leaves(jacobian(function, params, x))
     return np.concatenate(
         [np.asarray(leaf, float).reshape(*leaf.shape[:2], -1) for leaf in leaves], axis=-1

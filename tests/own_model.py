@@ -1,4 +1,4 @@
-"""Networks that `test_own_models` finds by their import path, good ones and others."""
+"""Networks that `test_imported` imports by their paths, good ones and others."""
 
 import flax.linen as nn
 import jax

@@ -113,9 +113,9 @@ class Project:
             check=True,
         ).stdout.decode()
         for name in listed.splitlines():
-            if (ROOT / name).is_file():
+            if (ROOT / name).is_file() or (ROOT / name).is_symlink():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, folder / name)
+                shutil.copy(ROOT / name, folder / name, follow_symlinks=False)
         project = cls(folder)
         project.run("git", "init", "--quiet")
         project.run("git", "config", "user.email", "test@example.org")
@@ -123,9 +123,9 @@ class Project:
         project.commit()
         return project
 
-    def run(self, *command: str, fails: bool = False) -> str:
-        """What a command printed; it must succeed, or fail if that is what is expected."""
-        done = subprocess.run(
+    def start(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, whatever that is; its output and errors are one text."""
+        return subprocess.run(
             command,
             cwd=self.folder,
             env=environment(),
@@ -133,10 +133,13 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        assert (done.returncode != 0) == fails, (
-            f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}"
-        )
-        return done.stdout
+
+    def run(self, *command: str, fails: bool = False) -> str:
+        """What a command printed; it must succeed, or fail if that is what is expected."""
+        process = self.start(*command)
+        status, output = process.returncode, process.stdout
+        assert (status != 0) == fails, f"{' '.join(command)} ended with {status}:\n{output}"
+        return output
 
     def commit(self) -> None:
         self.run("git", "add", "--all")
@@ -194,14 +197,14 @@ class Project:
             (self.folder / lock).unlink(missing_ok=True)
 
     def at_scale(self, group: str, paper: dict[str, dict], into: Path) -> tuple[pd.DataFrame, dict]:
-        """What benchmarks/at_scale.py keeps of a group, its table and what is said of it, with
+        """What studies/paper_scale.py keeps of a group, its table and what is said of it, with
         `paper` as params-paper.yaml.
         """
         values = self.folder / "params-paper.yaml"
         of_paper = values.read_text()
         values.write_text(yaml.safe_dump(paper))
         try:
-            self.run("python", "benchmarks/at_scale.py", group, "--into", str(into))
+            self.run("python", "-m", "studies.paper_scale", group, "--into", str(into))
         finally:
             values.write_text(of_paper)
         return pd.read_csv(into / f"{group}.csv.gz"), json.loads(

@@ -1,4 +1,4 @@
-"""Kernels of a known spectrum, and their entropy one term after another."""
+"""Kernels of a known spectrum, and their entropy by a sum term by term."""
 
 import math
 
@@ -6,14 +6,14 @@ import numpy as np
 
 
 def rotated(eigenvalues, seed=0):
-    """A kernel with the given eigenvalues in a random orthogonal basis."""
+    """Return a kernel with these eigenvalues in a random orthogonal basis."""
     n_points = len(eigenvalues)
     basis = np.linalg.qr(np.random.default_rng(seed).normal(size=(n_points, n_points)))[0]
     return basis @ np.diag(eigenvalues) @ basis.T
 
 
-def entropy_of(eigenvalues):
-    """−Σ p ln p, one share after another."""
+def naive_entropy(eigenvalues):
+    """Compute −Σ p ln p by a loop over the eigenvalues."""
     total, entropy = math.fsum(eigenvalues), 0.0
     for value in eigenvalues:
         if value > 0:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from collective_variables import _checks
+from collective_variables import _checks, _extras
 from collective_variables.analysis import statistics
 
 VARIABLES = ("n_points", "entropy", "trace")
@@ -44,7 +44,8 @@ def splines(predictors: pd.DataFrame) -> dict[str, np.ndarray]:
 
     With fewer than MIN_RUNS runs the result is empty.
     """
-    from sklearn.preprocessing import SplineTransformer  # the library imports without scikit-learn
+    with _extras.required("sklearn"):
+        from sklearn.preprocessing import SplineTransformer
 
     if len(predictors) < MIN_RUNS:
         return {}

@@ -72,18 +72,24 @@ def run(arguments: argparse.Namespace) -> None:
 def check_outputs(arguments: argparse.Namespace) -> None:
     """Raise DataError for a file that cannot be written, before the work begins."""
     for path in (getattr(arguments, name, None) for name in FILES):
-        if path is None:
-            continue
-        target = path.resolve()
-        if target.is_dir():
-            raise DataError(f"The file to write must not be a folder: received {path}.")
-        if not target.parent.is_dir():
-            raise MissingFileError(f"{path} cannot be written: there is no folder {target.parent}.")
-        # A regular file is replaced, which changes its folder.
-        places = [target] if target.exists() else []
-        places += [target.parent] if _is_regular(target) else []
-        if not all(os.access(place, os.W_OK) for place in places):
-            raise DataError(f"{path} cannot be written: permission denied.")
+        if path is not None:
+            try:
+                _check_output(path)
+            except OSError as error:
+                raise DataError(f"{path} cannot be written: {error.strerror or error}.") from None
+
+
+def _check_output(path: Path) -> None:
+    target = path.resolve()
+    if target.is_dir():
+        raise DataError(f"The file to write must not be a folder: received {path}.")
+    if not target.parent.is_dir():
+        raise DataError(f"{path} cannot be written: there is no folder {target.parent}.")
+    # A regular file is replaced, which changes its folder.
+    places = [target] if target.exists() else []
+    places += [target.parent] if _is_regular(target) else []
+    if not all(os.access(place, os.W_OK) for place in places):
+        raise DataError(f"{path} cannot be written: permission denied.")
 
 
 def write(path: Path, text: str) -> None:
@@ -144,8 +150,10 @@ def _check_effect(
     options: dict[str, object],
     labelled: list[int],
 ) -> None:
-    """Refuse a network that the method does not use, and note a seed that it does not use."""
+    """Refuse arguments that have no effect, and note a seed that has none."""
     method = arguments.method
+    if "labelled" in options:
+        raise DataError("Labelled rows are read from a file: use --labelled, not --option.")
     has_network = arguments.layers is not None or arguments.model is not None
     if has_network and method not in commands.NETWORK_METHODS:
         raise DataError(

@@ -1,6 +1,7 @@
 """Define the arguments of the command line."""
 
 import argparse
+import textwrap
 from pathlib import Path
 
 from collective_variables.data import encoding
@@ -15,7 +16,7 @@ neural tangent kernel of a network on the rows.
 FILE is a table (.csv, .tsv, .parquet), arrays (.npz, .npy) or a folder of images. Rows count from
 0, without the line of names. Results go to standard output or to the files asked for, everything
 else goes to standard error."""
-# In the text of the help {program} is the name that the user called.
+# {program} is the name that the user called.
 EXAMPLES = {
     None: """\
 examples:
@@ -33,7 +34,10 @@ examples:
 
 Prints one row on a line, in the order of selection. The default method is random network
 distillation in its linearised form, which trains no network; `--method rnd` is Algorithm 1 of
-Tovey et al. 2023.""",
+Tovey et al. 2023.
+
+methods:
+{methods}""",
     "compare": """\
 examples:
   {program} compare houses.csv --target price --n-points 20 50 100
@@ -55,8 +59,18 @@ Prints entropy, trace and further collective variables, as means over networks."
 def build_parser(program: str = "collective-variables") -> argparse.ArgumentParser:
     """Return the parser of all commands; `program` is the name in usage and examples."""
     shared = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+    methods = textwrap.fill(
+        ", ".join(registry.SELECTION_METHODS),
+        width=80,
+        initial_indent="  ",
+        subsequent_indent="  ",
+        break_on_hyphens=False,
+    )
+    epilogs = {
+        name: text.format(program=program, methods=methods) for name, text in EXAMPLES.items()
+    }
     parser = argparse.ArgumentParser(
-        program, description=DESCRIPTION, epilog=EXAMPLES[None].format(program=program), **shared
+        program, description=DESCRIPTION, epilog=epilogs[None], **shared
     )
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="select | compare | measure"
@@ -66,7 +80,7 @@ def build_parser(program: str = "collective-variables") -> argparse.ArgumentPars
             name,
             help=summary,
             description=f"{summary[0].upper()}{summary[1:]}.",
-            epilog=EXAMPLES[name].format(program=program),
+            epilog=epilogs[name],
             **shared,
         )
         _add_data(command)
@@ -134,7 +148,7 @@ def _add_select(command: argparse.ArgumentParser) -> None:
         choices=registry.SELECTION_METHODS,
         default=METHOD,
         metavar="METHOD",
-        help=f"one of {', '.join(registry.SELECTION_METHODS)} (default: {METHOD}, "
+        help=f"method of selection, see below (default: {METHOD}, "
         "which is random network distillation, linearised)",
     )
     command.add_argument(

@@ -14,7 +14,7 @@ from collective_variables.analysis import statistics
 from collective_variables.data import encoding, problems
 from collective_variables.data._errors import DataError
 from collective_variables.ensembles import seeding, subset_sizes
-from collective_variables.experiment import run_experiment
+from collective_variables.experiment.composition import run_experiment
 from collective_variables.networks import imported, parameters, sequential
 from collective_variables.observables import measurement
 from collective_variables.selection import base, registry, rnd_linearised
@@ -172,24 +172,14 @@ def compare(
         seed: Of everything random.
         progress: Text in front of the progress bars; "" shows none.
     """
-    sizes = subset_sizes.draw(list(n_points), n_members=n_members, seed=seed)
-    network = build_default(dataset.inputs, dataset.targets.shape[1], network)
-    problem = registry.Problem(dataset.inputs, dataset.targets, dataset.task, network, seed)
-    budget = registry.Budget(int(sizes.max()), n_members)
-    subsets = {}
-    for name, (method, options) in ({REFERENCE: (REFERENCE, {})} | dict(chosen_by)).items():
-        budget = budget._replace(progress=progress and f"{progress}: {name}")
-        selection = registry.select_by(method, problem, budget, dict(options))
-        base.check_whole(selection)
-        subsets[name] = selection.indices
     runs = run_experiment(
         dataset,
-        network,
-        subsets,
-        sizes,
+        build_default(dataset.inputs, dataset.targets.shape[1], network),
+        {REFERENCE: (REFERENCE, {})} | dict(chosen_by),
+        list(n_points),
+        members=n_members,
         seed=seed,
         schedule=schedule,
-        name=dataset.name,
         progress=progress,
     )
     return Comparison(runs, statistics.summary(runs), statistics.paired_differences(runs))

@@ -9,6 +9,7 @@ memory or not what their ending says are rejected with a one-line error, before 
 possible.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,9 +49,10 @@ def read_file(path: str | Path, /, *, image_size: tuple[int, int] | None = None)
         MissingPackageError: A table needs pyarrow, and images need pillow, from the extra `cli`.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         return check_contents(path, _images.read_images(path, image_size))
-    if not path.is_file():
+    # Not `path.is_file()`, which raises an error for a name that is too long.
+    if not os.path.isfile(path):
         raise MissingFileError(f"There is no file or folder {path}.")
     kind = path.suffix.lower()
     if kind not in READERS:

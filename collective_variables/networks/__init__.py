@@ -1,1 +1,1 @@
-"""Networks from lists of layers, architectures, and networks of the user."""
+"""Networks from lists of layers, named architectures, and imported networks."""

@@ -12,8 +12,10 @@ ApplyFunction = Callable[[PyTree[Array], PyTree[Array]], Array]
 
 
 def checked_points(name: str, x: PyTree[Array]) -> PyTree[Array]:
-    """The points `x` as JAX's arrays; raises ValueError if there are none, or different numbers, or
-    one is not finite.
+    """Return the points `x` as JAX arrays.
+
+    Raises ValueError if there are none, if arrays differ in their number, or if a value is not
+    finite.
     """
     if all(isinstance(leaf, int | float) for leaf in jax.tree.leaves(x)):
         x = jnp.asarray(x)  # a list of numbers is an array, not a tree of scalars
@@ -30,23 +32,25 @@ def checked_points(name: str, x: PyTree[Array]) -> PyTree[Array]:
 
 def check_shapes(x1: PyTree[Array], x2: PyTree[Array] | None) -> None:
     """Raise ValueError for points of different shapes."""
-    of_points = [
+    shapes = [
         [leaf.shape[1:] for leaf in jax.tree.leaves(x)] for x in (x1, x1 if x2 is None else x2)
     ]
-    if of_points[0] != of_points[1]:
-        first, second = (", ".join(map(str, shapes)) for shapes in of_points)
+    if shapes[0] != shapes[1]:
+        first, second = (", ".join(map(str, points)) for points in shapes)
         raise ValueError(
             f"x2 must have points shaped like those of x1, {first}: received {second}."
         )
 
 
 def check_network(apply_fn: ApplyFunction, params: PyTree[Array], x: PyTree[Array]) -> None:
-    """Raise ValueError unless there are parameters and `apply_fn` gives one vector a point; nothing
-    is computed.
+    """Raise ValueError unless there are parameters and `apply_fn` gives one vector a point.
+
+    Nothing is computed.
     """
     if not jax.tree.leaves(params):
         raise ValueError("params must hold at least one array: received none.")
-    shape, n = getattr(jax.eval_shape(apply_fn, params, x), "shape", "of no array"), n_points(x)
+    n = n_points(x)
+    shape = getattr(jax.eval_shape(apply_fn, params, x), "shape", "of no array")
     if len(shape) != 2 or shape[0] != n or shape[1] == 0:
         raise ValueError(
             f"apply_fn must return (n_points, n_outputs) = ({n}, …): received the shape {shape}."
@@ -54,21 +58,19 @@ def check_network(apply_fn: ApplyFunction, params: PyTree[Array], x: PyTree[Arra
 
 
 def n_points(x: PyTree[Array]) -> int:
-    """How many points there are along the first axes of the arrays of `x`."""
+    """Return the number of points along the first axes of the arrays of `x`."""
     return jax.tree.leaves(x)[0].shape[0]
 
 
 def n_bytes(tree: PyTree[Array]) -> int:
-    """Bytes of all arrays of `tree`, or of those that have these shapes."""
+    """Return the bytes of all arrays of `tree`, or of arrays of these shapes."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def hashable(apply_fn: ApplyFunction) -> ApplyFunction:
-    """`apply_fn`, or a function of its own identity where it has no hash and so can't keep what is
-    compiled.
-    """
+    """Return `apply_fn`, or a function that calls it if it has no hash."""
     try:
         hash(apply_fn)
         return apply_fn
     except TypeError:
-        return lambda params, x: apply_fn(params, x)  # noqa: PLW0108 - it has a hash of its own
+        return lambda params, x: apply_fn(params, x)  # noqa: PLW0108 - this one has a hash

@@ -1,7 +1,7 @@
-"""Residual network, transformer and graph network: Flax modules that take points first and treat
-each by itself.
+"""Residual network, transformer and graph network as Flax modules.
 
-None normalises over a batch: a kernel is defined between points of a function of single points.
+They take points first and treat each separately. None normalises over a batch: a kernel is defined
+between points of a function of single points.
 """
 
 import dataclasses
@@ -15,12 +15,12 @@ from collective_variables.networks import sequential
 
 
 class ResNet(nn.Module):
-    """Residual network on images (He et al. 2016, with activations before convolutions), normalised
-    by groups.
+    """Residual network on images, normalised by groups.
 
-    A 3x3 convolution of `width` channels, then `n_stages` stages of `n_blocks` residual blocks of
-    two 3x3 convolutions; each stage but the first halves the image and doubles the channels. Means
-    over the image lead to the outputs.
+    After He et al. (2016), "Identity mappings", with activations before convolutions. A 3x3
+    convolution of `width` channels, then `n_stages` stages of `n_blocks` residual blocks of two
+    3x3 convolutions; each stage but the first halves the image and doubles the channels. Means over
+    the image lead to the outputs.
     """
 
     n_outputs: int
@@ -35,7 +35,8 @@ class ResNet(nn.Module):
         x = _conv(self.width)(x)
         for stage in range(self.n_stages):
             for block in range(self.n_blocks):
-                channels, stride = self.width * 2**stage, 2 if stage > 0 and block == 0 else 1
+                channels = self.width * 2**stage
+                stride = 2 if stage > 0 and block == 0 else 1
                 y = activation(_group_norm(x)(x))
                 if y.shape[-1] != channels or stride != 1:
                     x = _conv(channels, stride, window=1)(y)
@@ -46,9 +47,7 @@ class ResNet(nn.Module):
 
 
 def _conv(channels: int, stride: int = 1, window: int = 3) -> sequential.Conv:
-    """Flax's own is slow on a CPU in a loop (see `sequential.Conv`); the initialisation is the
-    same.
-    """
+    """A convolution with Flax's initialisation, which is not slow on a CPU in a loop."""
     return sequential.Conv(channels, (window, window), (stride, stride), "SAME", "lecun", None)
 
 
@@ -58,10 +57,10 @@ def _group_norm(x: Array) -> nn.GroupNorm:
 
 
 class Transformer(nn.Module):
-    """Encoder on sequences (Vaswani et al. 2017, normalised before each part), whose mean over
-    tokens leads to the outputs.
+    """Transformer encoder on sequences, whose mean over tokens leads to the outputs.
 
-    x holds tokens 1 … n_tokens, and 0 behind the end of a sequence, which no token attends to.
+    After Vaswani et al. (2017), normalised before each part. x holds tokens 1 … n_tokens, and 0
+    behind the end of a sequence, which no token attends to.
     """
 
     n_outputs: int
@@ -91,11 +90,12 @@ class Transformer(nn.Module):
 
 
 class GraphNetwork(nn.Module):
-    """Message passing on graphs (Gilmer et al. 2017), whose sum over nodes leads to the outputs.
+    """Message passing on graphs, whose sum over nodes leads to the outputs.
 
-    x holds a row for each node: its features, and behind them its row of the adjacency matrix. A
-    node without features is none. In every step a node adds to its state a function of it and of
-    the sum of its neighbours' states, weighted by the adjacency matrix.
+    After Gilmer et al. (2017). x holds a row for each node: its features, and behind them its row
+    of the adjacency matrix. Rows without features stand for no node. In every step a node adds to
+    its state a function of it and of the sum of its neighbours' states, weighted by the adjacency
+    matrix.
     """
 
     n_outputs: int
@@ -131,8 +131,10 @@ ARCHITECTURES = {"resnet": ResNet, "transformer": Transformer, "graph-network": 
 
 
 def build_architecture(name: str, **options: int | str) -> nn.Module:
-    """The module of `ARCHITECTURES` with an activation and positive integers as its options; other
-    ones raise.
+    """Return the module of `ARCHITECTURES` with these options.
+
+    Options are an activation and positive integers. Raises TypeError or ValueError for an unknown
+    name or option, and for a missing one.
     """
     module = ARCHITECTURES[_checks.choice("architecture", name, ARCHITECTURES)]
     known = {
@@ -154,9 +156,9 @@ def build_architecture(name: str, **options: int | str) -> nn.Module:
         raise ValueError(
             f"{name} needs {', '.join(missing)}: received {', '.join(options) or 'no option'}."
         )
-    built = module(**options)
-    if isinstance(built, Transformer) and built.width % built.n_heads:
+    network = module(**options)
+    if isinstance(network, Transformer) and network.width % network.n_heads:
         raise ValueError(
-            f"width must be a multiple of n_heads: received {built.width} and {built.n_heads}."
+            f"width must be a multiple of n_heads: received {network.width} and {network.n_heads}."
         )
-    return built
+    return network

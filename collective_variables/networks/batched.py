@@ -12,7 +12,8 @@ from collective_variables.networks import sequential
 # How many images go through a network at once on a CPU, forward and with the gradient: their
 # activations fit its caches, which makes a convolution several times faster. An accelerator has the
 # memory for more.
-IMAGES, IMAGES_WITH_GRADIENT = 16, 8
+IMAGES = 16
+IMAGES_WITH_GRADIENT = 8
 ON_ACCELERATOR = 4096
 
 
@@ -23,11 +24,11 @@ def forward(
     *,
     at_once: int = 1,
 ) -> Float[Array, "n_points n_outputs"]:
-    """network.apply(params, inputs), tables and what dense layers flatten as a whole, images block
-    by block.
+    """Return network.apply(params, inputs), of images block by block.
 
-    at_once: blocks in one step of the loop. They are independent of each other, so that two fill
-    the cores better than one does where no other thread is at work; the outputs are the same.
+    Tables, and images that dense layers flatten, are taken as a whole. at_once: blocks in one step
+    of the loop. They do not depend on each other, so that two fill the cores better than one where
+    no other thread is at work; the outputs are the same.
     """
     block = _block_size(network, inputs, IMAGES)
     if len(inputs) <= block:
@@ -59,17 +60,16 @@ def mean_loss_and_gradient(
     *,
     at_once: int = 1,
 ) -> tuple[Float[Array, ""], PyTree[Array]]:
-    """Mean over the first `n_points` ≥ 1 points of loss(outputs, targets) -> (n_points,), and its
-    gradient by `params`.
+    """Return the mean loss of the first `n_points` ≥ 1 points, and its gradient by `params`.
 
-    The rest is padding: any finite points, which change nothing. Points are taken as a whole or in
-    blocks as in `forward`;
-    steps of nothing but padding are skipped. at_once: as in `forward`.
+    loss(outputs, targets) gives a loss for each point. The rest is padding: any finite points,
+    which change nothing. Points are taken as a whole or in blocks as in `forward`; steps that hold
+    only padding are skipped. at_once: as in `forward`.
     """
     size = len(inputs)
     block = min(_block_size(network, inputs, IMAGES_WITH_GRADIENT), size)
 
-    def of_block(
+    def block_loss(
         places: Int[Array, " block"], inputs: Array, targets: Array
     ) -> tuple[Array, PyTree[Array]]:
         weights = jnp.where(places < n_points, 1.0 / jnp.asarray(n_points, inputs.dtype), 0.0)
@@ -83,11 +83,11 @@ def mean_loss_and_gradient(
         for i in range(at_once):
             places = (at_once * number + i) * block + jnp.arange(block)
             rows = jnp.minimum(places, size - 1)
-            total = jax.tree.map(jnp.add, total, of_block(places, inputs[rows], targets[rows]))
+            total = jax.tree.map(jnp.add, total, block_loss(places, inputs[rows], targets[rows]))
         return total
 
     if block == size:
-        return of_block(jnp.arange(size), inputs, targets)
+        return block_loss(jnp.arange(size), inputs, targets)
     zero = jnp.zeros((), inputs.dtype), jax.tree.map(jnp.zeros_like, params)
     return jax.lax.fori_loop(0, -(-n_points // (at_once * block)), add_blocks, zero)
 

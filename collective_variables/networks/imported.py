@@ -1,6 +1,4 @@
-"""A network of one's own by its import path: a Flax module, or the two functions of a JAX
-network.
-"""
+"""Imported networks: a Flax module, or the two functions of a JAX network, by an import path."""
 
 import hashlib
 import importlib
@@ -24,16 +22,17 @@ PARAMETRISATION = "own"
 FORMS = (
     "a Flax module, what makes one or a pair (init, apply), or a Python module with init and apply"
 )
-TOLERANCE = 1e-4  # relative, between outputs of a point by itself and beside another, of which round-off is a hundredth
+# Relative, between outputs of a point with another and without, of which round-off is a hundredth.
+TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class Model:
-    """What `load` found: init(key, x) gives parameters, apply(params, x) outputs (n_points,
-    n_outputs).
+    """An imported network.
 
-    Two are equal if path, options and version are. Pickled it is its path, and imported where it
-    arrives.
+    init(key, x) gives parameters, and apply(params, x) gives outputs (n_points, n_outputs). Two
+    models are equal if path, options and version are. A pickled model is its path, and is imported
+    anew where it is unpickled.
     """
 
     path: str
@@ -46,7 +45,7 @@ class Model:
     parametrisation = PARAMETRISATION
 
     def __reduce__(self) -> tuple[Callable, tuple]:
-        return _arrived, (
+        return _unpickle, (
             self.path,
             dict(self.values),
             self.version,
@@ -55,48 +54,75 @@ class Model:
 
 
 def load_model(path: str, options: Mapping[str, Any] = {}, /, *, version: str = "") -> Model:
-    """The network at an import path such as "models.Wide", made with `options`.
+    """Import a network by its path, such as "models.Wide".
 
-    The path leads to a Flax module (`flax.linen.Module`), to a class or function that gives one or
-    a pair (init, apply) when it is called with `options`, or to a Python module with functions
-    `init` and `apply`. version: of its code, where that decides what may be taken for a result of
-    the same network.
+    The path leads to one of these: a Flax module (`flax.linen.Module`); a class or function that
+    returns a Flax module or a pair (init, apply); a Python module with functions `init` and
+    `apply`.
 
-    Raises ValueError for a path that leads to nothing of these, and for options that it does not
-    take.
+    Args:
+        path: The import path, found from the folders in `sys.path`.
+        options: Arguments of the class or function at `path`.
+        version: The version of its code, where it decides which results are those of the same
+            network; models of different versions are not equal.
+
+    Returns:
+        The model. `model.init(key, x)` draws parameters, and `model.apply(params, x)` returns
+        outputs of shape (n_points, n_outputs).
+
+    Raises:
+        ValueError: The path leads to none of these, or the options do not fit.
+        ModuleNotFoundError: The module imports another that does not exist.
+
+    Example:
+        >>> import jax
+        >>> import collective_variables as cv
+        >>> model = cv.load_model("flax.linen.Dense", {"features": 3})
+        >>> x = jax.numpy.ones((5, 2))
+        >>> params = model.init(jax.random.key(0), x)
+        >>> model.apply(params, x).shape
+        (5, 3)
     """
-    found = _found(path)
-    if not _is_network(found):
-        if not callable(found):
-            raise ValueError(
-                f"model must be the import path of {FORMS}: received {path}, which is {type(found).__name__}."
-            )
-        try:
-            inspect.signature(found).bind(**options)
-        except TypeError as error:
-            raise ValueError(f"options of the model {path} do not fit: {error}.") from None
-        found = found(**options)
+    network = _at(path)
+    if not _is_network(network):
+        network = _call(path, network, options)
     elif options:
         raise ValueError(
-            f"options are for what makes a network: received {', '.join(options)} for {path}, which is one."
+            f"options are for what makes a network: received {', '.join(options)} for {path}, "
+            "which is one."
         )
-    if isinstance(found, tuple) and len(found) == 2 and all(map(callable, found)):
-        init, apply = found
-    elif _is_network(found):
-        init, apply = found.init, found.apply
+    if isinstance(network, tuple) and len(network) == 2 and all(map(callable, network)):
+        init, apply = network
+    elif _is_network(network):
+        init, apply = network.init, network.apply
     else:
         raise ValueError(
-            f"model must be the import path of {FORMS}: received {path}, which gives {type(found).__name__}."
+            f"model must be the import path of {FORMS}: received {path}, "
+            f"which gives {type(network).__name__}."
         )
     return Model(path, repr(dict(sorted(options.items()))), version, init, apply, dict(options))
 
 
-def check_model(model: Model, inputs: Float[Array, "n_points ..."], /) -> None:
-    """Raise ValueError unless a kernel of `model` is one of parameters, between single points.
+def _call(path: str, factory: Any, options: Mapping[str, Any]) -> Any:
+    """What a class or function at a path returns for these options."""
+    if not callable(factory):
+        raise ValueError(
+            f"model must be the import path of {FORMS}: received {path}, "
+            f"which is {type(factory).__name__}."
+        )
+    try:
+        inspect.signature(factory).bind(**options)
+    except TypeError as error:
+        raise ValueError(f"options of the model {path} do not fit: {error}.") from None
+    return factory(**options)
 
-    Its variables must be floating-point parameters and nothing else (no running means of a batch
-    normalisation), its outputs (n_points, n_outputs), and those of a point the same whatever other
-    points are with it.
+
+def check_model(model: Model, inputs: Float[Array, "n_points ..."], /) -> None:
+    """Raise ValueError unless `model` has a tangent kernel between single points.
+
+    Its variables must be floating-point parameters and nothing else, such as the running means of a
+    batch normalisation. Its outputs must be (n_points, n_outputs), and those of a point must not
+    depend on the other points.
     """
     x = jnp.asarray(inputs[:2])
     params = model.init(jax.random.key(0), x[:1])
@@ -118,18 +144,18 @@ def check_model(model: Model, inputs: Float[Array, "n_points ..."], /) -> None:
             f"The parameters of {model.path} must be floating-point numbers: received {wrong[0]}."
         )
     _arguments.check_network(model.apply, params, x)
-    together, alone = (np.asarray(model.apply(params, of), np.float64) for of in (x, x[:1]))
+    together, alone = (np.asarray(model.apply(params, points), np.float64) for points in (x, x[:1]))
     difference = np.abs(together[:1] - alone).max() / max(
         np.abs(alone).max(), np.finfo(np.float32).tiny
     )
     if not difference <= TOLERANCE:
         raise ValueError(
-            f"The model {model.path} must treat every point by itself: the outputs of one change by {difference:.2g}, "
-            "relative, with another one beside it."
+            f"The model {model.path} must treat every point separately: the outputs of one change "
+            f"by {difference:.2g}, relative, when another one is added."
         )
 
 
-def _found(path: object) -> Any:
+def _at(path: object) -> Any:
     """What is at an import path: an attribute of a module, or a module."""
     if not isinstance(path, str) or not all(part.isidentifier() for part in path.split(".")):
         raise ValueError(f"model must be an import path such as models.Wide: received {path!r}.")
@@ -138,13 +164,13 @@ def _found(path: object) -> Any:
 
 
 def _module_of(path: str) -> ModuleType:
-    """The module that is at a path, or that has what is at it."""
+    """The module that is at a path, or that has the attribute that is."""
     parent, _, name = path.rpartition(".")
     for candidate in (path, parent):
         try:
             module = importlib.import_module(candidate) if candidate else None
         except ModuleNotFoundError as error:
-            # One that is there and imports another that is not says so itself.
+            # A module that exists, but imports another that does not, says so itself.
             if error.name is None or not (
                 candidate == error.name or candidate.startswith(f"{error.name}.")
             ):
@@ -154,16 +180,15 @@ def _module_of(path: str) -> ModuleType:
             return module
     first = path.partition(".")[0]
     place = getattr(sys.modules.get(first), "__file__", None)
-    raise ValueError(
-        f"model must be an import path: there is no {path}{f', and {first} is {place}' if place else ''}."
-    )
+    known = f", and {first} is {place}" if place else ""
+    raise ValueError(f"model must be an import path: there is no {path}{known}.")
 
 
-def _is_network(found: object) -> bool:
+def _is_network(value: object) -> bool:
     return (
-        not isinstance(found, type)
-        and callable(getattr(found, "init", None))
-        and callable(getattr(found, "apply", None))
+        not isinstance(value, type)
+        and callable(getattr(value, "init", None))
+        and callable(getattr(value, "apply", None))
     )
 
 
@@ -174,8 +199,8 @@ def _digest(module: ModuleType) -> str:
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
 
 
-def _arrived(path: str, options: dict[str, Any], version: str, digest: str) -> Model:
-    """A model that was pickled elsewhere."""
+def _unpickle(path: str, options: dict[str, Any], version: str, digest: str) -> Model:
+    """Import a model that was pickled elsewhere, from a file that must be the same."""
     if (here := _digest(_module_of(path))) != digest:
         raise RuntimeError(
             f"The file of the model {path} is another one here: SHA-256 {here} and not {digest}."

@@ -12,19 +12,19 @@ from collective_variables.networks import imported
 def initialise(
     network: nn.Module, key: PRNGKeyArray, inputs: Float[Array, "n_points ..."]
 ) -> PyTree[Array]:
-    """Random parameters of `network` for points shaped like `inputs`, in the dtype of `inputs`."""
+    """Draw parameters of `network` for points like `inputs`, in the dtype of `inputs`."""
     params = network.init(key, inputs[:1])
     return jax.tree.map(lambda leaf: leaf.astype(inputs.dtype), params)
 
 
 def n_parameters(network: nn.Module, inputs: Float[Array, "n_points ..."]) -> int:
-    """Number of parameters of `network` for points shaped like `inputs`; nothing is computed."""
+    """Count the parameters of `network` for points like `inputs`; nothing is computed."""
     shapes = jax.eval_shape(network.init, jax.random.key(0), inputs[:1])
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
 
 
 def n_outputs(network: nn.Module, inputs: Float[Array, "n_points ..."]) -> int:
-    """Number of outputs of `network` for points shaped like `inputs`; nothing is computed."""
+    """Count the outputs of `network` for points like `inputs`; nothing is computed."""
     point = jax.ShapeDtypeStruct((1, *inputs.shape[1:]), inputs.dtype)
     params = jax.eval_shape(network.init, jax.random.key(0), point)
     return jax.eval_shape(network.apply, params, point).shape[-1]
@@ -33,19 +33,19 @@ def n_outputs(network: nn.Module, inputs: Float[Array, "n_points ..."]) -> int:
 def check_fit(
     network: nn.Module | imported.Model, inputs: Array, targets: Float[Array, "n_points n_outputs"]
 ) -> None:
-    """Raise ValueError if `network` can't take `inputs` or its width is not the number of columns
-    of `targets`.
+    """Raise ValueError unless `network` takes `inputs` and has an output for each target column.
 
-    Of a network of one's own also what `imported.check_model` raises.
+    For an imported model, also raises whatever `imported.check_model` raises.
     """
     if isinstance(network, imported.Model):
         imported.check_model(network, inputs)
-    found = n_outputs(network, inputs)
+    width = n_outputs(network, inputs)
     if targets.ndim != 2:
         raise ValueError(
             f"targets must be (n_points, n_outputs): received the shape {targets.shape}."
         )
-    if found != targets.shape[1]:
+    if width != targets.shape[1]:
         raise ValueError(
-            f"The last layer must have as many outputs as the targets: {found} != {targets.shape[1]}."
+            "The last layer must have as many outputs as the targets: "
+            f"{width} != {targets.shape[1]}."
         )

@@ -1,6 +1,4 @@
-"""Networks from lists of layers, in the two parametrisations of Tovey et al. 2023 (Tables 2 and
-3).
-"""
+"""Networks from lists of layers, in the parametrisations of Tovey et al. 2023 (Tables 2 and 3)."""
 
 import math
 import re
@@ -14,6 +12,7 @@ from jaxtyping import Array, Float
 
 from collective_variables import _checks
 
+# The functions that `build_network` puts between layers, by name; more may be added.
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": nn.relu,
     "tanh": jnp.tanh,
@@ -38,8 +37,9 @@ _LAYER = re.compile(
 
 @dataclass(frozen=True)
 class Layer:
-    """One parsed layer: `kind` is dense, conv or avgpool; `window` is the kernel of a convolution
-    too.
+    """One layer as it was read: `kind` is dense, conv or avgpool.
+
+    window: also the kernel of a convolution.
     """
 
     kind: str
@@ -49,11 +49,10 @@ class Layer:
 
 
 def parse(layer: str) -> Layer:
-    """Read "dense 32", "conv 32 3x3", "conv 32 3x3 stride 2", "avgpool 2x2" or "avgpool 4x4 stride
-    2".
+    """Read a layer such as "dense 32", "conv 32 3x3 stride 2" or "avgpool 4x4 stride 2".
 
-    A convolution moves by 1 and a pooling by its own window where no stride is given. Raises
-    TypeError for anything but a text, ValueError for a text of another form or a zero in it.
+    Without a stride, a convolution moves by 1 and a pooling by the size of its window. Raises
+    TypeError for anything but a text, ValueError for a text of another form or with a zero.
     """
     if not isinstance(layer, str):
         raise TypeError(f"A layer must be a text such as 'dense 32': received {layer!r}.")
@@ -92,11 +91,10 @@ class Dense(nn.Module):
 
 
 class Conv(nn.Module):
-    """Two-dimensional convolution, written as patches times a matrix: n_points x height x width x
-    channels.
+    """Two-dimensional convolution of (n_points, height, width, channels), as a matrix product.
 
-    XLA's own convolution falls on a slow path on the CPU inside a loop or under `vmap`; a matrix
-    product does not.
+    XLA's own convolution falls on a slow path on the CPU inside a loop or under `vmap`; patches
+    times a matrix do not.
     """
 
     width: int
@@ -121,7 +119,8 @@ def _affine(module: Dense | Conv, x: Array, shape: tuple[int, ...]) -> Array:
     and the forward pass carries 1/sqrt(fan_in) and b_std (Jacot et al. 2018), as in
     neural-tangents' stax.
     """
-    fan_in, ntk = math.prod(shape[:-1]), module.parametrisation == "ntk"
+    fan_in = math.prod(shape[:-1])
+    ntk = module.parametrisation == "ntk"
     kernel_init = nn.initializers.normal(1.0) if ntk else nn.initializers.lecun_normal()
     kernel = module.param("kernel", kernel_init, shape, x.dtype)
     if isinstance(module, Conv) and fan_in > shape[-1]:
@@ -140,12 +139,12 @@ def _affine(module: Dense | Conv, x: Array, shape: tuple[int, ...]) -> Array:
         "bias", nn.initializers.normal(1.0) if ntk else nn.initializers.zeros, shape[-1:], x.dtype
     )
     bias = bias.reshape((1,) * (y.ndim - 1) + bias.shape)
-    # Without a factor that is 1, so that `structured` finds the bias.
+    # Without a factor that is 1, so that the derivatives of the kernel find the bias.
     return y + (module.b_std * bias if ntk else bias)
 
 
 def _patches(x: Array, window: tuple[int, int], strides: tuple[int, int], padding: str) -> Array:
-    """The windows of an image, each flattened in the order of a kernel: height, width, channel."""
+    """The windows of an image, each flattened in the order of a kernel."""
     if padding == "SAME":
         pads = jax.lax.padtype_to_pads(x.shape[1:3], window, strides, "SAME")
         x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
@@ -163,7 +162,7 @@ def _patches(x: Array, window: tuple[int, int], strides: tuple[int, int], paddin
 
 
 def _pool(x: Array, window: tuple[int, int], strides: tuple[int, int]) -> Array:
-    """Means over windows of an image, none of them padded."""
+    """Means over the whole windows of an image, without padding."""
     for axis, size, stride in zip((1, 2), window, strides):
         x = _window_sums(x, axis, size, stride)
     return x * (1.0 / math.prod(window))
@@ -182,7 +181,7 @@ class Network(nn.Module):
     """A chain of layers with an activation after every dense and convolutional one but the last.
 
     apply(params, x) takes points first and gives (n_points, n_outputs). Poolings are never padded.
-    Inputs with more than one axis per point are flattened before a dense layer.
+    Points with more than one axis are flattened before a dense layer.
     """
 
     layers: tuple[Layer, ...]
@@ -217,7 +216,8 @@ class Network(nn.Module):
 def _image(x: Array, layer: Layer, padding: str) -> Array:
     if x.ndim != 4:
         raise ValueError(
-            f"A {layer.kind} layer needs images (height, width, channels): received points {x.shape[1:]}."
+            f"A {layer.kind} layer needs images (height, width, channels): "
+            f"received points {x.shape[1:]}."
         )
     if padding == "VALID" and (x.shape[1] < layer.window[0] or x.shape[2] < layer.window[1]):
         raise ValueError(
@@ -234,14 +234,38 @@ def build_network(
     padding: str = "SAME",
     b_std: float | None = None,
 ) -> Network:
-    """Return the Flax module that `layers` describe (see `parse` for one layer; the last must be
-    dense).
+    """Build a network from a list of layers.
 
-    parametrisation: "lecun" (Flax's default initialisation) or "ntk" (see `_affine`); b_std is the
-    scale of the biases in "ntk" and unused in "lecun"; None is for no biases, the default of
-    neural-tangents' stax. padding is that of the convolutions.
+    Args:
+        layers: Each layer as a text: "dense 32", "conv 32 3x3", "conv 32 3x3 stride 2",
+            "avgpool 2x2" or "avgpool 4x4 stride 2". The last layer must be dense; its width is the
+            number of outputs.
+        activation: A name in `ACTIVATIONS`, applied after every dense and convolutional layer but
+            the last.
+        parametrisation: "lecun" is Flax's default: W ~ N(0, 1/fan_in) and biases that are zero at
+            first. "ntk" (Jacot et al. 2018): y = W x / √fan_in + b_std b, where W and b are
+            N(0, 1), as in the `stax` of neural-tangents.
+        padding: "SAME" or "VALID", of the convolutions. Poolings are never padded.
+        b_std: Scale of the biases in "ntk"; None is for no biases. Unused in "lecun".
 
-    Raises TypeError or ValueError that quotes the layer or argument that can't be read.
+    Returns:
+        A Flax module: `network.init(key, x)` draws parameters, and `network.apply(params, x)`
+        returns outputs of shape (n_points, n_outputs).
+
+    Raises:
+        TypeError: A layer or an argument has the wrong type; the message quotes it.
+        ValueError: A layer or an argument cannot be read; the message quotes it.
+
+    Example:
+        >>> import jax
+        >>> import collective_variables as cv
+        >>> network = cv.build_network(["conv 4 3x3", "avgpool 2x2", "dense 10"])
+        >>> images = jax.numpy.ones((5, 8, 8, 1))
+        >>> params = network.init(jax.random.key(0), images)
+        >>> network.apply(params, images).shape
+        (5, 10)
+        >>> sum(leaf.size for leaf in jax.tree.leaves(params))
+        690
     """
     if isinstance(layers, str) or not isinstance(layers, Sequence) or len(layers) == 0:
         raise TypeError(

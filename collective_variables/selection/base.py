@@ -189,8 +189,8 @@ def random(
     draw = jax.jit(
         jax.vmap(lambda member_key: jax.random.permutation(member_key, n_pool)[:n_selected])
     )
-    drawn = np.asarray(draw(seeding.member_keys(key, n_members)))
+    rows = np.asarray(draw(seeding.member_keys(key, n_members)))
     if labelled:
-        rows = [[*labelled, *row[~np.isin(row, labelled)]][:n_selected] for row in drawn]
-        drawn = np.array(rows, drawn.dtype)
-    return without_distances(drawn)
+        subsets = [[*labelled, *row[~np.isin(row, labelled)]][:n_selected] for row in rows]
+        rows = np.array(subsets, rows.dtype)
+    return without_distances(rows)

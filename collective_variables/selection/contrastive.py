@@ -1,6 +1,4 @@
-"""Losses of a predictor that hold each point against all others, for random network distillation
-(RND).
-"""
+"""Compare each point with all others in the losses of a predictor, for RND."""
 
 from collections.abc import Callable
 from functools import partial
@@ -27,25 +25,27 @@ def check(*, repulsion: float, confinement: float) -> None:
 def build(
     name: str, *, scale: float = 1.0, repulsion: float = 0.01, confinement: float = 0.0
 ) -> Loss:
-    """The loss of one of `NAMES`: a function (predicted, representations, n_points) -> (size,), to
-    be averaged.
+    """Return one of `NAMES`: a function (predicted, representations, n_points) -> (size,).
 
-    The first `n_points` rows are the points, each a positive pair of its own prediction a_i and
-    representation b_i and a negative one of a_i and the b_j of every other point. The rest is
-    padding: finite rows that change no point's loss and whose own losses mean nothing.
+    The values are to be averaged. The first `n_points` rows are the points. Each point i is a
+    positive pair of its prediction a_i and its representation b_i, and a negative pair of a_i and
+    the b_j of every other point. The other rows are padding: they are finite, change no point's
+    loss, and their losses mean nothing.
 
-    info-nce: −ln(exp(cos(a_i, b_i) / t) / Σ_j exp(cos(a_i, b_j) / t)) in nats with the temperature
-    t = `scale` (van den Oord, Li, Vinyals 2018; Chen et al. 2020). It is 0 for a single point, sees
-    directions alone, and of a single output the sign; zero vectors are as in `distances.build`.
-    isolated-potential: the sum of an attraction to the own representation, mean over outputs of
-    (a_i − b_i)²; a repulsion from the others', `repulsion` times the mean over j ≠ i and outputs of
-    exp(−|a_i − b_j| / `scale`); and a confinement, `confinement` times the mean over outputs of
-    a_i⁴.
+    - info-nce: −ln(exp(cos(a_i, b_i) / t) / Σ_j exp(cos(a_i, b_j) / t)) in nats with the
+      temperature t = `scale` (van den Oord, Li, Vinyals 2018; Chen et al. 2020). It is 0 for a
+      single point. It sees only directions, and with a single output the sign; zero vectors are as
+      in `distances.build`.
+    - isolated-potential: the sum of three terms. The attraction is the mean over outputs of
+      (a_i − b_i)². The repulsion is `repulsion` times the mean over j ≠ i and outputs of
+      exp(−|a_i − b_j| / `scale`). The confinement is `confinement` times the mean over outputs of
+      a_i⁴.
 
-    In the authors' package positive pairs are two points of one class, both predicted: the losses
-    of a network that learns classes. A predictor has none, only targets of its own. Raises
-    ValueError or TypeError for an unknown name, a scale that isn't above 0 or a negative repulsion
-    or confinement.
+    In the authors' package positive pairs are two points of one class, both predicted; those are
+    the losses of a network that learns classes. A predictor has targets in place of classes.
+
+    Raises ValueError or TypeError for an unknown name, a scale that is not above 0, or a negative
+    repulsion or confinement.
     """
     _checks.choice("loss", name, NAMES)
     _checks.number("scale", scale, above=0.0)
@@ -61,10 +61,13 @@ def _info_nce(
     representations: Representations,
     n_points: Int[Array, ""] | int,
 ) -> Float[Array, " size"]:
-    directions = distances.directions(predicted), distances.directions(representations)
-    cosines = jnp.matmul(directions[0], directions[1].T, precision="highest") / scale
-    among = jax.nn.logsumexp(jnp.where(_are_points(cosines, n_points), cosines, -jnp.inf), axis=1)
-    return among - jnp.diagonal(cosines)
+    first = distances.directions(predicted)
+    second = distances.directions(representations)
+    cosines = jnp.matmul(first, second.T, precision="highest") / scale
+    all_pairs = jax.nn.logsumexp(
+        jnp.where(_are_points(cosines, n_points), cosines, -jnp.inf), axis=1
+    )
+    return all_pairs - jnp.diagonal(cosines)
 
 
 def _isolated_potential(
@@ -75,17 +78,18 @@ def _isolated_potential(
     representations: Representations,
     n_points: Int[Array, ""] | int,
 ) -> Float[Array, " size"]:
-    apart = distances.absolute(predicted[:, None] - representations[None])
-    near = jnp.mean(jnp.exp(-apart / scale), axis=-1)
-    others = _are_points(near, n_points) & ~jnp.eye(len(near), dtype=bool)
-    n_others = jnp.maximum(jnp.asarray(n_points, near.dtype) - 1.0, 1.0)
-    repelled = jnp.sum(jnp.where(others, near, 0.0), axis=1) / n_others
-    attracted = jnp.mean((predicted - representations) ** 2, axis=-1)
-    return attracted + repulsion * repelled + confinement * jnp.mean(predicted**4, axis=-1)
+    differences = distances.absolute(predicted[:, None] - representations[None])
+    closeness = jnp.mean(jnp.exp(-differences / scale), axis=-1)
+    are_others = _are_points(closeness, n_points) & ~jnp.eye(len(closeness), dtype=bool)
+    n_others = jnp.maximum(jnp.asarray(n_points, closeness.dtype) - 1.0, 1.0)
+    repulsions = jnp.sum(jnp.where(are_others, closeness, 0.0), axis=1) / n_others
+    attractions = jnp.mean((predicted - representations) ** 2, axis=-1)
+    return attractions + repulsion * repulsions + confinement * jnp.mean(predicted**4, axis=-1)
 
 
 def _are_points(pairs: Float[Array, "size size"], n_points: Int[Array, ""] | int) -> Array:
-    """(1, size) whether a column is a point and not padding; the first always is, for sums without
-    a point.
+    """Return (1, size) whether a column is a point and not padding.
+
+    The first column always counts, so that sums over no points stay finite.
     """
     return (jnp.arange(len(pairs)) < jnp.maximum(n_points, 1))[None]

@@ -1,6 +1,4 @@
-"""Distances between the representations of a predictor and of a target network, for random network
-distillation (RND).
-"""
+"""Measure distances between the representations of a predictor and a target network, for RND."""
 
 import math
 from collections.abc import Callable
@@ -44,42 +42,46 @@ def build(
     scale: float = 1.0,
     covariance: Float[Array, "n_outputs n_outputs"] | None = None,
 ) -> Distance:
-    """The distance of one of `NAMES`: a function (predicted, representations) -> (n_points,), for
-    scores and as a loss.
+    """Return one of the distances `NAMES`, a function (predicted, representations) -> (n_points,).
 
-    mean-squared: mean over outputs of (a − b)², the one of Tovey et al. 2023. power: of |a − b|^p
-    with p = `order`, not
-    infinite. exponential: of 1 − exp(−|a − b| / `scale`), which large differences raise no further
-    than 1.
-    lp: ‖a − b‖_p with p = `order` ≥ 1, infinity included.
-    cosine: 1 − cos(a, b), from 0 to 2. angular: the angle between a and b over π, from 0 to 1.
-    hypersphere: ‖a − b‖_p (1 − cos(a, b)) with p = `order`.
-    mahalanobis: √((a − b)ᵀ S⁺ (a − b)), S⁺ the pseudo-inverse of S = `covariance`, the
-    `distances.covariance` of the target's representations of the pool. It doesn't see a difference
-    in directions in which the target doesn't vary, and is 0 everywhere if S is 0. The eigenvalues
-    of S that count are those above n_outputs machine epsilons of its dtype times the largest one.
-    wasserstein, kullback-leibler: between the softmaxes of a and b, distributions over the outputs.
-    The first moves probability along the outputs in their order, one step for each, Σ |cumulative
-    difference|; the second, asymmetric, is their cross-entropy −Σ softmax(b) ln softmax(a) in nats
-    less that of b with itself, so that both have one gradient by a. A single output has the softmax
-    1 whatever it is, and no distance.
+    It serves as the score of points and as a loss. Let a be a prediction and b a representation.
 
-    Each is at least 0, and 0 to round-off for equal vectors; cosine, angular and hypersphere are 0
-    for all that are parallel, so that of a single output they see the sign alone. A zero vector
-    (all entries below the smallest normal
-    number) has a direction of its own, orthogonal to all others: its cosine distance from any other
-    is 1 and its angular one 0.5, both are 0 from another zero vector. All is computed in the dtype
-    of the arguments. Gradients are
-    finite unless they overflow, also where there is none: 0 for a norm of 0 and for the direction
-    of a zero vector.
+    - mean-squared: the mean over outputs of (a − b)², the distance of Tovey et al. 2023.
+    - power: the mean of |a − b|^p with p = `order`, not infinite.
+    - exponential: the mean of 1 − exp(−|a − b| / `scale`), which no difference raises above 1.
+    - lp: ‖a − b‖_p with p = `order` ≥ 1, infinity included.
+    - cosine: 1 − cos(a, b), from 0 to 2.
+    - angular: the angle between a and b over π, from 0 to 1.
+    - hypersphere: ‖a − b‖_p (1 − cos(a, b)) with p = `order`.
+    - mahalanobis: √((a − b)ᵀ S⁺ (a − b)). S⁺ is the pseudo-inverse of S = `covariance`, the
+      `distances.covariance` of the target's representations of the pool. It ignores differences in
+      directions in which the target does not vary, and is 0 everywhere if S is 0. It uses the
+      eigenvalues of S above n_outputs machine epsilons of its dtype times the largest one.
+    - wasserstein: the earth mover's distance between the softmaxes of a and b. It moves probability
+      along the outputs in their order, one step for each: Σ |cumulative difference|.
+    - kullback-leibler: the cross-entropy −Σ softmax(b) ln softmax(a) in nats, less that of b with
+      itself, so that both have the same gradient by a. It is not symmetric.
 
-    `order` enters lp, power and hypersphere alone, `scale` exponential and `covariance`
-    mahalanobis, so that one set of options serves every name; the factors of S are computed here,
-    once. Raises TypeError or ValueError for an unknown name, an order that isn't a number of at
-    least 1 (for power a finite one), a scale that isn't above 0, or mahalanobis without covariance.
+    For a single output the softmax is always 1, so that the last two have no distance.
+
+    Each distance is at least 0, and 0 to round-off for equal vectors. Cosine, angular and
+    hypersphere are 0 for all parallel vectors, so that with a single output they see only the sign.
+    A zero vector (all entries below the smallest normal number) has a separate direction that is
+    orthogonal to all others: its cosine distance from any other vector is 1 and its angular
+    distance 0.5; both are 0 from another zero vector.
+
+    All is computed in the dtype of the arguments. Gradients are finite unless they overflow. Where
+    no gradient exists it is 0: for a norm of 0, and for the direction of a zero vector.
+
+    One set of options serves every name: `order` matters only for lp, power and hypersphere,
+    `scale` for exponential and `covariance` for mahalanobis, whose factors are computed here, once.
+
+    Raises TypeError or ValueError for an unknown name, an order that is not a number of at least 1
+    (finite for power), a scale that is not above 0, or mahalanobis without covariance.
     """
     check(name, order=order, scale=scale)
-    order, scale = float(order), float(scale)
+    order = float(order)
+    scale = float(scale)
     match name:
         case "mean-squared":
             return _mean_squared
@@ -105,27 +107,24 @@ def build(
 
 
 def covariance(representations: Representations) -> Float[Array, "n_outputs n_outputs"]:
-    """Covariance of the outputs over the points, divided by n_points; exactly 0 where all points
-    are equal.
+    """Return the covariance of the outputs over the points, divided by n_points.
 
-    Squares below the smallest normal number of the dtype vanish: in float32 those of
-    representations below 1e-19.
+    It is exactly 0 where all points are equal. Squares below the smallest normal number of the
+    dtype vanish: in float32 those of representations below 1e-19.
     """
-    # From the first point on: the mean of equal numbers isn't always that number.
+    # Relative to the first point, because the mean of equal numbers is not always that number.
     shifted = representations - representations[:1]
     centred = shifted - jnp.mean(shifted, axis=0, keepdims=True)
     return jnp.matmul(centred.T, centred, precision="highest") / len(representations)
 
 
 def absolute(x: Array) -> Array:
-    """|x|, with the gradient 0 at 0, where that of `jnp.abs` is 1."""
+    """Return |x|, with the gradient 0 at 0, where that of `jnp.abs` is 1."""
     return x * jax.lax.stop_gradient(jnp.sign(x))
 
 
 def directions(vectors: Representations) -> Float[Array, "n_points n_outputs+1"]:
-    """Unit vectors, with one more entry that is the direction of zero vectors and 0 for all
-    others.
-    """
+    """Return unit vectors with one more entry: the direction of zero vectors, and 0 for others."""
     scaled, _, zero = _scaled(vectors)
     units = scaled / jnp.linalg.norm(scaled, axis=-1, keepdims=True)
     return jnp.concatenate([jnp.where(zero, 0.0, units), zero.astype(vectors.dtype)], axis=-1)
@@ -158,8 +157,9 @@ def _lp(
 def _cosine(
     predicted: Representations, representations: Representations
 ) -> Float[Array, " n_points"]:
-    """1 − cos as half the squared distance of unit vectors, which doesn't cancel for nearly
-    parallel ones.
+    """Return 1 − cos as half the squared distance of unit vectors.
+
+    This form does not cancel for nearly parallel vectors.
     """
     return jnp.sum((directions(predicted) - directions(representations)) ** 2, axis=-1) / 2
 
@@ -167,10 +167,12 @@ def _cosine(
 def _angular(
     predicted: Representations, representations: Representations
 ) -> Float[Array, " n_points"]:
-    """Kahan's formula for the angle between unit vectors, accurate where the arccosine of their
-    product isn't.
+    """Return the angle between unit vectors by Kahan's formula.
+
+    It is accurate where the arccosine of their product is not.
     """
-    first, second = directions(predicted), directions(representations)
+    first = directions(predicted)
+    second = directions(representations)
     return jnp.arctan2(_norms(first - second), _norms(first + second)) * (2 / math.pi)
 
 
@@ -199,12 +201,15 @@ def _wasserstein(
 def _kullback_leibler(
     predicted: Representations, representations: Representations
 ) -> Float[Array, " n_points"]:
-    """Σ q (d + exp(−d) − 1) with d = ln q − ln p: as Σ q d, for both sum to 1, but no term is
-    negative.
+    """Return Σ q (d + exp(−d) − 1) with d = ln q − ln p.
+
+    It equals Σ q d, because p and q both sum to 1, but no term is negative.
     """
     first, second = _log_softmaxes(predicted, representations)
-    d, p, q = second - first, jnp.exp(first), jnp.exp(second)
-    # The one keeps the digits of small differences, the other doesn't overflow.
+    d = second - first
+    p = jnp.exp(first)
+    q = jnp.exp(second)
+    # The first form keeps the digits of small differences, the second does not overflow.
     near = q * (d + jnp.expm1(-jnp.clip(d, -1.0, 1.0)))
     return jnp.sum(jnp.maximum(jnp.where(jnp.abs(d) < 1.0, near, p - q + q * d), 0.0), axis=-1)
 
@@ -212,17 +217,18 @@ def _kullback_leibler(
 def _log_softmaxes(
     predicted: Representations, representations: Representations
 ) -> Float[Array, "2 n_points n_outputs"]:
-    """Of both in one array: computed apart they may round differently, and equal ones differ."""
+    """Return both in one array: computed apart, equal vectors could be rounded differently."""
     return jax.nn.log_softmax(jnp.stack([predicted, representations]))
 
 
 def _whitening(
     covariance: Float[Array, "n_outputs n_outputs"],
 ) -> Float[Array, "n_outputs n_outputs"]:
-    """W with W Wᵀ = S⁺; a column for each eigenvalue, 0 for those that are 0 up to round-off."""
+    """Return W with W Wᵀ = S⁺; the columns of eigenvalues that are 0 up to round-off are 0."""
     values, vectors = jnp.linalg.eigh(jnp.asarray(covariance))
-    kept = values > len(values) * jnp.finfo(values.dtype).eps * values[-1]
-    return vectors * jnp.where(kept, 1 / jnp.sqrt(jnp.where(kept, values, 1.0)), 0.0)[None, :]
+    is_large = values > len(values) * jnp.finfo(values.dtype).eps * values[-1]
+    roots = jnp.sqrt(jnp.where(is_large, values, 1.0))
+    return vectors * jnp.where(is_large, 1 / roots, 0.0)[None, :]
 
 
 def _norms(vectors: Representations, order: float = 2.0) -> Float[Array, " n_points"]:
@@ -234,18 +240,17 @@ def _norms(vectors: Representations, order: float = 2.0) -> Float[Array, " n_poi
 def _scaled(
     vectors: Representations,
 ) -> tuple[Representations, Float[Array, "n_points 1"], Bool[Array, "n_points 1"]]:
-    """Each vector over a scale, so that no square under- or overflows; the scale; and which vectors
-    are zero.
+    """Return each vector over a scale, the scale, and which vectors are zero.
 
-    The scale, a vector's largest entry, is taken for constant: norms are homogeneous and directions
-    don't depend on it, so that the gradients of both stay right. Zero vectors become ones without
-    gradient, on which norms have one.
+    The scale is a vector's largest entry, so that no square under- or overflows. It is treated as a
+    constant: norms are homogeneous and directions do not depend on it, so that the gradients of
+    both stay right. Zero vectors become vectors of ones, at which norms have a gradient.
     """
     tiny = jnp.finfo(vectors.dtype).tiny
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(vectors), axis=-1, keepdims=True))
-    # Not of 0 alone: a direction's gradient, the inverse of the length, overflows below the
-    # smallest normal number.
+    # Also tiny vectors count as zero: the gradient of their direction, the inverse of their length,
+    # would overflow.
     zero = largest < tiny
-    # XLA multiplies by the inverse, which is flushed to 0 for a scale above 1/tiny.
+    # XLA multiplies by the inverse, which would be flushed to 0 for a scale above 1/tiny.
     scale = jnp.where(zero, 1.0, jnp.minimum(largest, 1 / tiny))
     return jnp.where(zero, 1.0, vectors / scale), scale, zero

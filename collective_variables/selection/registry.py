@@ -64,8 +64,8 @@ def select(
             kernels are used (drawn from `key` by default).
 
     Returns:
-        The new points in the order of choice; the first k of them are the choice of k points.
-        Labelled points are not among them.
+        The new points in the order of choice; labelled points are not among them. The first k
+        points are the choice of k points; "best-entropy" needs the option `sizes` for this.
 
     Raises:
         TypeError, ValueError: an argument that the method needs is missing, or has a value that is

@@ -35,7 +35,8 @@ class Case:
 
     def __post_init__(self) -> None:
         # Imported here, because whoever reads the tables of a study needs no Flax.
-        
+        from collective_variables.networks import sequential
+
         _checks.choice("activation", self.activation, sequential.ACTIVATIONS)
         for name, minimum in (("width", 1), ("depth", 1), ("n_points", 2), ("batch_size", 1)):
             _checks.integer(name, getattr(self, name), minimum=minimum)

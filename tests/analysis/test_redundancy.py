@@ -61,7 +61,7 @@ def test_copies_of_points_add_no_entropy_at_any_epoch_and_change_no_regime():
 
 @pytest.mark.parametrize("sizes", [(5, 5, 5, 5), (1, 2, 3, 14)], ids=str)
 def test_clusters_in_a_linear_network_have_the_entropy_of_their_sizes_and_no_regime(sizes):
-    """One layer with a bias has K = X Xᵀ + 1 1ᵀ throughout the training; points are unit vectors."""
+    """One layer with a bias has K = X Xᵀ + 1 1ᵀ at all times; points are unit vectors."""
     epochs, curves = entropies(
         sequential.build_network(["dense 2"]),
         np.repeat(CENTRES, sizes, axis=0),

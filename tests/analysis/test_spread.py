@@ -126,7 +126,7 @@ def test_a_spread_that_the_size_alone_changes_is_not_found_given_the_size():
 
 
 def test_a_spread_that_changes_beyond_the_size_is_found_given_the_size():
-    rows = summaries(simulated(200, 15, shrink=0.5)).loc["ln", "spearman rows size"]
+    rows = summaries(simulated(200, 15, shrink=0.5)).loc["ln", "spearman given size"]
     assert (rows["p_value"] <= 0.05).mean() > 0.9 and (rows["upper"] < 0).mean() > 0.9
 
 

@@ -256,6 +256,15 @@ def test_a_dry_run_only_says_what_it_would_take(command, houses, capsys, monkeyp
             "no/rows.csv cannot be written: there is no folder",
         ),
         (
+            ("select", "houses.csv", "--n-points", 2, "--output", "a" * 300),
+            "cannot be written: File name too long",
+        ),
+        (("select", "a" * 300, "--n-points", 2), "There is no file or folder aaa"),
+        (
+            ("select", "houses.csv", "--n-points", 2, "--option", "labelled=[1]"),
+            "Labelled rows are read from a file: use --labelled",
+        ),
+        (
             ("compare", "houses.csv", "--n-points", 2, "--runs", "."),
             "The file to write must not be a folder: received .",
         ),

@@ -4,10 +4,12 @@ and scaled.
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from collective_variables.data import _download, encoding, problems
 from collective_variables.data._errors import DataError
-from collective_variables.data.encoding import encode_table, split_table
+from collective_variables.data.encoding import encode_table, read_table, split_table
+from collective_variables.data.reading import read_file
 
 
 def texts(*values):
@@ -296,8 +298,32 @@ def test_too_many_different_texts_are_one_error():
     )
 
 
+def test_a_table_is_read_and_encoded_in_one_call(tmp_path):
+    path = tmp_path / "houses.csv"
+    path.write_text("id,area,town,price\n1,50,Ulm,1.5\n2,80,Bonn,2.5\n3,65,Ulm,2\n")
+    expected = encode_table(read_file(path), ["price"], ignored=["id"], task="regression")
+    for names in (("price", "id"), (["price"], ["id"])):
+        for source in (path, str(path)):
+            table = read_table(source, names[0], ignored=names[1], task="regression")
+            assert table.features == expected.features == ("area", "town=Bonn", "town=Ulm")
+            np.testing.assert_array_equal(table.inputs, expected.inputs)
+            np.testing.assert_array_equal(table.targets, [[1.5], [2.5], [2.0]])
+    assert read_table(path).targets is None
+    with pytest.raises(DataError, match="There is no column p: the file has id, area"):
+        read_table(path, "p")
+
+
+def test_images_are_brought_to_the_size_that_is_asked_for(tmp_path):
+    for name, shape in (("a", (4, 5)), ("b", (7, 3))):
+        Image.fromarray(np.zeros(shape, np.uint8)).save(tmp_path / f"{name}.png")
+    assert read_table(tmp_path, image_size=(2, 3)).inputs.shape == (2, 2, 3, 1)
+
+
 def test_without_a_target_there_are_inputs_and_no_problem():
     result = encode_table(HOUSES, [], ignored=["id"])
     assert result.targets is None and result.is_labelled.all() and "price" in result.features
-    with pytest.raises(DataError, match="must have a target"):
+    with pytest.raises(DataError, match="must have a target: received none"):
+        split_table(result, "user")
+    result = encode_table({"x": np.arange(3.0), "y": np.full(3, np.nan)}, ["y"])
+    with pytest.raises(DataError, match="At least one row must have a target"):
         split_table(result, "user")

@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 from collective_variables import _memory
+from collective_variables._extras import MissingPackageError
 from collective_variables.data import _images
+from collective_variables.data._contents import one_line_errors
 from collective_variables.data._errors import DataError
 from collective_variables.data.reading import read_file
 
@@ -333,6 +335,19 @@ def test_images_that_are_broken_hostile_or_elsewhere_are_refused(images, tmp_pat
     monkeypatch.setattr(_images, "MAX_PIXELS", 19)
     with pytest.raises(DataError, match="a.png must have at most 19 pixels: it has 4 x 5"):
         read_file(folder)
+
+
+def test_a_failure_to_read_is_told_from_a_broken_file(tmp_path):
+    path = tmp_path / "a.csv"
+    denied = PermissionError(13, "Permission denied", str(path))
+    for error, kind, message in (
+        (denied, DataError, "^a.csv cannot be read: Permission denied.$"),
+        (KeyError(), DataError, "^a.csv is broken or not what its ending says: KeyError$"),
+        (MemoryError("large"), MemoryError, "^large$"),
+        (MissingPackageError("pyarrow"), MissingPackageError, "^pyarrow$"),
+    ):
+        with pytest.raises(kind, match=message), one_line_errors(path):
+            raise error
 
 
 def test_there_must_be_a_file_of_a_known_kind(tmp_path):

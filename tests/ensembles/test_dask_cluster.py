@@ -113,7 +113,7 @@ def record():
 
 
 def select():
-    settings = rnd.Settings(n_epochs=3)
+    settings = rnd.RNDSettings(n_epochs=3)
     return rnd.select(
         INPUTS, NETWORK, settings, n_selected=4, key=jax.random.key(2), n_members=7, store={}
     )

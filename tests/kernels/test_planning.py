@@ -1,6 +1,7 @@
 """How kernels are cut into tiles and groups of outputs, and what they are estimated to take."""
 
 import jax
+import numpy as np
 import pytest
 from helpers import assert_close
 from kernel_networks import MODULES, N1, N2, case, compiled_kernel, random
@@ -179,3 +180,10 @@ def test_estimated_memory_is_about_what_the_compiled_kernel_takes(
     )
     compiled = kernel.lower(params, x).compile().memory_analysis()
     assert 0.4 < (compiled.temp_size_in_bytes + compiled.output_size_in_bytes) / estimated < 2.5
+
+
+def test_a_network_without_operations_of_its_own_has_an_estimate_too():
+    w, x = np.ones((20, 1), np.float32), np.ones((100, 20), np.float32)
+    cost = empirical.estimate_cost(lambda w, x: x @ w, w, x)
+    # A Gram matrix of the inputs.
+    assert 2 * 100 * 100 * 20 <= cost["jacobian"].flops < 4 * 100 * 100 * 20

@@ -51,7 +51,7 @@ CASES = {
 pytestmark = pytest.mark.usefixtures("quick_float64")
 
 
-def params_of(module, inputs):
+def draw_params(module, inputs):
     drawn = jax.jit(module.init)(jax.random.key(0), jnp.asarray(inputs[:1]))
     # Biases and norms too.
     return jax.tree.map(
@@ -63,7 +63,7 @@ def params_of(module, inputs):
 @pytest.mark.parametrize("name", CASES)
 def test_the_kernel_is_that_of_an_explicit_jacobian(name):
     module, inputs = CASES[name]
-    params = params_of(module, inputs)
+    params = draw_params(module, inputs)
     leaves = jax.tree.leaves(jax.jit(jax.jacrev(lambda p: module.apply(p, inputs)))(params))
     jacobian = np.concatenate(
         [np.asarray(leaf).reshape(*leaf.shape[:2], -1) for leaf in leaves], axis=-1
@@ -81,18 +81,18 @@ def test_the_kernel_is_that_of_an_explicit_jacobian(name):
 @pytest.mark.parametrize("name", CASES)
 def test_every_point_is_treated_by_itself(name):
     module, inputs = CASES[name]
-    params = params_of(module, inputs)
+    params = draw_params(module, inputs)
     together = np.asarray(jax.jit(module.apply)(params, inputs))
-    of_one = jax.jit(module.apply)
+    apply = jax.jit(module.apply)
     alone = np.concatenate(
-        [np.asarray(of_one(params, inputs[i : i + 1])) for i in range(len(inputs))]
+        [np.asarray(apply(params, inputs[i : i + 1])) for i in range(len(inputs))]
     )
     assert_close(together, alone, operations=1e3)
 
 
 def test_what_is_behind_the_end_of_a_sequence_changes_nothing():
     module, _ = CASES["transformer"]
-    params = params_of(module, TOKENS)
+    params = draw_params(module, TOKENS)
     short = np.asarray(module.apply(params, TOKENS[1:2]))
     # Other embeddings and positions there leave the outputs as they are.
     changed = jax.tree.map(lambda leaf: leaf, params)
@@ -110,7 +110,7 @@ def test_what_is_behind_the_end_of_a_sequence_changes_nothing():
 
 def test_the_order_of_nodes_and_absent_nodes_change_nothing():
     module, inputs = CASES["graph-network"]
-    params = params_of(module, inputs)
+    params = draw_params(module, inputs)
     order = np.array([2, 0, 1])
     features, weights = inputs[..., :2], inputs[..., 2:]
     shuffled = np.concatenate([features[:, order], weights[:, order][:, :, order]], axis=-1)
@@ -131,7 +131,7 @@ def test_messages_go_as_far_as_there_are_steps():
         )
         changed = inputs.copy()
         changed[0, 0, 0] = first
-        _, state = module.apply(params_of(module, inputs), changed, capture_intermediates=True)
+        _, state = module.apply(draw_params(module, inputs), changed, capture_intermediates=True)
         return np.asarray(state["intermediates"]["LayerNorm_0"]["__call__"][0])[0, -1]
 
     assert_close(last_node(3, 1.0), last_node(3, 2.0))
@@ -172,7 +172,8 @@ def test_they_learn_their_problems(problem, architecture, options):
             "perceptron",
             {},
             ValueError,
-            f"architecture must be one of {', '.join(sorted(architectures.ARCHITECTURES))}: received 'perceptron'",
+            f"architecture must be one of {', '.join(sorted(architectures.ARCHITECTURES))}: "
+            "received 'perceptron'",
         ),
         (
             "resnet",

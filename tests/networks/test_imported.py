@@ -1,6 +1,4 @@
-"""Networks of one's own: how they are found, what is refused, and that every part of the library
-takes them.
-"""
+"""Imported networks: what a path may lead to, what is refused, and that the library takes them."""
 
 import pickle
 import sys
@@ -41,7 +39,7 @@ Y = np.stack([X.sum(axis=1), X[:, 0] ** 2], axis=1)
         ),
     ],
 )
-def test_a_network_is_found_by_its_import_path(path, options, n_outputs):
+def test_a_network_is_imported_by_its_path(path, options, n_outputs):
     model = imported.load_model(path, options)
     x = (
         np.concatenate([X[:, :, None], np.ones((20, 3, 3))], axis=-1).astype(np.float32)
@@ -55,10 +53,8 @@ def test_a_network_is_found_by_its_import_path(path, options, n_outputs):
 
 
 def test_it_is_the_network_itself():
-    model, module = (
-        imported.load_model("notebooks.models.Residual", {"n_outputs": 2, "width": 4}),
-        models.Residual(2, width=4),
-    )
+    model = imported.load_model("notebooks.models.Residual", {"n_outputs": 2, "width": 4})
+    module = models.Residual(2, width=4)
     params = module.init(jax.random.key(3), X)
     np.testing.assert_array_equal(model.apply(params, X), module.apply(params, X))
     jax.tree.map(np.testing.assert_array_equal, model.init(jax.random.key(3), X), params)
@@ -79,7 +75,7 @@ def test_it_is_the_network_itself():
         (
             "own_model.VALUE",
             {},
-            "model must be the import path of a Flax module, .* received own_model.VALUE, which is int",
+            "the import path of a Flax module, .* received own_model.VALUE, which is int",
         ),
         ("own_model.nothing", {}, "received own_model.nothing, which gives NoneType"),
         ("os", {}, "received os, which is module"),
@@ -91,7 +87,7 @@ def test_it_is_the_network_itself():
         (
             "notebooks.models.Residual",
             {},
-            "options of the model notebooks.models.Residual do not fit: missing a required argument: 'n_outputs'",
+            "notebooks.models.Residual do not fit: missing a required argument: 'n_outputs'",
         ),
         (
             "notebooks.models.Residual",
@@ -116,7 +112,7 @@ def test_a_module_that_lacks_another_says_so(tmp_path, monkeypatch):
     ("path", "message"),
     [
         ("own_model.Normalised", "must have parameters alone: it has batch_stats, too"),
-        ("own_model.Centred", "must treat every point by itself: the outputs of one change by"),
+        ("own_model.Centred", "must treat every point separately: the outputs of one change by"),
         (
             "own_model.Flat",
             r"apply_fn must return \(n_points, n_outputs\) = \(2, …\): received the shape \(2,\)",
@@ -171,9 +167,10 @@ def test_pickled_it_is_imported_anew_and_refused_where_its_file_is_another(monke
 
 @pytest.mark.parametrize("path", ["notebooks.models.Residual", "notebooks.models.fourier"])
 def test_selection_kernels_and_training_take_it_as_they_take_the_module(path):
-    model, sizes = imported.load_model(path, {"n_outputs": 2}), np.tile([4, 8], (2, 1))
+    model = imported.load_model(path, {"n_outputs": 2})
+    sizes = np.tile([4, 8], (2, 1))
     problem = registry.Problem(X, Y, "regression", model, 0)
-    indices = registry.select_by("paper", problem, registry.Budget(8, 2), {"n_epochs": 2}).indices
+    indices = registry.select_by("rnd", problem, registry.Budget(8, 2), {"n_epochs": 2}).indices
     (measured,) = measurement.measure_ensemble(
         model, measurement.Pool(X, Y), [indices], sizes, seed=0
     )
@@ -199,9 +196,10 @@ def test_it_has_no_layers_to_exchange(options):
         X, Y, "regression", imported.load_model("notebooks.models.fourier", {"n_outputs": 2}), 0
     )
     with pytest.raises(
-        ValueError, match="layers and width are of a network of layers: received Model"
+        ValueError,
+        match="layers and width need a network that is built from layers: received Model",
     ):
-        registry.select_by("paper", problem, registry.Budget(4, 1), options)
+        registry.select_by("rnd", problem, registry.Budget(4, 1), options)
 
 
 def test_nothing_is_imported_but_what_is_named():

@@ -1,4 +1,4 @@
-"""Observables against closed forms and loops."""
+"""Variables of a kernel and of its classes, against closed forms and loops."""
 
 import numpy as np
 import pytest
@@ -70,7 +70,7 @@ def test_alignment_is_the_cosine_between_kernel_and_targets_kernel(centred):
     )
 
 
-def test_alignment_with_its_own_features_is_one_and_with_orthogonal_ones_zero():
+def test_alignment_with_the_kernel_s_features_is_one_and_with_orthogonal_ones_zero():
     assert collective.target_alignment(KERNEL, GRADIENTS) == pytest.approx(1.0, rel=1e-12)
     assert collective.target_alignment(np.diag([1.0, 0.0]), np.array([[0.0], [2.0]])) == 0.0
     assert np.isnan(collective.target_alignment(KERNEL, np.ones((7, 1)), centred=True))
@@ -78,14 +78,15 @@ def test_alignment_with_its_own_features_is_one_and_with_orthogonal_ones_zero():
 
 def test_alignment_and_distance_of_two_kernels_are_those_of_their_entries():
     other = np.outer(GRADIENTS[:, 0], GRADIENTS[:, 0])
-    norm, of_other = np.sqrt((KERNEL**2).sum()), np.sqrt((other**2).sum())
+    norm = np.sqrt((KERNEL**2).sum())
+    other_norm = np.sqrt((other**2).sum())
     assert collective.kernel_alignment(KERNEL, other) == pytest.approx(
-        (KERNEL * other).sum() / norm / of_other, rel=1e-12
+        (KERNEL * other).sum() / norm / other_norm, rel=1e-12
     )
-    expected = np.sqrt(((KERNEL - other) ** 2).sum()) / of_other
+    expected = np.sqrt(((KERNEL - other) ** 2).sum()) / other_norm
     assert collective.relative_distance(KERNEL, other) == pytest.approx(expected, rel=1e-12)
     assert collective.relative_distance(other, KERNEL) == pytest.approx(
-        expected * of_other / norm, rel=1e-12
+        expected * other_norm / norm, rel=1e-12
     )
 
 
@@ -99,10 +100,10 @@ def test_a_multiple_is_aligned_but_not_near():
 
 def test_targets_and_known_eigenvalues_give_the_same_variables_and_the_alignments():
     targets = GENERATOR.normal(size=(7, 2))
-    found = collective.kernel_variables(
+    variables = collective.kernel_variables(
         KERNEL, targets, eigenvalues=np.linalg.eigvalsh(KERNEL).clip(0)
     )
-    assert found == pytest.approx(
+    assert variables == pytest.approx(
         collective.kernel_variables(KERNEL)
         | {
             "target_alignment": collective.target_alignment(KERNEL, targets),
@@ -111,7 +112,7 @@ def test_targets_and_known_eigenvalues_give_the_same_variables_and_the_alignment
     )
 
 
-def test_a_class_has_the_variables_of_its_own_block():
+def test_a_class_has_the_variables_of_its_block():
     classes = np.array([2, 0, 2, 2, 0, 5, 0])
     table = collective.class_variables(lambda rows: KERNEL[rows][:, rows], classes)
     assert [(row.pop("class"), row.pop("n_in_class")) for row in table] == [(0, 3), (2, 3), (5, 1)]

@@ -6,10 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import assert_close
-from spectra import entropy_of, rotated
+from spectra import naive_entropy, rotated
 
 from collective_variables import _memory
 from collective_variables.observables import spectrum
+
+# Functions of a kernel or of its eigenvalues.
+EITHER = [spectrum.trace, spectrum.entropy, spectrum.collective_variables]
 
 
 def gram(n_points, rank, seed=0):
@@ -67,14 +70,14 @@ def test_eigenvalues_of_a_rotated_diagonal_come_back_ascending(n_points):
     assert_close(result.eigenvalues, np.sort(values))
     assert (result.n_negative, result.most_negative) == (0, 0.0)
     assert np.array_equal(spectrum.eigenvalues(rotated(values)), result.eigenvalues)
-    assert variables(rotated(values))["entropy"] == pytest.approx(entropy_of(values))
+    assert variables(rotated(values))["entropy"] == pytest.approx(naive_entropy(values))
 
 
 def test_linear_model_has_the_squared_singular_values_of_its_inputs():
     x = np.random.default_rng(0).normal(size=(12, 3))
     singular = np.linalg.svd(x, compute_uv=False)
     result = variables(x @ x.T)
-    assert result["entropy"] == pytest.approx(entropy_of(singular**2))
+    assert result["entropy"] == pytest.approx(naive_entropy(singular**2))
     assert result["entropy"] <= math.log(3)
     assert result["trace"] == pytest.approx((x**2).sum())
     assert result["largest_eigenvalue"] == pytest.approx(singular[0] ** 2)
@@ -117,7 +120,7 @@ def test_entropy_does_not_depend_on_the_order_of_the_eigenvalues():
 def test_size_free_forms_follow_from_their_definitions():
     kernel = gram(15, 40)
     values, result = np.linalg.eigvalsh(kernel), variables(kernel)
-    entropy = entropy_of(values)
+    entropy = naive_entropy(values)
     assert result == pytest.approx(
         {
             "entropy": entropy,
@@ -130,7 +133,7 @@ def test_size_free_forms_follow_from_their_definitions():
         }
     )
     assert list(result)[:2] == ["entropy", "trace"]
-    assert all(type(value) in (float, np.float64) for value in result.values())
+    assert all(type(value) is float for value in result.values())
 
 
 @pytest.mark.parametrize("sizes", [[3, 8, 20], [20], [8, 3, 3], [1]])
@@ -231,11 +234,8 @@ def test_one_point_has_no_entropy_and_no_effective_entropy():
 
 def test_zero_kernel_has_a_trace_but_no_entropy():
     result = variables(np.zeros((4, 4)))
-    assert [result[name] for name in ("trace", "largest_eigenvalue", "trace_per_point")] == [
-        0.0,
-        0.0,
-        0.0,
-    ]
+    for name in ("trace", "largest_eigenvalue", "trace_per_point"):
+        assert result[name] == 0.0
     for name in ("entropy", "effective_entropy", "effective_rank", "largest_eigenvalue_fraction"):
         assert math.isnan(result[name])
 
@@ -244,12 +244,12 @@ def test_zero_kernel_has_a_trace_but_no_entropy():
 
 
 @pytest.mark.parametrize(
-    "given", [list, tuple, lambda v: np.array(v, np.float32), lambda v: jnp.array(v, jnp.float32)]
+    "convert", [list, tuple, lambda v: np.array(v, np.float32), lambda v: jnp.array(v, jnp.float32)]
 )
-def test_eigenvalues_are_taken_from_any_array_with_zeros_and_round_off(given):
-    values = given([-1e-8, 0.0, 0.25, 0.75, 1e-45])
+def test_eigenvalues_are_taken_from_any_array_with_zeros_and_round_off(convert):
+    values = convert([-1e-8, 0.0, 0.25, 0.75, 1e-45])
     assert spectrum.trace(values) == 1.0
-    assert spectrum.entropy(values) == pytest.approx(entropy_of([0.25, 0.75]))
+    assert spectrum.entropy(values) == pytest.approx(naive_entropy([0.25, 0.75]))
     assert type(spectrum.trace(values)) is type(spectrum.entropy(values)) is float
 
 
@@ -263,17 +263,62 @@ def test_shares_below_the_smallest_float_count_as_zero():
         ([1.0, -1e-3], "eigenvalues must not be negative: received -0.001"),
         ([-1.0, -1.0], "must not be negative"),
         ([1.0, math.nan], "eigenvalues must be finite: 1 of 2"),
-        ([], r"list of at least one: received the shape \(0,\)"),
-        (np.eye(2), r"received the shape \(2, 2\)"),
+        ([], r"eigenvalues must hold at least one value: received the shape \(0,\)"),
         (1.0, r"received the shape \(\)"),
     ],
 )
-@pytest.mark.parametrize(
-    "function", [spectrum.trace, spectrum.entropy, spectrum.collective_variables]
-)
+@pytest.mark.parametrize("function", EITHER)
 def test_values_that_are_no_spectrum_are_refused(function, values, message):
     with pytest.raises(ValueError, match=message):
         function(values)
+
+
+# a kernel in place of its eigenvalues
+
+
+@pytest.mark.parametrize("convert", [np.float64, np.ndarray.tolist, np.float32, jnp.float32])
+@pytest.mark.parametrize("function", [spectrum.entropy, spectrum.collective_variables])
+def test_a_kernel_gives_the_same_digits_as_its_eigenvalues(function, convert):
+    kernel = convert(gram(12, 30))
+    assert function(kernel) == function(spectrum.eigenvalues(kernel))
+
+
+def test_the_trace_of_a_kernel_is_that_of_its_eigenvalues_up_to_round_off():
+    kernel = rotated([0.5, 1.5, 2.0, 4.0])
+    assert spectrum.trace(kernel) == pytest.approx(8.0, rel=1e-14)
+    assert spectrum.trace(kernel) == pytest.approx(spectrum.trace([0.5, 1.5, 2.0, 4.0]), rel=1e-14)
+    assert type(spectrum.trace(kernel)) is float
+
+
+def test_the_trace_of_a_kernel_needs_no_decomposition(monkeypatch):
+    monkeypatch.setattr(spectrum, "decompose", None)
+    assert spectrum.trace(np.diag([1.0, 2.0])) == 3.0
+
+
+@pytest.mark.parametrize("function", [spectrum.eigenvalues, *EITHER])
+def test_a_stack_of_kernels_is_refused_with_advice(function):
+    stack = np.stack([np.eye(2)] * 3)
+    message = (
+        r"^kernel must be a square matrix of at least one point: received the shape \(3, 2, 2\)\. "
+        r"Pass the kernels of a stack one at a time\.$"
+    )
+    with pytest.raises(ValueError, match=message):
+        function(stack)
+
+
+@pytest.mark.parametrize(
+    "kernel, message",
+    [
+        (np.ones((2, 3)), r"square matrix .* received the shape \(2, 3\)"),
+        (np.array([[1.0, 0.2], [0.1, 1.0]]), "must be symmetric"),
+        (np.diag([1.0, np.nan]), "kernel must be finite"),
+        (np.diag([1.0, -1.0]), "must be positive semi-definite|diagonal .* must not be negative"),
+    ],
+)
+@pytest.mark.parametrize("function", EITHER)
+def test_a_matrix_that_is_no_kernel_is_refused_in_place_of_eigenvalues(function, kernel, message):
+    with pytest.raises(ValueError, match=message):
+        function(kernel)
 
 
 def test_eigenvalues_that_do_not_fit_say_what_they_need(monkeypatch):

@@ -1,11 +1,11 @@
-"""Sub-sampled entropy and trace, and the predictions of `required`, held against whole kernels."""
+"""Entropy and trace of samples, and the predictions of `plan_samples`, against whole kernels."""
 
 import math
 
 import jax
 import numpy as np
 import pytest
-from spectra import entropy_of
+from spectra import naive_entropy
 
 from collective_variables.data import problems
 from collective_variables.kernels import empirical
@@ -14,14 +14,13 @@ from collective_variables.observables import spectrum, subsampling
 
 
 def gaussian_kernel(variances, n_points, seed=0):
-    """Gram matrix of Gaussian features, whose variances are about its eigenvalues per point."""
-    features = np.random.default_rng(seed).normal(size=(n_points, len(variances))) * np.sqrt(
-        variances
-    )
+    """Return a Gram matrix whose eigenvalues per point are about `variances`."""
+    normal = np.random.default_rng(seed).normal(size=(n_points, len(variances)))
+    features = normal * np.sqrt(variances)
     return features @ features.T
 
 
-def kernel_of(kernel):
+def kernel_function(kernel):
     return lambda rows: kernel[np.ix_(rows, rows)]
 
 
@@ -53,29 +52,30 @@ def fuel_kernel():
 # sub-samples
 
 
-def test_samples_have_the_entropy_and_trace_of_their_own_kernels():
-    kernel, drawn = KERNELS["power law"], []
+def test_samples_have_the_entropy_and_trace_of_their_kernels():
+    kernel = KERNELS["power law"]
+    draws = []
 
-    def kernel_and_rows(rows):
-        drawn.append(rows)
+    def record_and_slice(rows):
+        draws.append(rows)
         return kernel[np.ix_(rows, rows)]
 
     result = subsampling.draw_samples(
-        kernel_and_rows, 400, n_samples=5, sample_size=20, key=jax.random.key(0)
+        record_and_slice, 400, n_samples=5, sample_size=20, key=jax.random.key(0)
     )
-    for rows, value, trace in zip(drawn, result.entropy.values, result.trace.values, strict=True):
+    for rows, value, trace in zip(draws, result.entropy.values, result.trace.values, strict=True):
         assert len(set(rows.tolist())) == 20 and rows.min() >= 0 and rows.max() < 400
-        assert value == pytest.approx(entropy_of(np.linalg.eigvalsh(kernel[np.ix_(rows, rows)])))
+        assert value == pytest.approx(naive_entropy(np.linalg.eigvalsh(kernel[np.ix_(rows, rows)])))
         assert trace == pytest.approx(math.fsum(kernel[row, row] for row in rows))
-    assert len({tuple(rows) for rows in drawn}) == 5
+    assert len({tuple(rows) for rows in draws}) == 5
     assert result.effective_entropy.values == pytest.approx(result.entropy.values / math.log(20))
     assert result.trace_per_point.values == pytest.approx(result.trace.values / 20)
 
 
 def test_mean_deviation_and_error_are_those_of_the_values():
-    sampled = subsampling.Samples(np.array([1.0, 2.0, 6.0]))
-    assert (sampled.mean, sampled.standard_deviation) == pytest.approx((3, math.sqrt(7)))
-    assert sampled.standard_error == pytest.approx(math.sqrt(7 / 3))
+    samples = subsampling.Samples(np.array([1.0, 2.0, 6.0]))
+    assert (samples.mean, samples.standard_deviation) == pytest.approx((3, math.sqrt(7)))
+    assert samples.standard_error == pytest.approx(math.sqrt(7 / 3))
 
 
 def test_every_point_is_drawn_as_often():
@@ -93,7 +93,7 @@ def test_every_point_is_drawn_as_often():
 def test_trace_per_point_is_unbiased_and_the_entropy_is_not():
     kernel = KERNELS["power law"]
     result = subsampling.draw_samples(
-        kernel_of(kernel), 400, n_samples=200, sample_size=20, key=jax.random.key(0)
+        kernel_function(kernel), 400, n_samples=200, sample_size=20, key=jax.random.key(0)
     )
     trace, entropies = result.trace_per_point, result.entropy
     assert abs(trace.mean - np.trace(kernel) / 400) < 4 * trace.standard_error
@@ -103,7 +103,7 @@ def test_trace_per_point_is_unbiased_and_the_entropy_is_not():
 def test_all_points_are_the_whole_kernel():
     kernel = KERNELS["power law"]
     result = subsampling.draw_samples(
-        kernel_of(kernel), 400, n_samples=2, sample_size=400, key=jax.random.key(0)
+        kernel_function(kernel), 400, n_samples=2, sample_size=400, key=jax.random.key(0)
     )
     assert result.entropy.mean == pytest.approx(ENTROPIES["power law"])
     assert result.entropy.standard_error == pytest.approx(0, abs=1e-12)
@@ -111,14 +111,14 @@ def test_all_points_are_the_whole_kernel():
 
 def test_one_point_has_no_entropy_and_no_effective_entropy():
     result = subsampling.draw_samples(
-        kernel_of(np.eye(5)), 5, n_samples=3, sample_size=1, key=jax.random.key(0)
+        kernel_function(np.eye(5)), 5, n_samples=3, sample_size=1, key=jax.random.key(0)
     )
     assert result.entropy.values.tolist() == [0, 0, 0]
     assert np.isnan(result.effective_entropy.values).all()
 
 
 def test_same_key_draws_the_same_samples_and_another_key_others():
-    kernel = kernel_of(KERNELS["power law"])
+    kernel = kernel_function(KERNELS["power law"])
     values = [
         subsampling.draw_samples(
             kernel, 400, n_samples=3, sample_size=9, key=jax.random.key(k)
@@ -128,25 +128,25 @@ def test_same_key_draws_the_same_samples_and_another_key_others():
     assert values[0] == values[1] != values[2]
 
 
-# how many of how many
+# plans of samples
 
 
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("largest_size", [50, 200])
 def test_extrapolated_entropy_is_within_its_uncertainty(name, largest_size):
-    kernel, exact = kernel_of(KERNELS[name]), ENTROPIES[name]
+    kernel, exact = kernel_function(KERNELS[name]), ENTROPIES[name]
     result = subsampling.plan_samples(
         kernel, 400, accuracy=0.1, key=jax.random.key(0), largest_size=largest_size
     )
     assert abs(result.entropy - exact) < 2 * result.entropy_uncertainty
-    # It must be of use: nearer than the largest sample.
+    # It is useful only if it is nearer than the largest sample.
     assert abs(result.entropy - exact) < abs(result.means[-1] - exact)
     assert result.sizes.tolist() == [largest_size // 2**i for i in (4, 3, 2, 1, 0)]
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_samples_as_required_reach_the_accuracy(name):
-    kernel, exact = kernel_of(KERNELS[name]), ENTROPIES[name]
+def test_samples_as_planned_reach_the_accuracy(name):
+    kernel, exact = kernel_function(KERNELS[name]), ENTROPIES[name]
     result = subsampling.plan_samples(
         kernel, 400, accuracy=0.15, key=jax.random.key(0), largest_size=100
     )
@@ -161,15 +161,15 @@ def test_samples_as_required_reach_the_accuracy(name):
     assert 2 * samples.standard_deviation / math.sqrt(result.n_samples) < 1.5 * 0.075 * exact
 
 
-def test_smaller_samples_than_required_miss_the_accuracy():
-    """Negative control of the test above: no number of samples helps."""
+def test_smaller_samples_than_planned_miss_the_accuracy():
+    """No number of samples helps: a negative control of the test above."""
     kernel = KERNELS["power law"]
     result = subsampling.plan_samples(
-        kernel_of(kernel), 400, accuracy=0.15, key=jax.random.key(0), largest_size=100
+        kernel_function(kernel), 400, accuracy=0.15, key=jax.random.key(0), largest_size=100
     )
     size = result.sample_size // 3
     samples = subsampling.draw_samples(
-        kernel_of(kernel), 400, n_samples=50, sample_size=size, key=jax.random.key(1)
+        kernel_function(kernel), 400, n_samples=50, sample_size=size, key=jax.random.key(1)
     )
     assert samples.entropy.mean < (1 - 1.5 * 0.075) * ENTROPIES["power law"]
 
@@ -178,7 +178,7 @@ def test_real_kernel_is_extrapolated_within_its_uncertainty(fuel_kernel):
     n_points, exact = len(fuel_kernel), entropy(fuel_kernel)
     results = [
         subsampling.plan_samples(
-            kernel_of(fuel_kernel),
+            kernel_function(fuel_kernel),
             n_points,
             accuracy=0.1,
             key=jax.random.key(seed),
@@ -193,11 +193,9 @@ def test_real_kernel_is_extrapolated_within_its_uncertainty(fuel_kernel):
 
 
 def test_closed_form_of_the_identity_is_recovered():
-    """S_k = ln k: the required size is n^(1 − accuracy/2), one sample is enough, and the law is the
-    logarithm.
-    """
+    """S_k = ln k, so that one sample of n^(1 − accuracy/2) points is enough."""
     result = subsampling.plan_samples(
-        kernel_of(np.eye(400)), 400, accuracy=0.2, key=jax.random.key(0)
+        kernel_function(np.eye(400)), 400, accuracy=0.2, key=jax.random.key(0)
     )
     assert result.sample_size == pytest.approx(400**0.9, rel=0.03)
     assert (result.n_samples, result.exponent) == (1, subsampling.EXPONENTS[0])
@@ -232,7 +230,7 @@ def test_uncertainty_of_a_common_shift_of_all_sizes_is_the_standard_error_of_the
 
 
 def test_samples_are_the_fewest_and_no_smaller_than_the_pilot_s():
-    kernel = kernel_of(gaussian_kernel(INDEX**-3, 400))
+    kernel = kernel_function(gaussian_kernel(INDEX**-3, 400))
     result = subsampling.plan_samples(kernel, 400, accuracy=0.1, key=jax.random.key(0))
     tolerance = 0.05 * result.entropy
     assert result.n_samples > 2
@@ -248,7 +246,7 @@ def test_samples_are_the_fewest_and_no_smaller_than_the_pilot_s():
 def test_greater_accuracy_takes_larger_samples():
     sizes = [
         subsampling.plan_samples(
-            kernel_of(KERNELS["power law"]), 400, accuracy=a, key=jax.random.key(0)
+            kernel_function(KERNELS["power law"]), 400, accuracy=a, key=jax.random.key(0)
         ).sample_size
         for a in (0.4, 0.2, 0.1, 0.05)
     ]
@@ -257,7 +255,7 @@ def test_greater_accuracy_takes_larger_samples():
 
 def test_accuracy_out_of_reach_of_sub_samples_is_said_to_be():
     result = subsampling.plan_samples(
-        kernel_of(KERNELS["power law"]), 400, accuracy=1e-5, key=jax.random.key(0)
+        kernel_function(KERNELS["power law"]), 400, accuracy=1e-5, key=jax.random.key(0)
     )
     assert not result.reachable
     assert (result.sample_size, result.n_samples, result.relative_cost) == (400, 1, 1)
@@ -266,13 +264,13 @@ def test_accuracy_out_of_reach_of_sub_samples_is_said_to_be():
 
 def test_cost_above_one_says_that_the_whole_kernel_is_cheaper():
     result = subsampling.plan_samples(
-        kernel_of(KERNELS["power law"]), 400, accuracy=0.01, key=jax.random.key(0)
+        kernel_function(KERNELS["power law"]), 400, accuracy=0.01, key=jax.random.key(0)
     )
     assert result.reachable and result.relative_cost > 1
 
 
 def test_same_key_gives_the_same_answer():
-    kernel = kernel_of(KERNELS["power law"])
+    kernel = kernel_function(KERNELS["power law"])
     first, again = (
         subsampling.plan_samples(kernel, 400, accuracy=0.1, key=jax.random.key(5)) for _ in range(2)
     )
@@ -282,7 +280,7 @@ def test_same_key_gives_the_same_answer():
 def test_scale_of_the_kernel_changes_nothing():
     plain, scaled = (
         subsampling.plan_samples(
-            kernel_of(scale * KERNELS["power law"]), 400, accuracy=0.1, key=jax.random.key(0)
+            kernel_function(scale * KERNELS["power law"]), 400, accuracy=0.1, key=jax.random.key(0)
         )
         for scale in (1.0, 1e9)
     )
@@ -306,7 +304,7 @@ def test_scale_of_the_kernel_changes_nothing():
 def test_samples_that_cannot_be_drawn_are_refused(options, error, message):
     options = {"n_points": 10, "n_samples": 3, "sample_size": 4, **options}
     with pytest.raises(error, match=message):
-        subsampling.draw_samples(kernel_of(np.eye(10)), key=jax.random.key(0), **options)
+        subsampling.draw_samples(kernel_function(np.eye(10)), key=jax.random.key(0), **options)
 
 
 @pytest.mark.parametrize(
@@ -323,7 +321,7 @@ def test_samples_that_cannot_be_drawn_are_refused(options, error, message):
 def test_pilots_that_cannot_be_made_are_refused(options, error, message):
     options = {"n_points": 100, "accuracy": 0.1, **options}
     with pytest.raises(error, match=message):
-        subsampling.plan_samples(kernel_of(np.eye(100)), key=jax.random.key(0), **options)
+        subsampling.plan_samples(kernel_function(np.eye(100)), key=jax.random.key(0), **options)
 
 
 @pytest.mark.parametrize(
@@ -336,7 +334,7 @@ def test_pilots_that_cannot_be_made_are_refused(options, error, message):
 )
 def test_kernels_without_an_entropy_are_refused(kernel, message):
     with pytest.raises(ValueError, match=message):
-        subsampling.plan_samples(kernel_of(kernel), 100, accuracy=0.1, key=jax.random.key(0))
+        subsampling.plan_samples(kernel_function(kernel), 100, accuracy=0.1, key=jax.random.key(0))
 
 
 def test_kernel_of_another_shape_is_refused():

@@ -40,7 +40,7 @@ def project(tmp_path_factory):
     project = Project.copy_to(tmp_path_factory.mktemp("project"))
     project.shrink(("fuel-dense", *(name.partition("_")[0] for name in RECORDED)))
     output = project.run("dvc", "repro", "dynamics/dvc.yaml:dynamics_Findings")
-    assert names(output) == STAGES | {"dynamics_Findings"}
+    assert names(output) == STAGES | {"Sources", "dynamics_Findings"}
     output = project.run("dvc", "repro", "dynamics/dvc.yaml")
     assert {name.partition("_")[0] for name in names(output)} == {"fuel-dense", "dynamics"}
     # What the graph of the second paper does not need.
@@ -70,7 +70,7 @@ def load(group, stage):
 
 def test_the_first_papers_graph_has_no_stage_of_the_second(project):
     graph = yaml.safe_load((project.folder / "dvc.yaml").read_text())["stages"]
-    assert {name.partition("_")[0] for name in graph} == {"fuel-dense", "all"}
+    assert {name.partition("_")[0] for name in graph} == {"Sources", "fuel-dense", "all"}
     for file in ("dvc.yaml", "dynamics/dvc.yaml"):
         assert names(project.run("dvc", "repro", file)) == set()
 
@@ -143,6 +143,16 @@ def test_findings_are_of_all_studies(inside):
     }
 
 
+def test_the_pictures_of_a_revision_are_read_from_that_revision(copy, monkeypatch):
+    monkeypatch.chdir(copy.folder)
+    before = [picture.name for picture in load("dynamics", "Findings").pictures]
+    path = copy.folder / load("dynamics", "Findings").pictures_path
+    path.write_text("[]")
+    assert load("dynamics", "Findings").pictures == []
+    node = Findings.from_rev("dynamics_Findings", rev="HEAD")
+    assert [picture.name for picture in node.pictures] == before and len(before) > 2
+
+
 def test_the_report_has_both_papers_and_a_browser_draws_it(inside, tmp_path):
     node = load("dynamics", "Report")
     document, messages = in_browser(node.page_path.read_text(), tmp_path)
@@ -164,13 +174,14 @@ STUDY = {f"{group}_ScalingStudy" for group in STUDIES}
 @pytest.mark.parametrize(
     ("file", "stages"),
     [
-        ("collective_variables/recording.py", {*RECORDED, "fuel-dense_TrainModel"} | FINDINGS),
-        ("collective_variables/scaling.py", STUDY | FINDINGS),
-        ("collective_variables/architectures.py", STUDY | FINDINGS),
-        ("collective_variables/autoencoder.py", {"dynamics-autoencoder_TrainAutoencoder"}),
-        ("collective_variables/agents.py", {"dynamics-agent_TrainAgent"}),
-        ("collective_variables/regimes.py", FINDINGS),
-        ("collective_variables/paper_dynamics.py", FINDINGS),
+        ("collective_variables/training/recording.py", {*RECORDED, "fuel-dense_TrainModel"}),
+        ("collective_variables/training/study_cases.py", STUDY | FINDINGS),
+        ("collective_variables/training/scaling_study.py", STUDY),
+        ("collective_variables/networks/architectures.py", STUDY),
+        ("collective_variables/training/autoencoder.py", {"dynamics-autoencoder_TrainAutoencoder"}),
+        ("collective_variables/training/policy_optimisation.py", {"dynamics-agent_TrainAgent"}),
+        ("collective_variables/analysis/entropy_phases.py", FINDINGS),
+        ("collective_variables/papers/results_2024.py", FINDINGS),
         ("nodes/train_agent.py", {"dynamics-agent_TrainAgent"} | FINDINGS),
         ("nodes/findings.py", FINDINGS | REPORTS),
     ],
@@ -178,6 +189,7 @@ STUDY = {f"{group}_ScalingStudy" for group in STUDIES}
 def test_changed_code_makes_the_stages_stale_that_run_it(copy, file, stages):
     path = copy.folder / file
     path.write_text(path.read_text() + "# changed\n")
+    copy.run("dvc", "repro", "Sources")
     assert copy.stale() == stages
 
 

@@ -16,8 +16,8 @@ from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 from project import ROOT, TINY_OF_GROUP, Project, stages_run
 
 import main
-import settings
 from collective_variables.selection import registry
+from scripts import params_to_options
 
 DOWNSTREAM = ("ComputeNTK", "TrainModel", "CorrelationAnalysis")
 
@@ -30,7 +30,7 @@ def project(tmp_path_factory):
     project = Project.copy_to(tmp_path_factory.mktemp("project"))
     project.shrink(("fuel",))
     record(project, None)
-    assert stages_run(project.run("dvc", "repro")) == project.stages("fuel") | {"all_Report"}
+    assert stages_run(project.run("dvc", "repro")) == everything(project)
     project.commit()
     return project
 
@@ -38,19 +38,62 @@ def project(tmp_path_factory):
 def test_the_committed_graph_is_the_one_that_main_writes(tmp_path):
     copy = Project.copy_to(tmp_path)
     copy.run("python", "main.py")
-    assert copy.run("git", "status", "--porcelain") == ""
+    changed = copy.run("git", "status", "--porcelain")
+    assert changed == "", (
+        f"{changed}The graph is not main.py's: run `python main.py` and commit it."
+    )
 
 
 def test_the_committed_lock_belongs_to_the_committed_code_and_parameters(tmp_path):
     copy = Project.copy_to(tmp_path)
-    for folder in (".", "dynamics"):
-        output = copy.run("dvc", "repro", "--allow-missing", "--dry", f"{folder}/dvc.yaml")
-        assert stages_run(output) == set()
+    described, stale = copy.run("python", "-m", "scripts.stale"), stale_in_locks(copy)
+    assert stale == set() and "No stage reruns" in described, (
+        f"{described}{stale}\n"
+        "dvc.lock is stale: run `make report`, then commit dvc.lock and dynamics/dvc.lock."
+    )
+
+
+def stale_in_locks(project):
+    """The stages that DVC would run if it had all results of the lock files."""
+    stale = set()
+    for folder in (project.folder, project.folder / "dynamics"):
+        target = f"{folder.relative_to(project.folder)}/dvc.yaml"
+        process = project.start("dvc", "repro", "--allow-missing", "--dry", target)
+        # Of a stale lock DVC may say no more than which result it misses.
+        stale |= stages_run(process.stdout) | ({process.stdout} if process.returncode else set())
         graph, lock = (
-            yaml.safe_load((ROOT / folder / name).read_text())["stages"]
+            yaml.safe_load((folder / name).read_text())["stages"]
             for name in ("dvc.yaml", "dvc.lock")
         )
-        assert set(lock) == set(graph)
+        stale |= set(lock) ^ set(graph)
+    return stale
+
+
+def test_a_second_main_changes_nothing_in_whatever_order_sections_are_written(copy):
+    with (copy.folder / "params.yaml").open("a") as text:
+        text.write("fuel_SelectSubset-mine: {method: random}\n")
+        text.write("a-first_LoadDataset: {problem: fuel}\na-first_Network: {layers: [dense 1]}\n")
+        text.write("a-first_Ensemble: {n_points: [3]}\na-first_SelectSubset: {method: random}\n")
+    copy.run("python", "main.py")
+    copy.commit()
+    copy.run("python", "main.py")
+    assert copy.run("git", "status", "--porcelain") == ""
+
+
+def test_params_have_no_aliases_whatever_was_written_and_stages_share_no_value(copy):
+    path, record = copy.folder / "params.yaml", "{epochs: [2], observables: [drift]}"
+    params = copy.params()
+    params["fuel_TrainModel"]["record"] = "SHARED"
+    text = yaml.safe_dump(params).replace("SHARED", f"&shared {record}")
+    data = "b_LoadDataset: {problem: fuel}\nb_Network: {layers: [dense 1]}\n"
+    others = "b_Ensemble: {n_points: [3]}\nb_TrainModel: {record: *shared}\n"
+    path.write_text(f"{text}{data}{others}")
+    copy.run("python", "main.py")
+    assert "&" not in path.read_text() and "*" not in path.read_text()
+    records = [copy.params()[f"{group}_TrainModel"]["record"] for group in ("fuel", "b")]
+    assert records == 2 * [yaml.safe_load(record)]
+    for file in ("params.yaml", "dvc.yaml", "plots/dvc.yaml"):
+        assert not re.search(r"(^|[ \[])[&*]\w+", (ROOT / file).read_text(), re.MULTILINE), file
 
 
 @pytest.mark.parametrize(
@@ -66,7 +109,7 @@ def test_exp_run_reruns_exactly_the_stages_that_depend_on_a_value(copy, setting,
 
 
 def test_from_one_set_of_values_to_another_and_back_no_result_is_lost(copy):
-    losses = copy.folder / "nodes/fuel/TrainModel/losses.csv"
+    losses = copy.folder / "nodes/fuel/TrainModel/results/losses.csv"
     there = ("dvc", "exp", "run", "--set-param", "fuel_TrainModel.n_epochs=6", "fuel_TrainModel")
     here = losses.read_text()
     assert stages_run(copy.run(*there)) == {"fuel_TrainModel"}
@@ -112,14 +155,16 @@ def test_the_papers_parameters_are_values_of_params_and_as_settings_reach_dvc_as
         yaml.safe_load((ROOT / "params-paper.yaml").read_text()),
     )
     shutil.copy(ROOT / "params.yaml", path)
-    apply_overrides(path, settings.settings(values))
+    apply_overrides(path, params_to_options.list_settings(values))
     changed = yaml.safe_load(path.read_text())
     assert changed != yaml.safe_load((ROOT / "params.yaml").read_text())
-    assert set(settings.settings(values)) <= set(settings.settings(changed))
+    assert set(params_to_options.list_settings(values)) <= set(
+        params_to_options.list_settings(changed)
+    )
 
 
 def test_experiments_in_temporary_folders_and_queues_run_their_own_code_and_values(copy):
-    losses = "nodes/fuel/TrainModel/losses.csv"
+    losses = "nodes/fuel/TrainModel/results/losses.csv"
     before = (copy.folder / losses).read_text()
     copy.run(
         "dvc",
@@ -147,7 +192,7 @@ def test_experiments_in_temporary_folders_and_queues_run_their_own_code_and_valu
         for values in params
     }
     assert found == {(6, 0.005), (4, 0.01), (4, 0.02)}
-    hashes = {experiment["outs"][losses]["hash"] for experiment in experiments}
+    hashes = {experiment["outs"][str(Path(losses).parent)]["hash"] for experiment in experiments}
     assert len(hashes) == 3
 
 
@@ -227,6 +272,49 @@ def test_a_file_and_a_network_of_ones_own_are_sections_of_params_and_no_code_of_
     assert "houses_LoadFile" in stages_run(copy.run("dvc", "repro", "houses_LoadFile"))
 
 
+MODEL = {
+    "mine/__init__.py": "from .models import Wide\n",
+    "mine/models.py": "from flax import linen as nn\nfrom .parts.layers import Block\n\n\n"
+    "class Wide(nn.Module):\n    @nn.compact\n    def __call__(self, x):\n"
+    "        return nn.Dense(1)(Block()(x))\n",
+    "mine/parts/__init__.py": "from .. import sizes as width\n",
+    "mine/parts/layers.py": "from flax import linen as nn\nfrom . import width\n\n\n"
+    "class Block(nn.Module):\n    @nn.compact\n    def __call__(self, x):\n"
+    "        return nn.relu(nn.Dense(width.WIDTH)(x))\n",
+    "mine/sizes.py": "WIDTH = 3\n",
+    "mine/unused.py": "",
+}
+
+
+def test_every_file_of_a_model_that_is_a_package_is_followed(copy):
+    for name, text in MODEL.items():
+        (copy.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy.folder / name).write_text(text)
+    sections = {
+        "mine_LoadDataset": {"problem": "fuel"},
+        "mine_Network": {"model": "mine.Wide"},
+        "mine_Ensemble": {"n_members": 2, "n_points": [3]},
+    }
+    copy.write_params(copy.params() | sections)
+    copy.run("python", "main.py")
+    graph = yaml.safe_load((copy.folder / "dvc.yaml").read_text())["stages"]
+    files = {path for path in graph["mine_Network"]["deps"] if path.startswith("mine/")}
+    assert files == MODEL.keys() - {"mine/unused.py"}
+    copy.run("dvc", "repro", "mine_Network")
+    architecture = copy.folder / "nodes/mine/Network/architecture.json"
+    versions = {architecture.read_text()}
+    for name in ("mine/sizes.py", "mine/parts/layers.py", "mine/__init__.py"):
+        with (copy.folder / name).open("a") as text:
+            text.write("# changed\n")
+        assert stages_run(copy.run("dvc", "repro", "mine_Network")) == {"mine_Network"}, name
+        versions.add(architecture.read_text())
+    # Stages that train it read the architecture, and so run again each time.
+    assert len(versions) == 4
+    (copy.folder / "mine" / "sizes.py").write_text("from .none import WIDTH\n")
+    output = copy.run("python", "main.py", fails=True)
+    assert output == "mine/sizes.py:1: no file of the project is the module mine.none.\n"
+
+
 @pytest.mark.parametrize(
     "path", ["data/none.csv", "..", ".", "/etc/passwd", "data/../../x.csv", None]
 )
@@ -236,7 +324,7 @@ def test_a_file_of_ones_own_is_inside_the_project(path, monkeypatch):
         SystemExit,
         match=f"new_LoadFile must have the path of .* inside the project: received {path}",
     ):
-        main.data_of("new", {"LoadFile": {"path": path, "targets": ["y"]}})
+        main.make_data("new", {"LoadFile": {"path": path, "targets": ["y"]}})
 
 
 @pytest.mark.parametrize(
@@ -303,12 +391,59 @@ def test_a_section_that_fits_no_graph_is_refused(copy, section, message):
     assert message in copy.run("python", "main.py", fails=True)
 
 
+UNKNOWN = "Parameters of fuel_TrainModel must be among loss, optimiser, learning_rate"
+
+
+def test_a_parameter_that_a_stage_has_not_is_one_line_with_those_that_it_has(copy):
+    params = copy.params()
+    misspelt = {"learnig_rate": 0.1, **params["fuel_TrainModel"]}
+    copy.write_params(params | {"fuel_TrainModel": misspelt})
+    # Typed into a section that is there, without main.py: the stage itself says so.
+    output = copy.run("dvc", "repro", "fuel_TrainModel", fails=True)
+    (line,) = [line for line in output.splitlines() if line.startswith(UNKNOWN)]
+    assert line.endswith("record: received learnig_rate.") and "Traceback" not in output
+    assert copy.run("python", "main.py", fails=True) == f"{line}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "params.yaml must have sections <group>_<Stage>: received none."),
+        ("- 1\n", "params.yaml must have sections <group>_<Stage>: received [1]."),
+        ("a: [\n", "params.yaml must be YAML: while parsing a flow node"),
+        ("all_Report: 3\n", "all_Report must have parameters with values: received 3."),
+        ("dynamics_Findings: {confidenc: 0.9}\n", "Parameters of dynamics_Findings must be among"),
+        ("all_Report: {seeds: 1}\n", "confidence, degree, seed: received seeds."),
+        ("a_TrainAgent: {}\n1: {}\n", "received 1."),
+        (
+            "a_LoadDataset: {}\na_Network: {}\na_Ensemble: {n_points: [1]}\n",
+            "a_LoadDataset must have a value of problem.",
+        ),
+        (
+            "a_LoadDataset: {problem: fuel}\na_Network: {layer: 1}\na_Ensemble: {n_points: [1]}\n",
+            "Parameters of a_Network must be among layers, model, options",
+        ),
+    ],
+)
+def test_params_that_no_graph_can_be_made_of_are_one_line(text, message, copy):
+    (copy.folder / "params.yaml").write_text(text)
+    before = (copy.folder / "dvc.yaml").read_text()
+    output = copy.run("python", "main.py", fails=True)
+    assert message in output and output.count("\n") == 1
+    assert (copy.folder / "dvc.yaml").read_text() == before
+
+
 def record(project, settings):
     """Follow the kernels of the networks through their training, or do not."""
     params = project.params()
     project.write_params(
         params | {"fuel_TrainModel": params["fuel_TrainModel"] | {"record": settings}}
     )
+
+
+def everything(project):
+    """All stages of the graph of one group."""
+    return project.stages("fuel") | {"Sources", "all_Report"}
 
 
 def results(project):
@@ -329,7 +464,7 @@ def test_a_forced_repro_gives_the_same_files_to_the_last_byte(copy):
     record(copy, TINY_OF_GROUP["fuel_TrainModel"]["record"])
     copy.run("dvc", "repro")
     before = results(copy)
-    assert stages_run(copy.run("dvc", "repro", "--force")) == copy.stages("fuel") | {"all_Report"}
+    assert stages_run(copy.run("dvc", "repro", "--force")) == everything(copy)
     assert results(copy) == before and len(before) > 20
 
 
@@ -345,34 +480,34 @@ def test_results_on_a_remote_are_pulled_elsewhere_where_nothing_is_left_to_do(co
 
 
 def test_a_damaged_file_of_the_cache_is_found_and_its_stage_run_again(copy):
-    before, path = results(copy), Path("nodes/fuel/TrainModel/losses.csv")
+    before, path = results(copy), Path("nodes/fuel/TrainModel/results/losses.csv")
     stage = yaml.safe_load((copy.folder / "dvc.lock").read_text())["stages"]["fuel_TrainModel"]
-    (digest,) = (out["md5"] for out in stage["outs"] if out["path"] == str(path))
-    cached = copy.folder / ".dvc" / "cache" / "files" / "md5" / digest[:2] / digest[2:]
+    (folder,) = (out["md5"] for out in stage["outs"] if out["path"] == str(path.parent))
+    cache = copy.folder / ".dvc" / "cache" / "files" / "md5"
+    listed = json.loads((cache / folder[:2] / folder[2:]).read_text())
+    (digest,) = (file["md5"] for file in listed if file["relpath"] == path.name)
+    cached = cache / digest[:2] / digest[2:]
     damaged = before[path].replace(b"0.", b"1.", 1)
     assert damaged != before[path]
     for place in (cached, copy.folder / path):
         place.chmod(0o644)
         place.write_bytes(damaged)
         place.chmod(0o444 if place is cached else 0o644)
-    said = copy.run("python", "verify.py")
-    assert (
-        f"{digest[:2]}/{digest[2:]} of the cache was damaged" in said
-        and f"{path} is not what dvc.lock has" in said
-    )
+    verify = ("python", "scripts/verify_cache.py")
+    output = copy.run(*verify)
+    assert f"{digest[:2]}/{digest[2:]} of the cache was damaged" in output
+    assert f"{path} is not what dvc.lock has" in output
     # The report shows the times of all stages, too.
     assert stages_run(copy.run("dvc", "repro")) == {"fuel_TrainModel", "all_Report"}
-    assert results(copy) == before and copy.run("python", "verify.py") == ""
+    assert results(copy) == before and copy.run(*verify) == ""
 
 
 def test_a_clean_clone_reproduces_the_reference_unless_a_formula_is_altered(copy):
-    collect = (
-        "import reproduce; reproduce.collect(reproduce.ROOT, ['fuel'], False, reproduce.REFERENCE)"
-    )
-    copy.run("python", "-c", f"import sys; sys.path.append('benchmarks'); {collect}")
-    check = ("python", "benchmarks/reproduce.py", "fuel")
+    collect = "check.collect(check.ROOT, ['fuel'], False, check.REFERENCE)"
+    copy.run("python", "-c", f"from benchmarks import check_reproduction as check; {collect}")
+    check = ("python", "-m", "benchmarks.check_reproduction", "fuel")
     assert "0 moved" in copy.run(*check, "--here")
-    spectrum = copy.folder / "collective_variables" / "spectrum.py"
+    spectrum = copy.folder / "collective_variables" / "observables" / "spectrum.py"
     altered = spectrum.read_text().replace("np.log(", "np.log2(")
     assert altered != spectrum.read_text()
     spectrum.write_text(altered)

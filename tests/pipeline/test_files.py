@@ -1,18 +1,19 @@
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from collective_variables.selection import base
-from nodes import files
+from nodes import _files
 
 
 def test_what_a_stage_keeps_stays_when_it_is_interrupted_and_goes_when_it_is_done(tmp_path):
-    folder, code = tmp_path / "unfinished", [__file__]
-    with pytest.raises(KeyboardInterrupt), files.kept(folder, code) as store:
+    folder, code = tmp_path / "unfinished", Path(__file__)
+    with pytest.raises(KeyboardInterrupt), _files.kept(folder, code) as store:
         store["part"] = {"a": np.arange(3)}
         raise KeyboardInterrupt
-    with files.kept(folder, code) as store:
+    with _files.kept(folder, code) as store:
         assert list(store) == ["part"] and "part" in store and len(store) == 1
         assert store["part"]["a"].tolist() == [0, 1, 2]
         store["part"] = {"a": np.arange(4)}
@@ -24,14 +25,14 @@ def test_what_a_stage_keeps_stays_when_it_is_interrupted_and_goes_when_it_is_don
 
 
 def test_what_other_code_has_kept_is_not_gone_on_with_and_goes_too(tmp_path):
-    code = [tmp_path / "code.py"]
-    for text in ("a = 1", "a = 2"):
-        code[0].write_text(text)
-        with pytest.raises(KeyboardInterrupt), files.kept(tmp_path / "unfinished", code) as store:
+    code = tmp_path / "digest.txt"
+    for text in ("0a1", "0b2"):
+        code.write_text(text)
+        with pytest.raises(KeyboardInterrupt), _files.kept(tmp_path / "unfinished", code) as store:
             assert list(store) == []
             store["part"] = {"a": np.arange(3)}
             raise KeyboardInterrupt
-    with files.kept(tmp_path / "unfinished", code) as store:
+    with _files.kept(tmp_path / "unfinished", code) as store:
         assert list(store) == ["part"]
     assert not (tmp_path / "unfinished").exists()
 
@@ -41,18 +42,21 @@ def test_a_file_that_was_not_written_to_its_end_is_not_there(tmp_path, monkeypat
         path.write_bytes(b"half of it")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(files.np, "savez", killed)
-    with pytest.raises(KeyboardInterrupt), files.kept(tmp_path, []) as store:
+    monkeypatch.setattr(_files.np, "savez", killed)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        _files.kept(tmp_path / "unfinished", Path(__file__)) as store,
+    ):
         store["part"] = {"a": np.arange(3)}
     assert len(list(tmp_path.rglob("*.npz"))) == 1
-    with files.kept(tmp_path, []) as store:
+    with _files.kept(tmp_path / "unfinished", Path(__file__)) as store:
         assert "part" not in store and list(store) == []
 
 
 def test_methods_of_one_name_are_an_error_and_others_are_read_by_their_names():
     points = base.without_distances(np.array([[1, 2], [0, 3]]))
-    nodes = [SimpleNamespace(subset=files.Subset(name, points)) for name in ("random", "rnd")]
-    assert {name: indices.tolist() for name, indices in files.read_subsets(nodes).items()} == {
+    nodes = [SimpleNamespace(subset=_files.Subset(name, points)) for name in ("random", "rnd")]
+    assert {name: indices.tolist() for name, indices in _files.read_subsets(nodes).items()} == {
         "random": [[1, 2], [0, 3]],
         "rnd": [[1, 2], [0, 3]],
     }
@@ -60,4 +64,4 @@ def test_methods_of_one_name_are_an_error_and_others_are_read_by_their_names():
         ValueError,
         match=r"methods must not repeat an entry: received \['random', 'rnd', 'random'\].",
     ):
-        files.read_subsets([*nodes, nodes[0]])
+        _files.read_subsets([*nodes, nodes[0]])

@@ -8,22 +8,19 @@ import pytest
 import yaml
 from project import ROOT
 
-from nodes import files
-from nodes.alone import alone
+from nodes import _files, _stage
+from nodes._lock import alone
 from nodes.ensemble import Ensemble
 
 RUN = """
 import sys, time
 from pathlib import Path
 from types import SimpleNamespace
-from nodes.alone import alone
+from nodes._lock import alone
 
-@alone
-def run(node):
+with alone(SimpleNamespace(name="fuel_A", nwd=Path(sys.argv[1]) / "fuel" / "A")):
     print("running", flush=True)
     sys.stdin.readline()
-
-run(SimpleNamespace(name="fuel_A", nwd=Path(sys.argv[1]) / "fuel" / "A"))
 """
 
 
@@ -66,43 +63,47 @@ def test_who_waits_does_not_run_if_the_process_that_asked_for_it_is_gone(tmp_pat
 
 
 def test_stages_of_other_groups_and_the_same_stage_afterwards_do_not_wait(tmp_path, capsys):
-    run = alone(lambda node: print("ran"))
     for group in ("fuel", "mnist", "fuel"):
-        run(SimpleNamespace(name=f"{group}_A", nwd=tmp_path / group / "A"))
+        with alone(SimpleNamespace(name=f"{group}_A", nwd=tmp_path / group / "A")):
+            print("ran")
     assert capsys.readouterr().out == "ran\n" * 3
 
 
+@pytest.mark.parametrize("with_libyaml", [True, False])
 def test_a_stage_reads_its_parameters_at_once_and_they_are_those_that_zntrack_reads_one_by_one(
-    tmp_path, monkeypatch
+    with_libyaml, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     committed = (ROOT / "params.yaml").read_text()
     assert yaml.load(committed, yaml.CSafeLoader) == yaml.safe_load(committed)
-    values = {"n_members": 3, "n_points": {"low": 4, "high": 9.5, "distribution": None}, "seed": 1}
-    (tmp_path / "params.yaml").write_text(
-        yaml.safe_dump({"a_Ensemble": values, "b_Ensemble": {"seed": 2}})
-    )
-    names, found = list(values), []
-    found.append(
-        {name: getattr(Ensemble.from_rev("a_Ensemble", running=True), name) for name in names}
-    )
+    values = {
+        "n_members": 3,
+        "n_points": {"low": 4, "high": 9.5, "distribution": None},
+        "seed": 1,
+    }
+    sections = {"a_Ensemble": values, "b_Ensemble": {"n_points": [1], "seed": 2}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(sections))
+    node = Ensemble.from_rev("a_Ensemble", running=True)
+    assert {name: getattr(node, name) for name in values} == values
     monkeypatch.setattr(yaml, "safe_load", None)  # by which ZnTrack reads
-    run = alone(lambda node: found.append({name: getattr(node, name) for name in names}))
-    run(Ensemble.from_rev("a_Ensemble", running=True))
-    assert found == [values, values]
+    if not with_libyaml:
+        monkeypatch.delattr(yaml, "CSafeLoader")
+    node = Ensemble.from_rev("a_Ensemble", running=True)
+    _stage.read_parameters(node)
+    assert {name: getattr(node, name) for name in values} == values
 
 
 def test_a_file_has_its_name_only_when_it_is_whole(tmp_path):
     path = tmp_path / "a" / "table.csv"
-    with pytest.raises(KeyError), files.whole(path) as unfinished:
+    with pytest.raises(KeyError), _files.whole(path) as unfinished:
         unfinished.write_text("half")
         raise KeyError
     assert not path.exists()
-    with files.whole(path) as unfinished:
+    with _files.whole(path) as unfinished:
         unfinished.write_text("whole")
         assert not path.exists()
     assert path.read_text() == "whole" and list(path.parent.iterdir()) == [path]
-    with pytest.raises(KeyError), files.whole(path) as unfinished:
+    with pytest.raises(KeyError), _files.whole(path) as unfinished:
         unfinished.write_text("half")
         raise KeyError
     assert path.read_text() == "whole"

@@ -4,6 +4,7 @@ parameters.
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -42,7 +43,7 @@ def project(tmp_path_factory):
     project = Project.copy_to(tmp_path_factory.mktemp("project"))
     project.shrink(GROUPS)
     output = project.run("dvc", "repro")
-    assert stages_run(output) == {"all_Report"}.union(*map(stages_of, GROUPS))
+    assert stages_run(output) == {"Sources", "all_Report"}.union(*map(stages_of, GROUPS))
     project.commit()
     return project
 
@@ -345,7 +346,8 @@ def test_the_library_alone_computes_the_runs_of_the_graph_at_the_papers_scale(
     assert len(kept[["parametrisation", "method"]].drop_duplicates()) == (
         3 if group == "fuel" else 2
     )
-    assert about["commit"] in project.run("git", "log", "--format=%h")
+    # The run changes params-paper.yaml, which git follows.
+    assert about["commit"] == f"{project.run('git', 'log', '-1', '--format=%h').strip()}-dirty"
     assert about["params"]["Ensemble"]["n_members"] == n_members
 
 
@@ -378,78 +380,97 @@ def test_a_parameter_of_one_group_touches_no_other_group(copy):
             assert stale() == {"all_Report", *perturbed}
 
 
-SELECTION = (
-    "cluster contrastive coverage distances ensembles keeping kernel_selection linearised memory methods networks neural_tangents ntk "
-    "own_models pictures pivoting planning products program rnd running selection stratified structured tiles"
-)
-# What a stage runs: modules of the library, and other stages whose loaders it calls.
-LIBRARY = {
-    "LoadDataset": "datasets downloads",
-    "Network": "networks own_models program structured tiles",
-    "Ensemble": "ensembles",
-    "RandomSubset": "ensembles selection",
-    "RNDSelect": SELECTION,
-    "SelectSubset-paper": SELECTION,
-    "ComputeNTK": "capacity cluster ensembles keeping measuring members memory networks neural_tangents ntk observables own_models "
-    "planning products program running spectrum stochastic structured subsampling tiles",
-    "TrainModel": "cluster ensembles keeping members memory networks neural_tangents ntk observables own_models planning products "
-    "program recorded_training recording running spectrum stochastic structured subsampling tiles trace_scaling training",
-    "CorrelationAnalysis": "figures statistics weighted",
-    "Report": "claims disentangling figures learning_curves paper report statistics weighted",
-}
-LOADERS = {
-    "RandomSubset": "load_dataset",
-    "RNDSelect": "load_dataset network select_subset",
-    "SelectSubset-paper": "load_dataset network",
-    "ComputeNTK": "load_dataset network random_subset rnd_select select_subset",
-    "TrainModel": "load_dataset network random_subset rnd_select select_subset",
-    "CorrelationAnalysis": "compute_ntk train_model",
-    "Report": "correlation_analysis findings load_dataset",
-}
-DATA = {
-    "LoadDataset": [
-        "data/auto-mpg.csv",
-        "data/mnist_10k.npz",
-        "data/molecules.npz",
-        "data/words.csv",
-    ],
-    "Report": ["collective_variables/report.html", "nodes/decisions.yaml"],
-}
-
-
-def code_of(stage):
-    library = {
-        f"collective_variables/{module}.py" for module in ("checks", *LIBRARY[stage].split())
-    }
-    modules = (snake(stage), "alone", "files", "sources", *LOADERS.get(stage, "").split())
-    return library | {f"nodes/{module}.py" for module in modules} | {*DATA.get(stage, ())}
-
-
-def test_every_stage_depends_on_the_code_that_it_runs(project):
+def test_every_stage_depends_on_the_digest_of_its_kind_and_on_no_code(project):
     graph = yaml.safe_load((project.folder / "dvc.yaml").read_text())["stages"]
-    for name, stage in graph.items():
-        # What other stages make is in folders of nodes/.
-        assert {file for file in stage["deps"] if file.count("/") == 1} == code_of(
-            name.rpartition("_")[2]
-        ), name
+    digests = set(graph["Sources"]["outs"])
+    for name in graph.keys() - {"Sources"}:
+        kind = name.rpartition("_")[2].partition("-")[0]
+        deps = set(graph[name]["deps"])
+        assert deps & digests == {f"nodes/Sources/{kind}.txt"}, name
+        assert not [path for path in deps if path.endswith((".py", "decisions.yaml"))], name
 
 
-@pytest.mark.parametrize("file", ["collective_variables/ntk.py", "nodes/random_subset.py"])
-def test_changed_code_makes_every_stage_that_runs_it_stale(copy, file):
-    (copy.folder / file).write_text((copy.folder / file).read_text() + "# changed\n")
+KERNELS, SELECTIONS = {"ComputeNTK", "TrainModel"}, {"RNDSelect", "SelectSubset-paper"}
+
+
+@pytest.mark.parametrize(
+    ("file", "kinds"),
+    [
+        ("collective_variables/kernels/empirical.py", KERNELS | SELECTIONS),
+        ("collective_variables/selection/coverage.py", SELECTIONS),
+        ("collective_variables/papers/templates/report.html", {"Report"}),
+        ("nodes/random_subset.py", KERNELS | {"RandomSubset"}),
+        ("data/words.csv", {"LoadDataset"}),
+        ("nodes/_start.py", set()),
+    ],
+)
+def test_changed_code_makes_stale_what_runs_it_once_sources_has_run(copy, file, kinds):
+    with (copy.folder / file).open("a") as text:
+        text.write("# changed\n" if file.endswith(".py") else "\n")
     everything = {"all_Report"}.union(*map(stages_of, GROUPS))
-    assert copy.stale() == {name for name in everything if file in code_of(name.rpartition("_")[2])}
+    stale = {name for name in everything if name.rpartition("_")[2] in kinds}
+    described = copy.run("python", "-m", "scripts.stale")
+    assert stages_described(described) == stale
+    assert (f"Changed in {file}:\n" in described) == bool(kinds)
+    # Before Sources has run DVC knows nothing of it.
+    assert copy.stale() == ({"Sources"} if kinds else set())
+    copy.run("dvc", "repro", "Sources")
+    assert copy.stale() == stale
 
 
-def snake(stage):
-    names = {
-        "RNDSelect": "rnd_select",
-        "ComputeNTK": "compute_ntk",
-        "SelectSubset-paper": "select_subset",
-    }
-    return names.get(stage) or "".join(
-        f"_{letter.lower()}" if letter.isupper() else letter for letter in stage
-    ).strip("_")
+def test_in_a_clone_without_results_the_stages_that_an_edit_reruns_are_named(copy, tmp_path):
+    copy.run("git", "clone", "--quiet", str(copy.folder), str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone")
+    assert clone.run("python", "-m", "scripts.stale") == "No stage reruns because of the code.\n"
+    file = "collective_variables/training/schedules.py"
+    with (clone.folder / file).open("a") as text:
+        text.write("# changed\n")
+    described = clone.run("python", "-m", "scripts.stale")
+    assert stages_described(described) == {f"{group}_TrainModel" for group in GROUPS}
+    assert f"Changed in {file}:\n" in described
+    # Without the history nobody knows what the code was.
+    shutil.rmtree(clone.folder / ".git")
+    described = clone.run("python", "-m", "scripts.stale")
+    assert "Changed in files that are not known" in described
+    assert stages_described(described) == {f"{group}_TrainModel" for group in GROUPS}
+
+
+def stages_described(text):
+    """The stages that `make stale` names."""
+    lines = [line.partition(": ")[2] for line in text.splitlines() if line.startswith("    ")]
+    return {name for line in lines for name in line.split(", ")}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("from collective_variables import none", "is the module collective_variables.none."),
+        (
+            "import collective_variables.kernels.none",
+            "is the module collective_variables.kernels.none.",
+        ),
+        ("def f(:", "invalid syntax"),
+    ],
+)
+def test_code_that_cannot_be_followed_stops_sources_with_one_line(copy, line, message):
+    file = "collective_variables/kernels/empirical.py"
+    number = len((copy.folder / file).read_text().splitlines()) + 1
+    with (copy.folder / file).open("a") as text:
+        text.write(f"{line}\n")
+    output = copy.run("dvc", "repro", "fuel_Network", fails=True)
+    lines = [line for line in output.splitlines() if line.startswith(f"{file}:{number}: ")]
+    assert len(lines) == 1 and message in lines[0]
+    assert "Traceback" not in output
+
+
+def test_a_module_that_main_does_not_know_yet_is_refused_with_what_to_do(copy):
+    (copy.folder / "nodes" / "_more.py").write_text("")
+    with (copy.folder / "nodes" / "ensemble.py").open("a") as text:
+        text.write("from nodes import _more\n")
+    output = copy.run("dvc", "repro", "fuel_Ensemble", fails=True)
+    assert "dvc.yaml must have nodes/_more.py in the stage Sources: run python main.py." in output
+    copy.run("python", "main.py")
+    assert "fuel_Ensemble" in stages_run(copy.run("dvc", "repro", "fuel_Ensemble"))
 
 
 def test_no_parameter_has_a_name_that_the_run_cache_ignores():

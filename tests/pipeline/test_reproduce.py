@@ -1,20 +1,15 @@
 """What counts as a moved number, on tables by hand; test_experiments.py runs the whole check."""
 
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
 from project import ROOT
 
-sys.path.append(str(ROOT / "benchmarks"))
-
-import reproduce
-import scale_report
-
+from benchmarks import check_reproduction
 from collective_variables.analysis import correlation, statistics
+from studies import paper_scale_report
 
-BOTH = ["random", "paper"]
+BOTH = ["random", "rnd"]
 
 
 def summary(**changes):
@@ -35,10 +30,10 @@ def summary(**changes):
 
 
 def moved_quantities(found):
-    table = reproduce.compared(*(reproduce.means(of) for of in (summary(), found)))
-    changed = table[reproduce.moved(table)]
+    table = check_reproduction.compare(*(check_reproduction.means(of) for of in (summary(), found)))
+    changed = table[check_reproduction.has_moved(table)]
     return {
-        (of.split(", ")[2], quantity) for of, quantity in zip(changed["of"], changed["quantity"])
+        (of.split(", ")[2], quantity) for of, quantity in zip(changed["row"], changed["quantity"])
     }
 
 
@@ -48,11 +43,11 @@ def moved_quantities(found):
         ("entropy", 0.0001, set()),
         ("entropy", 0.001, {"random"}),
         ("trace", 0.19, {"random"}),
-        ("trace", 0.21, {"random", "paper"}),
+        ("trace", 0.21, {"random", "rnd"}),
         ("min_test_loss", 0.049, set()),
         ("min_test_loss", 0.052, {"random"}),
-        ("final_test_loss", -0.21, {"random", "paper"}),
-        ("max_test_accuracy", np.nan, {"random", "paper"}),
+        ("final_test_loss", -0.21, {"random", "rnd"}),
+        ("max_test_accuracy", np.nan, {"random", "rnd"}),
     ],
 )
 def test_a_mean_moves_when_it_differs_by_more_than_its_kind_may(name, difference, expected):
@@ -63,15 +58,13 @@ def test_a_mean_moves_when_it_differs_by_more_than_its_kind_may(name, difference
 
 def test_a_row_that_is_missing_or_new_has_moved_and_two_missing_values_have_not():
     assert moved_quantities(summary()) == set()
-    assert moved_quantities(summary().iloc[:1]) == {
-        ("paper", name) for name in statistics.VARIABLES
-    }
+    assert moved_quantities(summary().iloc[:1]) == {("rnd", name) for name in statistics.VARIABLES}
     other = summary().assign(method=["random", "k-center"])
     assert moved_quantities(other) == {
-        (method, name) for method in ("paper", "k-center") for name in statistics.VARIABLES
+        (method, name) for method in ("rnd", "k-center") for name in statistics.VARIABLES
     }
-    nothing = reproduce.means(summary(max_test_accuracy=np.nan))
-    assert not reproduce.moved(reproduce.compared(nothing, nothing)).any()
+    nothing = check_reproduction.means(summary(max_test_accuracy=np.nan))
+    assert not check_reproduction.has_moved(check_reproduction.compare(nothing, nothing)).any()
 
 
 @pytest.mark.parametrize(
@@ -91,34 +84,31 @@ def test_a_coefficient_may_move_by_half_of_its_half_width_and_one_of_a_train_los
     for difference, expected in ((0.9, False), (1.1, True), (-1.1, True)):
         found = reference.assign(coefficient=-0.5 + difference * allowed)
         tables = (
-            reproduce.effects(of, "correlations", correlation.ROWS, "coefficient")
+            check_reproduction.effects(of, "correlations", correlation.ROWS, "coefficient")
             for of in (reference, found)
         )
-        assert reproduce.moved(reproduce.compared(*tables)).tolist() == [expected]
+        assert check_reproduction.has_moved(check_reproduction.compare(*tables)).tolist() == [
+            expected
+        ]
 
 
 def test_the_committed_reference_is_of_the_committed_groups_and_complete():
     groups = {path.name for path in ROOT.glob("reference/*.csv")}
     assert {"summary.csv", "correlations.csv", "evidence.csv"} <= groups
-    params = reproduce.yaml.safe_load((ROOT / "params.yaml").read_text())
-    known = [
-        name.removesuffix("_CorrelationAnalysis")
-        for name in params
-        if name.endswith("_CorrelationAnalysis")
-    ]
-    table = reproduce.numbers(ROOT / "reference", known, with_claims=True)
-    assert not table.duplicated(["table", "of", "quantity"]).any()
+    known = check_reproduction.known_groups()
+    table = check_reproduction.numbers(ROOT / "reference", known, with_claims=True)
+    assert not table.duplicated(["table", "row", "quantity"]).any()
     for name in ("summary", "correlations", "claims"):
-        of = table.loc[table["table"] == name, "of"]
+        of = table.loc[table["table"] == name, "row"]
         assert {group for group in known if of.str.contains(f"{group}, ").any()} == set(known)
 
 
 def test_the_readme_has_what_is_kept_of_the_papers_scale():
-    runs, about = scale_report.kept()
-    evidence = pd.read_csv(scale_report.KEPT / "evidence.csv")
+    runs, about = paper_scale_report.read_runs()
+    evidence = pd.read_csv(paper_scale_report.RESULTS / "evidence.csv")
     first = runs[~statistics.compares_methods(runs)]
     assert (
-        scale_report.section(first, scale_report.analyses(runs), about, evidence)
+        paper_scale_report.runs_section(first, paper_scale_report.analyse(runs), about, evidence)
         in (ROOT / "README.md").read_text()
     )
     assert set(runs["group"]) == set(about) == set(evidence["group"])
@@ -127,9 +117,10 @@ def test_the_readme_has_what_is_kept_of_the_papers_scale():
     )["n"]
     counts = runs[~runs["diverged"]].groupby(["group", "parametrisation"]).size()
     assert (of_runs == counts.loc[of_runs.index]).all()
-    _, of_studies = scale_report.kept_studies()
-    of_dynamics = pd.read_csv(scale_report.KEPT / "evidence-dynamics.csv")
+    _, of_studies = paper_scale_report.read_studies()
+    of_dynamics = pd.read_csv(paper_scale_report.RESULTS / "evidence-dynamics.csv")
     assert (
-        scale_report.section_of_studies(of_studies, of_dynamics) in (ROOT / "README.md").read_text()
+        paper_scale_report.studies_section(of_studies, of_dynamics)
+        in (ROOT / "README.md").read_text()
     )
     assert set(of_studies) == set(of_dynamics["group"])

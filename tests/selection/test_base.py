@@ -3,9 +3,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from collective_variables.selection import base
+from collective_variables.networks import sequential
+from collective_variables.selection import base, rnd, rnd_linearised
+from collective_variables.selection.estimator import RNDSelector
 
 KEY = jax.random.key(3)
+LABELLED = [7, 0, 4]
 
 
 def test_random_subsets_repeat_no_point_and_are_nested_and_the_same_for_any_number_of_members():
@@ -27,12 +30,36 @@ def test_random_subsets_draw_every_point_equally_often_at_every_place():
     assert len(pairs) == 15 and stats.chisquare(pairs).pvalue > 1e-6
 
 
+def test_labelled_points_come_first_and_the_others_are_drawn_as_without_them():
+    whole = base.random(12, n_selected=12, key=KEY, n_members=6).indices.tolist()
+    selection = base.random(12, n_selected=8, key=KEY, n_members=6, labelled=LABELLED)
+    for row, order in zip(selection.indices.tolist(), whole):
+        assert row == [*LABELLED, *(x for x in order if x not in LABELLED)][:8]
+
+
 @pytest.mark.parametrize(
     "changed, error, message",
     [
         ({"n_selected": 500}, ValueError, "n_selected must not exceed the pool: 500 > 272."),
         ({"n_selected": True}, TypeError, "n_selected must be an integer: received True."),
         ({"n_members": 2.0}, TypeError, "n_members must be an integer: received 2.0."),
+        (
+            {"labelled": [272]},
+            ValueError,
+            "labelled must be rows of the pool, 0 to 271: received 272.",
+        ),
+        (
+            {"labelled": [-1]},
+            ValueError,
+            "labelled must be rows of the pool, 0 to 271: received -1.",
+        ),
+        ({"labelled": [1.0]}, TypeError, "labelled must be an integer: received 1.0."),
+        ({"labelled": [3, 3]}, ValueError, "labelled must not repeat a row: received [3, 3]."),
+        (
+            {"labelled": range(5)},
+            ValueError,
+            "n_selected must exceed the points already labelled: 5 <= 5.",
+        ),
     ],
 )
 def test_wrong_arguments_of_random_are_one_error_that_names_them(changed, error, message):
@@ -45,10 +72,10 @@ def test_wrong_arguments_of_random_are_one_error_that_names_them(changed, error,
 
 
 def test_a_selection_without_distances_has_none_in_its_history():
-    found = base.without_distances(np.array([[3, 1], [0, 2]]))
-    assert found.indices.tolist() == [[3, 1], [0, 2]]
+    selection = base.without_distances(np.array([[3, 1], [0, 2]]))
+    assert selection.indices.tolist() == [[3, 1], [0, 2]]
     for name in ("distances", "mean_distances", "max_distances"):
-        assert getattr(found, name).shape == (2, 2) and np.isnan(getattr(found, name)).all()
+        assert getattr(selection, name).shape == (2, 2) and np.isnan(getattr(selection, name)).all()
 
 
 def test_a_selection_that_a_threshold_cut_short_is_not_whole():
@@ -59,3 +86,49 @@ def test_a_selection_that_a_threshold_cut_short_is_not_whole():
         "Every member must choose 2 points: member 1 was within the threshold after 1. "
         "Lower the threshold or the subset sizes."
     )
+
+
+# constant features
+
+
+CONSTANT = (0.1, 0.3, 2.7)
+
+
+@pytest.mark.parametrize("value", CONSTANT)
+@pytest.mark.parametrize("n", [10, 23, 100])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_constant_feature_is_0_after_normalisation(dtype, n, value):
+    pool = np.random.default_rng(0).normal(size=(n, 3)).astype(dtype)
+    pool[:, 1] = value
+    with jax.enable_x64(dtype == np.float64):
+        for array in (pool, jax.numpy.asarray(pool)):
+            result = np.asarray(base.normalise(array, "standard"))
+            assert result.dtype == dtype
+            np.testing.assert_array_equal(result[:, 1], 0.0)
+            assert np.abs(result[:, [0, 2]].std(axis=0) - 1).max() < 1e-5
+
+
+def select_linearised(pool):
+    settings = rnd_linearised.LinearisedRNDSettings(normalisation="standard", depth=1, b_std=0.3)
+    return rnd_linearised.select(pool, settings, n_selected=9, key=KEY).indices[0]
+
+
+def select_trained(pool):
+    network = sequential.build_network(["dense 5", "dense 3"])
+    settings = rnd.RNDSettings(normalisation="standard", n_epochs=5)
+    return rnd.select(pool, network, settings, n_selected=9, key=KEY).indices[0]
+
+
+def select_rows(pool):
+    return RNDSelector(9, depth=1, random_state=0).fit(pool).indices_
+
+
+@pytest.mark.usefixtures("quick_float64")
+@pytest.mark.parametrize("select", [select_linearised, select_trained, select_rows])
+def test_a_constant_feature_does_not_change_what_is_chosen(select):
+    pool = np.random.default_rng(0).normal(size=(23, 4))
+    pool[:, 3] = 0.0
+    expected = select(pool)
+    for value in CONSTANT:
+        pool[:, 3] = value
+        np.testing.assert_array_equal(select(pool), expected)

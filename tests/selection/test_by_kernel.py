@@ -23,6 +23,7 @@ WITHOUT_BIAS = sequential.build_network(["dense 16", "dense 2"], parametrisation
 POOL = np.random.default_rng(0).normal(size=(20, 2, 2))
 COPIES = np.repeat(POOL[:5], 4, axis=0)
 SIZES = [2, 5, 9]
+LABELLED = [11, 2, 7]
 OBJECTIVES = {
     "entropy": lambda entropy, trace: entropy,
     "trace-entropy": lambda entropy, trace: entropy * trace,
@@ -97,11 +98,11 @@ def unused(kernel, chosen):
     return [x for x in range(len(kernel)) if x not in chosen]
 
 
-def greedy(kernel, n_selected, value, generator=None, n_candidates=None):
+def greedy(kernel, n_selected, value, generator=None, n_candidates=None, labelled=()):
     """value(chosen) of every candidate at every step; of the first point with every other
     candidate.
     """
-    chosen = []
+    chosen = [*labelled]
     while len(chosen) < n_selected:
         candidates = unused(kernel, chosen)
         if n_candidates is not None and n_candidates < len(candidates):
@@ -115,7 +116,7 @@ def greedy(kernel, n_selected, value, generator=None, n_candidates=None):
 
 
 @pytest.mark.usefixtures("float64")
-def test_every_point_is_the_one_that_most_increases_the_log_determinant_by_the_log_of_its_distance():
+def test_every_point_most_increases_the_log_determinant_by_the_log_of_its_distance():
     result = select(by_kernel.log_determinant, n_selected=20)
     for m in range(2):
         kernel, chosen = jacobian_kernel(m), []
@@ -155,7 +156,7 @@ def test_the_best_of_the_random_extensions_of_each_size_is_kept(sizes, entries, 
                 [*chosen, *generator.choice(rest, size - len(chosen), replace=False)]
                 for _ in range(7)
             ]
-            chosen = max(sets, key=lambda of: entropy(kernel, of))
+            chosen = max(sets, key=lambda rows: entropy(kernel, rows))
         assert result.indices[m].tolist() == chosen
 
 
@@ -169,9 +170,54 @@ def test_every_point_is_the_one_with_the_largest_or_smallest_objective(
     options = {"objective": objective, "sense": sense, "n_candidates": n_candidates}
     result = select(by_kernel.greedy, n_selected=12, **options)
     for m in range(2):
-        kernel, of = jacobian_kernel(m), OBJECTIVES[objective]
-        value = lambda chosen: sign * of(entropy(kernel, chosen), trace(kernel, chosen))
+        kernel, combine = jacobian_kernel(m), OBJECTIVES[objective]
+        value = lambda chosen: sign * combine(entropy(kernel, chosen), trace(kernel, chosen))
         assert result.indices[m].tolist() == greedy(kernel, 12, value, draws(m), n_candidates)
+
+
+# labelled points
+
+
+@pytest.mark.usefixtures("float64")
+def test_after_labelled_points_each_method_follows_its_rule():
+    options = {"n_selected": 12, "labelled": LABELLED}
+    largest, best = (select(METHODS[name], **options) for name in ("log-determinant", "trace"))
+    random = select(by_kernel.best_entropy, n_sets=7, sizes=[5, 9], **options)
+    maxima = select(by_kernel.greedy, **options)
+    few = select(by_kernel.greedy, n_candidates=6, **options)
+    for m in range(2):
+        kernel = jacobian_kernel(m)
+        value = functools.partial(entropy, kernel)
+        expected = greedy(
+            kernel, 12, functools.partial(log_determinant, kernel), None, None, LABELLED
+        )
+        assert largest.indices[m].tolist() == expected
+        assert np.isnan(largest.distances[m]).tolist() == [True] * 3 + [False] * 9
+        order = sorted(unused(kernel, LABELLED), key=lambda x: -kernel[x, x])
+        assert best.indices[m].tolist() == [*LABELLED, *order[:9]]
+        assert maxima.indices[m].tolist() == greedy(kernel, 12, value, None, None, LABELLED)
+        assert few.indices[m].tolist() == greedy(kernel, 12, value, draws(m), 6, LABELLED)
+        generator, chosen = draws(m), LABELLED
+        for size in (5, 9, 12):
+            rest = unused(kernel, chosen)
+            sets = [
+                [*chosen, *generator.choice(rest, size - len(chosen), replace=False)]
+                for _ in range(7)
+            ]
+            chosen = max(sets, key=value)
+        assert random.indices[m].tolist() == chosen
+
+
+@pytest.mark.parametrize("name", ["log-determinant", "trace", "greedy", "smallest"])
+@pytest.mark.parametrize("n_labelled", [1, 5, 11])
+def test_a_run_continues_after_its_first_points(name, n_labelled):
+    whole = select(METHODS[name], n_selected=12, n_members=1)
+    labelled = whole.indices[0, :n_labelled]
+    rest = select(METHODS[name], n_selected=12, n_members=1, labelled=labelled)
+    np.testing.assert_array_equal(rest.indices, whole.indices)
+    np.testing.assert_allclose(
+        rest.distances[:, n_labelled:], whole.distances[:, n_labelled:], rtol=1e-4
+    )
 
 
 # entropies without eigenvalues
@@ -195,19 +241,21 @@ def test_the_entropy_with_each_candidate_is_that_of_the_eigenvalues_to_the_round
                 kernel, list(range(n_chosen)), np.arange(n_chosen, 30)
             )
             sets, unit = [[*range(n_chosen), x] for x in range(n_chosen, 30)], np.trace(kernel)
-            np.testing.assert_allclose(entropies, [entropy(kernel, of) for of in sets], **tolerance)
             np.testing.assert_allclose(
-                traces / unit, [trace(kernel, of) / unit for of in sets], **tolerance
+                entropies, [entropy(kernel, rows) for rows in sets], **tolerance
+            )
+            np.testing.assert_allclose(
+                traces / unit, [trace(kernel, rows) / unit for rows in sets], **tolerance
             )
 
 
 def test_orthogonal_points_have_the_logarithm_of_their_number_as_entropy_and_copies_have_0():
     for n in (1, 2, 10, 50):
-        found, traces = by_kernel._with_each(np.eye(n + 1) * 3.0, list(range(n)), np.array([n]))
-        assert_close(found, [math.log(n + 1)], operations=1000)
+        entropies, traces = by_kernel._with_each(np.eye(n + 1) * 3.0, list(range(n)), np.array([n]))
+        assert_close(entropies, [math.log(n + 1)], operations=1000)
         assert_close(traces, [3.0 * (n + 1)])
-        found, _ = by_kernel._with_each(np.ones((n + 1, n + 1)), list(range(n)), np.array([n]))
-        assert abs(found[0]) < 1e-12
+        entropies, _ = by_kernel._with_each(np.ones((n + 1, n + 1)), list(range(n)), np.array([n]))
+        assert abs(entropies[0]) < 1e-12
 
 
 # properties of every method
@@ -251,7 +299,9 @@ def test_the_whole_pool_can_be_chosen_and_no_point_twice(method):
     assert np.sort(select(method, n_selected=20).indices).tolist() == [list(range(20))] * 2
 
 
-@pytest.mark.parametrize("method", [of for name, of in METHODS.items() if name != "best-entropy"])
+@pytest.mark.parametrize(
+    "method", [method for name, method in METHODS.items() if name != "best-entropy"]
+)
 def test_a_pool_of_one_point_is_that_point(method):
     assert select(method, POOL[:1], n_selected=1).indices.tolist() == [[0]] * 2
 
@@ -264,10 +314,10 @@ def test_copies_are_points_like_others(method):
 
 def test_the_log_determinant_and_the_entropy_take_copies_where_they_are_worth_something():
     """Distinct points first; a copy of the first of all points is the one that adds no entropy."""
-    found = select(by_kernel.log_determinant, COPIES, n_selected=20)
-    assert np.sort(found.indices[:, :5] // 4).tolist() == [list(range(5))] * 2
-    assert (found.distances[:, 5:] < 1e-5 * found.distances[:, :1]).all() and np.isfinite(
-        found.mean_distances
+    selection = select(by_kernel.log_determinant, COPIES, n_selected=20)
+    assert np.sort(selection.indices[:, :5] // 4).tolist() == [list(range(5))] * 2
+    assert (selection.distances[:, 5:] < 1e-5 * selection.distances[:, :1]).all() and np.isfinite(
+        selection.mean_distances
     ).all()
     smallest = select(by_kernel.greedy, COPIES, n_selected=4, sense="minimise").indices // 4
     assert (smallest == smallest[:, :1]).all()
@@ -287,8 +337,8 @@ def test_a_kernel_of_zeros_has_the_entropy_0(method):
 def test_a_point_without_a_kernel_adds_nothing_to_the_entropy():
     pool = np.concatenate([np.zeros_like(POOL[:5]), POOL[5:]])
     largest, smallest = (
-        select(by_kernel.greedy, pool, WITHOUT_BIAS, n_selected=6, sense=of).indices
-        for of in by_kernel.SENSES
+        select(by_kernel.greedy, pool, WITHOUT_BIAS, n_selected=6, sense=sense).indices
+        for sense in by_kernel.SENSES
     )
     assert (largest >= 5).all() and (np.sort(smallest)[:, :5] == np.arange(5)).all()
 
@@ -309,21 +359,21 @@ def test_entropies_are_above_those_of_random_sets_and_the_smallest_below():
     sets = [generator.choice(20, 9, replace=False) for _ in range(200)]
     for m in range(2):
         kernel = jacobian_kernel(m)
-        random = [entropy(kernel, of) for of in sets]
-        of_method = {
-            name: entropy(kernel, select(of, n_selected=9).indices[m])
-            for name, of in METHODS.items()
+        random = [entropy(kernel, rows) for rows in sets]
+        entropies = {
+            name: entropy(kernel, select(method, n_selected=9).indices[m])
+            for name, method in METHODS.items()
         }
-        assert of_method["greedy"] > max(random) and of_method["greedy"] > of_method["best-entropy"]
-        assert of_method["best-entropy"] > np.quantile(random, 0.9)
-        assert of_method["smallest"] < min(random)
+        assert entropies["greedy"] > max(random) and entropies["greedy"] > entropies["best-entropy"]
+        assert entropies["best-entropy"] > np.quantile(random, 0.9)
+        assert entropies["smallest"] < min(random)
 
 
 def test_the_greedy_entropy_is_close_to_the_largest_of_all_subsets():
     result = select(by_kernel.greedy, POOL[:10], n_selected=4)
     for m in range(2):
         kernel = jacobian_kernel(m)
-        values = [entropy(kernel, of) for of in itertools.combinations(range(10), 4)]
+        values = [entropy(kernel, rows) for rows in itertools.combinations(range(10), 4)]
         assert np.quantile(values, 0.95) < entropy(kernel, result.indices[m]) <= max(values) + 1e-6
 
 
@@ -385,6 +435,12 @@ def test_wrong_arguments_are_one_error_that_names_them(method, pool, changed, er
             {"sizes": [5, 13]},
             ValueError,
             "sizes must not exceed n_selected: 13 > 12.",
+        ),
+        (
+            "best-entropy",
+            {"sizes": [3, 5], "labelled": LABELLED},
+            ValueError,
+            "sizes must exceed the points already labelled: 3 <= 3.",
         ),
     ],
 )

@@ -18,26 +18,26 @@ def run(
     *,
     n_selected,
     dtype=np.float64,
-    given=(),
+    known=(),
     turn=lambda unused: unused,
     threshold=None,
     **rule,
 ):
     kernel = kernel.astype(dtype)
     counted = []
-    found = _cholesky.pivots(
+    result = _cholesky.pivots(
         lambda rows, columns: kernel[rows] if columns is None else kernel[np.ix_(rows, columns)],
         np.diag(kernel).copy(),
         _cholesky.Rule(**rule),
         n_selected=n_selected,
         generator=np.random.default_rng(1),
-        given=given,
+        known=known,
         turn=turn,
         threshold=threshold,
         advance=counted.append,
     )
-    assert sum(counted) == len(found.indices) - len(given)
-    return found
+    assert sum(counted) == len(result.indices) - len(known)
+    return result
 
 
 def residual_kernel(kernel, chosen):
@@ -52,17 +52,18 @@ def residual_kernel(kernel, chosen):
 def naive(
     kernel,
     n_selected,
-    given=(),
+    known=(),
     turn=lambda unused: unused,
     threshold=None,
     criterion="reduction",
     emphasis=0.0,
-    drawn=(),
+    references=(),
 ):
-    """The rule, point by point, with what is not known computed anew at every step; `drawn` are the
-    references by step.
+    """The rule, point by point, with what is not known computed anew at every step.
+
+    references: those of each step.
     """
-    chosen, history, n_pool = list(given), [(np.nan,) * 3] * len(given), len(kernel)
+    chosen, history, n_pool = list(known), [(np.nan,) * 3] * len(known), len(kernel)
     while len(chosen) < n_selected:
         left = residual_kernel(kernel, chosen)
         scores = {}
@@ -71,7 +72,7 @@ def naive(
             if criterion == "reduction":
                 others = [
                     left[y, x] ** 2
-                    for y in (drawn[len(chosen)] if drawn else range(n_pool))
+                    for y in (references[len(chosen)] if references else range(n_pool))
                     if y != x
                 ]
                 mean = (left[x, x] ** 2 + (n_pool - 1) * np.mean(others)) / n_pool
@@ -84,35 +85,35 @@ def naive(
     return chosen, np.array(history).T
 
 
-def assert_same(found, expected, n_given=0):
+def assert_same(result, expected, n_known=0):
     chosen, history = expected
-    assert found.indices.tolist() == chosen
-    for actual, right in zip(found[1:], history):
-        assert np.isnan(actual[:n_given]).all()
-        assert_close(actual[n_given:], right[n_given:], operations=10_000)
+    assert result.indices.tolist() == chosen
+    for actual, right in zip(result[1:], history):
+        assert np.isnan(actual[:n_known]).all()
+        assert_close(actual[n_known:], right[n_known:], operations=10_000)
 
 
 @pytest.mark.parametrize("block_size", [1, 4, 64])
-@pytest.mark.parametrize("given", [[], [3, 17, 5]], ids=["from none", "from three"])
+@pytest.mark.parametrize("known", [[], [3, 17, 5]], ids=["from none", "from three"])
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
 def test_points_and_history_are_those_of_what_is_computed_anew_at_every_step_whatever_the_block(
-    rule, given, block_size
+    rule, known, block_size
 ):
-    found = run(KERNEL, n_selected=20, given=given, block_size=block_size, **rule)
-    assert_same(found, naive(KERNEL, 20, given, **rule), len(given))
+    result = run(KERNEL, n_selected=20, known=known, block_size=block_size, **rule)
+    assert_same(result, naive(KERNEL, 20, known, **rule), len(known))
 
 
 @pytest.mark.parametrize("n_candidates", [1, 3, 10])
 def test_the_largest_distance_is_found_exactly_among_any_number_of_candidates(n_candidates):
-    found = run(KERNEL, n_selected=30, n_candidates=n_candidates, criterion="largest")
-    assert_same(found, naive(KERNEL, 30, criterion="largest"))
+    result = run(KERNEL, n_selected=30, n_candidates=n_candidates, criterion="largest")
+    assert_same(result, naive(KERNEL, 30, criterion="largest"))
 
 
 @pytest.mark.parametrize("block_size", [1, 4])
 def test_a_reference_of_few_points_is_drawn_anew_after_half_as_many_choices(block_size):
     generator = np.random.default_rng(1)
     draws = [np.sort(generator.choice(30, 8, replace=False)) for _ in range(4)]
-    expected = naive(KERNEL, 16, drawn=[draws[step // 4] for step in range(16)])
+    expected = naive(KERNEL, 16, references=[draws[step // 4] for step in range(16)])
     assert_same(run(KERNEL, n_selected=16, n_reference=8, block_size=block_size), expected)
     assert_same(run(KERNEL, n_selected=16, n_reference=8, block_size=1, n_candidates=2), expected)
     assert expected[0] != naive(KERNEL, 16)[0]
@@ -120,13 +121,13 @@ def test_a_reference_of_few_points_is_drawn_anew_after_half_as_many_choices(bloc
 
 @pytest.mark.parametrize("n_candidates", [1, 3, 10])
 def test_the_largest_reduction_is_found_among_few_candidates_because_scores_fall(n_candidates):
-    found = run(KERNEL, n_selected=20, n_candidates=n_candidates)
-    assert_same(found, naive(KERNEL, 20))
+    result = run(KERNEL, n_selected=20, n_candidates=n_candidates)
+    assert_same(result, naive(KERNEL, 20))
 
 
 def test_the_largest_distance_is_the_greedy_maximum_of_the_log_determinant():
-    found, chosen = run(KERNEL, n_selected=12, criterion="largest").indices, []
-    for point in found.tolist():
+    result, chosen = run(KERNEL, n_selected=12, criterion="largest").indices, []
+    for point in result.tolist():
         rest = [i for i in range(30) if i not in chosen]
         best = max(
             rest, key=lambda i: np.linalg.slogdet(KERNEL[np.ix_([*chosen, i], [*chosen, i])])[1]
@@ -136,8 +137,8 @@ def test_the_largest_distance_is_the_greedy_maximum_of_the_log_determinant():
 
 
 def test_the_reduction_without_emphasis_is_the_greedy_minimum_of_the_mean_distance_left():
-    found, chosen = run(KERNEL, n_selected=12, emphasis=0.0).indices, []
-    for point in found.tolist():
+    result, chosen = run(KERNEL, n_selected=12, emphasis=0.0).indices, []
+    for point in result.tolist():
         rest = [i for i in range(30) if i not in chosen]
         assert point == min(rest, key=lambda i: np.trace(residual_kernel(KERNEL, [*chosen, i])))
         chosen.append(point)
@@ -156,11 +157,11 @@ def test_single_precision_chooses_the_same_points_of_a_kernel_without_near_ties(
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
 def test_exact_copies_end_in_distances_of_zero_and_no_point_is_chosen_twice(rule, dtype):
     kernel = np.repeat(np.repeat(KERNEL[:10, :10], 3, axis=0), 3, axis=1)
-    found = run(kernel, n_selected=30, dtype=dtype, block_size=7, **rule)
-    assert sorted(found.indices.tolist()) == list(range(30))
-    assert len(set(found.indices[:10] // 3)) == 10 and (found.indices[:10] % 3 == 0).all()
-    assert (found.distances[:10] > 1e-3).all() and (found.distances[10:] < 1e-4).all()
-    assert np.isfinite(found.distances).all() and np.isfinite(found.mean_distances).all()
+    result = run(kernel, n_selected=30, dtype=dtype, block_size=7, **rule)
+    assert sorted(result.indices.tolist()) == list(range(30))
+    assert len(set(result.indices[:10] // 3)) == 10 and (result.indices[:10] % 3 == 0).all()
+    assert (result.distances[:10] > 1e-3).all() and (result.distances[10:] < 1e-4).all()
+    assert np.isfinite(result.distances).all() and np.isfinite(result.mean_distances).all()
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
@@ -177,10 +178,10 @@ def test_a_kernel_with_round_off_of_its_own_in_every_block_gives_the_same_points
     generator = np.random.default_rng(1)
     for block_size in (4, 64):
         rule_of_size = _cholesky.Rule(block_size=block_size, **rule)
-        found = _cholesky.pivots(
+        result = _cholesky.pivots(
             rough, np.diag(KERNEL).copy(), rule_of_size, n_selected=20, generator=generator
         )
-        assert found.indices.tolist() == naive(KERNEL, 20, **rule)[0]
+        assert result.indices.tolist() == naive(KERNEL, 20, **rule)[0]
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
@@ -189,8 +190,8 @@ def test_only_points_whose_turn_it_is_are_chosen(rule):
         even = np.arange(30) % 2 == unused.sum() % 2
         return unused & even
 
-    found = run(KERNEL, n_selected=20, turn=alternating, block_size=6, n_candidates=30, **rule)
-    assert_same(found, naive(KERNEL, 20, turn=alternating, **rule))
+    result = run(KERNEL, n_selected=20, turn=alternating, block_size=6, n_candidates=30, **rule)
+    assert_same(result, naive(KERNEL, 20, turn=alternating, **rule))
     few = run(KERNEL, n_selected=20, turn=alternating, block_size=6, n_candidates=2, **rule)
     assert (few.indices % 2 == np.arange(20) % 2).all() and len(set(few.indices.tolist())) == 20
 
@@ -199,9 +200,9 @@ def test_only_points_whose_turn_it_is_are_chosen(rule):
 def test_the_threshold_stops_before_a_point_that_is_known_well_enough(rule):
     whole = run(KERNEL, n_selected=30, **rule)
     threshold = float(np.sort(whole.distances)[12]) * (1 + 1e-9)
-    found = run(KERNEL, n_selected=30, threshold=threshold, block_size=4, **rule)
-    assert_same(found, naive(KERNEL, 30, threshold=threshold, **rule))
-    assert 0 < len(found.indices) < 30 and (found.distances > threshold).all()
+    result = run(KERNEL, n_selected=30, threshold=threshold, block_size=4, **rule)
+    assert_same(result, naive(KERNEL, 30, threshold=threshold, **rule))
+    assert 0 < len(result.indices) < 30 and (result.distances > threshold).all()
     assert len(run(KERNEL, n_selected=30, threshold=1e6, **rule).indices) == 0
 
 

@@ -53,10 +53,8 @@ def compiled(name):
 
     def both(predicted, representations, n_points):
         def total(predicted):
-            of_points = loss(predicted, representations, n_points)
-            return jnp.sum(
-                jnp.where(jnp.arange(len(predicted)) < n_points, of_points, 0.0)
-            ), of_points
+            losses = loss(predicted, representations, n_points)
+            return jnp.sum(jnp.where(jnp.arange(len(predicted)) < n_points, losses, 0.0)), losses
 
         return jax.value_and_grad(total, has_aux=True)(predicted)
 
@@ -100,7 +98,9 @@ def test_a_single_point_has_nothing_to_be_told_from_and_without_points_all_is_fi
     losses, gradient = evaluate("info-nce", PREDICTED, REPRESENTATIONS, 1)
     assert losses[0] == pytest.approx(0.0, abs=1e-15) and np.abs(gradient).max() < 1e-15
     for name in contrastive.NAMES:
-        assert all(np.isfinite(of).all() for of in evaluate(name, PREDICTED, REPRESENTATIONS, 0))
+        assert all(
+            np.isfinite(array).all() for array in evaluate(name, PREDICTED, REPRESENTATIONS, 0)
+        )
 
 
 def test_the_right_pairs_have_a_smaller_loss_than_exchanged_ones():
@@ -114,7 +114,9 @@ def test_the_right_pairs_have_a_smaller_loss_than_exchanged_ones():
 def test_gradients_are_finite_for_equal_and_for_zero_vectors(name):
     predicted = np.zeros((6, 3))
     for representations in (np.zeros((6, 3)), REPRESENTATIONS):
-        assert all(np.isfinite(of).all() for of in evaluate(name, predicted, representations, 6))
+        assert all(
+            np.isfinite(array).all() for array in evaluate(name, predicted, representations, 6)
+        )
 
 
 def test_repulsion_and_confinement_of_zero_leave_the_mean_squared_difference():

@@ -25,10 +25,11 @@ METHODS = (
     coverage.kernel_herding,
     coverage.facility_location,
 )
-OF_KERNELS = (coverage.kernel_herding, coverage.facility_location)
+KERNEL_METHODS = (coverage.kernel_herding, coverage.facility_location)
+LABELLED = (11, 2, 7)
 
 every_method = pytest.mark.parametrize("method", METHODS)
-methods_of_kernels = pytest.mark.parametrize("method", OF_KERNELS)
+methods_of_kernels = pytest.mark.parametrize("method", KERNEL_METHODS)
 
 
 @functools.cache
@@ -52,8 +53,8 @@ def gaussians(pool, bandwidth):
     ]
 
 
-def farthest_first(pool, start):
-    pool, chosen, traces = listed(pool), [start], [(math.nan,) * 3]
+def farthest_first(pool, *beginning):
+    pool, chosen, traces = listed(pool), [*beginning], [(math.nan,) * 3] * len(beginning)
     while len(chosen) < len(pool):
         nearest = [min(math.dist(x, pool[p]) for p in chosen) for x in pool]
         rest = [x for x in range(len(pool)) if x not in chosen]
@@ -74,8 +75,19 @@ def squared_distance_draws(pool, seed):
     return chosen
 
 
-def herd(kernel, start):
-    n_pool, chosen = len(kernel), [start]
+def squared_distance_draws_after(pool, seed, *beginning):
+    pool, generator, chosen = listed(pool), np.random.default_rng(seed), [*beginning]
+    while len(chosen) < len(pool):
+        squared = [min(math.dist(x, pool[p]) ** 2 for p in chosen) for x in pool]
+        threshold = generator.random() * sum(squared)
+        chosen.append(
+            next(x for x, total in enumerate(itertools.accumulate(squared)) if total > threshold)
+        )
+    return chosen
+
+
+def herd(kernel, *beginning):
+    n_pool, chosen = len(kernel), [*beginning]
     while len(chosen) < n_pool:
         scores = {
             x: sum(kernel[x]) / n_pool - sum(kernel[x][p] for p in chosen) / (len(chosen) + 1)
@@ -90,8 +102,8 @@ def similarity_to_nearest(kernel, chosen):
     return sum(max(row[p] for p in chosen) for row in kernel)
 
 
-def cover(kernel, start):
-    chosen = [start]
+def cover(kernel, *beginning):
+    chosen = [*beginning]
     while len(chosen) < len(kernel):
         rest = [x for x in range(len(kernel)) if x not in chosen]
         sums = [similarity_to_nearest(kernel, [*chosen, x]) for x in rest]
@@ -108,9 +120,9 @@ def test_k_center_is_the_farthest_first_traversal_with_its_distances(cached, mon
         indices, traces = farthest_first(POOL, result.indices[m, 0])
         np.testing.assert_array_equal(result.indices[m], indices)
         names = ("distances", "mean_distances", "max_distances")
-        for found, expected in zip((getattr(result, name)[m] for name in names), traces):
-            assert np.isnan(found[0])
-            assert_close(found[1:], expected[1:])
+        for values, expected in zip((getattr(result, name)[m] for name in names), traces):
+            assert np.isnan(values[0])
+            assert_close(values[1:], expected[1:])
 
 
 def test_k_means_plus_plus_draws_by_the_squared_distances():
@@ -135,6 +147,55 @@ def test_herding_and_facility_location_are_their_greedy_rules(
     kernel = gaussians(POOL, bandwidth or coverage.median_distance(POOL))
     for row in result.indices:
         np.testing.assert_array_equal(row, naive(kernel, row[0]))
+
+
+# labelled points
+
+
+def test_after_labelled_points_each_method_follows_its_rule():
+    options = dict(n_selected=24, key=KEY, n_members=2, labelled=LABELLED)
+    kernel = gaussians(POOL, coverage.median_distance(POOL))
+    rules = {
+        coverage.k_center: farthest_first(POOL, *LABELLED)[0],
+        coverage.kernel_herding: herd(kernel, *LABELLED),
+        coverage.facility_location: cover(kernel, *LABELLED),
+    }
+    for method, expected in rules.items():
+        np.testing.assert_array_equal(method(POOL, **options).indices, [expected] * 2)
+    draws = coverage.k_means_plus_plus(POOL, **options).indices
+    for m in range(2):
+        seed = np.asarray(jax.random.key_data(jax.random.fold_in(KEY, m)))
+        expected = squared_distance_draws_after(POOL, seed, *LABELLED)
+        np.testing.assert_array_equal(draws[m], expected)
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if "means" not in method.__name__])
+@pytest.mark.parametrize("n_labelled", [1, 5, 23])
+def test_a_run_continues_after_its_first_points_whatever_the_key(method, n_labelled):
+    whole = whole_pool(method)
+    labelled = whole.indices[1, :n_labelled]
+    rest = method(POOL, n_selected=24, key=jax.random.key(9), n_members=2, labelled=labelled)
+    np.testing.assert_array_equal(rest.indices, whole.indices[[1, 1]])
+    for name in ("distances", "mean_distances", "max_distances"):
+        values, expected = getattr(rest, name), getattr(whole, name)[[1, 1]]
+        assert np.isnan(values[:, :n_labelled]).all()
+        np.testing.assert_array_equal(values[:, n_labelled:], expected[:, n_labelled:])
+
+
+@every_method
+def test_copies_of_labelled_points_come_last_and_no_point_twice(method):
+    result = method(COPIES, n_selected=12, key=KEY, n_members=3, labelled=[5, 1])
+    assert np.sort(result.indices).tolist() == [list(range(12))] * 3
+    assert (result.indices[:, :2] == [5, 1]).all()
+    if method is not coverage.kernel_herding:
+        assert (result.indices[:, 2] // 4 == 2).all()
+
+
+def test_copies_of_labelled_points_are_drawn_uniformly_by_k_means_plus_plus():
+    pool = np.repeat([[0.0], [1.0]], [1, 5], axis=0)
+    options = dict(n_selected=3, key=KEY, n_members=600, labelled=[0, 1])
+    last = coverage.k_means_plus_plus(pool, **options).indices[:, -1]
+    assert stats.chisquare(np.bincount(last, minlength=6)[2:]).pvalue > 1e-6
 
 
 # properties of every method
@@ -287,7 +348,7 @@ def test_facility_location_reaches_1_minus_1_over_e_of_the_largest_sum():
 
 @pytest.mark.parametrize("pool", [CLUSTERS, POOL], ids=["clusters", "normal"])
 @pytest.mark.parametrize("first", ["random", "best"])
-def test_the_kernel_mean_of_a_herd_is_nearer_to_the_pools_than_those_of_95_percent_of_random_subsets(
+def test_a_herds_kernel_mean_is_nearer_to_the_pools_than_those_of_95_percent_of_random_subsets(
     pool, first
 ):
     kernel = np.array(gaussians(pool, coverage.median_distance(pool)))

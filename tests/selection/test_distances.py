@@ -67,10 +67,10 @@ def inner(a, b):
     return math.fsum(x * y for x, y in zip(a, b))
 
 
-def of_pair(name, order, inverse, a, b):
+def pair_distance(name, order, inverse, a, b):
     """One distance between two lists of numbers, neither of them zero."""
     difference = [x - y for x, y in zip(a, b)]
-    p, q = ([math.exp(x) / math.fsum(map(math.exp, of)) for x in of] for of in (a, b))
+    p, q = ([math.exp(x) / math.fsum(map(math.exp, vector)) for x in vector] for vector in (a, b))
     cosine = inner(a, b) / norm(a, 2) / norm(b, 2)
     return {
         "mean-squared": lambda: statistics.fmean(x**2 for x in difference),
@@ -91,7 +91,7 @@ def of_pair(name, order, inverse, a, b):
 def reference(name, order, predicted, representations, covariance=COVARIANCE):
     inverse = np.linalg.pinv(covariance, rcond=1e-6, hermitian=True).tolist()
     rows = (array.astype(np.float64).tolist() for array in (predicted, representations))
-    return [of_pair(name, order, inverse, a, b) for a, b in zip(*rows)]
+    return [pair_distance(name, order, inverse, a, b) for a, b in zip(*rows)]
 
 
 # values
@@ -163,9 +163,7 @@ def test_equal_parallel_orthogonal_opposite_and_zero_vectors_have_the_known_dist
 
 
 @pytest.mark.parametrize("name, farthest", [("cosine", 2.0), ("angular", 1.0)])
-def test_opposite_vectors_are_the_farthest_and_not_equal_as_by_the_absolute_cosine_of_the_authors_package(
-    name, farthest
-):
+def test_opposite_vectors_are_the_farthest_and_not_equal_as_in_the_authors_package(name, farthest):
     assert_close(distance(name, A, -A), np.full(40, farthest))
     assert_close(distance(name, A, B) + distance(name, A, -B), np.full(40, farthest))
 
@@ -216,7 +214,7 @@ def test_small_angles_keep_digits_in_float32_where_the_naive_formula_has_none(na
 
 @pytest.mark.parametrize("name, order", HOMOGENEOUS)
 @pytest.mark.parametrize("scale", [np.float32(2.0**-100), np.float32(2.0**100)])
-def test_tiny_and_huge_vectors_have_the_distances_of_ordinary_ones_where_their_squares_leave_float32(
+def test_tiny_and_huge_vectors_keep_their_distances_where_their_squares_leave_float32(
     name, order, scale
 ):
     factor = scale if name in ("lp", "hypersphere") else np.float32(1.0)
@@ -250,7 +248,7 @@ def test_a_vector_below_the_smallest_normal_number_is_a_zero_vector(name, order)
         assert np.isfinite(gradients).all()
 
 
-def test_the_exponential_distance_grows_with_the_difference_to_one_and_not_down_as_in_the_authors_package():
+def test_the_exponential_distance_grows_with_the_difference_unlike_in_the_authors_package():
     values = [
         distance("exponential", A, A + np.float32(shift))[0] for shift in (0.0, 0.1, 1.0, 100.0)
     ]
@@ -320,12 +318,12 @@ def test_the_plain_length_has_no_gradient_between_equal_vectors():
 
 @pytest.mark.parametrize("name", distances.NAMES)
 def test_members_in_one_compiled_function_have_the_distances_of_each_alone(name):
-    def of_member(predicted, representations):
+    def member_distances(predicted, representations):
         covariance = distances.covariance(representations) if name == "mahalanobis" else None
         return distances.build(name, scale=SCALE, covariance=covariance)(predicted, representations)
 
     expected = [distance(name, a, b, np.cov(b.T, bias=True)) for a, b in ((A, B), (B, A))]
-    assert_close(jax.jit(jax.vmap(of_member))(np.stack([A, B]), np.stack([B, A])), expected)
+    assert_close(jax.jit(jax.vmap(member_distances))(np.stack([A, B]), np.stack([B, A])), expected)
 
 
 # Mahalanobis
@@ -398,13 +396,13 @@ def test_an_order_and_a_covariance_change_only_the_distances_that_use_them_compi
     changed = distances.build(
         name, order=order, scale=SCALE, covariance=9 * COVARIANCE.astype(np.float32)
     )
-    found = changed(jnp.asarray(A), jnp.asarray(B))
+    values = changed(jnp.asarray(A), jnp.asarray(B))
     plain = distance(name, A, B)
     if name in ("lp", "hypersphere", "power"):
-        assert_close(found, distance(name, A, B, order=order))
-        assert not np.allclose(found, plain)
+        assert_close(values, distance(name, A, B, order=order))
+        assert not np.allclose(values, plain)
     else:
-        assert_close(found, plain / 3 if name == "mahalanobis" else plain)
+        assert_close(values, plain / 3 if name == "mahalanobis" else plain)
 
 
 @pytest.mark.parametrize(
@@ -414,15 +412,15 @@ def test_an_order_and_a_covariance_change_only_the_distances_that_use_them_compi
             "euclidean",
             {},
             ValueError,
-            "distance must be one of angular, cosine, exponential, hypersphere, kullback-leibler, lp, mahalanobis, "
-            "mean-squared, power, wasserstein: received 'euclidean'.",
+            "distance must be one of angular, cosine, exponential, hypersphere, kullback-leibler, "
+            "lp, mahalanobis, mean-squared, power, wasserstein: received 'euclidean'.",
         ),
         (
             2,
             {},
             TypeError,
-            "distance must be one of angular, cosine, exponential, hypersphere, kullback-leibler, lp, mahalanobis, "
-            "mean-squared, power, wasserstein: received 2.",
+            "distance must be one of angular, cosine, exponential, hypersphere, kullback-leibler, "
+            "lp, mahalanobis, mean-squared, power, wasserstein: received 2.",
         ),
         ("lp", {"order": 0.5}, ValueError, "order must be at least 1.0: received 0.5."),
         ("lp", {"order": math.nan}, ValueError, "order must be finite: received nan."),

@@ -23,7 +23,7 @@ def table(rng=np.random.default_rng(0)):
 
 
 def test_it_chooses_what_the_library_chooses(table):
-    settings = rnd_linearised.Settings(normalisation="standard", first="random")
+    settings = rnd_linearised.LinearisedRNDSettings(normalisation="standard", first="random")
     expected = rnd_linearised.select(table, settings, n_selected=7, key=seeding.key(11, "rnd"))
     selector = RNDSelector(7, first="random", random_state=FixedSeed(11)).fit(table)
     np.testing.assert_array_equal(selector.indices_, expected.indices[0])

@@ -19,7 +19,7 @@ POOL = np.random.default_rng(0).normal(size=(20, 4)) + 0.3
 IMAGES = np.random.default_rng(1).normal(
     size=(70, 4, 4, 1)
 )  # more than go through a network at once
-TRAINING = rnd.Settings(n_epochs=10, learning_rate=0.02)
+TRAINING = rnd.RNDSettings(n_epochs=10, learning_rate=0.02)
 # Round-off grows over some hundred steps of Adam; a wrong step changes distances by more than 1e-3.
 ADAM = dict(operations=1_000_000)
 
@@ -48,7 +48,7 @@ class Predictor:
             self.flat = self.flat - self.learning_rate * step
 
 
-def of_points(distance, outputs, truth):
+def pointwise_loss(distance, outputs, truth):
     """Losses of a subset, and the gradient of their mean, of which each point's is computed once
     for every subset.
     """
@@ -61,7 +61,9 @@ def of_points(distance, outputs, truth):
 
 
 def info_nce(settings, predicted, truth):
-    first, second = (of / jnp.linalg.norm(of, axis=1, keepdims=True) for of in (predicted, truth))
+    first, second = (
+        vectors / jnp.linalg.norm(vectors, axis=1, keepdims=True) for vectors in (predicted, truth)
+    )
     likeness = jnp.exp(first @ second.T / settings.scale)
     return -jnp.log(jnp.diagonal(likeness) / likeness.sum(axis=1))
 
@@ -81,7 +83,7 @@ def isolated_potential(settings, predicted, truth):
 BATCH = {"info-nce": info_nce, "isolated-potential": isolated_potential}
 
 
-def of_batch(settings, outputs, truth):
+def batch_loss(settings, outputs, truth):
     """The same for a loss of a point that depends on the others, compiled for every size."""
 
     def losses(flat, rows):
@@ -92,8 +94,8 @@ def of_batch(settings, outputs, truth):
         jax.jit(jax.grad(lambda flat, rows: losses(flat, rows).mean())),
     )
     return tuple(
-        lambda flat, rows, of=of: np.asarray(of(flat, np.array(rows)))
-        for of in (compiled, gradient)
+        lambda flat, rows, function=function: np.asarray(function(flat, np.array(rows)))
+        for function in (compiled, gradient)
     )
 
 
@@ -119,9 +121,9 @@ def algorithm_1(pool, network, key, settings, n_selected, n_members=1, labelled=
         every_distance = jax.jit(lambda flat: build(settings.distance)(outputs(flat), truth))
         loss = settings.loss or settings.distance
         losses, gradient = (
-            of_batch(settings, outputs, truth)
+            batch_loss(settings, outputs, truth)
             if loss in BATCH
-            else of_points(build(loss), outputs, truth)
+            else pointwise_loss(build(loss), outputs, truth)
         )
         train = functools.partial(
             Predictor.train, gradient=gradient, losses=losses, tolerance=settings.tolerance
@@ -147,7 +149,7 @@ def algorithm_1(pool, network, key, settings, n_selected, n_members=1, labelled=
                 train(new, rows=rehearsed, n_epochs=settings.n_epochs)
                 if losses(new.flat, rehearsed).mean() < losses(predictor.flat, rehearsed).mean():
                     predictor = new
-            found = np.asarray(every_distance(predictor.flat))
+            values = np.asarray(every_distance(predictor.flat))
             candidates = [i for i in range(len(pool)) if i not in chosen]
             if classes is not None:
                 counts = {
@@ -156,11 +158,11 @@ def algorithm_1(pool, network, key, settings, n_selected, n_members=1, labelled=
                 }
                 turn = min(counts, key=counts.get)
                 candidates = [i for i in candidates if classes[i] == turn]
-            best = max(candidates, key=lambda i: found[i])
-            if settings.threshold is not None and found[best] <= settings.threshold:
+            best = max(candidates, key=lambda i: values[i])
+            if settings.threshold is not None and values[best] <= settings.threshold:
                 break
             chosen.append(best)
-            history.append((found[best], found.mean(), found.max()))
+            history.append((values[best], values.mean(), values.max()))
         rows.append((chosen, *zip(*history)))
     return rows
 
@@ -173,16 +175,16 @@ def on_the_sphere(pool):
     return pool / np.sqrt((pool**2).sum(axis=1, keepdims=True))
 
 
-def assert_is_algorithm_1(found, expected):
+def assert_is_algorithm_1(selection, expected):
     """The same points in the same order, and the same history; what is behind the last point is
     marked.
     """
     for member, (indices, *history) in enumerate(expected):
         n = len(indices)
-        assert found.indices[member, :n].tolist() == indices
-        assert (found.indices[member, n:] == -1).all()
+        assert selection.indices[member, :n].tolist() == indices
+        assert (selection.indices[member, n:] == -1).all()
         for name, values in zip(("distances", "mean_distances", "max_distances"), history):
-            row = getattr(found, name)[member]
+            row = getattr(selection, name)[member]
             assert np.isnan(row[n:]).all()
             np.testing.assert_array_equal(np.isnan(row[:n]), np.isnan(values))
             assert_close(row[:n][~np.isnan(values)], np.array(values)[~np.isnan(values)], **ADAM)
@@ -222,24 +224,33 @@ def test_a_convolutional_network_follows_algorithm_1_also_for_a_pool_and_a_subse
     settings = replace(TRAINING, loss=loss)
     labelled = begin(settings)
     n = 10 + len(labelled)
-    found = rnd.select(
+    selection = rnd.select(
         IMAGES, CONV, settings, n_selected=n, key=KEY, n_members=n_members, labelled=labelled
     )
-    assert_is_algorithm_1(found, algorithm_1(IMAGES, CONV, KEY, settings, n, n_members, labelled))
+    assert_is_algorithm_1(
+        selection, algorithm_1(IMAGES, CONV, KEY, settings, n, n_members, labelled)
+    )
 
 
 OPTIONS = {
-    **{f"distance {name}": {"distance": name} for name in distances.NAMES if name not in ("mean-squared", "power")},
+    **{
+        f"distance {name}": {"distance": name}
+        for name in distances.NAMES
+        if name not in ("mean-squared", "power")
+    },
     "distance l1": {"distance": "lp", "order": 1.0},
     "distance cubed": {"distance": "power", "order": 3.0},
     "distance exponential, wide": {"distance": "exponential", "scale": 3.0},
     "cross-entropy": {"loss": "kullback-leibler"},
     "another loss": {"distance": "cosine", "loss": "mean-squared"},
     "info-nce": {"loss": "info-nce", "scale": 0.5},
-    "isolated potential": {"loss": "isolated-potential", "scale": 0.3, "repulsion": 0.2, "confinement": 0.1},
+    "isolated potential": {
+        "loss": "isolated-potential", "scale": 0.3, "repulsion": 0.2, "confinement": 0.1
+    },
     "info-nce on replay": {"loss": "info-nce", "rehearsal": "replay", "n_replay": 3},
     "isolated potential with restarts": {
-        "loss": "isolated-potential", "repulsion": 0.2, "tolerance": 0.02, "n_epochs": 15, "n_restarts": 2
+        "loss": "isolated-potential", "repulsion": 0.2,
+        "tolerance": 0.02, "n_epochs": 15, "n_restarts": 2
     },
     "cold": {"restart": "cold"},
     "newest first": {"rehearsal": "newest-first"},
@@ -249,7 +260,8 @@ OPTIONS = {
     "tolerance": {"tolerance": 0.05, "n_epochs": 40},
     "restarts": {"tolerance": 0.02, "n_epochs": 15, "n_restarts": 2},
     "cold restarts on replay": {
-        "tolerance": 0.02, "n_epochs": 15, "n_restarts": 2, "rehearsal": "replay", "n_replay": 3, "restart": "cold"
+        "tolerance": 0.02, "n_epochs": 15, "n_restarts": 2,
+        "rehearsal": "replay", "n_replay": 3, "restart": "cold"
     },
     "standard": {"normalisation": "standard"},
     "unit": {"normalisation": "unit"},
@@ -264,11 +276,13 @@ def test_every_option_is_the_plain_loop_index_by_index_and_changes_what_is_chose
     settings = replace(TRAINING, **changed)
     labelled = begin(settings)
     n = 8 + len(labelled)
-    found = rnd.select(POOL, DENSE, settings, n_selected=n, key=KEY, n_members=2, labelled=labelled)
-    assert_is_algorithm_1(found, algorithm_1(POOL, DENSE, KEY, settings, n, 2, labelled))
+    selection = rnd.select(
+        POOL, DENSE, settings, n_selected=n, key=KEY, n_members=2, labelled=labelled
+    )
+    assert_is_algorithm_1(selection, algorithm_1(POOL, DENSE, KEY, settings, n, 2, labelled))
     if "threshold" not in changed:
         assert not np.array_equal(
-            found.distances, first_points(n, labelled).distances, equal_nan=True
+            selection.distances, first_points(n, labelled).distances, equal_nan=True
         )
 
 
@@ -304,13 +318,15 @@ LABELLED, CLASSES = [11, 2, 7], np.array([0, 1, 1, 2] * 4 + [1, 1, 1, 1])
     ids=["labelled", "classes", "both"],
 )
 def test_labelled_points_come_first_and_classes_take_turns_as_in_the_plain_loop(options):
-    found = rnd.select(POOL, DENSE, TRAINING, n_selected=14, key=KEY, n_members=2, **options)
-    assert_is_algorithm_1(found, algorithm_1(POOL, DENSE, KEY, TRAINING, 14, 2, **options))
+    selection = rnd.select(POOL, DENSE, TRAINING, n_selected=14, key=KEY, n_members=2, **options)
+    assert_is_algorithm_1(selection, algorithm_1(POOL, DENSE, KEY, TRAINING, 14, 2, **options))
 
 
 def test_with_classes_each_has_as_many_points_as_it_can():
-    found = rnd.select(POOL, DENSE, TRAINING, n_selected=14, key=KEY, n_members=3, classes=CLASSES)
-    for row in found.indices:
+    selection = rnd.select(
+        POOL, DENSE, TRAINING, n_selected=14, key=KEY, n_members=3, classes=CLASSES
+    )
+    for row in selection.indices:
         assert np.bincount(CLASSES[row[:12]]).tolist() == [
             4,
             4,
@@ -320,27 +336,27 @@ def test_with_classes_each_has_as_many_points_as_it_can():
     other_names = rnd.select(
         POOL, DENSE, TRAINING, n_selected=14, key=KEY, n_members=3, classes=10 * CLASSES + 5
     )
-    np.testing.assert_array_equal(other_names.indices, found.indices)
+    np.testing.assert_array_equal(other_names.indices, selection.indices)
 
 
 def test_a_threshold_alone_ends_each_member_by_itself_and_marks_what_is_not_chosen():
     settings = replace(TRAINING, threshold=0.1)
-    found = rnd.select(POOL, DENSE, settings, key=KEY, n_members=7)
-    assert found.indices.shape == (7, 20)
-    assert_is_algorithm_1(found, algorithm_1(POOL, DENSE, KEY, settings, 20, 7))
-    counts = (found.indices >= 0).sum(axis=1)
+    selection = rnd.select(POOL, DENSE, settings, key=KEY, n_members=7)
+    assert selection.indices.shape == (7, 20)
+    assert_is_algorithm_1(selection, algorithm_1(POOL, DENSE, KEY, settings, 20, 7))
+    counts = (selection.indices >= 0).sum(axis=1)
     assert len(set(counts.tolist())) > 1 and counts.max() < 20
-    np.testing.assert_array_equal(np.isfinite(found.distances), found.indices >= 0)
+    np.testing.assert_array_equal(np.isfinite(selection.distances), selection.indices >= 0)
 
 
 def test_without_epochs_the_points_are_in_the_order_of_the_untrained_distances():
-    result = rnd.select(POOL, DENSE, rnd.Settings(n_epochs=0), n_selected=5, key=KEY)
+    result = rnd.select(POOL, DENSE, rnd.RNDSettings(n_epochs=0), n_selected=5, key=KEY)
     target, predictor = (
         DENSE.init(key, POOL[:1]) for key in jax.random.split(jax.random.fold_in(KEY, 0))
     )
-    found = np.mean((DENSE.apply(target, POOL) - DENSE.apply(predictor, POOL)) ** 2, axis=1)
-    np.testing.assert_array_equal(result.indices[0], np.argsort(-found)[:5])
-    assert_close(result.distances[0], np.sort(found)[:-6:-1])
+    untrained = np.mean((DENSE.apply(target, POOL) - DENSE.apply(predictor, POOL)) ** 2, axis=1)
+    np.testing.assert_array_equal(result.indices[0], np.argsort(-untrained)[:5])
+    assert_close(result.distances[0], np.sort(untrained)[:-6:-1])
     assert (
         result.indices[0, 0] == whole_pool().indices[0, 0]
     )  # the first point is that of untrained networks
@@ -356,9 +372,9 @@ def test_a_shorter_run_of_fewer_members_is_the_start_of_a_longer_one_of_more():
 
 def test_padding_to_wider_subsets_changes_nothing(monkeypatch):
     monkeypatch.setattr(rnd, "NARROWEST", 4)
-    found = rnd.select(POOL, DENSE, TRAINING, n_selected=20, key=KEY, n_members=7)
-    np.testing.assert_array_equal(found.indices, whole_pool().indices)
-    assert_close(found.distances, whole_pool().distances, **ADAM)
+    selection = rnd.select(POOL, DENSE, TRAINING, n_selected=20, key=KEY, n_members=7)
+    np.testing.assert_array_equal(selection.indices, whole_pool().indices)
+    assert_close(selection.distances, whole_pool().distances, **ADAM)
 
 
 @pytest.mark.parametrize(
@@ -407,7 +423,7 @@ def test_of_tight_clusters_each_gives_one_point_before_any_gives_a_second():
     centers = 3.0 * np.eye(5)
     pool = np.repeat(centers, 6, axis=0) + 0.001 * generator.normal(size=(30, 5))
     network = sequential.build_network(["dense 64", "dense 16"], parametrisation="ntk")
-    settings = rnd.Settings(n_epochs=300, learning_rate=0.02)
+    settings = rnd.RNDSettings(n_epochs=300, learning_rate=0.02)
     chosen = rnd.select(pool, network, settings, n_selected=5, key=KEY, n_members=4).indices
     assert [sorted(row // 6) for row in chosen] == [list(range(5))] * 4
 
@@ -422,8 +438,8 @@ class Interrupted(Exception):
 class Store(dict):
     """Counts what it is given, and interrupts the run that gives it more than `limit`."""
 
-    def __init__(self, kept, limit):
-        super().__init__(kept)
+    def __init__(self, content, limit):
+        super().__init__(content)
         self.limit, self.n_written = limit, 0
 
     def __setitem__(self, name, arrays):
@@ -462,9 +478,9 @@ def test_a_store_of_another_call_is_not_gone_on_with(changed):
     rnd.select(POOL, DENSE, TRAINING, **options, store=store)
     before = set(store)
     options |= changed
-    found = rnd.select(POOL, DENSE, TRAINING, **options, store=store)
+    selection = rnd.select(POOL, DENSE, TRAINING, **options, store=store)
     np.testing.assert_array_equal(
-        found.indices, rnd.select(POOL, DENSE, TRAINING, **options).indices
+        selection.indices, rnd.select(POOL, DENSE, TRAINING, **options).indices
     )
     # How far it was, and what it chose.
     assert len(set(store) - before) == 2
@@ -475,12 +491,15 @@ def test_a_store_of_another_call_is_not_gone_on_with(changed):
 
 def test_a_predictor_that_diverges_is_an_error_that_names_its_member():
     pool, network = np.abs(POOL[:, :1]), sequential.build_network(["dense 1", "dense 1"])
-    settings = rnd.Settings(n_epochs=1, learning_rate=1e200)
+    settings = rnd.RNDSettings(n_epochs=1, learning_rate=1e200)
     with np.errstate(all="ignore"):
         rows = algorithm_1(pool, network, KEY, settings, 2, 4)
-    diverged = [m for m, (_, found, *_) in enumerate(rows) if not np.isfinite(found[1])]
+    diverged = [m for m, (_, values, *_) in enumerate(rows) if not np.isfinite(values[1])]
     assert diverged  # a member whose ReLU is 0 on the whole pool has no gradient and stays as it is
-    message = rf"distance of member {diverged[0]}, point 1 is (inf|nan); .* Lower learning_rate \(now 1e\+200\)"
+    message = (
+        rf"distance of member {diverged[0]}, point 1 is (inf|nan); "
+        r".* Lower learning_rate \(now 1e\+200\)"
+    )
     with pytest.raises(FloatingPointError, match=message):
         rnd.select(pool, network, settings, n_selected=2, key=KEY, n_members=4)
 
@@ -504,7 +523,8 @@ def test_wrong_arguments_are_one_error_that_names_them(pool, changed, error, mes
         (
             {"learning_rate": "1e-3"},
             TypeError,
-            "learning_rate must be a number: received '1e-3'. YAML reads 1e-3 as text: write 0.001.",
+            "learning_rate must be a number: received '1e-3'. "
+            "YAML reads 1e-3 as text: write 0.001.",
         ),
         (
             {"distance": "euclid"},
@@ -542,5 +562,5 @@ def test_wrong_arguments_are_one_error_that_names_them(pool, changed, error, mes
 )
 def test_wrong_settings_are_one_error_that_names_them(changed, error, message):
     with pytest.raises(error) as caught:
-        rnd.Settings(**changed)
+        rnd.RNDSettings(**changed)
     assert re.fullmatch(message.replace("(", r"\(").replace(")", r"\)"), str(caught.value))

@@ -40,7 +40,7 @@ def select(
     """With one hidden layer, which is traced sooner than three, and some emphasis, unless the
     settings say otherwise.
     """
-    settings = rnd_linearised.Settings(**{"depth": 1, "emphasis": 0.5} | settings)
+    settings = rnd_linearised.LinearisedRNDSettings(**{"depth": 1, "emphasis": 0.5} | settings)
     budget = dict(n_selected=n_selected, n_members=n_members)
     return rnd_linearised.select(
         pool, settings, key=key, labelled=labelled, classes=classes, **budget
@@ -91,7 +91,7 @@ def scores(left, candidates, *, criterion="reduction", emphasis=0.5):
     if criterion == "largest":
         return {x: left[x][x] for x in candidates}
     return {
-        x: sum(of**2 / left[x][x] for of in left[x]) / len(left) * left[x][x] ** emphasis
+        x: sum(entry**2 / left[x][x] for entry in left[x]) / len(left) * left[x][x] ** emphasis
         for x in candidates
     }
 
@@ -102,14 +102,18 @@ def naive(
     *,
     criterion="reduction",
     emphasis=0.5,
-    given=(),
+    first_points=(),
     classes=None,
     threshold=None,
 ):
     """The points, and d(x), its mean and its maximum at every choice: a plain loop over rows of the
     pool.
     """
-    chosen, history, pool = list(given), [(math.nan,) * 3] * len(given), range(len(kernel))
+    chosen, history, pool = (
+        list(first_points),
+        [(math.nan,) * 3] * len(first_points),
+        range(len(kernel)),
+    )
     while len(chosen) < n_selected:
         left = residual(kernel, chosen).tolist()
         candidates = [x for x in pool if x not in chosen]
@@ -130,25 +134,25 @@ def naive(
     return chosen, *zip(*history)
 
 
-def history(found):
-    return found.distances, found.mean_distances, found.max_distances
+def history(selection):
+    return selection.distances, selection.mean_distances, selection.max_distances
 
 
-def assert_is(found, expected, member=0):
+def assert_is(selection, expected, member=0):
     """The points and distances of one member; what is behind its last point is marked."""
     indices, *distances = expected
     n = len(indices)
-    assert found.indices[member].tolist() == indices + [-1] * (found.indices.shape[1] - n)
-    for actual, right in zip(history(found), distances):
+    assert selection.indices[member].tolist() == indices + [-1] * (selection.indices.shape[1] - n)
+    for actual, right in zip(history(selection), distances):
         assert np.isnan(actual[member, n:]).all()
         np.testing.assert_array_equal(np.isnan(actual[member, :n]), np.isnan(right))
         known = ~np.isnan(right)
         assert_close(actual[member, :n][known], np.array(right)[known], **ANGLES)
 
 
-def assert_equal(found, expected):
-    np.testing.assert_array_equal(found.indices, expected.indices)
-    for actual, right in zip(history(found), history(expected)):
+def assert_equal(selection, expected):
+    np.testing.assert_array_equal(selection.indices, expected.indices)
+    for actual, right in zip(history(selection), history(expected)):
         np.testing.assert_array_equal(actual, right)
 
 
@@ -161,23 +165,23 @@ def assert_equal(found, expected):
 def test_points_and_history_are_those_of_the_plain_loop_over_the_closed_form_of_the_kernel(
     depth, b_std, rule
 ):
-    found = select(n_selected=20, depth=depth, b_std=b_std, **rule)
-    assert_is(found, naive(closed_form(POOL, depth, b_std), 20, **rule))
+    selection = select(n_selected=20, depth=depth, b_std=b_std, **rule)
+    assert_is(selection, naive(closed_form(POOL, depth, b_std), 20, **rule))
 
 
 @each_rule
 def test_the_last_point_of_the_pool_is_chosen_too_and_none_twice(rule):
-    found = select(n_selected=25, **rule)
-    assert_is(found, naive(closed_form(POOL), 25, **rule))
-    assert sorted(found.indices[0].tolist()) == list(range(25))
+    selection = select(n_selected=25, **rule)
+    assert_is(selection, naive(closed_form(POOL), 25, **rule))
+    assert sorted(selection.indices[0].tolist()) == list(range(25))
 
 
 @pytest.mark.parametrize(
     "changed", [{"depth": 2}, {"b_std": 0.3}, {"criterion": "largest"}, {"emphasis": 0.0}], ids=str
 )
 def test_every_option_changes_what_is_chosen_or_how_far_it_was(changed):
-    found = select(n_selected=10, **{"emphasis": 1.0} | changed)
-    assert not np.array_equal(found.distances, ten_points("emphasis").distances)
+    selection = select(n_selected=10, **{"emphasis": 1.0} | changed)
+    assert not np.array_equal(selection.distances, ten_points("emphasis").distances)
 
 
 def test_the_rule_of_the_largest_takes_the_largest_distance_and_that_of_the_reduction_does_not():
@@ -188,9 +192,9 @@ def test_the_rule_of_the_largest_takes_the_largest_distance_and_that_of_the_redu
 def test_the_kernel_in_blocks_of_few_rows_is_the_same(monkeypatch):
     monkeypatch.setattr(rnd_linearised, "ENTRIES", 32)
     monkeypatch.setattr(rnd_linearised, "NARROWEST", 8)
-    found, whole = select(n_selected=10, **RULES["emphasis"]), ten_points("emphasis")
-    np.testing.assert_array_equal(found.indices, whole.indices)
-    for actual, right in zip(history(found), history(whole)):
+    selection, whole = select(n_selected=10, **RULES["emphasis"]), ten_points("emphasis")
+    np.testing.assert_array_equal(selection.indices, whole.indices)
+    for actual, right in zip(history(selection), history(whole)):
         assert_close(actual, right, **ANGLES)
 
 
@@ -217,21 +221,24 @@ def assert_is_mean_of(draws, expected):
 
 
 @each_rule
-def test_distances_are_half_the_mean_square_between_functions_of_a_gaussian_process_one_of_which_learns_the_other(
+def test_distances_are_half_the_mean_square_between_functions_one_of_which_learns_the_other(
     rule,
 ):
     n_draws, kernel = 20_000, closed_form(POOL, 2, 0.3)
-    found, generator = select(n_selected=8, depth=2, b_std=0.3, **rule), np.random.default_rng(7)
+    selection, generator = (
+        select(n_selected=8, depth=2, b_std=0.3, **rule),
+        np.random.default_rng(7),
+    )
     target, predictor = np.linalg.cholesky(kernel) @ generator.normal(size=(2, 25, n_draws))
     for n in range(8):
-        known = found.indices[0, :n]
+        known = selection.indices[0, :n]
         weights = np.linalg.solve(kernel[np.ix_(known, known)], (target - predictor)[known])
         squares = (target - predictor - kernel[:, known] @ weights) ** 2
         assert np.abs(squares[known]).max(initial=0.0) < 1e-20
         largest = np.argmax(np.diag(residual(kernel, known.tolist())))
-        assert_is_mean_of(squares[found.indices[0, n]], 2 * found.distances[0, n])
-        assert_is_mean_of(squares.mean(axis=0), 2 * found.mean_distances[0, n])
-        assert_is_mean_of(squares[largest], 2 * found.max_distances[0, n])
+        assert_is_mean_of(squares[selection.indices[0, n]], 2 * selection.distances[0, n])
+        assert_is_mean_of(squares.mean(axis=0), 2 * selection.mean_distances[0, n])
+        assert_is_mean_of(squares[largest], 2 * selection.max_distances[0, n])
 
 
 def gradients(width, generator, b_std=0.3):
@@ -244,9 +251,10 @@ def gradients(width, generator, b_std=0.3):
     inputs = np.concatenate([POOL / 2, np.full((len(POOL), 1), b_std)], axis=1)
     hidden = inputs @ generator.normal(size=(inputs.shape[1], width))
     through = generator.normal(size=width) * (hidden > 0) / math.sqrt(width)
-    of_first = (through[:, :, None] * inputs[:, None, :]).reshape(len(POOL), -1)
+    first_layer = (through[:, :, None] * inputs[:, None, :]).reshape(len(POOL), -1)
     return np.concatenate(
-        [of_first, np.maximum(hidden, 0) / math.sqrt(width), np.full((len(POOL), 1), b_std)], axis=1
+        [first_layer, np.maximum(hidden, 0) / math.sqrt(width), np.full((len(POOL), 1), b_std)],
+        axis=1,
     )
 
 
@@ -257,14 +265,14 @@ def trained(jacobian, known, target, predictor):
     return predictor + np.linalg.pinv(jacobian[known]) @ (jacobian[known] @ (target - predictor))
 
 
-def test_gradient_descent_of_a_linearised_network_ends_in_the_least_change_that_fits_what_is_known():
+def test_gradient_descent_of_a_linearised_network_ends_in_the_least_change_that_fits():
     generator, known = np.random.default_rng(2), [5, 19, 3, 8, 14, 22]
     jacobian = gradients(100, generator)
     target, start = generator.normal(size=(2, jacobian.shape[1], 3))
-    of_known, predictor = jacobian[known], start.copy()
-    rate = 1.0 / np.linalg.norm(of_known, 2) ** 2
+    known_rows, predictor = jacobian[known], start.copy()
+    rate = 1.0 / np.linalg.norm(known_rows, 2) ** 2
     for _ in range(2000):
-        predictor -= rate * of_known.T @ (of_known @ (predictor - target))
+        predictor -= rate * known_rows.T @ (known_rows @ (predictor - target))
     assert_close(
         jacobian @ predictor, jacobian @ trained(jacobian, known, target, start), operations=10**6
     )
@@ -272,11 +280,11 @@ def test_gradient_descent_of_a_linearised_network_ends_in_the_least_change_that_
     assert errors[known].max() < 1e-9 and errors.max() > 0.1
 
 
-def test_distances_are_half_the_mean_square_between_wide_linearised_networks_one_of_which_learns_the_other():
+def test_distances_are_half_the_mean_square_between_networks_one_of_which_learns_the_other():
     """Means over 4 networks and 200 pairs of parameters each: 5 % off by the draws, and as much by
     the width.
     """
-    found, generator = select(n_selected=7, b_std=0.3), np.random.default_rng(11)
+    selection, generator = select(n_selected=7, b_std=0.3), np.random.default_rng(11)
 
     def ratios(width):
         """Of the mean square to what is reported, over the pool, after 0, 3 and 6 points."""
@@ -285,10 +293,14 @@ def test_distances_are_half_the_mean_square_between_wide_linearised_networks_one
             jacobian = gradients(width, generator)
             target, predictor = generator.normal(size=(2, jacobian.shape[1], 200))
             for row, n in enumerate((0, 3, 6)):
-                learnt = trained(jacobian, found.indices[0, :n].tolist(), target, predictor)
+                learnt = trained(jacobian, selection.indices[0, :n].tolist(), target, predictor)
                 squares[row] += ((jacobian @ (target - learnt)) ** 2).mean(axis=1) / 4
-        at_next = squares[range(3), found.indices[0, [0, 3, 6]]] / found.distances[0, [0, 3, 6]]
-        return np.concatenate([at_next, squares.mean(axis=1) / found.mean_distances[0, [0, 3, 6]]])
+        at_next = (
+            squares[range(3), selection.indices[0, [0, 3, 6]]] / selection.distances[0, [0, 3, 6]]
+        )
+        return np.concatenate(
+            [at_next, squares.mean(axis=1) / selection.mean_distances[0, [0, 3, 6]]]
+        )
 
     np.testing.assert_allclose(ratios(width=1000), 2, rtol=0.2)
     assert np.abs(ratios(width=4) / 2 - 1).max() > 0.4
@@ -306,17 +318,19 @@ def test_distances_are_half_the_mean_square_between_wide_linearised_networks_one
 def test_labelled_points_come_first_without_a_distance_and_classes_take_turns_as_in_the_plain_loop(
     rule, options
 ):
-    found = select(n_selected=20, **rule, **options)
-    given, classes = options.get("labelled", []), options.get("classes")
-    assert_is(found, naive(closed_form(POOL), 20, given=given, classes=classes, **rule))
-    for of in history(found):
-        np.testing.assert_array_equal(np.isnan(of[0]), np.arange(20) < len(given))
+    selection = select(n_selected=20, **rule, **options)
+    first_points, classes = options.get("labelled", []), options.get("classes")
+    assert_is(
+        selection, naive(closed_form(POOL), 20, first_points=first_points, classes=classes, **rule)
+    )
+    for values in history(selection):
+        np.testing.assert_array_equal(np.isnan(values[0]), np.arange(20) < len(first_points))
 
 
 def test_more_labelled_points_than_a_block_are_taken():
     assert_is(
         select(n_selected=20, labelled=range(12), block_size=5),
-        naive(closed_form(POOL), 20, given=list(range(12))),
+        naive(closed_form(POOL), 20, first_points=list(range(12))),
     )
 
 
@@ -324,33 +338,33 @@ def test_more_labelled_points_than_a_block_are_taken():
 def test_labelled_copies_of_labelled_points_teach_nothing(rule):
     pool = POOL.copy()
     pool[20:] = pool[:5]
-    found = select(pool, n_selected=14, labelled=[0, 1, 20, 2, 21, 22], **rule)
+    selection = select(pool, n_selected=14, labelled=[0, 1, 20, 2, 21, 22], **rule)
     once = select(pool, n_selected=11, labelled=[0, 1, 2], **rule)
-    np.testing.assert_array_equal(found.indices[0, 6:], once.indices[0, 3:])
-    assert_close(found.distances[0, 6:], once.distances[0, 3:], **ANGLES)
+    np.testing.assert_array_equal(selection.indices[0, 6:], once.indices[0, 3:])
+    assert_close(selection.distances[0, 6:], once.distances[0, 3:], **ANGLES)
 
 
 def test_with_classes_each_has_as_many_points_as_it_can_whatever_their_names():
     for rule in RULES.values():
-        found = select(n_selected=19, classes=CLASSES, **rule)
-        assert np.bincount(CLASSES[found.indices[0, :15]]).tolist() == [
+        selection = select(n_selected=19, classes=CLASSES, **rule)
+        assert np.bincount(CLASSES[selection.indices[0, :15]]).tolist() == [
             5,
             5,
             5,
         ]  # all there are of classes 0 and 2
-        assert np.bincount(CLASSES[found.indices[0]]).tolist() == [5, 9, 5]
-        assert_equal(select(n_selected=19, classes=10 * CLASSES + 5, **rule), found)
+        assert np.bincount(CLASSES[selection.indices[0]]).tolist() == [5, 9, 5]
+        assert_equal(select(n_selected=19, classes=10 * CLASSES + 5, **rule), selection)
 
 
 @each_rule
-def test_a_threshold_alone_stops_before_a_point_that_is_known_well_enough_and_marks_what_is_not_chosen(
+def test_a_threshold_alone_stops_before_a_point_that_is_known_and_marks_what_is_not_chosen(
     rule,
 ):
-    found = select(threshold=0.2, **rule)
+    selection = select(threshold=0.2, **rule)
     expected = naive(closed_form(POOL), 25, threshold=0.2, **rule)
-    assert_is(found, expected)
-    assert found.indices.shape == (1, 25) and 3 < len(expected[0]) < 22
-    assert (found.distances[0, : len(expected[0])] > 0.2).all()
+    assert_is(selection, expected)
+    assert selection.indices.shape == (1, 25) and 3 < len(expected[0]) < 22
+    assert (selection.distances[0, : len(expected[0])] > 0.2).all()
     assert_is(
         select(threshold=0.2, n_selected=4, **rule),
         naive(closed_form(POOL), 4, threshold=0.2, **rule),
@@ -363,11 +377,13 @@ def test_a_threshold_above_all_distances_chooses_nothing_but_what_is_labelled():
 
 
 def test_each_member_stops_by_itself():
-    found = select(threshold=0.25, first="random", n_members=6, criterion="largest")
-    for member, row in enumerate(found.indices):
-        expected = naive(closed_form(POOL), 25, given=[row[0]], threshold=0.25, criterion="largest")
-        assert_is(found, expected, member)
-    assert len(set((found.indices >= 0).sum(axis=1).tolist())) > 1
+    selection = select(threshold=0.25, first="random", n_members=6, criterion="largest")
+    for member, row in enumerate(selection.indices):
+        expected = naive(
+            closed_form(POOL), 25, first_points=[row[0]], threshold=0.25, criterion="largest"
+        )
+        assert_is(selection, expected, member)
+    assert len(set((selection.indices >= 0).sum(axis=1).tolist())) > 1
 
 
 # inputs
@@ -378,29 +394,29 @@ def test_normalised_points_are_taken_instead_of_the_pool():
     standard = (POOL - POOL.mean(axis=0)) / POOL.std(axis=0)
     unit = POOL / np.linalg.norm(POOL, axis=1, keepdims=True)
     for how, points in {"standard": standard, "unit": unit}.items():
-        found = select(n_selected=15, normalisation=how, b_std=0.3)
-        assert_is(found, naive(closed_form(points, b_std=0.3), 15))
-        assert not np.array_equal(found.indices, select(n_selected=15, b_std=0.3).indices)
+        selection = select(n_selected=15, normalisation=how, b_std=0.3)
+        assert_is(selection, naive(closed_form(points, b_std=0.3), 15))
+        assert not np.array_equal(selection.indices, select(n_selected=15, b_std=0.3).indices)
 
 
 @pytest.mark.parametrize("how", ["standard", "unit"])
 def test_normalised_points_are_chosen_as_those_of_a_pool_that_was_normalised_before(how):
     norm = np.linalg.norm(POOL, axis=1, keepdims=True)
     points = (POOL - POOL.mean(axis=0)) / POOL.std(axis=0) if how == "standard" else POOL / norm
-    found, expected = (
+    selection, expected = (
         select(n_selected=12, normalisation=how, b_std=0.3),
         select(points, n_selected=12, b_std=0.3),
     )
-    np.testing.assert_array_equal(found.indices, expected.indices)
-    np.testing.assert_allclose(found.distances, expected.distances, rtol=1e-3)
+    np.testing.assert_array_equal(selection.indices, expected.indices)
+    np.testing.assert_allclose(selection.distances, expected.distances, rtol=1e-3)
 
 
 def test_images_and_lists_of_integers_are_flattened_and_become_floats():
     images = np.random.default_rng(1).integers(0, 20, size=(25, 2, 2, 1)).astype(np.uint8)
-    found = select(images, n_selected=12)
-    assert_equal(found, select(images.reshape(25, 4).astype(float), n_selected=12))
-    assert_equal(found, select(images.tolist(), n_selected=12))
-    assert_is(found, naive(closed_form(images.astype(float)), 12))
+    selection = select(images, n_selected=12)
+    assert_equal(selection, select(images.reshape(25, 4).astype(float), n_selected=12))
+    assert_equal(selection, select(images.tolist(), n_selected=12))
+    assert_is(selection, naive(closed_form(images.astype(float)), 12))
 
 
 @pytest.fixture
@@ -409,14 +425,14 @@ def dtypes(monkeypatch):
     kernel, choose, seen = infinite_width.infinite_width_kernel, _cholesky.pivots, set()
 
     def seen_kernel(*arguments, **options):
-        of_points = kernel(*arguments, **options)
+        kernel_function = kernel(*arguments, **options)
 
-        def of_seen_points(x1, x2):
-            result = of_points(x1, x2)
+        def seen_function(x1, x2):
+            result = kernel_function(x1, x2)
             seen.add(("kernel", str(result.dtype)))
             return result
 
-        return of_seen_points
+        return seen_function
 
     def seen_choose(kernel, diagonal, *arguments, **options):
         seen.add(("diagonal", str(diagonal.dtype)))
@@ -484,31 +500,33 @@ def test_single_precision_chooses_as_well_in_large_blocks_as_in_small_ones(monke
 def test_the_best_first_point_and_an_exact_choice_give_all_members_one_subset_whatever_the_key(
     rule,
 ):
-    found = select(n_selected=10, n_members=4, **rule)
-    assert found.indices.shape == found.distances.shape == (4, 10)
+    selection = select(n_selected=10, n_members=4, **rule)
+    assert selection.indices.shape == selection.distances.shape == (4, 10)
     one = select(n_selected=10, key=jax.random.key(8), **rule)
-    for array, of_one in zip((found.indices, *history(found)), (one.indices, *history(one))):
-        np.testing.assert_array_equal(array, np.repeat(of_one, 4, axis=0))
+    for array, one_values in zip(
+        (selection.indices, *history(selection)), (one.indices, *history(one))
+    ):
+        np.testing.assert_array_equal(array, np.repeat(one_values, 4, axis=0))
 
 
 @each_rule
 def test_a_random_first_point_differs_between_members_and_what_follows_is_the_best(rule):
-    found = select(n_selected=10, first="random", n_members=4, **rule)
-    assert len(set(found.indices[:, 0].tolist())) > 2
-    for member, row in enumerate(found.indices):
-        assert_is(found, naive(closed_form(POOL), 10, given=[row[0]], **rule), member)
+    selection = select(n_selected=10, first="random", n_members=4, **rule)
+    assert len(set(selection.indices[:, 0].tolist())) > 2
+    for member, row in enumerate(selection.indices):
+        assert_is(selection, naive(closed_form(POOL), 10, first_points=[row[0]], **rule), member)
 
 
 def test_random_first_points_are_drawn_equally_often():
     """Chi-square: a right generator fails for one key in 10^6."""
-    found = select(n_selected=1, first="random", n_members=75)
-    assert stats.chisquare(np.bincount(found.indices[:, 0], minlength=25)).pvalue > 1e-6
-    assert np.isnan(found.distances).all()
+    selection = select(n_selected=1, first="random", n_members=75)
+    assert stats.chisquare(np.bincount(selection.indices[:, 0], minlength=25)).pvalue > 1e-6
+    assert np.isnan(selection.distances).all()
 
 
 def test_labelled_points_take_the_place_of_a_random_first_point():
-    found = select(n_selected=10, first="random", n_members=3, labelled=LABELLED)
-    assert_equal(found, select(n_selected=10, n_members=3, labelled=LABELLED))
+    selection = select(n_selected=10, first="random", n_members=3, labelled=LABELLED)
+    assert_equal(selection, select(n_selected=10, n_members=3, labelled=LABELLED))
 
 
 @pytest.mark.parametrize(
@@ -522,8 +540,10 @@ def test_members_that_draw_differ_and_each_is_the_same_in_an_ensemble_of_any_num
     few, other = (
         select(n_selected=8, n_members=2, key=key, **changed) for key in (KEY, jax.random.key(8))
     )
-    for of_few, of_many in zip((few.indices, *history(few)), (many.indices, *history(many))):
-        np.testing.assert_array_equal(of_few, of_many[:2])
+    for few_values, many_values in zip(
+        (few.indices, *history(few)), (many.indices, *history(many))
+    ):
+        np.testing.assert_array_equal(few_values, many_values[:2])
     assert not np.array_equal(other.indices, few.indices)
     assert (np.isnan(many.distances[:, 0]) == ("first" in changed)).all() and not np.isnan(
         many.distances[:, 1:]
@@ -557,13 +577,13 @@ def test_a_sampled_choice_is_close_to_the_exact_one_and_no_point_comes_twice(cha
     def left(subsets):
         return np.mean([np.trace(residual(kernel, list(rows))) for rows in subsets])
 
-    found, exact = (
+    selection, exact = (
         select(n_selected=10, n_members=3, emphasis=0.0, **changed).indices,
         left(ten_points("reduction").indices),
     )
     random = left(generator.permutation(25)[:10] for _ in range(100))
-    assert all(len(set(row)) == 10 for row in found.tolist())
-    assert left(found) < exact + 0.3 * (random - exact)
+    assert all(len(set(row)) == 10 for row in selection.tolist())
+    assert left(selection) < exact + 0.3 * (random - exact)
 
 
 @pytest.mark.parametrize(
@@ -578,7 +598,7 @@ def test_a_sampled_choice_is_close_to_the_exact_one_and_no_point_comes_twice(cha
     ],
 )
 def test_is_exact_says_whether_a_sample_of_the_pool_decides(changed, n_pool, expected):
-    assert rnd_linearised.Settings(**changed).is_exact(n_pool) is expected
+    assert rnd_linearised.LinearisedRNDSettings(**changed).is_exact(n_pool) is expected
 
 
 def test_what_is_said_to_be_exact_is_the_plain_loop_and_what_is_not_differs():
@@ -587,7 +607,7 @@ def test_what_is_said_to_be_exact_is_the_plain_loop_and_what_is_not_differs():
         "emphasis": {"n_reference": 25, "n_candidates": 25},
     }
     for rule, changed in exact.items():
-        assert rnd_linearised.Settings(**RULES[rule] | changed).is_exact(25)
+        assert rnd_linearised.LinearisedRNDSettings(**RULES[rule] | changed).is_exact(25)
         assert_is(
             select(n_selected=10, **RULES[rule] | changed),
             naive(closed_form(POOL), 10, **RULES[rule]),
@@ -601,7 +621,7 @@ def test_what_is_said_to_be_exact_is_the_plain_loop_and_what_is_not_differs():
 )
 def test_progress_ends_at_the_number_of_points_that_are_chosen(options, n_shown, capsys):
     labelled = options.get("labelled", ())
-    settings = rnd_linearised.Settings(first=options.get("first", "best"))
+    settings = rnd_linearised.LinearisedRNDSettings(first=options.get("first", "best"))
     rnd_linearised.select(
         POOL, settings, n_selected=10, key=KEY, n_members=2, labelled=labelled, progress="choosing"
     )
@@ -636,14 +656,14 @@ def ends(monkeypatch):
     kernel, calls = infinite_width.infinite_width_kernel, []
 
     def counted(*arguments, **options):
-        of_points = kernel(*arguments, **options)
+        kernel_function = kernel(*arguments, **options)
 
-        def of_counted_points(x1, x2):
+        def counted_function(x1, x2):
             calls.append(1)
             assert len(calls) < 200, "the choice does not end: more than 200 blocks of the kernel"
-            return of_points(x1, x2)
+            return kernel_function(x1, x2)
 
-        return of_counted_points
+        return counted_function
 
     monkeypatch.setattr(infinite_width, "infinite_width_kernel", counted)
 
@@ -653,24 +673,24 @@ def ends(monkeypatch):
 def test_exact_copies_come_last_with_distances_of_zero_and_no_point_comes_twice(
     rule, block_size, precision, ends
 ):
-    found = select(np.tile(POOL[:5], (5, 1)), n_selected=25, block_size=block_size, **rule)
-    assert sorted(found.indices[0].tolist()) == list(range(25))
-    assert sorted((found.indices[0, :5] % 5).tolist()) == list(range(5))
-    assert (found.distances[0, :5] > 0.01).all() and (
-        np.abs(found.distances[0, 5:]) < precision
+    selection = select(np.tile(POOL[:5], (5, 1)), n_selected=25, block_size=block_size, **rule)
+    assert sorted(selection.indices[0].tolist()) == list(range(25))
+    assert sorted((selection.indices[0, :5] % 5).tolist()) == list(range(5))
+    assert (selection.distances[0, :5] > 0.01).all() and (
+        np.abs(selection.distances[0, 5:]) < precision
     ).all()
     assert (
-        np.isfinite(found.mean_distances).all()
-        and (np.diff(found.mean_distances[0]) < precision).all()
+        np.isfinite(selection.mean_distances).all()
+        and (np.diff(selection.mean_distances[0]) < precision).all()
     )
 
 
 @each_rule
 def test_where_all_points_have_as_many_exact_copies_they_are_chosen_as_without(rule, precision):
     copied, once = np.repeat(POOL[:5], 5, axis=0), naive(closed_form(POOL[:5]), 5, **rule)
-    found = select(copied, n_selected=5, **rule)
-    assert (found.indices[0] // 5).tolist() == once[0]
-    for actual, right in zip(history(found), once[1:]):
+    selection = select(copied, n_selected=5, **rule)
+    assert (selection.indices[0] // 5).tolist() == once[0]
+    for actual, right in zip(history(selection), once[1:]):
         np.testing.assert_allclose(actual[0], right, rtol=0, atol=precision)
 
 
@@ -678,18 +698,18 @@ def test_where_all_points_have_as_many_exact_copies_they_are_chosen_as_without(r
 def test_the_largest_distance_of_few_candidates_is_found_also_among_exact_copies(
     n_candidates, precision, ends
 ):
-    found = select(
+    selection = select(
         np.tile(POOL[:5], (5, 1)), n_selected=25, criterion="largest", n_candidates=n_candidates
     )
-    assert sorted((found.indices[0, :5] % 5).tolist()) == list(range(5))
-    assert sorted(found.indices[0].tolist()) == list(range(25))
+    assert sorted((selection.indices[0, :5] % 5).tolist()) == list(range(5))
+    assert sorted(selection.indices[0].tolist()) == list(range(25))
 
 
 def clusters(spread, seed):
     """Five around each of five centers, in any order, and the center of each."""
     generator = np.random.default_rng(seed)
-    of = generator.permutation(np.repeat(np.arange(5), 5))
-    return generator.normal(size=(5, 4))[of] + spread * generator.normal(size=(25, 4)), of
+    cluster = generator.permutation(np.repeat(np.arange(5), 5))
+    return generator.normal(size=(5, 4))[cluster] + spread * generator.normal(size=(25, 4)), cluster
 
 
 @each_rule
@@ -712,8 +732,8 @@ def test_points_that_differ_by_round_off_are_copies_and_none_is_chosen_before_al
 
 
 def test_a_pool_of_zeros_has_nothing_to_choose_by_and_is_taken_in_order():
-    found = select(np.zeros((25, 4)), n_selected=25)
-    assert found.indices[0].tolist() == list(range(25)) and not found.distances.any()
+    selection = select(np.zeros((25, 4)), n_selected=25)
+    assert selection.indices[0].tolist() == list(range(25)) and not selection.distances.any()
     assert (select(np.zeros((25, 4)), threshold=0.0).indices == -1).all()
 
 
@@ -762,10 +782,10 @@ def test_wrong_arguments_are_one_error_that_names_them(pool, changed, error, mes
 )
 def test_wrong_settings_are_one_error_that_names_them(changed, error, message):
     with pytest.raises(error) as caught:
-        rnd_linearised.Settings(**changed)
+        rnd_linearised.LinearisedRNDSettings(**changed)
     assert str(caught.value) == message
     with pytest.raises(error):
-        replace(rnd_linearised.Settings(), **changed)
+        replace(rnd_linearised.LinearisedRNDSettings(), **changed)
 
 
 def test_a_pool_whose_factor_does_not_fit_is_one_error_that_says_how_much_it_needs(monkeypatch):

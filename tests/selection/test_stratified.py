@@ -33,7 +33,7 @@ def counts_of_prefixes(strata):
     return np.cumsum(np.eye(np.max(strata) + 1, dtype=int)[strata], axis=0)
 
 
-def in_turns(strata, seed, allocation):
+def in_turns(strata, seed, allocation, labelled=()):
     """The strata's turns in rational numbers and growing lists, with the draws of the library."""
     generator = np.random.default_rng(seed)
     order, n_pool, n_strata = (
@@ -42,8 +42,8 @@ def in_turns(strata, seed, allocation):
         max(strata) + 1,
     )
     shares = [Fraction(list(strata).count(k), n_pool) for k in range(n_strata)]
-    queues = [[i for i in order if strata[i] == k] for k in range(n_strata)]
-    slack, chosen = Fraction(1, 2 * n_strata - 2), []
+    queues = [[i for i in order if strata[i] == k and i not in labelled] for k in range(n_strata)]
+    slack, chosen = Fraction(1, 2 * n_strata - 2), [*labelled]
     while len(chosen) < n_pool:
         counts = [sum(strata[i] == k for i in chosen) for k in range(n_strata)]
         lags = [(len(chosen) + 1) * share - count for share, count in zip(shares, counts)]
@@ -68,6 +68,26 @@ def test_the_strata_take_the_turns_of_their_allocation(allocation):
         np.testing.assert_array_equal(
             whole_pool(allocation).indices[m], in_turns(MIXED, seed, allocation)
         )
+
+
+@both_allocations
+@pytest.mark.parametrize("labelled", [[4], [3, 9, 1], np.flatnonzero(MIXED == 0)[:6].tolist()])
+def test_labelled_points_count_in_their_strata(labelled, allocation):
+    options = dict(n_selected=20, key=KEY, n_members=3, allocation=allocation)
+    indices = stratified(one_hot(MIXED), labelled=labelled, **options).indices
+    for m in range(3):
+        seed = np.asarray(jax.random.key_data(jax.random.fold_in(KEY, m)))
+        np.testing.assert_array_equal(indices[m], in_turns(MIXED, seed, allocation, labelled))
+
+
+def test_quotas_that_labelled_points_exceed_are_met_as_soon_as_others_make_up_for_it():
+    labelled = np.flatnonzero(MIXED == 0)[:6]
+    options = dict(n_selected=20, key=KEY, n_members=3, labelled=labelled)
+    for row in stratified(one_hot(MIXED), **options).indices:
+        counts = counts_of_prefixes(MIXED[row])
+        quotas = np.outer(np.arange(1, 21), SIZES) / 20
+        assert np.abs(counts - quotas)[5].max() > 3
+        assert np.abs(counts - quotas)[13:].max() < 1
 
 
 MANY_SIZES = [
@@ -178,7 +198,8 @@ def test_several_targets_are_cut_along_the_first_principal_component_whatever_th
     left, _, _ = np.linalg.svd(standardised)
     ranks = np.argsort(np.argsort(left[:, 0]))
     units = np.array([1e-3, 1.0, 1e6])
-    constant = np.full((50, 1), 7.0)
+    # The standard deviation of fifty numbers 0.1 is round-off, that of 7 is 0.
+    constant = np.full((50, 2), [0.1, 7.0])
     for scaled in (targets * units, np.hstack([targets, constant])):
         assert bins_of_rounds(scaled, ranks * 5 // 50, 5) == [list(range(5))] * 10
 
@@ -242,7 +263,8 @@ MISSING = np.insert(np.delete(TARGETS, np.flatnonzero(MIXED == 3), axis=0), 1, 0
             MISSING,
             {},
             ValueError,
-            "Class 1 has no point in the pool, so it cannot be stratified: expected points of all 4 classes.",
+            "Class 1 has no point in the pool, so it cannot be stratified: "
+            "expected points of all 4 classes.",
         ),
     ],
 )

@@ -55,7 +55,7 @@ def kernel_of(jacobian):
     )
 
 
-def entropy_of(kernel):
+def naive_entropy(kernel):
     p = np.linalg.eigvalsh(kernel)
     p = p[p > 1e-12 * p.max()] / p.sum()
     return -sum(x * math.log(x) for x in p)
@@ -98,11 +98,11 @@ def plain_row(weights, initial, points, loss):
     loss_gradients = np.array([derivative[i] @ all_gradients[i] for i in range(n)])
     fisher = sum(np.outer(score, score) for rows in scores for score in rows)
     return {
-        "entropy": entropy_of(kernel),
+        "entropy": naive_entropy(kernel),
         "trace": trace,
         "largest_eigenvalue": largest,
-        "effective_entropy": entropy_of(kernel) / math.log(n),
-        "effective_rank": math.exp(entropy_of(kernel)),
+        "effective_entropy": naive_entropy(kernel) / math.log(n),
+        "effective_rank": math.exp(naive_entropy(kernel)),
         "trace_per_point": trace / n,
         "largest_eigenvalue_fraction": largest / trace,
         "drift": math.sqrt(frobenius(kernel - first, kernel - first) / frobenius(first, first)),
@@ -112,11 +112,11 @@ def plain_row(weights, initial, points, loss):
         "centred_target_alignment": cosine(
             centring @ kernel @ centring, centring @ target_kernel @ centring
         ),
-        "cosine_entropy": entropy_of(kernel / np.outer(lengths, lengths)),
+        "cosine_entropy": naive_entropy(kernel / np.outer(lengths, lengths)),
         "magnitude_entropy": -sum(x * math.log(x) for x in shares),
         "magnitude_variance": sum((length - mean) ** 2 for length in lengths) / n / mean**2,
         "loss_derivative": sum(np.linalg.norm(row) for row in derivative) / n,
-        "loss_entropy": entropy_of(loss_gradients @ loss_gradients.T),
+        "loss_entropy": naive_entropy(loss_gradients @ loss_gradients.T),
         "loss_trace": sum(gradient @ gradient for gradient in loss_gradients),
         "fisher_trace": np.trace(fisher),
     }
@@ -165,12 +165,12 @@ def test_classes_and_their_unions_are_blocks_of_the_kernel():
         assert row["n_in_classes"] == len(kernel_block)
         assert_close(
             np.array([row["entropy"], row["trace"]]),
-            np.array([entropy_of(kernel_block), np.trace(kernel_block)]),
+            np.array([naive_entropy(kernel_block), np.trace(kernel_block)]),
             operations=1e5,
         )
         if len(classes) == 2:
-            first, second = (entropy_of(block(value)) for value in classes)
-            expected = 2 * (first + second - entropy_of(kernel_block)) / (first + second)
+            first, second = (naive_entropy(block(value)) for value in classes)
+            expected = 2 * (first + second - naive_entropy(kernel_block)) / (first + second)
             assert_close(
                 np.array([row["mutual_information"]]), np.array([expected]), operations=1e5
             )
@@ -213,7 +213,7 @@ def test_samples_give_means_and_deviations_of_the_same_points_at_every_epoch():
         [kernel_of(jacobian(params(epoch), POINTS.inputs[chosen])) for chosen in rows]
         for epoch in (0, 1)
     ]
-    entropies = [entropy_of(kernel) for kernel in kernels[1]]
+    entropies = [naive_entropy(kernel) for kernel in kernels[1]]
     drifts = [np.linalg.norm(b - a) / np.linalg.norm(a) for a, b in zip(*kernels)]
     row = record.tables["recording"].iloc[1]
     names = ["entropy", "entropy_standard_deviation", "drift", "drift_standard_deviation"]

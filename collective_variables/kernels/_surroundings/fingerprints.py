@@ -36,15 +36,24 @@ def fingerprint(function: Callable[..., Any], *, is_lenient: bool = False) -> tu
     unchanged while they are the same objects, and code that may read anything as reading nothing.
 
     Raises UnknownSurroundings for values of a JAX transformation in progress, and unless
-    `is_lenient` for such objects and such code.
+    `is_lenient` for such objects, such code, and too many objects.
     """
     walk = Walk(is_lenient)
     try:
         walk.visit_called(function)
         walk.visit_module_attributes()
+    except TooManyObjects:
+        if not is_lenient:
+            raise
+        walk.tokens = []
+        walk.same(function)
     except RuntimeError as error:  # nested too deeply, or changed by another thread meanwhile
         raise UnknownSurroundings(f"it could not be read: {error}") from None
     return tuple(walk.tokens)
+
+
+class TooManyObjects(UnknownSurroundings):
+    """A function can see more than can be compared in the time that it takes to trace it."""
 
 
 class Walk:
@@ -74,7 +83,7 @@ class Walk:
             return True
         self.alive.append(value)
         if len(self.tokens) > LARGEST:
-            raise UnknownSurroundings("it can see too many objects")
+            raise TooManyObjects("it can see too many objects")
         return False
 
     def visit_all(self, values: Iterable[Any]) -> None:

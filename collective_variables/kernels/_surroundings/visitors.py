@@ -10,6 +10,7 @@ import functools
 import hashlib
 import itertools
 import logging
+import marshal
 import operator
 import pathlib
 import threading
@@ -33,6 +34,8 @@ from collective_variables.kernels._surroundings.classes import (
 
 Visitor = Callable[[Any, Any], None]
 
+PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
+MANY = 256  # entries of a container from which a digest is quicker
 SMALL = 64  # bytes of a JAX array that is compared by value; others are the same if they are one
 
 
@@ -59,12 +62,21 @@ def _kind(walk: Any, value: object) -> None:
 
 def _values(walk: Any, value: Iterable[Any]) -> None:
     walk.tokens.append(type(value))
-    walk.visit_all(value)
+    _visit_entries(walk, list(value))
 
 
 def _mapping(walk: Any, value: Any) -> None:
     walk.tokens.append(type(value))
-    walk.visit_all(itertools.chain.from_iterable(list(value.items())))
+    _visit_entries(walk, list(itertools.chain.from_iterable(list(value.items()))))
+
+
+def _visit_entries(walk: Any, values: list[Any]) -> None:
+    """Visit the entries of a container, or take a digest of many plain ones."""
+    if len(values) > MANY and PLAIN.issuperset(map(type, values)):
+        # Format 2 depends on the values only, not on which of them are one object.
+        walk.tokens += (len(values), hashlib.sha256(marshal.dumps(values, 2)).digest())
+    else:
+        walk.visit_all(values)
 
 
 def _reduced(walk: Any, value: object) -> None:
@@ -85,12 +97,18 @@ def _reference(walk: Any, value: weakref.ref) -> None:
 # Arrays
 
 
+def _dtype(walk: Any, value: np.dtype) -> None:
+    walk.tokens += (value.str, str(value))  # with the order of the bytes, and the name
+
+
 def _scalar(walk: Any, value: np.generic) -> None:
-    walk.tokens += (value.dtype, value.tobytes())
+    _dtype(walk, value.dtype)
+    walk.tokens.append(value.tobytes())
 
 
 def _array(walk: Any, value: np.ndarray) -> None:
-    walk.tokens += ("array", value.dtype, value.shape)
+    _dtype(walk, value.dtype)
+    walk.tokens.append(value.shape)
     if value.dtype.hasobject:
         walk.visit_all(value.flat)
     else:
@@ -98,7 +116,7 @@ def _array(walk: Any, value: np.ndarray) -> None:
 
 
 def _digest(value: np.ndarray) -> bytes:
-    data = np.ascontiguousarray(value).reshape(-1).view(np.uint8) if value.size else b""
+    data = np.ascontiguousarray(value).reshape(-1).view(np.uint8) if value.nbytes else b""
     return bytes(data) if len(data) <= SMALL else hashlib.sha256(data).digest()
 
 
@@ -191,13 +209,15 @@ def _class(walk: Any, value: type) -> None:
             walk.visit_named(item for item in entries if _is_visible(*item, value))
 
 
+# Entries of a class that methods do not read: caches, and annotations as Python 3.14 has them.
+_UNSEEN = frozenset({"_abc_impl", "__annotate__", "__annotate_func__"})
 # Attributes of Flax's modules that say where a module is while it is traced.
 _FLAX_STATE = frozenset({"_state", "_id", "_parent_ref", "parent", "scope"})
 
 
 def _is_visible(name: str, entry: Any, owner: type) -> bool:
     """Whether an entry of a class can change what its methods compute."""
-    if name == "_abc_impl" or (name in _FLAX_STATE and issubclass(owner, nn.Module)):
+    if name in _UNSEEN or (name in _FLAX_STATE and issubclass(owner, nn.Module)):
         return False
     is_special = name.startswith("__") and name.endswith("__")
     return not is_special or isinstance(entry, types.FunctionType | classmethod | staticmethod)
@@ -286,7 +306,7 @@ _BY_BASE: tuple[tuple[Any, Visitor], ...] = (
     (nn.Module, _flax_module),
     (enum.Enum, _member),
     (np.generic, _scalar),
-    (np.dtype, _constant),
+    (np.dtype, _dtype),
     (np.ndarray, _with_attributes(_array)),
     (functools.partial, _with_attributes(_partial)),
     (types.ModuleType, _module),

@@ -18,7 +18,9 @@ def label_tables(tables: Mapping[str, pd.DataFrame], /) -> pd.DataFrame:
     return result[["parametrisation", "method", *others]]
 
 
-def join_runs(variables: pd.DataFrame | None, losses: pd.DataFrame, /, *, group: str) -> pd.DataFrame:
+def join_runs(
+    variables: pd.DataFrame | None, losses: pd.DataFrame, /, *, group: str
+) -> pd.DataFrame:
     """Return one row per run, with the variables of its kernel and its losses.
 
     Both tables have the columns `KEYS`, by which they are matched. variables: None leaves the

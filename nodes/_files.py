@@ -6,7 +6,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Generator, Iterator, MutableMapping, Sequence
+from collections.abc import Generator, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +18,6 @@ import zntrack
 
 from collective_variables import _checks
 from collective_variables.selection.base import Selection
-from nodes import sources
 
 Arrays = dict[str, np.ndarray]
 
@@ -32,9 +31,7 @@ class Subset(NamedTuple):
 
 @contextmanager
 def whole(path: Path) -> Generator[Path]:
-    """Another name to write a file under, which gets its own name when it is complete, so that
-    nobody reads half of it.
-    """
+    """Give another name to write a file under; the file gets its own name when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.stem}.unfinished{path.suffix}")
     yield unfinished
@@ -42,15 +39,13 @@ def whole(path: Path) -> Generator[Path]:
 
 
 def write_arrays(path: Path, **arrays: Any) -> None:
-    """Write named arrays to an uncompressed NPZ file; nothing that would need a pickle is
-    accepted.
-    """
+    """Write named arrays to an uncompressed NPZ file; what would need a pickle is refused."""
     with whole(path) as unfinished:
         np.savez(unfinished, allow_pickle=False, **arrays)
 
 
 def read_arrays(node: zntrack.Node, path: Path) -> Arrays:
-    """The arrays of an NPZ file of `node`, at the revision that the node was loaded from."""
+    """Read an NPZ file of `node`, at the revision that the node was loaded from."""
     with (
         node.state.fs.open(str(path), "rb") as file,
         np.load(io.BytesIO(file.read()), allow_pickle=False) as arrays,
@@ -64,14 +59,16 @@ def write_subset(path: Path, method: str, points: Selection) -> None:
 
 
 def read_subset(node: zntrack.Node, path: Path) -> Subset:
-    """The selection of an NPZ file of `node`."""
+    """Read a selection and the name of its method from an NPZ file of `node`."""
     arrays = read_arrays(node, path)
     return Subset(str(arrays.pop("method")), Selection(**arrays))
 
 
 def read_subsets(nodes: list[zntrack.Node]) -> dict[str, np.ndarray]:
-    """The indices of each node's subsets by the name of its method; ValueError if two have one
-    name.
+    """Read the indices of each node's subsets by the name of its method.
+
+    Raises:
+        ValueError: Two nodes have the same method.
     """
     subsets = [node.subset for node in nodes]
     _checks.unique("methods", [subset.method for subset in subsets])
@@ -112,14 +109,14 @@ class _Kept(MutableMapping[str, Arrays]):
 
 
 @contextmanager
-def kept(folder: Path, code: Sequence[str]) -> Generator[MutableMapping[str, Arrays]]:
-    """A mapping whose arrays stay in `folder` when the stage is interrupted, and go when it is
-    done.
+def kept(folder: Path, code: Path) -> Generator[MutableMapping[str, Arrays]]:
+    """Keep arrays in a folder until the stage that computes them ends without an error.
 
-    code: the files that compute them, as `sources.of` has them. What other code of theirs has kept
-    is not gone on with.
+    Args:
+        folder: What is left in it when the stage is interrupted is there when it runs again.
+        code: The file with the digest of the stage's code. What other code left is not used.
     """
-    yield _Kept(folder / sources.digest(code))
+    yield _Kept(folder / Path(code).read_text()[:16])
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -130,7 +127,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 
 def read_table(node: zntrack.Node, path: Path) -> pd.DataFrame:
-    """The table of a CSV file of `node`, at the revision that the node was loaded from."""
+    """Read a CSV file of `node`, at the revision that the node was loaded from."""
     with node.state.fs.open(str(path), "r") as file:
         return pd.read_csv(file)
 
@@ -142,14 +139,18 @@ def write_values(path: Path, values: Any) -> None:
 
 
 def read_values(path: Path) -> Any:
-    """The content of a JSON file in the workspace."""
+    """Read a JSON file of the workspace, for stages that run."""
     return json.loads(Path(path).read_text())
 
 
-def labelled(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """One table out of those of each "parametrisation/method", with these two as its first
-    columns.
-    """
+def read_node_values(node: zntrack.Node, path: Path) -> Any:
+    """Read a JSON file of `node`, at the revision that the node was loaded from."""
+    with node.state.fs.open(str(path), "r") as file:
+        return json.load(file)
+
+
+def join_tables(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Join the tables of each "parametrisation/method", with these two as first columns."""
     parts = []
     for label, table in tables.items():
         parametrisation, method = label.split("/")

@@ -6,13 +6,13 @@ import flax.linen as nn
 import numpy as np
 from jaxtyping import Int
 
-from collective_variables.data import problems
+from collective_variables.experiment._dataset import Dataset
 from collective_variables.networks import parameters
 from collective_variables.observables import measurement
 
 
 def measure_subsets(
-    dataset: problems.Dataset,
+    dataset: Dataset,
     networks: Mapping[str, nn.Module],
     subsets: Mapping[str, Int[np.ndarray, "n_members n_selected"]],
     n_points: Int[np.ndarray, "n_members n_sizes"],

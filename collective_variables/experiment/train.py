@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from collective_variables.data import problems
 from collective_variables.ensembles import checkpoints
+from collective_variables.experiment._dataset import Dataset
 from collective_variables.training import (
     ensemble_training,
     loop,
@@ -19,7 +19,7 @@ from collective_variables.training import (
 
 
 def train_subsets(
-    dataset: problems.Dataset,
+    dataset: Dataset,
     networks: Mapping[str, nn.Module],
     subsets: Mapping[str, Int[np.ndarray, "n_members n_selected"]],
     n_points: Int[np.ndarray, "n_members n_sizes"],

@@ -1,14 +1,15 @@
-"""Time the empirical NTK beside the methods of neural-tangents, each in a process of its own, and
-its error.
+"""Compare the empirical NTK with the methods of neural-tangents: time, memory and error.
 
-    python benchmarks/bench_ntk.py [case ...]
+    python -m benchmarks.bench_kernel [case ...]
 
-The networks are written with Flax's own layers. Prints for each case and method: milliseconds
-(median and range of the calls after the first, which compiles), how many times as long as ours,
-memory that a call takes at its peak above what the process had before it, and the largest error of
-a kernel of the first points against explicit Jacobians in float64, relative to its largest entry.
-Every call is one of a function under `jax.jit`, and of `jax.vmap` for several members; outside of
-them ours also checks its arguments and plans its tiles. Then the large cases, ours alone: all
+Each case and method runs in a separate process. The networks are written with Flax's layers. The
+columns are milliseconds (median and range of the calls after the first, which compiles), the ratio
+to ours, the memory that a call takes at its peak above that of the process before it, and the
+largest error of a kernel of the first points, relative to its largest entry. The error is that of a
+comparison with explicit Jacobians in float64.
+
+Every call is one of a function under `jax.jit`, and of `jax.vmap` for several members. Outside of
+them, ours also checks its arguments and plans its tiles. The large cases are ours only: all
 eigenvalues of 10000 images, and entropy and trace of 60000 without their kernel.
 """
 
@@ -37,7 +38,6 @@ from collective_variables.kernels import empirical, products, reference
 from collective_variables.observables import lanczos, spectrum
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
 GIB = 2**30
 OURS, UNCOMPILED = "ours", "ours, outside jit"
@@ -75,9 +75,7 @@ class Convolutional(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Two blocks of attention and a dense layer, each after layer normalisation, on sequences of
-    tokens.
-    """
+    """Two blocks of attention and a dense layer, each after layer normalisation, on tokens."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -90,7 +88,7 @@ class Transformer(nn.Module):
 
 
 class Case(NamedTuple):
-    """A network with its points, and how many members are computed in one call."""
+    """A network with its points, and the number of members of one call."""
 
     module: nn.Module
     points: jax.Array
@@ -98,7 +96,7 @@ class Case(NamedTuple):
 
 
 def mnist(n_points: int) -> jax.Array:
-    """Images of the pool; beyond its 9500 the same ones, moved by a pixel or two."""
+    """Return images of the pool; beyond its 9500 the same ones, moved by a pixel or two."""
     images = problems.load_problem("mnist").inputs
     moves = [(0, 0), (0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (-1, -1)]
     return jnp.asarray(
@@ -121,6 +119,8 @@ CASES: dict[str, Callable[[], Case]] = {
 
 
 def parameters(case: Case) -> Any:
+    """Draw the parameters of all members."""
+
     def initialise(key: jax.Array) -> Any:
         return case.module.init(key, case.points[:1])
 
@@ -131,6 +131,7 @@ def parameters(case: Case) -> Any:
 
 
 def kernel_function(case: Case, method: str) -> Callable[[Any, jax.Array], jax.Array]:
+    """Return the function of a method that is timed."""
     one = partial(empirical.empirical_ntk, case.module.apply)
     if method not in (OURS, UNCOMPILED):
         one = partial(reference.reference_ntk, case.module.apply, method=method)
@@ -139,46 +140,49 @@ def kernel_function(case: Case, method: str) -> Callable[[Any, jax.Array], jax.A
     return one if method == UNCOMPILED else jax.jit(one)
 
 
-def peak_of(function: Callable[[], object]) -> float:
-    """GiB that the process takes at most during a call, above what it had before."""
-    ctypes.CDLL(None).malloc_trim(0)  # gives back what earlier calls have freed
-    Path("/proc/self/clear_refs").write_text("5")  # begins the count of the peak anew
+def peak_of_call(function: Callable[[], object]) -> float:
+    """Return the GiB that the process takes at most during a call, above those before it."""
+    ctypes.CDLL(None).malloc_trim(0)  # returns what earlier calls have freed
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = memory("VmRSS")
     function()
     return memory("VmHWM") - before
 
 
 def memory(kind: str = "VmHWM") -> float:
-    """GiB that this process takes now (VmRSS) or took at most (VmHWM)."""
+    """Return the GiB that this process takes now (VmRSS) or took at most (VmHWM)."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status[kind].split()[0]) * 1024 / GIB
 
 
 def error(case: Case, method: str, params: Any) -> float:
-    """The largest error of the kernel of the first points, relative to its largest entry."""
+    """Return the largest error of the kernel of the first points, relative to its largest entry."""
     first = jax.tree.map(lambda leaf: leaf[0], params) if case.n_members > 1 else params
     alone = case._replace(points=case.points[:N_COMPARED], n_members=1)
     kernel = np.asarray(kernel_function(alone, method)(first, alone.points), float)
-    points = np.asarray(alone.points)
+    exact = exact_kernel(case.module, first, np.asarray(alone.points))
+    return float(np.abs(kernel - exact).max() / exact.max())
+
+
+def exact_kernel(module: nn.Module, params: Any, points: np.ndarray) -> np.ndarray:
+    """Return the kernel of explicit Jacobians in float64."""
     with jax.enable_x64(True):
         wide = points if np.issubdtype(points.dtype, np.integer) else points.astype(float)
-        jacobian = jax.jacobian(case.module.apply)(
-            jax.tree.map(lambda leaf: np.asarray(leaf, float), first), wide
-        )
+        params = jax.tree.map(lambda leaf: np.asarray(leaf, float), params)
+        jacobian = jax.jacobian(module.apply)(params, wide)
         leaves = [
             np.asarray(leaf).reshape(N_COMPARED, -1, leaf[0, 0].size)
             for leaf in jax.tree.leaves(jacobian)
         ]
-    exact = (
-        sum(np.einsum("ick,jck->ij", leaf, leaf, optimize=True) for leaf in leaves)
-        / leaves[0].shape[1]
-    )
-    return float(np.abs(kernel - exact).max() / exact.max())
+    products = (np.einsum("ick,jck->ij", leaf, leaf, optimize=True) for leaf in leaves)
+    return sum(products) / leaves[0].shape[1]
 
 
 def compare(name: str, method: str) -> dict:
+    """Return seconds, memory and error of a method."""
     case = CASES[name]()
-    params, function = jax.block_until_ready(parameters(case)), kernel_function(case, method)
+    params = jax.block_until_ready(parameters(case))
+    function = kernel_function(case, method)
 
     def call() -> None:
         jax.block_until_ready(function(params, case.points))
@@ -189,11 +193,11 @@ def compare(name: str, method: str) -> dict:
         start = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - start)
-    return {"seconds": seconds, "peak": peak_of(call), "error": error(case, method, params)}
+    return {"seconds": seconds, "peak": peak_of_call(call), "error": error(case, method, params)}
 
 
 def within_memory(name: str, method: str) -> dict | None:
-    """`compare`, or None if the machine has too little memory for it."""
+    """Return the result of `compare`, or None if the machine has too little memory for it."""
     try:
         return compare(name, method)
     except jax.errors.JaxRuntimeError as error:
@@ -202,11 +206,12 @@ def within_memory(name: str, method: str) -> dict | None:
         return None
 
 
-def eigenvalues_of_10000() -> str:
-    x, start = mnist(10000), time.perf_counter()
-    kernel = jax.block_until_ready(
-        empirical.empirical_ntk(DENSE.apply, DENSE.init(jax.random.key(0), x[:1]), x)
-    )
+def measure_10000() -> str:
+    """Describe all eigenvalues of 10000 images."""
+    x = mnist(10000)
+    start = time.perf_counter()
+    params = DENSE.init(jax.random.key(0), x[:1])
+    kernel = jax.block_until_ready(empirical.empirical_ntk(DENSE.apply, params, x))
     middle = time.perf_counter()
     values = spectrum.eigenvalues(kernel)
     seconds = time.perf_counter() - start
@@ -216,77 +221,85 @@ def eigenvalues_of_10000() -> str:
     )
 
 
-def entropy_of_60000() -> str:
-    x, start = mnist(60000), time.perf_counter()
-    found = products.kernel_product(DENSE.apply, DENSE.init(jax.random.key(0), x[:1]), x)
+def measure_60000() -> str:
+    """Describe entropy and trace of 60000 images, without their kernel."""
+    x = mnist(60000)
+    start = time.perf_counter()
+    kernel = products.kernel_product(DENSE.apply, DENSE.init(jax.random.key(0), x[:1]), x)
     estimate = lanczos.estimate_entropy(
-        found.product,
+        kernel.product,
         len(x),
         key=jax.random.key(1),
-        diagonal=found.diagonal,
+        diagonal=kernel.diagonal,
         n_leading=8,
         n_probes=6,
         n_steps=26,
     )
     relative = 100 * estimate.entropy_standard_error / estimate.entropy
     return (
-        f"{time.perf_counter() - start:.0f} s, process at most {memory():.2f} GiB, S = {estimate.entropy:.4f} "
-        f"± {estimate.entropy_standard_error:.4f} ({relative:.2f} %, quadrature at most "
-        f"{estimate.entropy_quadrature_error:.4f}), Tr = {estimate.trace:.4g}, {estimate.n_products} products"
+        f"{time.perf_counter() - start:.0f} s, process at most {memory():.2f} GiB, "
+        f"S = {estimate.entropy:.4f} ± {estimate.entropy_standard_error:.4f} ({relative:.2f} %, "
+        f"quadrature at most {estimate.entropy_quadrature_error:.4f}), Tr = {estimate.trace:.4g}, "
+        f"{estimate.n_products} products"
     )
 
 
 LARGE = {
-    "MNIST dense, 10000: all eigenvalues": eigenvalues_of_10000,
-    "MNIST dense, 60000: no kernel": entropy_of_60000,
+    "MNIST dense, 10000: all eigenvalues": measure_10000,
+    "MNIST dense, 60000: no kernel": measure_60000,
 }
 
 
-def in_own_process(name: str, method: str) -> Any:
-    """What `compare` or a large case gives; None if there was no memory for it, for which a process
-    may be killed.
+def in_separate_process(name: str, method: str) -> Any:
+    """Return the result of `compare` or of a large case; None if it took too much memory.
+
+    The system may kill a process for that.
     """
-    command = [sys.executable, __file__, name, "--worker", method]
-    done = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE)
-    if done.returncode == -signal.SIGKILL:
+    command = [sys.executable, "-m", "benchmarks.bench_kernel", name, "--worker", method]
+    process = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE)
+    if process.returncode == -signal.SIGKILL:
         return None
-    if done.returncode:
-        raise SystemExit(f"{name} by {method} ended with {done.returncode}.")
-    return json.loads(done.stdout.splitlines()[-1])
+    if process.returncode:
+        raise SystemExit(f"{name} by {method} ended with {process.returncode}.")
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def print_case(name: str) -> None:
+    """Print a line for each method."""
+    ours = None
+    for method in METHODS:
+        result = in_separate_process(name, method)
+        if result is None:
+            print(f"{name:30}{method:22}takes more memory than there is", flush=True)
+            continue
+        times = [1000 * seconds for seconds in result["seconds"]]
+        median = statistics.median(times)
+        ours = ours or median
+        spread = f"{min(times):.4g} to {max(times):.4g}"
+        row = f"{name:30}{method:22}{median:10.4g}{spread:>24}{median / ours:8.1f}"
+        print(f"{row}{result['peak']:10.2f}{result['error']:10.1e}", flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("cases", nargs="*")
-    parser.add_argument("--worker")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("cases", nargs="*", metavar="case")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         (name,) = arguments.cases
         print(json.dumps(LARGE[name]() if name in LARGE else within_memory(name, arguments.worker)))
         return
-    device = jax.devices()[0]
-    print(
-        f"{os.cpu_count()} cores, {platform.machine()}, JAX {jax.__version__} on {device.device_kind}"
-    )
-    print(
-        f"{'case':30}{'method':22}{'ms':>10}{'range':>24}{'x ours':>8}{'peak GiB':>10}{'error':>10}"
-    )
+    device = jax.devices()[0].device_kind
+    print(f"{os.cpu_count()} cores, {platform.machine()}, JAX {jax.__version__} on {device}")
+    columns = f"{'ms':>10}{'range':>24}{'x ours':>8}{'peak GiB':>10}{'error':>10}"
+    print(f"{'case':30}{'method':22}{columns}")
     for name in arguments.cases or [*CASES, *LARGE]:
         if name in LARGE:
-            print(f"{name}: {in_own_process(name, 'ours')}", flush=True)
-            continue
-        ours = None
-        for method in METHODS:
-            found = in_own_process(name, method)
-            if found is None:
-                print(f"{name:30}{method:22}takes more memory than there is", flush=True)
-                continue
-            times = [1000 * one for one in found["seconds"]]
-            median = statistics.median(times)
-            ours = ours or median
-            spread = f"{min(times):.4g} to {max(times):.4g}"
-            row = f"{name:30}{method:22}{median:10.4g}{spread:>24}{median / ours:8.1f}"
-            print(f"{row}{found['peak']:10.2f}{found['error']:10.1e}", flush=True)
+            print(f"{name}: {in_separate_process(name, OURS)}", flush=True)
+        else:
+            print_case(name)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import flax.linen as nn
 import numpy as np
 from jaxtyping import Int
 
-from collective_variables.data import problems
+from collective_variables.experiment._dataset import Dataset
 from collective_variables.selection import base, registry
 
 Methods = Mapping[str, tuple[str, Mapping[str, Any]]]
@@ -17,7 +17,7 @@ Watch = Callable[[str], AbstractContextManager]
 
 
 def select_subsets(
-    dataset: problems.Dataset,
+    dataset: Dataset,
     network: nn.Module,
     methods: Methods,
     n_selected: int,

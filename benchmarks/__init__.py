@@ -1,0 +1,1 @@
+"""Programs that time the project, check its reproduction and update its tables and pictures."""

@@ -1,0 +1,157 @@
+"""Print which stages an edit of the code reruns, and which files are the reason.
+
+    python -m scripts.stale
+
+Compares the code with the digests that dvc.lock and dynamics/dvc.lock have of it, so that it needs
+no results. Changed parameters and data are not looked at: `dvc status` names them.
+"""
+
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from nodes import _sources
+from nodes._imports import SourceError, Tree
+
+FOLDERS = ("collective_variables", "nodes", "data")
+GRAPHS = (Path("dvc.yaml"), Path("dynamics/dvc.yaml"))
+RECORD = f"{_sources.FOLDER}/files.json"
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+Record = dict[str, _sources.Hashes]  # of each kind of stage
+
+
+class Stage(NamedTuple):
+    """A stage, its kind, and the MD5 of its kind's digest when it ran; None if it never did."""
+
+    name: str
+    kind: str
+    digest: str | None
+
+
+class Records:
+    """What the code was when stages ran: the files of each kind, with their SHA-256."""
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def find(self, stage: Stage) -> _sources.Hashes | None:
+        """Return the files that a stage ran; None if nobody knows them any more."""
+        for record in self._all():
+            files = record.get(stage.kind)
+            if files is not None and _md5(_sources.digest(files) + "\n") == stage.digest:
+                return files
+        return None
+
+    def _all(self) -> Iterator[Record]:
+        yield self._last
+        yield from self._committed
+
+    @cached_property
+    def _last(self) -> Record:
+        """Of the last run of the stage Sources in this folder."""
+        path = self.root / RECORD
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    @cached_property
+    def _committed(self) -> list[Record]:
+        """Of the commits with which the lock files were written."""
+        locks = [str(graph.with_suffix(".lock")) for graph in GRAPHS]
+        commits = [_git(self.root, "log", "-1", "--format=%H", "--", lock) for lock in locks]
+        names = dict.fromkeys(commit.decode().strip() for commit in commits)
+        return [_record_at(self.root, commit) for commit in names if commit]
+
+
+def list_stages(root: Path) -> list[Stage]:
+    """List the stages of both graphs that depend on code."""
+    stages = []
+    for graph in GRAPHS:
+        lock = _read(root / graph.with_suffix(".lock"))
+        for name, stage in _read(root / graph).items():
+            paths = [path for path in stage.get("deps", []) if _is_digest(path)]
+            deps = lock.get(name, {}).get("deps", [])
+            recorded = {dep["path"]: dep.get("md5") for dep in deps}
+            stages += [Stage(name, Path(path).stem, recorded.get(path)) for path in paths]
+    return stages
+
+
+def describe(root: Path) -> Iterator[str]:
+    """Say in lines which stages the code of a project reruns, and why."""
+    tree = Tree(root)
+    kinds, texts, records = _sources.kinds(tree), _sources.contents(tree), Records(root)
+    reasons: dict[str, dict[str, list[str]]] = {}
+    for stage in list_stages(root):
+        if stage.digest != _md5(texts.get(f"{_sources.FOLDER}/{stage.kind}.txt", "")):
+            reason = _reason(stage, records, _sources.hashes(kinds.get(stage.kind, ()), tree))
+            reasons.setdefault(reason, {}).setdefault(stage.kind, []).append(stage.name)
+    for reason, by_kind in reasons.items():
+        yield f"{reason}:"
+        yield from (f"    {kind}: {', '.join(names)}" for kind, names in by_kind.items())
+    if reasons:
+        yield "Stages that read their results follow where these change."
+    else:
+        yield "No stage reruns because of the code."
+
+
+def _reason(stage: Stage, records: Records, now: _sources.Hashes) -> str:
+    if stage.digest is None:
+        return "Not run yet with a digest of the code"
+    before = records.find(stage)
+    if before is None:
+        return "Changed in files that are not known: the code of the last run is not recorded here"
+    files = [file for file in {**before, **now} if before.get(file) != now.get(file)]
+    return f"Changed in {', '.join(files) or 'the order of imports'}"
+
+
+def _is_digest(path: object) -> bool:
+    return isinstance(path, str) and path.startswith(f"{_sources.FOLDER}/")
+
+
+def _read(path: Path) -> dict[str, dict]:
+    """The stages of a graph or of a lock; none where there is no file."""
+    content = yaml.load(path.read_bytes(), LOADER) if path.is_file() else None
+    return (content or {}).get("stages") or {}
+
+
+def _record_at(root: Path, commit: str) -> Record:
+    """The record of the code of a commit; empty for one that cannot be followed."""
+    archive = _git(root, "archive", "--format=tar", commit, "--", *FOLDERS)
+    if not archive:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+            files.extractall(folder, filter="data")
+        tree = Tree(Path(folder))
+        try:
+            return {
+                kind: _sources.hashes(files, tree) for kind, files in _sources.kinds(tree).items()
+            }
+        except SourceError:
+            return {}
+
+
+def _git(root: Path, *arguments: str) -> bytes:
+    try:
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return b""
+
+
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+if __name__ == "__main__":
+    try:
+        print("\n".join(describe(_sources.ROOT)))
+    except SourceError as error:
+        sys.exit(str(error))
