@@ -147,15 +147,3 @@ def read_node_values(node: zntrack.Node, path: Path) -> Any:
     """Read a JSON file of `node`, at the revision that the node was loaded from."""
     with node.state.fs.open(str(path), "r") as file:
         return json.load(file)
-
-
-def join_tables(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Join the tables of each "parametrisation/method", with these two as first columns."""
-    parts = []
-    for label, table in tables.items():
-        parametrisation, method = label.split("/")
-        parts.append(table.assign(parametrisation=parametrisation, method=method))
-    joined = pd.concat(parts, ignore_index=True)
-    return joined[
-        ["parametrisation", "method", *joined.columns.drop(["parametrisation", "method"])]
-    ]

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import zntrack
 
-from collective_variables.networks import parameters
+from collective_variables.experiment import join, measure
 from collective_variables.observables import measurement
 from nodes import _files, network
 from nodes.load_dataset import LoadDataset
@@ -70,22 +70,17 @@ class ComputeNTK(zntrack.Node):
         architecture, n_points = (
             _files.read_values(path) for path in (self.architecture_path, self.n_points_path)
         )
-        limit = _limit(architecture) if self.infinite_width else None
-        classes = measurement.classes_of(dataset.targets, dataset.task) if self.per_class else None
-        pool = measurement.Pool(dataset.inputs, dataset.targets, classes)
-        subsets = _files.read_subsets(self.subsets)
-        measurements = {}
-        for name, model in network.build(architecture).items():
-            parameters.check_fit(model, *pool[:2])
-            options = {
-                "settings": settings,
-                "limit": limit,
-                "progress": f"{self.name}: kernels of {name} networks",
-            }
-            by_method = measurement.measure_ensemble(
-                model, pool, list(subsets.values()), np.array(n_points), seed=seed, **options
-            )
-            measurements |= {f"{name}/{method}": one for method, one in zip(subsets, by_method)}
+        measurements = measure.measure_subsets(
+            dataset,
+            network.build(architecture),
+            _files.read_subsets(self.subsets),
+            np.array(n_points),
+            seed=seed,
+            settings=settings,
+            limit=_limit(architecture) if self.infinite_width else None,
+            per_class=self.per_class,
+            progress=self.name,
+        )
         self._write(measurements)
 
     def _write(self, measurements: dict[str, measurement.Measurement]) -> None:
@@ -94,7 +89,7 @@ class ComputeNTK(zntrack.Node):
         _files.write_arrays(self.results_path / "spectra.npz", **spectra)
         for name in next(iter(measurements.values())).tables:
             tables = {label: one.tables[name] for label, one in measurements.items()}
-            _files.write_table(self.results_path / f"{name}.csv", _files.join_tables(tables))
+            _files.write_table(self.results_path / f"{name}.csv", join.label_tables(tables))
 
     @property
     def spectra(self) -> _files.Arrays:

@@ -7,12 +7,11 @@ import plotly.graph_objects as go
 import zntrack
 
 from collective_variables.analysis import correlation, statistics
+from collective_variables.experiment import join
 from collective_variables.papers import figures_2023
 from nodes import _files
 from nodes.compute_ntk import ComputeNTK
 from nodes.train_model import TrainModel
-
-KEYS = ["parametrisation", "method", "member", "n_points"]
 
 
 class CorrelationAnalysis(zntrack.Node):
@@ -44,10 +43,7 @@ class CorrelationAnalysis(zntrack.Node):
 
     def run(self) -> None:
         group = self.nwd.parent.name
-        runs = self.kernels.collective_variables.merge(
-            self.networks.losses, on=KEYS, validate="one_to_one"
-        )
-        runs.insert(0, "group", group)
+        runs = join.join_runs(self.kernels.collective_variables, self.networks.losses, group=group)
         _files.write_table(self.runs_path, runs)
         summary = statistics.summary(runs, n_bands=self.n_bands)
         differences = statistics.paired_differences(runs, confidence=self.confidence)

@@ -64,7 +64,7 @@ class Report(zntrack.Node):
     time_paths: list[Path] = zntrack.deps_path()
     params_path: Path = zntrack.deps_path(Path("params.yaml"))
 
-    algorithm: str = zntrack.params("paper")
+    algorithm: str = zntrack.params("rnd")
     n_resamples: int = zntrack.params(1000)
     n_permutations: int = zntrack.params(10_000)
     confidence: float = zntrack.params(0.95)

@@ -11,10 +11,11 @@ class RNDSelect(select_subset.SelectSubset):
     """Choose subsets by random network distillation, with which all other methods are compared.
 
     Args:
-        method: rnd, its best form, or paper, that of Tovey et al. 2023.
-        options: Fields of `collective_variables.selection.rnd_linearised.Settings` for rnd, of
-            `collective_variables.selection.rnd.Settings` for paper, and what
-            `collective_variables.selection.registry.select_by` says.
+        method: "rnd", Algorithm 1 of Tovey et al. 2023 with a trained predictor, or
+            "rnd-linearised".
+        options: Fields of `collective_variables.selection.rnd.RNDSettings` for "rnd", of
+            `collective_variables.selection.rnd_linearised.LinearisedRNDSettings` for
+            "rnd-linearised", and what `collective_variables.selection.registry.select_by` says.
     """
 
     method: str = zntrack.params("rnd")

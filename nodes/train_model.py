@@ -6,13 +6,8 @@ import numpy as np
 import pandas as pd
 import zntrack
 
-from collective_variables.training import (
-    ensemble_training,
-    loop,
-    recorded_training,
-    recording,
-    schedules,
-)
+from collective_variables.experiment import join, train
+from collective_variables.training import recorded_training, recording, schedules
 from nodes import _files, network
 from nodes.load_dataset import LoadDataset
 from nodes.random_subset import RandomSubset
@@ -64,30 +59,20 @@ class TrainModel(zntrack.Node):
     def run(self) -> None:
         schedule = schedules.Schedule(**{name: getattr(self, name) for name in SCHEDULE})
         dataset, budget = self.data.dataset, _files.read_values(self.members_path)
-        pool = loop.Points(dataset.inputs, dataset.targets)
-        test = loop.Points(dataset.test_inputs, dataset.test_targets)
         n_points = np.array(_files.read_values(self.n_points_path))
-        subsets = _files.read_subsets(self.subsets)
-        runs = [
-            ensemble_training.runs(indices, n_points, seed=budget["seed"])
-            for indices in subsets.values()
-        ]
-        settings = None if self.record is None else recording.Settings(**self.record)
-        results = {}
         with _files.kept(self.nwd / "unfinished", self.code) as store:
-            for parametrisation, model in network.read(self.architecture_path).items():
-                options = {
-                    "schedule": schedule,
-                    "progress": f"{self.name}: {parametrisation} networks",
-                    "store": store,
-                }
-                by_method = recorded_training.train_ensemble(
-                    model, pool, test, runs, settings=settings, **options
-                )
-                results |= {
-                    f"{parametrisation}/{name}": one for name, one in zip(subsets, by_method)
-                }
-            self._write(results, n_points, schedule, dataset.task)
+            trained = train.train_subsets(
+                dataset,
+                network.read(self.architecture_path),
+                _files.read_subsets(self.subsets),
+                n_points,
+                seed=budget["seed"],
+                schedule=schedule,
+                record=None if self.record is None else recording.Settings(**self.record),
+                progress=self.name,
+                store=store,
+            )
+            self._write(trained, n_points, schedule, dataset.task)
 
     def _write(
         self,
@@ -96,10 +81,7 @@ class TrainModel(zntrack.Node):
         schedule: schedules.Schedule,
         task: str,
     ) -> None:
-        tables = {
-            label: ensemble_training.losses_table(one.curves, n_points, task)
-            for label, one in results.items()
-        }
+        tables = train.losses_tables(results, n_points, task)
         self.diverged = {label: int(table["diverged"].sum()) for label, table in tables.items()}
         arrays = {
             f"{label}/{name}": curve
@@ -108,13 +90,13 @@ class TrainModel(zntrack.Node):
         }
         folder = self.results_path
         _files.write_arrays(folder / "curves.npz", epochs=schedule.epochs, **arrays)
-        _files.write_table(folder / "losses.csv", _files.join_tables(tables))
+        _files.write_table(folder / "losses.csv", join.label_tables(tables))
         for name in recorded_training.TABLES:
             records = {
                 label: recorded_training.by_member(one.tables[name], n_points, task)
                 for label, one in results.items()
             }
-            _files.write_table(folder / f"{name}.csv", _files.join_tables(records))
+            _files.write_table(folder / f"{name}.csv", join.label_tables(records))
 
     @property
     def curves(self) -> _files.Arrays:

@@ -176,7 +176,7 @@ def _compare(arguments: argparse.Namespace, table: encoding.Table) -> Result:
     methods = [name for name in arguments.methods if name != commands.REFERENCE]
     settings = _shared(arguments) | {
         "n_points": arguments.n_points,
-        "chosen_by": {name: (name, {}) for name in methods},
+        "methods": {name: (name, {}) for name in methods},
         "n_members": arguments.members,
         "schedule": schedules.Schedule(
             arguments.loss, learning_rate=arguments.learning_rate, n_epochs=arguments.epochs

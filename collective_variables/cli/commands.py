@@ -150,7 +150,7 @@ def compare(
     /,
     *,
     n_points: Sequence[int],
-    chosen_by: Mapping[str, tuple[str, Mapping[str, Any]]],
+    methods: Mapping[str, tuple[str, Mapping[str, Any]]],
     n_members: int = 5,
     schedule: schedules.Schedule,
     network: Architecture = None,
@@ -165,7 +165,7 @@ def compare(
     Args:
         dataset: Pool and test points.
         n_points: Sizes of the subsets.
-        chosen_by: A method and its options, by the name for the tables.
+        methods: A method and its options, by the name for the tables.
         n_members: Networks for each method and size.
         schedule: Of the training.
         network: As in `build_default`.
@@ -175,7 +175,7 @@ def compare(
     runs = run_experiment(
         dataset,
         build_default(dataset.inputs, dataset.targets.shape[1], network),
-        {REFERENCE: (REFERENCE, {})} | dict(chosen_by),
+        {REFERENCE: (REFERENCE, {})} | dict(methods),
         list(n_points),
         members=n_members,
         seed=seed,

@@ -103,7 +103,7 @@ def forecast_compare(
     /,
     *,
     n_points: Sequence[int],
-    chosen_by: Mapping[str, tuple[str, Mapping[str, Any]]],
+    methods: Mapping[str, tuple[str, Mapping[str, Any]]],
     n_members: int,
     schedule: schedules.Schedule,
     network: commands.Architecture,
@@ -130,7 +130,7 @@ def forecast_compare(
     shared = {"network": network, "seed": seed}
     selections = [
         forecast_select(pool, n_points=max(n_points), method=method, options=options, **shared)
-        for method, options in chosen_by.values()
+        for method, options in methods.values()
     ]
 
     def attempt(n_epochs: int) -> None:
@@ -138,14 +138,14 @@ def forecast_compare(
         commands.compare(
             dataset,
             n_points=n_points,
-            chosen_by={},
+            methods={},
             n_members=few_members,
             schedule=few,
             **shared,
         )
 
     training = _extrapolate(attempt, EPOCHS, schedule.n_epochs, powers=(1, 1))
-    repeats = (len(chosen_by) + 1) * n_members / few_members
+    repeats = (len(methods) + 1) * n_members / few_members
     low, high = (
         repeats * training[end]
         + n_members * sum(selection.seconds[end] for selection in selections)

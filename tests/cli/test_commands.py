@@ -124,7 +124,7 @@ def test_methods_are_compared_with_random_choice_on_the_same_networks():
         "network": LAYERS,
         "seed": 7,
     }
-    result = commands.compare(dataset, chosen_by={"far": ("k-center", {})}, **options)
+    result = commands.compare(dataset, methods={"far": ("k-center", {})}, **options)
     runs = result.runs
     assert len(runs) == 2 * 3 * 2 and set(runs["method"]) == {"random", "far"}
     means = runs.groupby(["method", "n_points"])["min_test_loss"].mean()
@@ -138,7 +138,7 @@ def test_methods_are_compared_with_random_choice_on_the_same_networks():
     ]
     np.testing.assert_allclose(differences, expected)
     # Random choice alone is compared with nothing, and is the same.
-    alone = commands.compare(dataset, chosen_by={}, **options)
+    alone = commands.compare(dataset, methods={}, **options)
     pd.testing.assert_frame_equal(
         alone.runs, runs[runs["method"] == "random"].reset_index(drop=True)
     )

@@ -68,7 +68,7 @@ def test_forecasts_count_methods_members_and_what_is_held(monkeypatch):
         "seed": 0,
     }
     forecast = dry_run.forecast_compare(
-        dataset, chosen_by={"rnd": ("rnd-linearised", {}), "far": ("k-center", {})}, **options
+        dataset, methods={"rnd": ("rnd-linearised", {}), "far": ("k-center", {})}, **options
     )
     # Three methods on three times as many members as were tried, and two selections for each
     # member.

@@ -22,7 +22,7 @@ DATASET = problems.Dataset(
 )  # fmt: skip
 SCHEDULE = schedules.Schedule(n_epochs=4, evaluate_every=2)
 SEED = 5
-METHODS = {"random": ("random", {}), "far": ("k-center", {"first": "random"})}
+METHODS = {"random": ("random", {}), "far": ("k-center", {})}
 
 pytestmark = pytest.mark.usefixtures("standard_promotion", "quickly_compiled")
 
