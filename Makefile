@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 ENVIRONMENT := .venv/installed
 
-.PHONY: help setup repro all report paper reproduce stale test bench bench-rnd bench-ntk bench-selection bench-training bench-dynamics dynamics paper-dynamics scaling field form pictures requirements verify harness lint coverage docs
+.PHONY: help setup repro all report paper reproduce stale test test-newest bench bench-rnd bench-ntk bench-selection bench-training bench-dynamics dynamics paper-dynamics scaling field form pictures requirements verify harness lint coverage docs
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -41,8 +41,8 @@ paper: $(ENVIRONMENT)  ## run the first paper's graph at the paper's scale (hour
 paper-dynamics: $(ENVIRONMENT)  ## run the studies of learning dynamics at the paper's scale, or some: GROUPS='dynamics-mnist'
 	dvc exp run $$(python scripts/params_to_options.py params-paper.yaml) $(or $(GROUPS:%=dynamics/dvc.yaml:%_ScalingStudy),dynamics/dvc.yaml:dynamics_Findings)
 
-reproduce: $(ENVIRONMENT)  ## run the graph in a clean clone and hold its numbers against reference/ (or GROUPS='fuel concrete')
-	python benchmarks/reproduce.py $(GROUPS)
+reproduce: $(ENVIRONMENT)  ## run the graph in a clean clone and compare its numbers with reference/ (or GROUPS='fuel concrete')
+	python -m benchmarks.check_reproduction $(GROUPS)
 
 verify: $(ENVIRONMENT)  ## compare all results with their checksums, and remove damaged ones, which are then computed again
 	python scripts/verify_cache.py
@@ -53,11 +53,15 @@ stale: $(ENVIRONMENT)  ## print which stages the edited code reruns, and which f
 test: $(ENVIRONMENT)  ## run all tests
 	python -m pytest
 
+test-newest:  ## run the tests of kernels and selection with the newest JAX and Flax that the newest Python here can have
+	scripts/test_newest.sh
+
 coverage: $(ENVIRONMENT)  ## run all tests and print which lines none of them runs
 	python -m pytest --cov=collective_variables --cov=nodes --cov-report=term-missing:skip-covered
 
-lint: $(ENVIRONMENT)  ## check style and types
+lint: $(ENVIRONMENT)  ## check style, format and types
 	ruff check .
+	ruff format --check .
 	pyrefly check
 
 harness: $(ENVIRONMENT)  ## kill, interrupt and starve a small graph, damage its cache, and compare its numbers (half an hour)
@@ -67,35 +71,35 @@ docs: $(ENVIRONMENT)  ## build the reference of the library from its docstrings,
 	python -m pdoc --math --docformat markdown --output-directory docs/api collective_variables !collective_variables.__main__
 
 bench: $(ENVIRONMENT)  ## time the tests and the whole graph in a fresh clone, each against its limit (half an hour)
-	python benchmarks/bench.py
+	python -m benchmarks.bench_all
 
 bench-rnd: $(ENVIRONMENT)  ## time RND on Fuel alone
-	python benchmarks/bench_selection.py fuel
+	python -m benchmarks.bench_selection fuel
 
-bench-ntk: $(ENVIRONMENT)  ## time the NTK beside neural-tangents, and its large cases (half an hour)
-	python benchmarks/bench_ntk.py
+bench-ntk: $(ENVIRONMENT)  ## time the NTK next to neural-tangents, and its large cases (half an hour)
+	python -m benchmarks.bench_kernel
 
-bench-selection: $(ENVIRONMENT)  ## time RND, exact beside a plain loop, and scaled to ten thousand points (half an hour)
-	python benchmarks/bench_selection.py
+bench-selection: $(ENVIRONMENT)  ## time RND, exact next to a plain loop, and scaled to ten thousand points (half an hour)
+	python -m benchmarks.bench_selection
 
 bench-training: $(ENVIRONMENT)  ## time the networks of Experiment 1 at the paper's numbers of runs (an hour)
-	python benchmarks/bench_training.py
+	python -m benchmarks.bench_training
 
 bench-dynamics: $(ENVIRONMENT)  ## time recordings through a training, and the groups of learning dynamics (an hour)
-	python benchmarks/bench_dynamics.py
+	python -m benchmarks.bench_dynamics
 
 scaling: $(ENVIRONMENT)  ## compare exact, scaled and random selection: quality and time against the number of points (half an hour)
-	python benchmarks/scaling.py
+	python -m studies.selection_cost
 
 field: $(ENVIRONMENT)  ## compare all methods of selection on all problems (an hour)
-	python benchmarks/field.py
+	python -m studies.compare_methods
 
 form: $(ENVIRONMENT)  ## compare the forms of RND on held-out parts of the pools (an hour)
-	python benchmarks/form.py
+	python -m studies.compare_rnd_forms
 
 pictures: $(ENVIRONMENT)  ## draw the README's pictures and tables from the stages' results
-	python benchmarks/pictures.py
+	python -m benchmarks.update_results
 
 requirements:  ## write requirements.txt anew from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --extra test --extra lint --extra docs --python-version 3.11 --universal --fork-strategy fewest --no-header --no-annotate --quiet --output-file requirements.txt
+	uv pip compile pyproject.toml --extra pipeline --extra test --extra lint --extra docs --python-version 3.11 --universal --fork-strategy fewest --no-header --no-annotate --quiet --output-file requirements.txt
 	sed -i "/'never'/d; /python_full_version >= '3.14'/d; s/ ; python_full_version < '3.14'//" requirements.txt

@@ -24,7 +24,9 @@ from collective_variables.selection.estimator import RNDSelector as RNDSelector
 from collective_variables.selection.registry import SELECTION_METHODS as SELECTION_METHODS
 from collective_variables.selection.registry import select as select
 from collective_variables.selection.rnd import RNDSettings as RNDSettings
-from collective_variables.selection.rnd_linearised import LinearisedRNDSettings as LinearisedRNDSettings
+from collective_variables.selection.rnd_linearised import (
+    LinearisedRNDSettings as LinearisedRNDSettings,
+)
 from collective_variables.training.ensemble_training import train_ensemble as train_ensemble
 from collective_variables.training.loop import train as train
 from collective_variables.training.schedules import Schedule as Schedule

@@ -1,7 +1,7 @@
-"""Networks of one's own, for the group of params.yaml and the notebook that show how to use them.
+"""Show custom networks, as the notebook and a group of params.yaml use them.
 
 A section `NAME_Network: {model: notebooks.models.Residual, options: {n_outputs: 1, width: 64}}`
-takes the place of one with layers.
+replaces one with layers.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Parameters = dict[str, Float[Array, "..."]]
 
 
 class Residual(nn.Module):
-    """Dense layers, each added to what it is given: a Flax module."""
+    """A Flax module of dense layers, each added to its input."""
 
     n_outputs: int
     width: int = 64
@@ -30,7 +30,7 @@ class Residual(nn.Module):
 
 
 def fourier(n_outputs: int, n_frequencies: int = 32) -> tuple[Callable, Callable]:
-    """A linear model of learned cosines: two JAX functions, init(key, x) and apply(params, x)."""
+    """Return a linear model of learned cosines as functions init(key, x) and apply(params, x)."""
 
     def init(key: PRNGKeyArray, x: Float[Array, "n_points n_inputs"]) -> Parameters:
         frequencies, phases, weights = jax.random.split(key, 3)

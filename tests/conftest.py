@@ -2,12 +2,11 @@
 
 import gc
 import os
-import shutil
 
 import jax
 import jaxlib
 import pytest
-from project import COMPILED, ROOT, Project
+from compiled import COMPILED, ROOT
 
 # These emitters compile most slowly; without them here and in every stage that a test runs. A
 # jaxlib that does not know the flag would end the process, so it is set for the one that is known
@@ -74,15 +73,6 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture
-def copy(project, tmp_path):
-    """A copy of a test file's reproduced project, outputs and cache included, for tests that change
-    it.
-    """
-    shutil.copytree(project.folder, tmp_path / "copy", symlinks=True)
-    return Project(tmp_path / "copy")
 
 
 LONGEST = (

@@ -17,17 +17,11 @@ from unittest.mock import patch
 import pandas as pd
 import warm
 import yaml
+from compiled import COMPILED, ROOT
 from dvc.repo import Repo, lock_repo
 from dvc.utils import strictyaml
 from dvc.utils.serialize import _yaml
 
-ROOT = Path(__file__).resolve().parents[1]
-# What a test or a stage compiles is kept for the next like it.
-COMPILED = {
-    "jax_compilation_cache_dir": str(ROOT / ".pytest_cache" / "compiled"),
-    "jax_persistent_cache_min_compile_time_secs": 0,
-    "jax_persistent_cache_min_entry_size_bytes": 0,
-}
 JAX = {
     "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     **{name.upper(): str(value) for name, value in COMPILED.items()},

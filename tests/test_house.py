@@ -107,4 +107,6 @@ def test_nothing_is_called_of(path):
             names.add(node.name)
         elif isinstance(node, ast.Attribute):
             names.add(node.attr)
-    assert not [each for each in names if each.strip("_") == "of" or each.lstrip("_").startswith("of_")]
+    assert not [
+        each for each in names if each.strip("_") == "of" or each.lstrip("_").startswith("of_")
+    ]

@@ -141,7 +141,7 @@ class _Ensemble:
         return list(groups.values())
 
     def measure(self, tasks: list[Task], advance: _types.Advance) -> dict[Task, _member.Result]:
-        """Measure the members of tasks with the same points, in a thread of its own."""
+        """Measure the members of tasks with the same points, in one thread."""
         results = {}
         # A thread does not inherit this setting of JAX from the thread that started it.
         with jax.default_matmul_precision("highest"):

@@ -165,10 +165,7 @@ def plan_samples(
     n_points = _checks.integer("n_points", n_points, minimum=64)
     accuracy = _checks.number("accuracy", accuracy, above=0.0)
     n_repeats = _checks.integer("n_repeats", n_repeats, minimum=3)
-    if largest_size is None:
-        largest_size = max(n_points // 8, min(n_points // 2, 80))
-    largest = _size("largest_size", largest_size, n_points, minimum=2 ** (N_FITTED + 1))
-    sizes = np.array([largest // 2**i for i in range(N_FITTED, -1, -1)])
+    sizes = _pilot_sizes(largest_size, n_points)
     spectra = [
         _nested_spectra(kernel_function, n_points, sizes.tolist(), k)
         for k in jax.random.split(key, n_repeats)
@@ -202,6 +199,14 @@ def plan_samples(
         means=means,
         standard_deviations=deviations,
     )
+
+
+def _pilot_sizes(largest_size: int | None, n_points: int) -> Int[np.ndarray, " n_sizes"]:
+    """Return the sizes of the pilot, ascending, each about twice the one before."""
+    if largest_size is None:
+        largest_size = max(n_points // 8, min(n_points // 2, 80))
+    largest = _size("largest_size", largest_size, n_points, minimum=2 ** (N_FITTED + 1))
+    return np.array([largest // 2**i for i in range(N_FITTED, -1, -1)])
 
 
 def _size(name: str, value: object, n_points: int, *, minimum: int) -> int:

@@ -1,4 +1,4 @@
-"""Re-train the predictor of random network distillation on the points chosen so far."""
+"""Start and re-train the predictor of random network distillation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -95,6 +95,41 @@ class State(NamedTuple):
     distances: Float[Array, " n_selected"]
     mean_distances: Float[Array, " n_selected"]
     max_distances: Float[Array, " n_selected"]
+
+
+class Shared(NamedTuple):
+    """Hold what all members read: the points, and who is in which class if classes take turns."""
+
+    points: Float[Array, "n_pool ..."]
+    classes: Bool[Array, "n_classes n_pool"] | None
+
+
+def start(
+    trainer: Trainer,
+    n_selected: int,
+    labelled: tuple[int, ...],
+    shared: Shared,
+    key: PRNGKeyArray,
+) -> State:
+    """Draw target and predictor of a member, and return its state before the first choice."""
+    points = shared.points
+    both = jax.vmap(lambda key: parameters.initialise(trainer.network, key, points))(
+        jax.random.split(key)
+    )
+    target, predictor = (jax.tree.map(lambda leaf: leaf[i], both) for i in (0, 1))
+    count = len(labelled)
+    history = (jnp.zeros(n_selected, points.dtype).at[:count].set(jnp.nan) for _ in range(3))
+    return State(
+        key,
+        trainer.outputs(target, points),
+        predictor,
+        predictor,
+        trainer.optimiser.init(predictor),
+        jnp.asarray(count, jnp.int32),
+        jnp.zeros((), bool),
+        jnp.zeros(n_selected, jnp.int32).at[:count].set(jnp.asarray(labelled, jnp.int32)),
+        *history,
+    )
 
 
 def distance(

@@ -153,6 +153,7 @@ def select_by(
     parameters.check_fit(problem.network, problem.inputs, problem.targets)
     if not isinstance(options, dict):
         raise TypeError(f"options must be a dictionary: received {options!r}.")
+    n_members = _checks.integer("n_members", budget.n_members, minimum=1)
     initialisation_key = seeding.key(problem.seed, "initialisation")
     arguments = {
         "pool": problem.inputs,
@@ -161,7 +162,7 @@ def select_by(
         "network": problem.network,
         "targets": problem.targets,
         "task": problem.task,
-        "initialisation_keys": seeding.member_keys(initialisation_key, budget.n_members),
+        "initialisation_keys": seeding.member_keys(initialisation_key, n_members),
     }
     return _call(method, arguments | budget._asdict(), options)
 

@@ -127,23 +127,21 @@ def select(
     points = base.normalise(pool, settings.normalisation)
     membership = None if classes is None else jnp.asarray(base.membership(classes, len(pool)))
     trainer = _rnd_training.Trainer(network, settings, at_once=2 if n_members == 1 else 1)
+    start = partial(_rnd_training.start, trainer, n_selected, tuple(labelled))
     segments = _segments(len(labelled), n_selected)
+    decisive = network, settings, n_selected, labelled, pool, classes, key
     run = _Run(
-        _Shared(points, membership),
-        seeding.member_keys(key, n_members),
-        batching.over_members(
-            partial(_start, trainer, n_selected, tuple(labelled)), runs_once=True
-        ),
-        {
+        shared=_rnd_training.Shared(points, membership),
+        keys=seeding.member_keys(key, n_members),
+        start=batching.over_members(start, runs_once=True),
+        advance={
             width: batching.over_members(partial(_advance, trainer, width))
             for width in {width for _, _, width in segments}
         },
-        segments,
-        settings.learning_rate,
-        checkpoints.LocalStore(store),
-        ""
-        if store is None
-        else checkpoints.fingerprint(network, settings, n_selected, labelled, pool, classes, key),
+        segments=segments,
+        learning_rate=settings.learning_rate,
+        local=checkpoints.LocalStore(store),
+        fingerprint="" if store is None else checkpoints.fingerprint(*decisive),
     )
     together = batching.chunk_size(parameters.n_parameters(network, pool), n_members)
     chunks = batching.chunks(n_members, together)
@@ -161,13 +159,6 @@ def select(
     return _join(parts, n_members)
 
 
-class _Shared(NamedTuple):
-    """Hold what all members read: the points, and who is in which class if classes take turns."""
-
-    points: Float[Array, "n_pool ..."]
-    classes: Bool[Array, "n_classes n_pool"] | None
-
-
 class _Chosen(NamedTuple):
     """Hold what the members of a chunk chose, as in `State`."""
 
@@ -182,7 +173,7 @@ class _Chosen(NamedTuple):
 class _Run:
     """Run a chunk of members, segment by segment; where it was interrupted, it resumes."""
 
-    shared: _Shared
+    shared: _rnd_training.Shared
     keys: PRNGKeyArray
     start: Callable[..., _rnd_training.State]
     advance: dict[int, Callable[..., _rnd_training.State]]
@@ -218,37 +209,10 @@ def _join(parts: list[_Chosen], n_members: int) -> base.Selection:
     )
 
 
-def _start(
-    trainer: _rnd_training.Trainer,
-    n_selected: int,
-    labelled: tuple[int, ...],
-    shared: _Shared,
-    key: PRNGKeyArray,
-) -> _rnd_training.State:
-    points = shared.points
-    both = jax.vmap(lambda key: parameters.initialise(trainer.network, key, points))(
-        jax.random.split(key)
-    )
-    target, predictor = (jax.tree.map(lambda leaf: leaf[i], both) for i in (0, 1))
-    count = len(labelled)
-    history = (jnp.zeros(n_selected, points.dtype).at[:count].set(jnp.nan) for _ in range(3))
-    return _rnd_training.State(
-        key,
-        trainer.outputs(target, points),
-        predictor,
-        predictor,
-        trainer.optimiser.init(predictor),
-        jnp.asarray(count, jnp.int32),
-        jnp.zeros((), bool),
-        jnp.zeros(n_selected, jnp.int32).at[:count].set(jnp.asarray(labelled, jnp.int32)),
-        *history,
-    )
-
-
 def _advance(
     trainer: _rnd_training.Trainer,
     width: int,
-    bounds: tuple[_Shared, Array, Array],
+    bounds: tuple[_rnd_training.Shared, Array, Array],
     state: _rnd_training.State,
 ) -> _rnd_training.State:
     """Choose the points number begin…end−1 ≤ width.
@@ -273,7 +237,7 @@ def _advance(
 
 
 def _choose(
-    trainer: _rnd_training.Trainer, shared: _Shared, state: _rnd_training.State
+    trainer: _rnd_training.Trainer, shared: _rnd_training.Shared, state: _rnd_training.State
 ) -> _rnd_training.State:
     """Add the point with the largest distance, unless it is within the threshold."""
     threshold = trainer.settings.threshold

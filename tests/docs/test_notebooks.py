@@ -1,4 +1,4 @@
-"""The notebook runs from its first cell to its last, in a fresh process, from its own folder."""
+"""The notebook runs from its first cell to its last, in a fresh process, in its folder."""
 
 import json
 import os
@@ -7,26 +7,35 @@ import sys
 
 from project import JAX, ROOT
 
-RUN = "import json, sys; scope = {}; [exec(compile(cell, '<cell>', 'exec'), scope) for cell in json.load(sys.stdin)]"
+RUN = """
+import json, sys
+scope = {}
+for cell in json.load(sys.stdin):
+    exec(compile(cell, "<cell>", "exec"), scope)
+"""
+NOTEBOOK = json.loads((ROOT / "notebooks" / "own_model.ipynb").read_text())
+CELLS = [cell for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code"]
+
+
+def source(cell):
+    return "".join(cell["source"])
 
 
 def test_the_notebook_runs_from_its_folder(tmp_path):
-    notebook = json.loads((ROOT / "notebooks" / "own_model.ipynb").read_text())
-    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    assert len(cells) > 5
+    assert len(CELLS) > 5
     environment = JAX | {name: os.environ[name] for name in ("XLA_FLAGS",) if name in os.environ}
-    done = subprocess.run(
-        [sys.executable, "-c", RUN], cwd=ROOT / "notebooks", input=json.dumps(cells), text=True, capture_output=True,
+    process = subprocess.run(
+        [sys.executable, "-c", RUN],
+        cwd=ROOT / "notebooks",
+        input=json.dumps([source(cell) for cell in CELLS]),
+        text=True,
+        capture_output=True,
         env=environment | {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert (
-        "regression: 300 points in the pool, 92 test points" in done.stdout
-        and "S = " in done.stdout
     )
-    # It was run before it was committed, and shows its results.
-    assert all(
-        cell["outputs"]
-        for cell in notebook["cells"]
-        if cell["cell_type"] == "code" and "print(" in "".join(cell["source"])
-    )
+    assert process.returncode == 0, process.stderr
+    assert "regression: 300 points in the pool, 92 test points" in process.stdout
+    assert "S = " in process.stdout
+
+
+def test_the_notebook_was_run_before_it_was_committed():
+    assert all(cell["outputs"] for cell in CELLS if "print(" in source(cell))

@@ -1,4 +1,4 @@
-"""Settings that cannot be measured with are refused when they are made."""
+"""Settings that do not fit together are refused when they are created."""
 
 import pytest
 

@@ -240,7 +240,7 @@ def test_zero_kernel_has_a_trace_but_no_entropy():
         assert math.isnan(result[name])
 
 
-# eigenvalues given directly
+# eigenvalues in place of a kernel
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,12 @@ def run(*command, folder, **options):
     # A library in the working directory or on the path would hide what is missing from the wheel.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     process = subprocess.run(
-        list(map(str, command)), cwd=folder, env=environment, capture_output=True, text=True, **options
+        list(map(str, command)),
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        **options,
     )
     assert process.returncode == 0, process.stderr
     return process.stdout
