@@ -20,11 +20,11 @@ class InvalidValueError(UserError, ValueError):
 
 
 def is_user_error(error: BaseException) -> bool:
-    """Return whether `error` reports a wrong argument or wrong data, rather than a failure or a bug.
+    """Return whether `error` reports a wrong argument or wrong data, not a failure or a bug.
 
     That is every `UserError`, and every TypeError or ValueError that comes from a `raise` statement
-    of this package: the package raises them for wrong arguments only. The same kinds of error out of
-    an operation or another library, such as `1 + "a"` or `int("x")`, are bugs.
+    of this package: the package raises them for wrong arguments only. The same kinds of error out
+    of an operation or another library, such as `1 + "a"` or `int("x")`, are bugs.
     """
     if isinstance(error, UserError):
         return True

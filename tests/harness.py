@@ -1,5 +1,4 @@
-"""Disturb `dvc repro` in every way that a machine can, and compare what it ends with: python
-tests/harness.py [case ...]
+"""Disturb `dvc repro` in every way that a machine can: python tests/harness.py [case ...]
 
 Each case works on a small graph of its own, in processes of their own, which are then ended,
 starved or given damaged files. Afterwards `make verify` and `dvc repro` must end with the arrays,
@@ -7,12 +6,12 @@ tables and values of an undisturbed run, to the last byte. Prints for each case 
 often and what the commands said; ends with 1 if any number differs.
 
 kill        the whole process group by SIGKILL, at 30 random moments
-orphan      `dvc` alone by SIGKILL at 10 random moments, its stage goes on; the next command is given at once
+orphan      `dvc` alone by SIGKILL at 10 random moments, while its stage goes on
 interrupt   SIGINT at 5 random moments, as Ctrl-C
-disk        a file system with room for 60, 300 and 2000 KiB (a tmpfs, for which the user must be root), then with room for all
+disk        a file system with room for 60, 300 and 2000 KiB (a tmpfs, which needs root), then for all
 memory      an address space of 1.5 GiB, then without a limit
 two         two `dvc repro` at once
-cache       a bit of every third file of the cache flipped, every third truncated, the folders of the stages removed
+cache       of every third file of the cache a bit flipped, every third truncated, no results left
 lock        dvc.lock cut off at 20 places
 clock       all times of files a day ahead, and parameters changed and changed back
 """
@@ -53,9 +52,14 @@ class Small:
         # Without the warm programs of the tests, whose processes are not children of this one.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         return subprocess.Popen(
-            command, cwd=self.folder, env=environment() | {"PATH": path}, text=True, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            command,
+            cwd=self.folder,
+            env=environment() | {"PATH": path},
+            text=True,
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
 
     def run(self, *command: str) -> tuple[int, str]:
         process = self.start(*command)
@@ -255,7 +259,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         harness = Harness(Path(folder))
         print(
-            f"undisturbed: {harness.seconds:.0f} s, {len(harness.expected)} files compared to the last byte",
+            f"undisturbed: {harness.seconds:.0f} s, "
+            f"{len(harness.expected)} files compared to the last byte",
             flush=True,
         )
         for case in sys.argv[1:] or CASES:

@@ -87,6 +87,7 @@ UNFIT_BUDGETS = [
         _POOL,
         {"classes": np.zeros(19, int)},
         ValueError,
-        "classes must be an integer from 0 for each of the 20 points: received the shape (19,) and dtype int64.",
+        "classes must be an integer from 0 for each of the 20 points: "
+        "received the shape (19,) and dtype int64.",
     ),
 ]

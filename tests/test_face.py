@@ -1,4 +1,4 @@
-"""The public face: its names, that they load when they are used, and examples that print what they say."""
+"""The public face: its names, when they load, and that examples print what they say."""
 
 import ast
 import doctest

@@ -56,7 +56,7 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def programs(wheel, tmp_path_factory):
-    """The programs of an environment that holds the wheel, the core and the command line's extra."""
+    """The programs of an environment with the wheel, the core and the command line's extra."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=True)
     options = ("--quiet", "--disable-pip-version-check", "-c", ROOT / "requirements.txt")

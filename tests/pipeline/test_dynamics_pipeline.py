@@ -207,7 +207,8 @@ def test_a_changed_value_makes_its_study_stale_and_what_reads_it(project):
         (
             "dynamics-fuel_ComputeNTK",
             {},
-            "A group with ScalingStudy has ScalingStudy, LoadDataset, Ensemble alone: received dynamics-fuel_ComputeNTK",
+            "A group with ScalingStudy has ScalingStudy, LoadDataset, Ensemble alone: "
+            "received dynamics-fuel_ComputeNTK",
         ),
         (
             "dynamics_Network",

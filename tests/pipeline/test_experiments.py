@@ -341,7 +341,8 @@ def test_a_file_of_ones_own_is_inside_the_project(path, monkeypatch):
         ("fuel_SelectSubset-paper.options.n_epochs=-1", "n_epochs must be at least 0: received -1"),
         (
             "fuel_RNDSelect.method=best",
-            f"method must be one of {', '.join(sorted(registry.SELECTION_METHODS))}: received 'best'",
+            f"method must be one of {', '.join(sorted(registry.SELECTION_METHODS))}: "
+            "received 'best'",
         ),
         ("fuel_RNDSelect.options={depht: 2}", "Options of rnd are criterion, emphasis"),
         (

@@ -492,6 +492,7 @@ def test_the_library_imports_without_zntrack_dvc_and_plotting(tmp_path):
         - drawing
         - of_scikit_learn
     )
-    blocked = "import sys; sys.modules.update(dict.fromkeys(['zntrack', 'dvc', 'plotly', 'pooch', 'sklearn']))"
+    packages = ["zntrack", "dvc", "plotly", "pooch", "sklearn"]
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({packages}))"
     imports = "; ".join(f"import collective_variables.{module}" for module in modules)
     Project(ROOT).run("python", "-c", f"{blocked}; {imports}")
