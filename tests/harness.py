@@ -8,7 +8,7 @@ often and what the commands said; ends with 1 if any number differs.
 kill        the whole process group by SIGKILL, at 30 random moments
 orphan      `dvc` alone by SIGKILL at 10 random moments, while its stage goes on
 interrupt   SIGINT at 5 random moments, as Ctrl-C
-disk        a file system with room for 60, 300 and 2000 KiB (a tmpfs, which needs root), then for all
+disk        a file system (a tmpfs, which needs root) with 60, 300 and 2000 KiB, then with room for all
 memory      an address space of 1.5 GiB, then without a limit
 two         two `dvc repro` at once
 cache       of every third file of the cache a bit flipped, every third truncated, no results left
