@@ -5,7 +5,7 @@
 recording: 50 log-spaced epochs of one dense network on 1000 images, train and test points. The
     time that the record adds to the same training without it, medians of three runs of each.
 d1: the studies of activation, width and depth on MNIST at the paper's setting (params-paper.yaml)
-    with the library alone, one run. The result is kept in reference/paper, as
+    with only the library, one run. The result is kept in reference/paper, as
     `studies.paper_scale` does.
 groups: each group of dynamics/dvc.yaml at its default scale, by `dvc repro` in a fresh clone, one
     run. Names of groups select some of them.

@@ -1,4 +1,4 @@
-"""Run groups at the paper's scale with the library alone, and keep their tables of runs.
+"""Run groups at the paper's scale with only the library, and keep their tables of runs.
 
     python -m studies.paper_scale GROUP ... [--into reference/paper] [--scale 1.0] [--commit ID]
 

@@ -27,7 +27,23 @@ INSIDE = ("collective_variables", "contextlib")
 
 
 class RetracingWarning(UserWarning):
-    """A function is traced and compiled anew in call after call."""
+    """Warn that a function is traced and compiled anew in call after call.
+
+    The warning comes once for a piece of code, at its sixth trace for arguments of the same shapes.
+    It names the function and says why the programs of earlier calls could not be used.
+
+    Example:
+        >>> import warnings
+        >>> import jax.numpy as jnp
+        >>> import collective_variables as cv
+        >>> x, w = jnp.ones((3, 2)), jnp.ones((2, 1))
+        >>> with warnings.catch_warnings(record=True) as caught:
+        ...     warnings.simplefilter("always", cv.RetracingWarning)
+        ...     for scale in range(1, 10):  # instead: pass `scale` as a parameter
+        ...         kernel = cv.empirical_ntk(lambda w, x: scale * (x @ w), w, x)
+        >>> print([warning.category.__name__ for warning in caught])
+        ['RetracingWarning']
+    """
 
 
 class StandIn:

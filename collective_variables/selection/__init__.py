@@ -1,1 +1,1 @@
-"""Ways to choose the points to train on."""
+"""Choose the points to train on."""

@@ -105,7 +105,7 @@ def check_labelled(labelled: Sequence[int], n_pool: int) -> list[int]:
 
 
 def size_of_subsets(n_pool: int, n_selected: int | None, threshold: float | None) -> int:
-    """Return `n_selected`, or for a threshold alone the size of the pool."""
+    """Return `n_selected`; without it a threshold allows the whole pool."""
     if n_selected is None and threshold is None:
         raise ValueError("n_selected or threshold must be given: received None for both.")
     return n_pool if n_selected is None else n_selected

@@ -29,9 +29,9 @@ class LinearisedRNDSettings(_cholesky.Rule):
 
     Args:
         criterion: "reduction" chooses the point with the largest mean over y of C(x, y)² / d(x),
-            times d(x) to the power `emphasis`. This is the amount by which the mean distance of the
-            pool falls once x is known. "largest" chooses the point with the largest d(x), like
-            Algorithm 1 of Tovey et al. 2023.
+            the amount by which the pool's mean distance falls once x is known, times d(x) to the
+            power `emphasis`. "largest" chooses the point with the largest d(x), like Algorithm 1 of
+            Tovey et al. 2023.
         emphasis: the power of d(x), at least 0.
         n_reference: number of points y that the mean is taken over, drawn anew after half as many
             choices. The choice is exact for pools that are not larger.

@@ -1,1 +1,1 @@
-"""Train networks, alone and as ensembles, and record their kernels on the way."""
+"""Train single networks and ensembles, and record their kernels on the way."""

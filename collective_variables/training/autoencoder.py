@@ -184,7 +184,7 @@ def train_ensemble(
     def record(member: int, advance: _types.Advance) -> pd.DataFrame:
         return runner.record(run_of(member), advance)
 
-    kept = checkpoints.Results(
+    checkpoint = checkpoints.Results(
         store,
         range(len(indices)),
         name=lambda member: f"{fingerprint}-{checkpoints.fingerprint(*run_of(member))}",
@@ -192,8 +192,8 @@ def train_ensemble(
         unpack=pd.DataFrame,
     )
     with execution.Progress(progress, len(indices) * len(runner.epochs), "epochs recorded") as bar:
-        bar.advance(len(kept.known) * len(runner.epochs))
-        tables = execution.run(record, range(len(indices)), bar, checkpoint=kept)
+        bar.advance(len(checkpoint.known) * len(runner.epochs))
+        tables = execution.run(record, range(len(indices)), bar, checkpoint=checkpoint)
     table = pd.concat(dict(enumerate(tables)), names=["run"])
     return {"recording": table.reset_index("run").reset_index(drop=True)}
 

@@ -137,10 +137,10 @@ def train_ensemble(
         return curves
 
     decisive = (network, schedule, *pool, *test, *runs)
-    kept = _load_results(store, tasks, decisive)
+    checkpoint = _load_results(store, tasks, decisive)
     with execution.Progress(progress, len(runs.n_points), "networks") as bar:
-        bar.advance(sum(tasks[place].n_runs for place in kept.known))
-        curves = _gather(tasks, execution.run(train_chunk, tasks, bar, checkpoint=kept))
+        bar.advance(sum(tasks[place].n_runs for place in checkpoint.known))
+        curves = _gather(tasks, execution.run(train_chunk, tasks, bar, checkpoint=checkpoint))
     ends = np.cumsum([len(runs.n_points) for runs in ensembles_of_runs])[:-1]
     return [loop.Curves(*parts) for parts in zip(*(np.split(curve, ends) for curve in curves))]
 

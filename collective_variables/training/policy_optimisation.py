@@ -219,7 +219,7 @@ def train_ensemble(
     purposes = ("batches", "initialisation")
     keys = (seeding.member_keys(seeding.key(seed, purpose), n_members) for purpose in purposes)
     tasks = list(zip(*keys))
-    kept = recorded_training.load_results(
+    checkpoint = recorded_training.load_results(
         store,
         tasks,
         name=lambda member_keys: f"{fingerprint}-{checkpoints.fingerprint(*member_keys)}",
@@ -232,8 +232,10 @@ def train_ensemble(
         return runner.record(*member_keys, advance)
 
     with execution.Progress(progress, n_members * len(epochs), "updates recorded") as bar:
-        bar.advance(len(kept.known) * len(epochs))
-        return recorded_training.join_tables(execution.run(record, tasks, bar, checkpoint=kept))
+        bar.advance(len(checkpoint.known) * len(epochs))
+        return recorded_training.join_tables(
+            execution.run(record, tasks, bar, checkpoint=checkpoint)
+        )
 
 
 class _Runner:

@@ -106,15 +106,15 @@ def train_ensemble(
 
     decisive = (network, schedule, settings, changes, between, *pool, *test)
     fingerprint = "" if store is None else checkpoints.fingerprint(*decisive)
-    kept = load_results(
+    checkpoint = load_results(
         store,
         places,
         name=lambda place: f"{fingerprint}-{checkpoints.fingerprint(*run_at(place))}",
         curves=loop.Curves,
     )
     with execution.Progress(progress, len(places) * len(epochs), "epochs recorded") as bar:
-        bar.advance(len(kept.known) * len(epochs))
-        results = execution.run(record, places, bar, checkpoint=kept)
+        bar.advance(len(checkpoint.known) * len(epochs))
+        results = execution.run(record, places, bar, checkpoint=checkpoint)
     return [
         join_tables([result for place, result in zip(places, results) if place[0] == number])
         for number in range(len(ensembles_of_runs))
@@ -262,9 +262,9 @@ def noisy_targets(
         return targets
     n = int(run.n_points)
     order = np.asarray(jax.random.permutation(jax.random.fold_in(run.batch_keys, NOISE), n))
-    chosen = run.indices[order[: max(2, round(fraction * n))]]
+    rows = run.indices[order[: max(2, round(fraction * n))]]
     # Each gets the target of the next one, so that no point keeps its own.
-    return targets.at[chosen].set(targets[np.roll(chosen, 1)])
+    return targets.at[rows].set(targets[np.roll(rows, 1)])
 
 
 def _start(

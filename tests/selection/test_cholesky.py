@@ -165,7 +165,7 @@ def test_exact_copies_end_in_distances_of_zero_and_no_point_is_chosen_twice(rule
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
-def test_a_kernel_with_round_off_of_its_own_in_every_block_gives_the_same_points(rule):
+def test_a_kernel_with_other_round_off_in_every_block_gives_the_same_points(rule):
     """As angles do that are computed from cosines: another value of K(x, x) in each block, far
     above an epsilon.
     """

@@ -373,7 +373,7 @@ def test_mahalanobis_of_equal_representations_is_zero_with_a_gradient_of_zero():
     equal = np.full_like(A, 0.1)
     assert (
         jnp.mean(jnp.asarray(equal), axis=0)[0] != equal[0, 0]
-    )  # deviations from the mean alone leave a covariance
+    )  # deviations from the rounded mean leave a covariance
     values, gradients = evaluate(
         "mahalanobis", 2.0, A, equal, distances.covariance(jnp.asarray(equal))
     )

@@ -255,7 +255,7 @@ OPTIONS = {
     "cold": {"restart": "cold"},
     "newest first": {"rehearsal": "newest-first"},
     "replay": {"rehearsal": "replay", "n_replay": 3},
-    "replay of the newest alone": {"rehearsal": "replay", "n_replay": 1},
+    "replay of only the newest": {"rehearsal": "replay", "n_replay": 1},
     "cold replay": {"rehearsal": "replay", "n_replay": 3, "restart": "cold"},
     "tolerance": {"tolerance": 0.05, "n_epochs": 40},
     "restarts": {"tolerance": 0.02, "n_epochs": 15, "n_restarts": 2},
@@ -339,7 +339,7 @@ def test_with_classes_each_has_as_many_points_as_it_can():
     np.testing.assert_array_equal(other_names.indices, selection.indices)
 
 
-def test_a_threshold_alone_ends_each_member_by_itself_and_marks_what_is_not_chosen():
+def test_a_threshold_alone_ends_each_member_separately_and_marks_what_is_not_chosen():
     settings = replace(TRAINING, threshold=0.1)
     selection = rnd.select(POOL, DENSE, settings, key=KEY, n_members=7)
     assert selection.indices.shape == (7, 20)
@@ -428,7 +428,7 @@ def test_of_tight_clusters_each_gives_one_point_before_any_gives_a_second():
     assert [sorted(row // 6) for row in chosen] == [list(range(5))] * 4
 
 
-# what is kept while it runs
+# checkpoints
 
 
 class Interrupted(Exception):
@@ -436,7 +436,7 @@ class Interrupted(Exception):
 
 
 class Store(dict):
-    """Counts what it is given, and interrupts the run that gives it more than `limit`."""
+    """Counts what is stored, and interrupts the run when it stores the `limit`-th time."""
 
     def __init__(self, content, limit):
         super().__init__(content)
@@ -452,7 +452,7 @@ class Store(dict):
 @pytest.mark.parametrize(
     "options", [{}, {"labelled": LABELLED}], ids=["from the start", "labelled"]
 )
-def test_an_interrupted_selection_goes_on_where_it_was_and_ends_with_the_same_points(options):
+def test_an_interrupted_selection_resumes_and_ends_with_the_same_points(options):
     options = dict(n_selected=12, key=KEY, n_members=2) | options
     run = functools.partial(rnd.select, POOL, DENSE, TRAINING, **options)
     whole, interrupted = Store({}, limit=None), Store({}, limit=3)
@@ -472,7 +472,7 @@ def test_an_interrupted_selection_goes_on_where_it_was_and_ends_with_the_same_po
     [{"key": jax.random.key(4)}, {"n_selected": 11}, {"labelled": [1]}, {"classes": CLASSES}],
     ids=str,
 )
-def test_a_store_of_another_call_is_not_gone_on_with(changed):
+def test_a_store_of_another_call_is_not_used(changed):
     options = dict(n_selected=12, key=KEY, n_members=2)
     store = {}
     rnd.select(POOL, DENSE, TRAINING, **options, store=store)

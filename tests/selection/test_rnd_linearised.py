@@ -376,7 +376,7 @@ def test_a_threshold_above_all_distances_chooses_nothing_but_what_is_labelled():
     assert select(threshold=100.0, labelled=LABELLED).indices[0].tolist() == LABELLED + [-1] * 22
 
 
-def test_each_member_stops_by_itself():
+def test_each_member_stops_separately():
     selection = select(threshold=0.25, first="random", n_members=6, criterion="largest")
     for member, row in enumerate(selection.indices):
         expected = naive(
@@ -652,7 +652,7 @@ def precision(request, monkeypatch):
 
 @pytest.fixture
 def ends(monkeypatch):
-    """A choice that goes on forever fails."""
+    """Make a choice that never ends fail."""
     kernel, calls = infinite_width.infinite_width_kernel, []
 
     def counted(*arguments, **options):

@@ -190,6 +190,16 @@ def test_one_target_is_cut_into_bins_of_equally_many_points():
     assert bins_of_rounds(targets, ranks * 5 // 50, 5) == [list(range(5))] * 10
 
 
+def test_a_constant_target_is_ignored_also_where_its_standard_deviation_is_round_off():
+    targets = np.random.default_rng(1).exponential(size=(50, 1))
+    ranks = np.argsort(np.argsort(targets[:, 0]))
+    for value in (0.1, 0.3, 2.7):
+        constant = np.full((50, 1), value)
+        assert constant.std() > 0
+        both = np.hstack([constant, targets])
+        assert bins_of_rounds(both, ranks * 5 // 50, 5) == [list(range(5))] * 10
+
+
 def test_several_targets_are_cut_along_the_first_principal_component_whatever_their_units():
     targets = np.random.default_rng(2).normal(size=(50, 1)) + 0.5 * np.random.default_rng(3).normal(
         size=(50, 3)
@@ -198,8 +208,7 @@ def test_several_targets_are_cut_along_the_first_principal_component_whatever_th
     left, _, _ = np.linalg.svd(standardised)
     ranks = np.argsort(np.argsort(left[:, 0]))
     units = np.array([1e-3, 1.0, 1e6])
-    # The standard deviation of fifty numbers 0.1 is round-off, that of 7 is 0.
-    constant = np.full((50, 2), [0.1, 7.0])
+    constant = np.full((50, 1), 7.0)
     for scaled in (targets * units, np.hstack([targets, constant])):
         assert bins_of_rounds(scaled, ranks * 5 // 50, 5) == [list(range(5))] * 10
 

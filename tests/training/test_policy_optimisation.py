@@ -262,7 +262,7 @@ def test_an_episode_that_reaches_its_time_limit_is_cut_but_not_over():
         steps.observations[..., 0] + 0.02 * steps.observations[..., 1],
     )
     assert np.abs(steps.observations[5] - steps.next_observations[4]).max(axis=1).min() > 1e-3
-    # An episode goes on for as long as the pole stands.
+    # An episode continues for as long as the pole stands.
     later = steps.ended[5:]
     assert later.any() and (later == steps.terminated[5:]).all()
     targets = np.asarray(
@@ -276,7 +276,7 @@ def test_an_episode_that_reaches_its_time_limit_is_cut_but_not_over():
 
 
 def test_rows_are_of_both_networks_on_the_same_observations():
-    result, seen, _ = trained()
+    result, recorded, _ = trained()
     table = result.tables["recording"]
     assert list(table.columns[:7]) == [
         "run",
@@ -316,7 +316,7 @@ def test_rows_are_of_both_networks_on_the_same_observations():
             assert rows["reward"].iloc[0] == pytest.approx(
                 float(policy_optimisation.mean_return(steps)), nan_ok=True
             )
-            (records,) = [each for each in seen if begins_with(each, untrained.params[name])]
+            (records,) = [each for each in recorded if begins_with(each, untrained.params[name])]
             first = None
             for (epoch, params), row in zip(records, rows.to_dict("records")):
                 leaves = jax.tree.leaves(jacobian_of(params, observations))
@@ -393,7 +393,7 @@ def test_an_agent_that_diverges_ends_with_missing_values_and_stops_no_other(monk
 )
 def test_other_tasks_can_be_learnt(name, n_inputs, n_actions):
     ppo, key = PPO(environment=name, n_steps=8, depth=1, width=3), jax.random.key(0)
-    # Most are written for 32 bits alone.
+    # Most are written only for 32 bits.
     with jax.enable_x64(False):
         first = jax.eval_shape(functools.partial(policy_optimisation.start_agent, ppo), key, key)
         after, _ = jax.eval_shape(functools.partial(policy_optimisation.update, ppo), first, key)

@@ -75,7 +75,7 @@ def test_without_the_epochs_between_all_that_is_recorded_is_the_same(schedule):
 
 
 def test_rows_are_of_the_network_at_that_epoch():
-    """Full-batch training by a plain loop on the points of one run alone."""
+    """Full-batch training by a plain loop on the points of only one run."""
     schedule, run = Schedule(n_epochs=6, learning_rate=0.01), 2  # member 1 with 6 points
     table = recorded_training.by_member(
         recorded(schedule).tables["recording"], N_POINTS, "classification"
