@@ -37,7 +37,7 @@ _MODULES = {
     "training.trace_scaling": ("scale_by_trace",),
     "data.problems": ("Dataset", "load_problem"),
     "data.encoding": ("read_table",),
-    "experiment": ("run_experiment",),
+    "experiment.composition": ("run_experiment",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -1,7 +1,7 @@
 from collective_variables.data.encoding import read_table as read_table
 from collective_variables.data.problems import Dataset as Dataset
 from collective_variables.data.problems import load_problem as load_problem
-from collective_variables.experiment import run_experiment as run_experiment
+from collective_variables.experiment.composition import run_experiment as run_experiment
 from collective_variables.kernels._traced import RetracingWarning as RetracingWarning
 from collective_variables.kernels.empirical import empirical_ntk as empirical_ntk
 from collective_variables.kernels.empirical import estimate_cost as estimate_cost
