@@ -42,8 +42,8 @@ PICTURES = {
     "figure-4-final": "Figure 4: final test loss",
     "figure-5-entropy": "Figure 5: entropy",
     "figure-5-trace": "Figure 5: trace",
-    "rnd-history": "RND (Algorithm 1): distance of the chosen point, and of the pool",
-    "rnd-chosen": "RND (Algorithm 1): the points chosen first, with their order",
+    "rnd-history": "RND, Algorithm 1: distance of the chosen point, and of the pool",
+    "rnd-chosen": "RND, Algorithm 1: the points chosen first, with their order",
 }
 MEASURED = ("min_test_loss", "final_test_loss", "entropy", "trace")
 EVOLUTION = "dynamics-mnist"  # the group that is drawn over the epochs

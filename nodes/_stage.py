@@ -34,14 +34,14 @@ def run_stage(path: str, name: str) -> None:
 
 
 def read_parameters(node: zntrack.Node) -> None:
-    """Read all parameters of a node at once.
+    """Read all parameters of a node at once; one that is not written has its default.
 
     ZnTrack 0.8 parses the file anew for each, with a reader ten times as slow.
     """
     reader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     values = yaml.load(PARAMS_FILE_PATH.read_bytes(), reader).get(node.name) or {}
     check_names(node.name, values, type(node))
-    node.__dict__.update(values)
+    node.__dict__.update(_defaults(type(node)) | values)
 
 
 def check_names(section: str, values: object, kind: type[zntrack.Node]) -> None:
@@ -56,8 +56,7 @@ def check_names(section: str, values: object, kind: type[zntrack.Node]) -> None:
         sys.exit(
             f"Parameters of {section} must be among {_listed(fields)}: received {_listed(unknown)}."
         )
-    required = [name for name, field in fields.items() if _is_required(field)]
-    if missing := [name for name in required if name not in values]:
+    if missing := [name for name in fields if name not in {**_defaults(kind), **values}]:
         sys.exit(f"{section} must have a value of {_listed(missing)}.")
 
 
@@ -68,8 +67,14 @@ def _parameters(kind: type[zntrack.Node]) -> dict[str, dataclasses.Field]:
     }
 
 
-def _is_required(field: dataclasses.Field) -> bool:
-    return field.default is field.default_factory is dataclasses.MISSING
+def _defaults(kind: type[zntrack.Node]) -> dict[str, object]:
+    defaults = {}
+    for name, field in _parameters(kind).items():
+        if field.default is not dataclasses.MISSING:
+            defaults[name] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            defaults[name] = field.default_factory()
+    return defaults
 
 
 def _listed(names: Iterable[object]) -> str:

@@ -4,8 +4,10 @@ parameters.
 
 import functools
 import json
+import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 from project import ROOT, TINY_OF_GROUP, Project, stages_run
+from project import environment as project_environment
 
 import main
 from collective_variables.selection import registry
@@ -202,7 +205,8 @@ def test_a_new_problem_is_a_section_of_params_and_no_code(copy):
         "fuel-tanh_LoadDataset": {"problem": "fuel"},
         "fuel-tanh_Network": {"layers": ["dense 3", "dense 1"], "activation": "tanh"},
         "fuel-tanh_Ensemble": {"n_members": 2, "n_points": [3, 5]},
-        "fuel-tanh_SelectSubset-paper": {"method": "paper", "options": {"n_epochs": 2}},
+        "fuel-tanh_RNDSelect": {"options": {"n_epochs": 2}},
+        "fuel-tanh_SelectSubset-rnd-linearised": {"method": "rnd-linearised"},
         "fuel-tanh_TrainModel": {"n_epochs": 2},
     }
     copy.write_params(params)
@@ -224,7 +228,8 @@ def test_a_file_and_a_network_of_ones_own_are_sections_of_params_and_no_code_of_
             "model": "notebooks.models.Residual",
             "options": {"n_outputs": 1, "width": 3, "depth": 1},
         },
-        "houses_SelectSubset-paper": {"method": "paper", "options": {"n_epochs": 2}},
+        "houses_RNDSelect": {"options": {"n_epochs": 2}},
+        "houses_SelectSubset-rnd-linearised": {"method": "rnd-linearised"},
         "houses_Ensemble": {"n_members": 2, "n_points": [3, 5]},
         "houses_TrainModel": {"n_epochs": 2},
     }
@@ -253,7 +258,7 @@ def test_a_file_and_a_network_of_ones_own_are_sections_of_params_and_no_code_of_
         and architecture.read_text() != before
     )
     assert {
-        f"houses_{stage}" for stage in ("SelectSubset-paper", "ComputeNTK", "TrainModel")
+        f"houses_{stage}" for stage in ("RNDSelect", "ComputeNTK", "TrainModel")
     } <= copy.stale()
     houses.assign(price=area).to_csv(file, index=False)
     assert "houses_LoadFile" in stages_run(copy.run("dvc", "repro", "houses_LoadFile"))
@@ -338,25 +343,28 @@ def test_a_file_of_ones_own_is_inside_the_project(path, monkeypatch):
         ("fuel_Ensemble.n_points=[4,500]", "n_selected must not exceed the pool: 500 > 272"),
         ("fuel_Ensemble.n_members=many", "n_members must be an integer: received 'many'"),
         ("fuel_ComputeNTK.per_class=true", "per_class needs a problem of classification"),
-        ("fuel_SelectSubset-paper.options.n_epochs=-1", "n_epochs must be at least 0: received -1"),
+        ("fuel_RNDSelect.options.n_epochs=-1", "n_epochs must be at least 0: received -1"),
         (
             "fuel_RNDSelect.method=best",
             f"method must be one of {', '.join(sorted(registry.SELECTION_METHODS))}: "
             "received 'best'",
         ),
-        ("fuel_RNDSelect.options={depht: 2}", "Options of rnd are criterion, emphasis"),
         (
-            "fuel_RNDSelect.method=paper",
-            "methods must not repeat an entry: received ['random', 'paper', 'paper'].",
+            "fuel_SelectSubset-rnd-linearised.options={depht: 2}",
+            "Options of rnd-linearised are criterion, emphasis",
+        ),
+        (
+            "fuel_RNDSelect={method: random}",
+            "methods must not repeat an entry: received ['random', 'random', 'rnd-linearised'].",
         ),
         ("fuel_RNDSelect.options={threshold: 1.0}", "Lower the threshold or the subset sizes"),
     ],
 )
 def test_a_wrong_value_is_one_clear_error_and_loses_nothing(copy, setting, message):
     section, _, value = setting.partition("=")
-    stage, *path, name = section.split(".")
+    *path, name = section.split(".")
     params = copy.params()
-    functools.reduce(dict.__getitem__, path, params[stage])[name] = yaml.safe_load(value)
+    functools.reduce(dict.__getitem__, path, params)[name] = yaml.safe_load(value)
     copy.write_params(params)
     kept = "nodes/fuel/CorrelationAnalysis/runs.csv"
     before = (copy.folder / kept).read_text()
@@ -467,6 +475,23 @@ def test_a_forced_repro_gives_the_same_files_to_the_last_byte(copy):
     before = results(copy)
     assert stages_run(copy.run("dvc", "repro", "--force")) == everything(copy)
     assert results(copy) == before and len(before) > 20
+
+
+def test_stages_that_are_forks_of_one_process_write_the_same_files(copy):
+    before, forked = results(copy), ("Ensemble", "LoadDataset", "Network", "RandomSubset")
+    environment = project_environment() | {"COLLECTIVE_VARIABLES_WARM": "1"}
+    # Real programs, for those of the tests are no children of each other.
+    environment["PATH"] = environment["PATH"].partition(os.pathsep)[2]
+    code = copy.folder / "nodes" / "_stage.py"
+    said = 'print("child of", open(f"/proc/{os.getppid()}/cmdline").read())'
+    code.write_text(f"import os\n\n{said}\n{code.read_text()}")
+    command = ["dvc", "repro", "--force", "--single-item", *(f"fuel_{stage}" for stage in forked)]
+    process = subprocess.run(
+        command, cwd=copy.folder, env=environment, text=True, stdout=subprocess.PIPE, check=True
+    )
+    parents = [line for line in process.stdout.splitlines() if line.startswith("child of")]
+    assert ["_warm.py" in parent for parent in parents] == [False, True, True, True]
+    assert results(copy) == before
 
 
 def test_results_on_a_remote_are_pulled_elsewhere_where_nothing_is_left_to_do(copy, tmp_path):
