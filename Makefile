@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 ENVIRONMENT := .venv/installed
 
-.PHONY: help setup repro all report paper reproduce stale test test-newest bench bench-rnd bench-ntk bench-selection bench-training bench-dynamics dynamics paper-dynamics scaling field form pictures requirements verify harness lint coverage docs
+.PHONY: help setup repro all report paper reproduce apply stale test test-newest bench bench-rnd bench-ntk bench-selection bench-training bench-dynamics dynamics paper-dynamics scaling field form pictures requirements verify harness lint coverage docs
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -46,6 +46,9 @@ reproduce: $(ENVIRONMENT)  ## run the graph in a clean clone and compare its num
 
 verify: $(ENVIRONMENT)  ## compare all results with their checksums, and remove damaged ones, which are then computed again
 	python scripts/verify_cache.py
+
+apply: $(ENVIRONMENT)  ## bring an experiment of `dvc exp run` into the workspace: make apply EXPERIMENT=NAME
+	@python scripts/apply_experiment.py $(EXPERIMENT)
 
 stale: $(ENVIRONMENT)  ## print which stages the edited code reruns, and which files are the reason
 	@python -m scripts.stale

@@ -8,6 +8,7 @@ Run `python main.py` when a stage's fields, the modules of nodes/ or the groups 
 changed. Changing a value needs no run.
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -265,6 +266,30 @@ def write_graphs(graph: dict, dynamics: set[str]) -> None:
         path.unlink(missing_ok=True)
         if content:
             path.write_text(to_yaml(graph | {"stages": content}))
+        prune_lock(path.with_suffix(".lock"), content)
+
+
+def prune_lock(path: Path, stages: Sections) -> None:
+    """Remove entries from a lock file that are not of this graph.
+
+    DVC keeps the entry of a stage that is gone, and does not notice when a stage no longer reads a
+    file. Without its entry the stage runs again.
+    """
+    text = path.read_text() if path.is_file() else ""
+    try:
+        lock = (yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {})["stages"]
+    except (yaml.YAMLError, KeyError):
+        return  # which scripts/verify_cache.py mends
+    head, *entries = re.split(r"^(?=  \S)", text, flags=re.MULTILINE)
+    current = []
+    for (name, entry), lines in zip(lock.items(), entries, strict=True):
+        paths = {dependency["path"] for dependency in entry.get("deps", ())}
+        if name in stages and paths <= set(stages[name].get("deps", ())):
+            current.append(lines)
+    if not current:
+        path.unlink()
+    elif len(current) < len(entries):
+        path.write_text("".join([head, *current]))
 
 
 def write_params(params: Sections) -> None:

@@ -70,21 +70,28 @@ def _run_elsewhere(path: str, name: str) -> int | None:
 
 
 def _ask(connection: socket.socket, path: str, name: str) -> int | None:
+    """Ask for a stage and wait for its end: its exit status; None if nobody runs it."""
+    folder, environment = os.getcwd(), dict(os.environ)
+    request = {"path": path, "name": name, "folder": folder, "environment": environment}
+    text = json.dumps(request).encode()
     # The stage has its own Ctrl-C, and this process waits for what it makes of it.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    request = {
-        "path": path,
-        "name": name,
-        "folder": os.getcwd(),
-        "environment": dict(os.environ),
-    }
-    text = json.dumps(request).encode()
-    socket.send_fds(connection, [len(text).to_bytes(8, "big")], [0, 1, 2])
-    connection.sendall(text)
-    if connection.recv(1) != b"1":
+    try:
+        socket.send_fds(connection, [len(text).to_bytes(8, "big")], [0, 1, 2])
+        connection.sendall(text)
+        if connection.recv(1) != b"1":
+            return None
+        # From here on the stage runs, and must not run a second time.
+        return _wait(connection, name)
+    finally:
         signal.signal(signal.SIGINT, before)
-        return None
-    status = connection.recv(16)
+
+
+def _wait(connection: socket.socket, name: str) -> int:
+    try:
+        status = connection.recv(16)
+    except OSError:
+        status = b""
     if not status:
         print(f"{name} still runs: the process that it is a fork of is gone.", file=sys.stderr)
     return int(status or 1)
@@ -97,7 +104,7 @@ def find_dvc() -> Process | None:
     """
     own = f"{STAGE}={os.environ[STAGE]}".encode()
     pid = os.getppid()
-    while pid > 1:
+    while pid > 0:
         if own not in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
             return Process(pid, read_start(pid))
         pid = int(_read_status(pid)[1])

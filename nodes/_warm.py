@@ -19,6 +19,7 @@ import select
 import signal
 import socket
 import sys
+import warnings
 from pathlib import Path
 
 PACKAGES = (
@@ -27,11 +28,8 @@ PACKAGES = (
     *("threadpoolctl", "plotly.graph_objects", "plotly.offline", "plotly.subplots", "jinja2"),
 )
 IDLE = 60.0  # seconds
-INTERRUPT = signal.getsignal(
-    signal.SIGINT
-)  # as `dvc` has it: ignored in the background of a script
-
-
+# As `dvc` has it: ignored in the background of a script.
+INTERRUPT = signal.getsignal(signal.SIGINT)
 # Of a stage that came to its end without an error.
 successes: list[bool] = []
 
@@ -114,7 +112,10 @@ class Server:
         except (OSError, ValueError):
             connection.close()
             return None
-        pid = os.fork()
+        with warnings.catch_warnings():
+            # Of threads that packages have started, and that no stage uses.
+            warnings.simplefilter("ignore")
+            pid = os.fork()
         if pid == 0:
             self._leave(request)
             return request
@@ -172,6 +173,8 @@ def become(request: Request) -> None:
         numpy.random.seed()
     sys.argv = ["nodes/_start.py", values["path"], "--name", values["name"]]
     sys.path.append(os.getcwd())
+    with contextlib.suppress(OSError):  # what `top` shows
+        Path("/proc/self/comm").write_text(values["name"])
     from nodes._stage import run_stage
 
     run_stage(values["path"], values["name"])
@@ -196,11 +199,12 @@ def main(address: str, pid: int, start: str) -> None:
     remove_others(address)
     server, place = Server(address, dvc), Path(address).resolve()
     os.chdir("/")
-    if not import_packages(dvc) or has_backend():
+    is_wanted = import_packages(dvc)
+    if has_backend():
         # Nobody listens, but the address stays: so no stage starts this again.
         return
     gc.freeze()  # so that no fork copies what it does not change
-    if request := server.serve():
+    if request := server.serve() if is_wanted else None:
         become(request)
     else:
         place.unlink(missing_ok=True)

@@ -1,16 +1,15 @@
 """What a stranger meets: the wheel in an environment of its own, used from an empty folder."""
 
 import json
-import os
 import re
 import subprocess
 import sys
-import venv
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from wheels import build_wheel, environment, run
 
 ROOT = Path(__file__).resolve().parents[2]
 EMBEDDED = ("auto-mpg.csv", "mnist_10k.npz", "molecules.npz", "words.csv")
@@ -28,40 +27,17 @@ class Residual(nn.Module):
 """
 
 
-def run(*command, folder, **options):
-    """What a command prints on standard output; its errors are shown if it fails."""
-    # A library in the working directory or on the path would hide what is missing from the wheel.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    process = subprocess.run(
-        list(map(str, command)),
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        **options,
-    )
-    assert process.returncode == 0, process.stderr
-    return process.stdout
-
-
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """The wheel, built from a copy of what git tracks."""
-    source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    run("git", "clone", "--quiet", ROOT, source / "clone", folder=source)
-    options = ("--no-deps", "--no-build-isolation", "--disable-pip-version-check")
-    run(sys.executable, "-m", "pip", "wheel", *options, "-w", folder, ".", folder=source / "clone")
-    return next(folder.glob("*.whl"))
+    return build_wheel(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
-def programs(wheel, tmp_path_factory):
+def programs(wheel):
     """The programs of an environment with the wheel, the core and the command line's extra."""
-    folder = tmp_path_factory.mktemp("environment")
-    venv.create(folder, with_pip=True)
-    options = ("--quiet", "--disable-pip-version-check", "-c", ROOT / "requirements.txt")
-    run(folder / "bin" / "pip", "install", *options, f"{wheel}[cli]", folder=folder)
-    return folder / "bin"
+    with environment(sys.executable, f"{wheel}[cli]", "-c", ROOT / "requirements.txt") as programs:
+        yield programs
 
 
 @pytest.fixture

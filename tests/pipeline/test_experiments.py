@@ -83,6 +83,23 @@ def test_a_second_main_changes_nothing_in_whatever_order_sections_are_written(co
     assert copy.run("git", "status", "--porcelain") == ""
 
 
+def test_without_one_of_its_methods_a_group_measures_and_trains_again_and_nothing_else(copy):
+    """DVC keeps the entry of a stage that is gone, and does not miss what others read of it."""
+    lock = copy.folder / "dvc.lock"
+    before = yaml.safe_load(lock.read_text())["stages"]
+    copy.write_params(
+        {name: values for name, values in copy.params().items() if "rnd-linearised" not in name}
+    )
+    copy.run("python", "main.py")
+    after = yaml.safe_load(lock.read_text())["stages"]
+    readers = {"fuel_ComputeNTK", "fuel_TrainModel", "all_Report"}
+    assert before.keys() - after.keys() == {"fuel_SelectSubset-rnd-linearised", *readers}
+    assert after == {name: before[name] for name in after}
+    assert stages_run(copy.run("dvc", "repro")) == readers | {"fuel_CorrelationAnalysis"}
+    runs = pd.read_csv(copy.folder / "nodes/fuel/CorrelationAnalysis/runs.csv")
+    assert set(runs["method"]) == {"random", "rnd"}
+
+
 def test_params_have_no_aliases_whatever_was_written_and_stages_share_no_value(copy):
     path, record = copy.folder / "params.yaml", "{epochs: [2], observables: [drift]}"
     params = copy.params()
@@ -197,6 +214,35 @@ def test_experiments_in_temporary_folders_and_queues_run_their_own_code_and_valu
     assert found == {(6, 0.005), (4, 0.01), (4, 0.02)}
     hashes = {experiment["outs"][str(Path(losses).parent)]["hash"] for experiment in experiments}
     assert len(hashes) == 3
+
+
+def test_an_experiment_is_applied_though_other_stages_have_no_results_here(copy):
+    """`dvc exp apply` changes the same, and ends like a failure."""
+    others = {
+        "other_LoadDataset": {"problem": "fuel"},
+        "other_Network": {"layers": ["dense 1"]},
+        "other_Ensemble": {"n_points": [3]},
+    }
+    copy.write_params(copy.params() | others)
+    copy.run("python", "main.py")
+    copy.commit()
+    losses = copy.folder / "nodes/fuel/TrainModel/results/losses.csv"
+    before = losses.read_text()
+    setting = "fuel_TrainModel.n_epochs=6"
+    copy.run("dvc", "exp", "run", "--name", "more", "--set-param", setting, "fuel_TrainModel")
+    expected = losses.read_text()
+    copy.run("git", "checkout", "--quiet", ".")
+    copy.run("dvc", "checkout", "--allow-missing")
+    assert losses.read_text() == before != expected
+    assert "Checkout failed" in copy.run("dvc", "exp", "apply", "more", fails=True)
+    copy.run("git", "checkout", "--quiet", ".")
+    output = copy.run("python", "scripts/apply_experiment.py", "more")
+    assert output.splitlines()[-1].endswith("the parameters and results of the experiment more.")
+    assert "WARNING" not in output and losses.read_text() == expected
+    assert copy.params()["fuel_TrainModel"]["n_epochs"] == 6
+    assert stages_run(copy.run("dvc", "repro", "fuel_TrainModel")) == set()
+    output = copy.run("python", "scripts/apply_experiment.py", "none", fails=True)
+    assert output.startswith("The experiment none cannot be applied: ")
 
 
 def test_a_new_problem_is_a_section_of_params_and_no_code(copy):
