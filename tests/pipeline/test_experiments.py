@@ -536,7 +536,7 @@ def test_stages_that_are_forks_of_one_process_write_the_same_files(copy):
         command, cwd=copy.folder, env=environment, text=True, stdout=subprocess.PIPE, check=True
     )
     parents = [line for line in process.stdout.splitlines() if line.startswith("child of")]
-    assert ["_warm.py" in parent for parent in parents] == [False, True, True, True]
+    assert ["nodes/_warm.py" in parent for parent in parents] == [False, True, True, True]
     assert results(copy) == before
 
 

@@ -19,7 +19,7 @@ import package
 def run_stage(path, name):
     parent = os.getppid()
     program = open(f"/proc/{parent}/cmdline").read()
-    kind = "fork" if "_warm.py" in program else "program"
+    kind = "fork" if "nodes/_warm.py" in program else "program"
     print(name, kind, os.getpid(), parent, os.environ.get("VALUE"), package.VALUE, flush=True)
     if path == "wait":
         try:
@@ -45,6 +45,8 @@ def run_stage(path, name):
 DVC = """
 import os, signal, subprocess, sys
 
+# Also where the tests run in the background of a script, which ignores it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 for number, line in enumerate(sys.stdin):
     name, path, *settings = line.split()
     environment = os.environ | {"DVC_STAGE": name} | dict(each.split("=") for each in settings)
