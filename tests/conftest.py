@@ -51,7 +51,7 @@ def quick_float64():
 
 @pytest.fixture
 def standard_promotion():
-    """JAX's own, as optax's Adam and networks of one's own expect it; for the threads of the
+    """JAX's own, as optax's Adam and custom networks expect it; for the threads of the
     library too.
     """
     jax.config.update("jax_numpy_dtype_promotion", "standard")

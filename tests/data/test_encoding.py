@@ -1,4 +1,4 @@
-"""Columns of one's own as a problem: what they are taken for, what is missing, how they are split
+"""Columns of a user's table as a problem: how they are read, what is missing, how they are split
 and scaled.
 """
 
