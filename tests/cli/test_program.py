@@ -137,6 +137,8 @@ class Interrupt:
             os.kill(os.getpid(), signal.SIGINT)
 
 sys.meta_path.insert(0, Interrupt())
+# Also where the tests run in the background of a script, which ignores Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 runpy.run_module("collective_variables", run_name="__main__", alter_sys=True)
 """
 
