@@ -1,4 +1,4 @@
-"""Kernels of the architectures against float64 Jacobians, that each treats every point by itself,
+"""Kernels of the architectures against float64 Jacobians, that each treats every point separately,
 and what padding is worth.
 """
 
