@@ -56,9 +56,10 @@ def infinite_width_ntk(
         accurate to about 1e-4 of its largest entry.
 
     Raises:
-        TypeError, ValueError: what `build_network` raises; an activation without an analytic
-            kernel; no points, values that are not finite, or so large or small that the kernel
-            leaves the range of its dtype; points that the network cannot take, or of two shapes.
+        TypeError, ValueError: what `build_network` raises; a layer or an activation without an
+            analytic kernel; no points, values that are not finite, or so large or small that the
+            kernel leaves the range of its dtype; points that the network cannot take, or of two
+            shapes.
         ImportError: a layer other than a dense one needs neural-tangents, which does not load.
 
     Example:
@@ -68,7 +69,7 @@ def infinite_width_ntk(
         [[0.5    0.0796]
          [0.0796 0.5   ]]
     """
-    network = _build(layers, activation=activation, padding=padding, b_std=b_std)
+    network = network_with_limit(layers, activation=activation, padding=padding, b_std=b_std)
     x1 = _points("x1", x1)
     x2 = None if x2 is None else _points("x2", x2)
     check_shapes(x1, x2)
@@ -106,7 +107,7 @@ def infinite_width_kernel(
         >>> print(kernel(jnp.ones((1, 4)), jnp.zeros((2, 4))))
         [[0.25 0.25]]
     """
-    return _kernel(_build(layers, activation=activation, padding=padding, b_std=b_std))
+    return _kernel(network_with_limit(layers, activation=activation, padding=padding, b_std=b_std))
 
 
 def check_range(
@@ -153,13 +154,23 @@ def _points(name: str, x: Array) -> Float[Array, "n ..."]:
     return checked_points(name, x).astype(float)
 
 
-def _build(layers: Sequence[str], *, activation: str, **options: str | float | None) -> Network:
+def network_with_limit(
+    layers: Sequence[str], *, activation: str, padding: str, b_std: float | None
+) -> Network:
+    """Return the network of `infinite_width_ntk`; raise what that does where there is no limit."""
+    options = {"padding": padding, "b_std": b_std}
     network = build_network(layers, activation=activation, parametrisation="ntk", **options)
     if activation not in ANALYTIC_ACTIVATIONS:
         raise ValueError(
             f"activation must have an analytic kernel, as {', '.join(ANALYTIC_ACTIVATIONS)} have: "
             f"received {activation!r}."
         )
+    for layer in network.layers:
+        if layer.kind not in ANALYTIC_LAYERS:
+            raise ValueError(
+                f"layers must have an analytic kernel, as {', '.join(ANALYTIC_LAYERS)} have: "
+                f"received {layer.kind!r}."
+            )
     return network
 
 
@@ -297,3 +308,4 @@ _ACTIVATIONS = {
     "linear": _Activation(_linear, lambda k: k),
 }
 ANALYTIC_ACTIVATIONS = tuple(_ACTIVATIONS)
+ANALYTIC_LAYERS = ("dense", "conv", "avgpool")

@@ -147,18 +147,21 @@ def _analytic_layers(network: sequential.Network) -> Iterator[tuple]:
     """
     stax, last, image = _library().stax, len(network.layers) - 1, network.layers[0].kind != "dense"
     for number, layer in enumerate(network.layers):
-        if layer.kind == "avgpool":
-            yield stax.AvgPool(layer.window, layer.strides, "VALID")
-            continue
-        if layer.kind == "conv":
-            yield stax.Conv(
-                layer.width, layer.window, layer.strides, network.padding, b_std=network.b_std
-            )
-        else:
-            if image:
-                yield stax.Flatten()
-                image = False
-            yield stax.Dense(layer.width, b_std=network.b_std)
+        match layer.kind:
+            case "avgpool":
+                yield stax.AvgPool(layer.window, layer.strides, "VALID")
+                continue
+            case "conv":
+                yield stax.Conv(
+                    layer.width, layer.window, layer.strides, network.padding, b_std=network.b_std
+                )
+            case "dense":
+                if image:
+                    yield stax.Flatten()
+                    image = False
+                yield stax.Dense(layer.width, b_std=network.b_std)
+            case kind:
+                raise ValueError(f"layers must be known to stax: received {kind!r}.")
         if number < last:
             yield getattr(stax, STAX_LAYERS[network.activation])()
 

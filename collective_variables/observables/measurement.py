@@ -245,8 +245,8 @@ def infinite_width_limit(
         raise ValueError(
             f"infinite_width needs the parametrisation ntk: received {', '.join(parametrisations)}."
         )
-    _checks.choice("activation for infinite_width", activation, infinite_width.ANALYTIC_ACTIVATIONS)
     options = {"activation": activation, "padding": padding, "b_std": b_std}
+    infinite_width.network_with_limit(layers, **options)
     return partial(infinite_width.infinite_width_ntk, layers, **options)
 
 

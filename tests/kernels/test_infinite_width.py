@@ -474,3 +474,14 @@ def test_an_activation_without_an_analytic_kernel_is_refused(activation):
         infinite_width_ntk(dense(1), jnp.ones((5, 4)), activation=activation)
     with pytest.raises(ValueError, match=message):
         infinite_width_kernel(dense(1), activation=activation)
+
+
+def test_a_layer_without_an_analytic_kernel_is_refused(monkeypatch):
+    layers = ["conv 2 3x3", "dense 1"]
+    monkeypatch.setattr(infinite_width, "ANALYTIC_LAYERS", ("dense",))
+    for function in (
+        lambda: infinite_width_ntk(layers, jnp.ones((5, 4, 4, 1))),
+        lambda: infinite_width_kernel(layers),
+    ):
+        with pytest.raises(ValueError, match="layers must have an analytic kernel, as dense have"):
+            function()

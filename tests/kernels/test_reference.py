@@ -14,7 +14,7 @@ from helpers import UNFIT_POINTS, assert_close
 
 from collective_variables.kernels import empirical
 from collective_variables.kernels.infinite_width import infinite_width_ntk
-from collective_variables.kernels.reference import METHODS, reference_ntk
+from collective_variables.kernels.reference import METHODS, reference_limit, reference_ntk
 from collective_variables.networks import parameters, sequential
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -408,3 +408,11 @@ def test_unfit_arguments_of_empirical_kernels_are_refused(change, error, message
     } | change
     with pytest.raises(error, match=message):
         reference_ntk(**given)
+
+
+def test_a_layer_of_a_kind_that_stax_does_not_have_is_not_taken_for_another():
+    network = sequential.build_network(["avgpool 2x2", "dense 1"], parametrisation="ntk")
+    kind = sequential.Layer("maxpool", window=(2, 2), strides=(2, 2))
+    network = network.clone(layers=(kind, *network.layers[1:]))
+    with pytest.raises(ValueError, match="layers must be known to stax: received 'maxpool'"):
+        reference_limit(network, jnp.ones((2, 4, 4, 1)), None)
