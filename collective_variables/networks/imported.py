@@ -160,7 +160,8 @@ def _at(path: object) -> Any:
     if not isinstance(path, str) or not all(part.isidentifier() for part in path.split(".")):
         raise ValueError(f"model must be an import path such as models.Wide: received {path!r}.")
     module = _module_of(path)
-    return module if module.__name__ == path else getattr(module, path.rpartition(".")[2])
+    # A module may have another name than its path: that of os.path is posixpath.
+    return module if sys.modules.get(path) is module else getattr(module, path.rpartition(".")[2])
 
 
 def _module_of(path: str) -> ModuleType:

@@ -26,6 +26,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 PARAMETRISATIONS = ("lecun", "ntk")
 PADDINGS = ("SAME", "VALID")
+MAX_NUMBER = 10**7  # in a layer; more than any memory holds, and less than JAX cannot index
 
 _LAYER = re.compile(
     r"(?:dense (?P<width>\d+)"
@@ -58,10 +59,10 @@ def parse(layer: str) -> Layer:
         raise TypeError(f"A layer must be a text such as 'dense 32': received {layer!r}.")
     text = " ".join(layer.lower().split())
     match = _LAYER.fullmatch(text)
-    if match is None or re.search(r"\b0+(x|\b)|x0+\b", text):
+    if match is None or not all(0 < int(n) <= MAX_NUMBER for n in re.findall(r"\d+", text)):
         raise ValueError(
             "A layer must read 'dense 32', 'conv 32 3x3', 'conv 32 3x3 stride 2', 'avgpool 2x2' or "
-            f"'avgpool 4x4 stride 2', with positive numbers: received {layer!r}."
+            f"'avgpool 4x4 stride 2', with numbers from 1 to {MAX_NUMBER}: received {layer!r}."
         )
     if match["width"]:
         return Layer("dense", width=int(match["width"]))

@@ -70,6 +70,7 @@ def test_it_is_the_network_itself():
             "model must be an import path such as models.Wide: received 'own model.x'",
         ),
         ("os; import x", {}, "model must be an import path"),
+        ("os.path", {}, "the import path of a Flax module, .* received os.path, which is module"),
         ("nowhere.Wide", {}, "model must be an import path: there is no nowhere.Wide"),
         ("own_model.Wide", {}, "model must be an import path: there is no own_model.Wide"),
         (

@@ -104,7 +104,7 @@ dense|dense 0|dense 00|dense -3|dense 1 2|dense 1.5|dense 1e3|dense ten|dense1|d
 dens 3|32|relu|conv 8|conv 3x3|conv 8 3|conv 8 3x|conv 8 3x3x3|conv 0 3x3|conv 8 3x0|conv 8 0x3
 conv 8 3x3 stride 0|conv 8 3x3 stride|conv 8 3x3 stride 2x2|conv 8 3x3 2|avgpool|avgpool 2
 avgpool 0x2|avgpool 2x0|avgpool 2x2 stride 0|avgpool 8 2x2|avgpool 2x2 stride -1|pool 2x2
-dense 3, dense 4|conv 8 3 x 3
+dense 3, dense 4|conv 8 3 x 3|dense 99999999999999999999|conv 8 3x10000001
 """.replace("\n", "|").split("|")
 
 
