@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-LAZY = "_MODULES"
+LAZY, FOLLOWED = "_MODULES", "FOLLOWED_FILES"
 # What a lazy package says of its names. Whoever uses a name runs the module that has it, so that an
 # entry for another name changes nothing for it.
 TABLES = (LAZY, "__all__", "__version__")
@@ -95,15 +95,22 @@ class Tree:
         return None
 
     def content(self, file: str) -> bytes:
-        """The bytes of a file; of a lazy package without its docstring and tables of names."""
+        """The bytes of a file that change what runs.
+
+        Not its list of followed files, which count themselves; and of a lazy package neither its
+        docstring nor its tables of names.
+        """
         content = (self.root / file).read_bytes()
-        if not self._lazy_names(file):
+        if not file.endswith(".py"):
+            return content
+        is_lazy = bool(self._lazy_names(file))
+        nodes = [node for node in self.parse(file).body if _is_left_out(node, is_lazy)]
+        if not nodes:
             return content
         lines = content.splitlines(keepends=True)
-        for node in self.parse(file).body:
-            if _is_docstring(node) or _is_type_checking(node) or _assigned(node) in TABLES:
-                end = node.end_lineno or node.lineno
-                lines[node.lineno - 1 : end] = [b""] * (end - node.lineno + 1)
+        for node in nodes:
+            end = node.end_lineno or node.lineno
+            lines[node.lineno - 1 : end] = [b""] * (end - node.lineno + 1)
         return b"".join(line for line in lines if line.strip())
 
     def file(self, module: Parts) -> str | None:
@@ -258,6 +265,13 @@ def _is_type_checking(node: ast.AST) -> bool:
     test = getattr(node, "test", None)
     names = getattr(test, "id", None), getattr(test, "attr", None)
     return isinstance(node, ast.If) and "TYPE_CHECKING" in names
+
+
+def _is_left_out(node: ast.AST, is_lazy: bool) -> bool:
+    name = _assigned(node)
+    if not is_lazy:
+        return name == FOLLOWED
+    return _is_docstring(node) or _is_type_checking(node) or name in (FOLLOWED, *TABLES)
 
 
 def _is_docstring(node: ast.AST) -> bool:

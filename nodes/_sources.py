@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from nodes._imports import SourceError, Tree
+from nodes._imports import FOLLOWED, SourceError, Tree
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY, STAGES, FOLDER = "collective_variables", "nodes", "nodes/Sources"
@@ -111,10 +111,10 @@ def _is_new_stage(file: str, modules: list[str]) -> bool:
 
 
 def _followed_files(tree: Tree, module: str) -> list[str]:
-    files = list(tree.literal(module, "FOLLOWED_FILES") or ())
+    files = list(tree.literal(module, FOLLOWED) or ())
     for file in files:
         if not (tree.root / file).is_file():
-            raise SourceError(f"{module}: FOLLOWED_FILES must be files: received {file}.")
+            raise SourceError(f"{module}: {FOLLOWED} must be files: received {file}.")
     return files
 
 

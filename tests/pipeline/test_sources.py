@@ -203,6 +203,17 @@ def test_an_edited_file_changes_the_digest_of_what_runs_it(file, changed, tmp_pa
     assert {kind for kind in before if after[kind] != before[kind]} == changed
 
 
+def test_one_more_followed_file_reruns_what_reads_it_and_no_more(tmp_path):
+    make_tree(tmp_path, STAGES | {"other.csv": "2\n"})
+    before, module = digests(tmp_path), tmp_path / "nodes" / "first.py"
+    module.write_text(
+        module.read_text().replace("'table.csv',", "\n    'table.csv',\n    'other.csv',")
+    )
+    assert "other.csv" in _sources.kinds(Tree(tmp_path))["First"]
+    after = digests(tmp_path)
+    assert {kind for kind in before if after[kind] != before[kind]} == {"First", "SecondONE"}
+
+
 def test_two_files_that_change_places_are_other_code(tmp_path):
     make_tree(
         tmp_path,
