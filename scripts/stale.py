@@ -9,6 +9,7 @@ no results. Changed parameters and data are not looked at: `dvc status` names th
 import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -25,6 +26,7 @@ from nodes._imports import SourceError, Tree
 
 FOLDERS = ("collective_variables", "nodes", "data")
 GRAPHS = (Path("dvc.yaml"), Path("dynamics/dvc.yaml"))
+N_COMMITS = 20  # of the lock files, in which the code of a stage's last run is looked for
 RECORD = f"{_sources.FOLDER}/files.json"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Record = dict[str, _sources.Hashes]  # of each kind of stage
@@ -43,6 +45,7 @@ class Records:
 
     def __init__(self, root: Path):
         self.root = root
+        self._committed: dict[str, Record] = {}
 
     def find(self, stage: Stage) -> _sources.Hashes | None:
         """Return the files that a stage ran; None if nobody knows them any more."""
@@ -54,7 +57,7 @@ class Records:
 
     def _all(self) -> Iterator[Record]:
         yield self._last
-        yield from self._committed
+        yield from map(self._at, self._commits)
 
     @cached_property
     def _last(self) -> Record:
@@ -63,12 +66,19 @@ class Records:
         return json.loads(path.read_text()) if path.is_file() else {}
 
     @cached_property
-    def _committed(self) -> list[Record]:
-        """Of the commits with which the lock files were written."""
+    def _commits(self) -> list[str]:
+        """Those with which the lock files were written, the newest first.
+
+        Each holds the code of the stages that had run since the one before.
+        """
         locks = [str(graph.with_suffix(".lock")) for graph in GRAPHS]
-        commits = [_git(self.root, "log", "-1", "--format=%H", "--", lock) for lock in locks]
-        names = dict.fromkeys(commit.decode().strip() for commit in commits)
-        return [_record_at(self.root, commit) for commit in names if commit]
+        log = _git(self.root, "log", f"-{N_COMMITS}", "--format=%H", "--", *locks)
+        return log.decode().split()
+
+    def _at(self, commit: str) -> Record:
+        if commit not in self._committed:
+            self._committed[commit] = _record_at(self.root, commit)
+        return self._committed[commit]
 
 
 def list_stages(root: Path) -> list[Stage]:
@@ -152,6 +162,8 @@ def _md5(text: str) -> str:
 
 if __name__ == "__main__":
     try:
-        print("\n".join(describe(_sources.ROOT)))
+        print("\n".join(describe(_sources.ROOT)), flush=True)
     except SourceError as error:
         sys.exit(str(error))
+    except BrokenPipeError:  # of `| head`; what is left is not written when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

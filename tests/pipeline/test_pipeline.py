@@ -432,6 +432,13 @@ def test_in_a_clone_without_results_the_stages_that_an_edit_reruns_are_named(cop
     described = clone.run("python", "-m", "scripts.stale")
     assert stages_described(described) == {f"{group}_TrainModel" for group in GROUPS}
     assert f"Changed in {file}:\n" in described
+    # A lock that was committed with the edit, before the stages ran anew.
+    with (clone.folder / "dvc.lock").open("a") as text:
+        text.write("\n")
+    identity = ("-c", "user.name=somebody", "-c", "user.email=somebody@example.org")
+    clone.run("git", *identity, "commit", "--quiet", "--all", "--message", "Edit")
+    assert clone.run("python", "-m", "scripts.stale") == described
+    clone.run("bash", "-c", "python -m scripts.stale | true; exit ${PIPESTATUS[0]}")
     # Without the history nobody knows what the code was.
     shutil.rmtree(clone.folder / ".git")
     described = clone.run("python", "-m", "scripts.stale")
