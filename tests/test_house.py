@@ -68,13 +68,14 @@ def test_a_module_of_the_ground_floor_imports_no_room(path):
 
 @pytest.mark.parametrize("path", CODE, ids=name)
 def test_modules_are_short(path):
-    assert len(path.read_text().splitlines()) <= MOST_LINES
+    n_lines = len(path.read_text().splitlines())
+    assert n_lines <= MOST_LINES, f"{name(path)} has {n_lines} lines: move a subject of it out"
 
 
 @pytest.mark.parametrize("folder", sorted({path.parent for path in MODULES}), ids=name)
 def test_folders_are_small(folder):
     modules = [path for path in folder.glob("*.py") if path.stem not in ("__init__", "__main__")]
-    assert len(modules) <= MOST_MODULES
+    assert len(modules) <= MOST_MODULES, f"{name(folder)}: put what belongs together in a folder"
 
 
 @pytest.mark.parametrize("path", CODE, ids=name)
