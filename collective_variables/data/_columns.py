@@ -1,11 +1,10 @@
 """Encode single columns as numbers: inputs, targets, and a description of each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from collective_variables.data._contents import Contents
 from collective_variables.data._errors import DataError
 
 MAX_CATEGORIES = 50  # of a column of texts, each of which becomes an input
@@ -21,10 +20,14 @@ CONTENT = {
 
 
 class Column(NamedTuple):
-    """A column of the file as columns of numbers, and its description."""
+    """A column of the file as columns of numbers, and its description.
+
+    kinds: of each column of numbers, as in `encoding.Table`.
+    """
 
     values: np.ndarray
     names: tuple[str, ...]
+    kinds: tuple[str, ...]
     content: str
     n_missing: int
     n_distinct: int | None
@@ -56,11 +59,13 @@ def _encode_numbers(name: str, array: np.ndarray) -> Column:
         values = np.where(missing, np.nan, seconds / SECONDS_OF_DAY)
         treatment = "days since 1970, z-scores"
     parts, names = [values], [name]
+    kinds = [{"M": "date", "b": "flag"}.get(array.dtype.kind, "number")]
     if missing.any():
         parts.append(missing.astype(np.float64))
         names.append(f"{name} missing")
+        kinds.append("missing")
         treatment += "; missing ones are the mean and marked in a second input"
-    return _varying(parts, names, array, count_distinct(array), treatment)
+    return _varying(parts, names, kinds, array, count_distinct(array), treatment)
 
 
 def _encode_texts(name: str, array: np.ndarray) -> Column:
@@ -79,7 +84,8 @@ def _encode_texts(name: str, array: np.ndarray) -> Column:
     treatment = "an input for each text"
     if missing.any():
         treatment += ", and one for missing ones"
-    return _varying(parts, names, array, len(categories) - missing.any(), treatment)
+    kinds = ["category"] * len(parts)
+    return _varying(parts, names, kinds, array, len(categories) - missing.any(), treatment)
 
 
 def _encode_array(name: str, array: np.ndarray) -> Column:
@@ -92,6 +98,7 @@ def _encode_array(name: str, array: np.ndarray) -> Column:
     return Column(
         np.concatenate([column.values for column in columns], axis=1),
         tuple(part for column in columns for part in column.names),
+        tuple(kind for column in columns for kind in column.kinds),
         f"{array.shape[1]} columns of numbers",
         count_missing(array),
         None,
@@ -100,7 +107,12 @@ def _encode_array(name: str, array: np.ndarray) -> Column:
 
 
 def _varying(
-    parts: list[np.ndarray], names: list[str], array: np.ndarray, n_distinct: int, treatment: str
+    parts: list[np.ndarray],
+    names: list[str],
+    kinds: list[str],
+    array: np.ndarray,
+    n_distinct: int,
+    treatment: str,
 ) -> Column:
     """Return the parts that have more than one value, described as a column of the file."""
     places = [
@@ -112,6 +124,7 @@ def _varying(
     return Column(
         values,
         tuple(names[place] for place in places),
+        tuple(kinds[place] for place in places),
         content(array),
         count_missing(array),
         int(n_distinct),
@@ -119,7 +132,7 @@ def _varying(
     )
 
 
-def encode_targets(contents: Contents, names: Sequence[str], task: str) -> Targets:
+def encode_targets(contents: Mapping[str, np.ndarray], names: Sequence[str], task: str) -> Targets:
     """Encode the columns to predict: numbers of a regression, or classes as one-hot rows.
 
     task "auto" chooses by what the columns hold.
@@ -154,7 +167,7 @@ def _looks_like_classes(array: np.ndarray) -> bool:
     return array.dtype.kind in "Ob" or (is_whole and count_distinct(array) <= MAX_CLASSES)
 
 
-def _encode_numeric_targets(contents: Contents, names: Sequence[str]) -> Targets:
+def _encode_numeric_targets(contents: Mapping[str, np.ndarray], names: Sequence[str]) -> Targets:
     parts, rows = [], []
     for name in names:
         array = contents[name]

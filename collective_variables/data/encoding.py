@@ -1,15 +1,15 @@
 """Turn a user's table into a learning problem, and report how each column was encoded."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from collective_variables import _checks
 from collective_variables.data import _columns, problems, reading
-from collective_variables.data._contents import Contents
 from collective_variables.data._errors import DataError
 
 TEST_SHARE = 5  # one row in so many is a test point by default
@@ -32,6 +32,14 @@ class Table:
         classes: What the columns of the targets stand for; empty for a regression.
         columns: A row for each column of the file, with the columns `COLUMNS`.
         notes: What else the user should know, a sentence each.
+        sources: The column of the file that each input column comes from; empty for images.
+        kinds: What each input column is: "number", "date", "flag" (a truth value), "category" (1
+            for one of the texts of its source) or "missing" (1 where its source has no value);
+            empty for images.
+        contents: The columns of the file as they were read.
+        identities: (n_rows,) texts that tell rows apart, such as those of the column `identity` or
+            the paths of images; None without any.
+        identity: The name of the column that the identities come from.
     """
 
     inputs: np.ndarray
@@ -42,6 +50,11 @@ class Table:
     classes: tuple[str, ...]
     columns: pd.DataFrame
     notes: tuple[str, ...]
+    sources: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    contents: Mapping[str, np.ndarray] = field(default_factory=dict)
+    identities: np.ndarray | None = None
+    identity: str | None = None
 
 
 def read_table(
@@ -96,7 +109,7 @@ def read_table(
 
 
 def encode_table(
-    contents: Contents,
+    contents: Mapping[str, np.ndarray],
     /,
     targets: str | Sequence[str],
     *,
@@ -116,31 +129,34 @@ def encode_table(
     _check_names(contents, targets, ignored)
     outputs = _columns.encode_targets(contents, targets, task)
     rest = {name: array for name, array in contents.items() if name not in (*targets, *ignored)}
-    inputs, features, input_rows = _encode_inputs(rest)
+    inputs = _encode_inputs(rest)
     ignored_rows = [_ignored_row(name, contents[name]) for name in ignored]
     order = list(contents)
     rows = sorted(
-        outputs.rows + input_rows + ignored_rows,
+        outputs.rows + inputs.rows + ignored_rows,
         key=lambda row: order.index(row[0]),
     )
-    is_labelled = np.ones(len(inputs), bool)
+    is_labelled = np.ones(len(inputs.values), bool)
     if outputs.values is not None:
         is_labelled = np.isfinite(outputs.values).all(axis=1)
     notes = (
         *_row_number_notes(rest),
         *_label_notes(targets, is_labelled),
         *_class_notes(outputs),
-        *_copy_notes(inputs),
+        *_copy_notes(inputs.values),
     )
     return Table(
-        inputs,
+        inputs.values,
         outputs.values,
         is_labelled,
         outputs.task,
-        features,
+        inputs.features,
         outputs.classes,
         pd.DataFrame(rows, columns=COLUMNS),
         notes,
+        inputs.sources,
+        inputs.kinds,
+        contents,
     )
 
 
@@ -149,7 +165,9 @@ def _names(names: str | Sequence[str]) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
 
 
-def _check_names(contents: Contents, targets: list[str], ignored: list[str]) -> None:
+def _check_names(
+    contents: Mapping[str, np.ndarray], targets: list[str], ignored: list[str]
+) -> None:
     """Raise DataError unless all names are columns, and each has one role only."""
     for name in (*targets, *ignored):
         if name not in contents:
@@ -167,8 +185,17 @@ def _ignored_row(name: str, array: np.ndarray) -> tuple:
     return (name, "ignored", *description)
 
 
-def _encode_inputs(columns: Contents) -> tuple[np.ndarray, tuple[str, ...], list[tuple]]:
-    """Return inputs, their names, and a row of the table of columns for each column."""
+class Inputs(NamedTuple):
+    """Inputs as numbers, as in `Table`, and a row of the table of columns for each column."""
+
+    values: np.ndarray
+    features: tuple[str, ...]
+    sources: tuple[str, ...]
+    kinds: tuple[str, ...]
+    rows: list[tuple]
+
+
+def _encode_inputs(columns: Mapping[str, np.ndarray]) -> Inputs:
     if not columns:
         raise DataError("There must be a column besides targets and ignored ones: received none.")
     for name, array in columns.items():
@@ -176,17 +203,23 @@ def _encode_inputs(columns: Contents) -> tuple[np.ndarray, tuple[str, ...], list
     if any(array.ndim > 2 for array in columns.values()):
         return _encode_images(columns)
     encoded = {name: _columns.encode_input(name, array) for name, array in columns.items()}
-    rows = [(name, "input", *column[2:]) for name, column in encoded.items()]
-    names = tuple(feature for column in encoded.values() for feature in column.names)
-    if not names:
+    rows = [(name, "input", *column[3:]) for name, column in encoded.items()]
+    features = tuple(feature for column in encoded.values() for feature in column.names)
+    if not features:
         raise DataError(
             "At least one input column must have two different values: "
             "each has a single one, so that nothing is left to learn from."
         )
-    return np.concatenate([column.values for column in encoded.values()], axis=1), names, rows
+    return Inputs(
+        np.concatenate([column.values for column in encoded.values()], axis=1),
+        features,
+        tuple(name for name, column in encoded.items() for _ in column.names),
+        tuple(kind for column in encoded.values() for kind in column.kinds),
+        rows,
+    )
 
 
-def _encode_images(columns: Contents) -> tuple[np.ndarray, tuple[str, ...], list[tuple]]:
+def _encode_images(columns: Mapping[str, np.ndarray]) -> Inputs:
     """Return images, or another array of more than two dimensions, as the only input."""
     large = [name for name, array in columns.items() if array.ndim > 2]
     # The paths of images tell rows apart, but nothing can be learned from them.
@@ -207,10 +240,10 @@ def _encode_images(columns: Contents) -> tuple[np.ndarray, tuple[str, ...], list
     rows = [(name, "input", content, 0, None, treatment)]
     if "file" in columns:
         rows.append(("file", "ignored", "texts", 0, None, "left out"))
-    return array if is_bytes else array.astype(np.float64), (), rows
+    return Inputs(array if is_bytes else array.astype(np.float64), (), (), (), rows)
 
 
-def _row_number_notes(columns: Contents) -> list[str]:
+def _row_number_notes(columns: Mapping[str, np.ndarray]) -> list[str]:
     return [
         f'Column "{name}" looks like a row number but is used as an input: '
         "ignore it unless the order of the rows matters."

@@ -13,16 +13,18 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from collective_variables.data import _arrays, _images, _tables
-from collective_variables.data._contents import Contents, check_contents, one_line_errors
-from collective_variables.data._errors import DataError, MissingFileError
+import numpy as np
 
-READERS: dict[str, Callable[[Path], Contents]] = {
-    ".csv": _tables.read_text,
-    ".tsv": _tables.read_text,
-    ".parquet": _tables.read_parquet,
-    ".npz": _arrays.read_npz,
-    ".npy": _arrays.read_npy,
+from collective_variables.data._errors import DataError, MissingFileError
+from collective_variables.data.files import arrays, images, tables
+from collective_variables.data.files.contents import Contents, check_contents, one_line_errors
+
+READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
+    ".csv": tables.read_text,
+    ".tsv": tables.read_text,
+    ".parquet": tables.read_parquet,
+    ".npz": arrays.read_npz,
+    ".npy": arrays.read_npy,
 }
 
 
@@ -34,7 +36,7 @@ def read_file(path: str | Path, /, *, image_size: tuple[int, int] | None = None)
 
     Text files are UTF-8, have the names of the columns in their first line, and are separated by
     commas, semicolons or tabs. A column of a text file holds numbers if all its cells do; the
-    cells `_tables.MISSING` are missing values. Between semicolons, numbers may have a decimal
+    cells `tables.MISSING` are missing values. Between semicolons, numbers may have a decimal
     comma. A first column without a name, as pandas and R write row numbers, is "Unnamed: 0".
 
     Args:
@@ -50,7 +52,7 @@ def read_file(path: str | Path, /, *, image_size: tuple[int, int] | None = None)
     """
     path = Path(path)
     if os.path.isdir(path):
-        return check_contents(path, _images.read_images(path, image_size))
+        return Contents(check_contents(path, images.read_images(path, image_size)))
     # Not `path.is_file()`, which raises an error for a name that is too long.
     if not os.path.isfile(path):
         raise MissingFileError(f"There is no file or folder {path}.")
@@ -62,4 +64,4 @@ def read_file(path: str | Path, /, *, image_size: tuple[int, int] | None = None)
         )
     with one_line_errors(path):
         contents = READERS[kind](path)
-    return check_contents(path, contents)
+    return Contents(check_contents(path, contents))

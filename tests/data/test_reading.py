@@ -12,9 +12,9 @@ from PIL import Image
 
 from collective_variables import _memory
 from collective_variables._extras import MissingPackageError
-from collective_variables.data import _images
-from collective_variables.data._contents import one_line_errors
 from collective_variables.data._errors import DataError
+from collective_variables.data.files import images as image_files
+from collective_variables.data.files.contents import one_line_errors
 from collective_variables.data.reading import read_file
 
 COLUMNS = {
@@ -332,7 +332,7 @@ def test_images_that_are_broken_hostile_or_elsewhere_are_refused(images, tmp_pat
     with pytest.raises(DataError, match="b.png leads out of"):
         read_file(folder)
     bad.unlink()
-    monkeypatch.setattr(_images, "MAX_PIXELS", 19)
+    monkeypatch.setattr(image_files, "MAX_PIXELS", 19)
     with pytest.raises(DataError, match="a.png must have at most 19 pixels: it has 4 x 5"):
         read_file(folder)
 

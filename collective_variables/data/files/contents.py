@@ -1,8 +1,9 @@
 """The arrays of a file by name, and the checks that all formats share."""
 
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,35 @@ import numpy as np
 from collective_variables._extras import MissingPackageError
 from collective_variables.data._errors import DataError
 
-Contents = dict[str, np.ndarray]
 MAX_COLUMNS = 10_000
 
 
-def check_contents(path: Path, contents: Contents) -> Contents:
+@dataclass(frozen=True, eq=False)
+class Contents(Mapping[str, np.ndarray]):
+    """Columns of a file by name, and what the user should know of how they were read.
+
+    Attributes:
+        columns: Arrays with equally many rows.
+        refused: Why a column cannot be used, by its name. It is an error only for a column that is
+            used.
+        notes: A sentence each, such as which cells were taken for missing.
+    """
+
+    columns: Mapping[str, np.ndarray]
+    refused: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.columns[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+
+def check_contents(path: Path, contents: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
     """Return `contents` if its arrays have equally many rows, at least one, and few enough columns.
 
     Raises DataError otherwise.

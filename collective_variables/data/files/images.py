@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 
 from collective_variables import _extras, _memory
-from collective_variables.data._contents import Contents, one_line_errors
 from collective_variables.data._errors import DataError
+from collective_variables.data.files.contents import one_line_errors
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
 MAX_PIXELS = 2**26  # of one image
 
 
-def read_images(folder: Path, size: tuple[int, int] | None) -> Contents:
+def read_images(folder: Path, size: tuple[int, int] | None) -> dict[str, np.ndarray]:
     """Read every image below a folder, in the order of their paths.
 
     Where the images are in folders, the first folder on the way to each is its class.

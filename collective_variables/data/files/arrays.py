@@ -10,9 +10,9 @@ from typing import BinaryIO
 import numpy as np
 
 from collective_variables import _memory
-from collective_variables.data import _tables
-from collective_variables.data._contents import Contents, check_n_columns, check_names
 from collective_variables.data._errors import DataError
+from collective_variables.data.files import tables
+from collective_variables.data.files.contents import check_n_columns, check_names
 
 HEADER_BYTES = 2**16  # in which the header of an array ends
 READ_HEADER = {
@@ -21,7 +21,7 @@ READ_HEADER = {
 }
 
 
-def read_npz(path: Path) -> Contents:
+def read_npz(path: Path) -> dict[str, np.ndarray]:
     """Read the arrays of an archive, after a check of its table of contents."""
     contents = {}
     with zipfile.ZipFile(path) as archive:
@@ -39,7 +39,7 @@ def read_npz(path: Path) -> Contents:
     return contents
 
 
-def read_npy(path: Path) -> Contents:
+def read_npy(path: Path) -> dict[str, np.ndarray]:
     """Read the fields of a structured array, or the columns of a two-dimensional one."""
     with path.open("rb") as file:
         array = _read_array(path, path.stem, file, path.stat().st_size)
@@ -91,7 +91,7 @@ def _converted(path: Path, name: str, array: np.ndarray) -> np.ndarray:
             raise DataError(
                 f"Texts of {path.name} must be a column: {name} has the shape {array.shape}."
             )
-        return _tables.text_array(path, name, texts.tolist())
+        return tables.text_array(path, name, texts.tolist())
     if kind == "M":
         return array.astype("datetime64[s]")
     if kind not in "biuf":

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from collective_variables import _extras, _memory
-from collective_variables.data._contents import MAX_COLUMNS, Contents, check_names
 from collective_variables.data._errors import DataError
+from collective_variables.data.files.contents import MAX_COLUMNS, check_names
 
 if TYPE_CHECKING:
     import pyarrow
@@ -21,7 +21,7 @@ DECIMAL_COMMA = r"^[+-]?\d+(?:,\d+)?(?:[eE][+-]?\d+)?$"
 FORMULA = r"^\s*(?:[=@]|[+-]\s*[^\d.,\s])"
 
 
-def read_text(path: Path) -> Contents:
+def read_text(path: Path) -> dict[str, np.ndarray]:
     """Read the columns of a text file.
 
     Cells are texts until all cells of a column turn out to be something else.
@@ -98,7 +98,7 @@ def _parsed(texts: "pyarrow.StringArray", *, decimal_comma: bool) -> "pyarrow.Ar
     return trimmed
 
 
-def read_parquet(path: Path) -> Contents:
+def read_parquet(path: Path) -> dict[str, np.ndarray]:
     """Read the columns of a Parquet file."""
     with _extras.required("cli"):
         from pyarrow import parquet

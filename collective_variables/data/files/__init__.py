@@ -1,0 +1,1 @@
+"""Read files of each format as columns."""
