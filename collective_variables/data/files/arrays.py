@@ -9,10 +9,19 @@ from typing import BinaryIO
 
 import numpy as np
 
-from collective_variables import _memory
+from collective_variables import _extras, _memory
 from collective_variables.data._errors import DataError
-from collective_variables.data.files import tables
-from collective_variables.data.files.contents import check_n_columns, check_names
+from collective_variables.data.files.contents import (
+    Column,
+    Parts,
+    check_n_columns,
+    check_names,
+    unusable,
+)
+from collective_variables.data.files.lines import row_place
+from collective_variables.data.files.options import Options
+from collective_variables.data.files.texts import arrow
+from collective_variables.data.files.texts.columns import read_columns
 
 HEADER_BYTES = 2**16  # in which the header of an array ends
 READ_HEADER = {
@@ -21,42 +30,66 @@ READ_HEADER = {
 }
 
 
-def read_npz(path: Path) -> dict[str, np.ndarray]:
+def read_npz(path: Path, options: Options) -> Parts:
     """Read the arrays of an archive, after a check of its table of contents."""
-    contents = {}
+    columns, texts = {}, {}
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
-        check_names(path, [entry.filename.removesuffix(".npy") for entry in entries])
+        names = check_names(path, [entry.filename.removesuffix(".npy") for entry in entries])
         _memory.check(f"The arrays of {path.name}", sum(entry.file_size for entry in entries))
-        for entry in entries:
-            name = entry.filename.removesuffix(".npy")
-            if not entry.filename.endswith(".npy") or re.search(r"[/\\]|^\.", name):
+        for name, entry in zip(names, entries, strict=True):
+            if not re.fullmatch(r"[^/\\.][^/\\]*\.npy", entry.filename):
                 raise DataError(
                     f"{path.name} must hold arrays NAME.npy only: received {entry.filename[:50]!r}."
                 )
             with archive.open(entry) as file:
-                contents[name] = _read_array(path, name, file, entry.file_size)
-    return contents
+                array = _read_array(path, name, file, entry.file_size)
+            _enter(name, array, columns, texts)
+    return _parts(names, columns, texts, options)
 
 
-def read_npy(path: Path) -> dict[str, np.ndarray]:
+def read_npy(path: Path, options: Options) -> Parts:
     """Read the fields of a structured array, or the columns of a two-dimensional one."""
     with path.open("rb") as file:
         array = _read_array(path, path.stem, file, path.stat().st_size)
+    if isinstance(array, Column):
+        raise DataError(f"The array of {path.name} cannot be used: {array.refused}.")
+    columns, texts = {}, {}
     if array.dtype.names:
-        names = check_names(path, list(array.dtype.names))
-        return {name: _converted(path, name, array[name]) for name in names}
-    if array.ndim != 2:
+        names = check_names(path, array.dtype.names)
+        for name, field in zip(names, array.dtype.names, strict=True):
+            _enter(name, array[field], columns, texts)
+    elif array.ndim == 2:
+        check_n_columns(path, array.shape[1])
+        names = [str(number) for number in range(array.shape[1])]
+        for number, name in enumerate(names):
+            _enter(name, array[:, number], columns, texts)
+    else:
         raise DataError(
             f"The array of {path.name} must have fields or two dimensions, rows and columns: "
             f"received {array.shape}."
         )
-    check_n_columns(path, array.shape[1])
-    return {str(number): array[:, number] for number in range(array.shape[1])}
+    return _parts(names, columns, texts, options)
 
 
-def _read_array(path: Path, name: str, file: BinaryIO, n_bytes: int) -> np.ndarray:
-    """Return one array in NumPy's format, which takes `n_bytes` with its header."""
+def _parts(
+    names: list[str], columns: dict[str, Column], texts: dict[str, np.ndarray], options: Options
+) -> Parts:
+    """Return the columns of an array in their order, those of texts as in a text file."""
+    if texts:
+        with _extras.required("cli"):
+            import pyarrow
+
+        strings = {name: pyarrow.array(array, pyarrow.string()) for name, array in texts.items()}
+        columns |= read_columns(strings, options, row_place, usual=".")
+    return Parts({name: columns[name] for name in names})
+
+
+def _read_array(path: Path, name: str, file: BinaryIO, n_bytes: int) -> np.ndarray | Column:
+    """Return one array in NumPy's format, which takes `n_bytes` with its header.
+
+    One of Python's objects is a column that cannot be used, as it is not unpickled.
+    """
     header = io.BytesIO(file.read(HEADER_BYTES))
     version = np.lib.format.read_magic(header)
     if version not in READ_HEADER:
@@ -66,9 +99,11 @@ def _read_array(path: Path, name: str, file: BinaryIO, n_bytes: int) -> np.ndarr
         )
     shape, is_fortran, dtype = READ_HEADER[version](header)
     if dtype.hasobject:
-        raise DataError(
-            f"{name} of {path.name} holds Python objects, which would have to be unpickled: "
-            "save numbers or texts."
+        n_rows = shape[0] if shape else 0
+        _memory.check(f"{name} of {path.name}", 8 * n_rows)
+        return unusable(
+            n_rows,
+            "it holds Python objects, which would have to be unpickled: save numbers or texts",
         )
     expected = header.tell() + math.prod(shape) * dtype.itemsize
     if expected != n_bytes:
@@ -78,34 +113,46 @@ def _read_array(path: Path, name: str, file: BinaryIO, n_bytes: int) -> np.ndarr
     _memory.check(f"{name} of {path.name}", n_bytes)
     values = header.read() + file.read()
     array = np.frombuffer(values, dtype, count=math.prod(shape))
-    array = array.reshape(shape, order="F" if is_fortran else "C")
-    return array if dtype.names else _converted(path, name, array)
+    return array.reshape(shape, order="F" if is_fortran else "C")
 
 
-def _converted(path: Path, name: str, array: np.ndarray) -> np.ndarray:
+def _enter(
+    name: str,
+    array: np.ndarray | Column,
+    columns: dict[str, Column],
+    texts: dict[str, np.ndarray],
+) -> None:
+    """Enter an array among the columns, or among those of texts that are yet to be read."""
+    if isinstance(array, Column):
+        columns[name] = array
+    elif array.dtype.kind in "SU" and array.ndim == 1:
+        try:
+            texts[name] = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
+        except UnicodeDecodeError:
+            columns[name] = unusable(len(array), "its texts are not UTF-8")
+    else:
+        columns[name] = _column(array)
+
+
+def _column(array: np.ndarray) -> Column:
     """Return an array with one of the dtypes of `reading.read_file`."""
     kind = array.dtype.kind
+    n_rows = len(array) if array.ndim else 0
     if kind in "SU":
-        texts = np.char.decode(array, "utf-8") if kind == "S" else array
-        if array.ndim != 1:
-            raise DataError(
-                f"Texts of {path.name} must be a column: {name} has the shape {array.shape}."
-            )
-        return tables.text_array(path, name, texts.tolist())
+        return unusable(n_rows, f"texts must be a column: it has the shape {array.shape}")
     if kind == "M":
-        return array.astype("datetime64[s]")
+        return Column(arrow.shortest(array))
     if kind not in "biuf":
-        raise DataError(
-            f"{name} of {path.name} must hold numbers, truth values, dates or texts: "
-            f"received {array.dtype}."
+        return unusable(
+            n_rows, f"it must hold numbers, truth values, dates or texts: it holds {array.dtype}"
         )
     if array.ndim > 1:
         # Images and the like keep their small dtype.
-        return array.astype(array.dtype.newbyteorder("="))
+        return Column(array.astype(array.dtype.newbyteorder("=")))
     dtypes = {
         "b": np.bool_,
         "i": np.int64,
         "u": np.int64 if array.dtype.itemsize < 8 else np.float64,
         "f": np.float64,
     }
-    return array.astype(dtypes[kind])
+    return Column(array.astype(dtypes[kind]))

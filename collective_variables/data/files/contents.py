@@ -1,17 +1,51 @@
 """The arrays of a file by name, and the checks that all formats share."""
 
 import warnings
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from collective_variables._extras import MissingPackageError
 from collective_variables.data._errors import DataError
+from collective_variables.data.files.lines import Place, row_place
+from collective_variables.data.files.options import Options
+from collective_variables.data.files.remarks import MAX_NAMED, Remark, sentences
 
 MAX_COLUMNS = 10_000
+UNNAMED = "Unnamed: {}"  # the names that pandas gives to columns without one
+# In size: the square of a larger number, which a standard deviation needs, is infinite or nearly.
+MAX_NUMBER = 1e150
+
+
+class Column(NamedTuple):
+    """A column that has been read.
+
+    values: numbers, dates, texts as objects, or an array of more dimensions.
+    refused: why it cannot be used.
+    remarks: what the user should know.
+    """
+
+    values: np.ndarray
+    refused: str | None = None
+    remarks: tuple[Remark, ...] = ()
+
+
+class Parts(NamedTuple):
+    """What a reader of one format returns.
+
+    columns: by their names.
+    place: where a row is, for messages.
+    notes: on the file as a whole.
+    """
+
+    columns: Mapping[str, Column]
+    place: Place = row_place
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,14 +54,22 @@ class Contents(Mapping[str, np.ndarray]):
 
     Attributes:
         columns: Arrays with equally many rows.
-        refused: Why a column cannot be used, by its name. It is an error only for a column that is
-            used.
+        refused: Why a column cannot be used, by its name, in words that follow "cannot be used:".
+            It is an error only for a column that is used.
         notes: A sentence each, such as which cells were taken for missing.
+        remarks: Those of the notes that concern single columns.
     """
 
     columns: Mapping[str, np.ndarray]
     refused: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    remarks: tuple[Remark, ...] = ()
+
+    def notes_on(self, names: Collection[str]) -> tuple[str, ...]:
+        """Return the notes on the file as a whole and on some of its columns alone."""
+        on_columns = sentences(self.remarks)
+        on_file = [note for note in self.notes if note not in on_columns]
+        return (*on_file, *sentences(each for each in self.remarks if each.column in names))
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.columns[name]
@@ -39,39 +81,112 @@ class Contents(Mapping[str, np.ndarray]):
         return len(self.columns)
 
 
-def check_contents(path: Path, contents: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-    """Return `contents` if its arrays have equally many rows, at least one, and few enough columns.
+def unusable(n_rows: int, reason: str) -> Column:
+    """Return a column that holds nothing that could be used."""
+    return Column(np.full(n_rows, None, dtype=object), reason)
 
-    Raises DataError otherwise.
+
+def finish(path: Path, parts: Parts, options: Options) -> Contents:
+    """Return the contents of a file, after the checks that all formats share.
+
+    Raises DataError if there is no row or column, or if there are too many columns.
     """
-    if not contents:
+    columns = parts.columns
+    if not columns:
         raise DataError(f"{path.name} must hold at least one column: it holds none.")
-    check_n_columns(path, len(contents))
-    lengths = {name: len(array) if array.ndim else 0 for name, array in contents.items()}
-    first = next(iter(lengths))
-    for name, length in lengths.items():
-        if length != lengths[first]:
-            raise DataError(
-                f"The arrays of {path.name} must have as many rows: "
-                f"{first} {lengths[first]}, {name} {length}."
-            )
-    if lengths[first] == 0:
+    check_n_columns(path, len(columns))
+    columns = _same_rows(path, columns)
+    for name in options.texts:
+        if name not in columns:
+            raise DataError(f"The option texts names {name!r}, and {path.name} has no such column.")
+    columns = {
+        name: _checked(name, column, parts.place, options) for name, column in columns.items()
+    }
+    remarks = tuple(remark for column in columns.values() for remark in column.remarks)
+    return Contents(
+        {name: column.values for name, column in columns.items()},
+        {name: column.refused for name, column in columns.items() if column.refused is not None},
+        (*parts.notes, *sentences(remarks)),
+        remarks,
+    )
+
+
+def _same_rows(path: Path, columns: Mapping[str, Column]) -> Mapping[str, Column]:
+    """Return columns with equally many rows; those of a few others are refused."""
+    lengths = {name: len(c.values) if c.values.ndim else 0 for name, c in columns.items()}
+    n_rows, n_alike = Counter(lengths.values()).most_common(1)[0]
+    if n_alike < len(columns) >= 2 * n_alike:
+        shown = ", ".join(f"{name} {length}" for name, length in list(lengths.items())[:MAX_NAMED])
+        raise DataError(f"The arrays of {path.name} must have as many rows: {shown}.")
+    if n_rows == 0:
         raise DataError(f"{path.name} must hold at least one row: it holds none.")
-    return contents
+    return {
+        name: column
+        if lengths[name] == n_rows
+        else unusable(n_rows, f"it has {lengths[name]} rows, and other columns have {n_rows}")
+        for name, column in columns.items()
+    }
 
 
-def check_names(path: Path, names: list[str]) -> list[str]:
-    """Return the names of columns if they are few enough, not empty and all different."""
+def _checked(name: str, column: Column, place: Place, options: Options) -> Column:
+    """Return a column without the numbers that are missing values, refused if some are too large.
+
+    A column of numbers that is to be one of texts is turned into texts.
+    """
+    values = column.values
+    if values.dtype == object or column.refused is not None:
+        return column
+    if name in options.texts:
+        return Column(_as_texts(values), None, column.remarks)
+    if values.dtype.kind in "iuf" and values.ndim == 1:
+        values = _without(values, options.missing)
+    if values.dtype.kind == "f":
+        # float16 and float32 hold no such number but infinity. Comparisons with NaN are False.
+        limit = MAX_NUMBER if values.itemsize >= 8 else np.finfo(values.dtype).max
+        is_large = (values > limit) | (values < -limit)
+        if is_large.any():
+            row = np.argwhere(is_large)[0]
+            reason = (
+                f"{place(int(row[0]))} is {values[tuple(row)]:.6g}, and numbers must be at most "
+                f"{MAX_NUMBER:g} in size: correct it, or scale the column"
+            )
+            return Column(values, reason, column.remarks)
+    return column._replace(values=values)
+
+
+def _as_texts(values: np.ndarray) -> np.ndarray:
+    is_missing = np.isnat(values) if values.dtype.kind == "M" else values != values
+    texts = values.astype(str).astype(object)
+    texts[is_missing] = None
+    return texts
+
+
+def _without(values: np.ndarray, markers: tuple[str, ...]) -> np.ndarray:
+    """Return numbers as float64 and NaN where one is equal to a marker, if any is."""
+    numbers = []
+    for marker in markers:
+        with suppress(ValueError):
+            numbers.append(float(marker))
+    is_missing = np.isin(values, numbers)
+    return np.where(is_missing, np.nan, values) if is_missing.any() else values
+
+
+def check_names(path: Path, names: Sequence[str]) -> list[str]:
+    """Return the names of columns without blanks around, if they are few enough and all differ.
+
+    A column without a name is "Unnamed: " with its number from 0, as in pandas.
+    """
     check_n_columns(path, len(names))
-    seen = set()
+    places: dict[str, int] = {}
     for place, name in enumerate(names):
-        if not name.strip() or name in seen:
+        name = " ".join(name.split()) or UNNAMED.format(place)
+        if name in places:
             raise DataError(
                 f"Each column of {path.name} must have a name that no other column has: "
-                f"column {place} is {name[:50]!r}."
+                f"columns {places[name] + 1} and {place + 1} are {name[:50]!r}."
             )
-        seen.add(name)
-    return names
+        places[name] = place
+    return list(places)
 
 
 def check_n_columns(path: Path, n_columns: int) -> None:
@@ -81,8 +196,8 @@ def check_n_columns(path: Path, n_columns: int) -> None:
 
 
 @contextmanager
-def one_line_errors(path: Path) -> Generator[None]:
-    """Turn whatever a library raises for a broken file into a DataError of one line."""
+def one_line_errors(name: str) -> Generator[None]:
+    """Turn whatever a library raises for the broken file `name` into a DataError of one line."""
     try:
         with warnings.catch_warnings():
             # A library only warns of a decompression bomb or of a header that makes no sense. What
@@ -95,6 +210,6 @@ def one_line_errors(path: Path) -> Generator[None]:
     # Libraries raise errors of all kinds for broken files.
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise DataError(f"{path.name} cannot be read: {error.strerror}.") from None
+            raise DataError(f"{name} cannot be read: {error.strerror}.") from None
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(f"{path.name} is broken or not what its ending says: {reason}") from None
+        raise DataError(f"{name} is broken or not what its ending says: {reason}") from None

@@ -1,0 +1,103 @@
+"""Find out whether the first line of a text file holds the names of its columns."""
+
+import itertools
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from collective_variables.data.files.texts.markers import is_marker
+
+# What a number or a date looks like, whatever its format: what it is, the whole column decides.
+NUMBER = re.compile(
+    r"^[(+\-−]?\s?[$€£]?\s?[+\-−]?(?:\d[\d.,'’ \u00a0\u202f\u2009]*|[.,]\d+)"
+    r"(?:[eE][+-]?\d+)?\s?[%‰€$£]?\)?$"
+)
+DATE = re.compile(r"^\d{1,4}([-/.])\d{1,2}\1\d{1,4}(?:[T ,].*)?$")
+SHARE = 0.8  # of the cells that are alike in a column of numbers or dates
+YEARS = range(1900, 2101)
+
+
+def kind(cell: str) -> str | None:
+    """Return whether a cell looks like a "date" or a "number", or None."""
+    cell = cell.strip()
+    return "date" if DATE.match(cell) else "number" if NUMBER.match(cell) else None
+
+
+class Header(NamedTuple):
+    """Whether the first line holds names, and the cell that makes it doubtful."""
+
+    is_header: bool
+    doubt: str | None = None
+
+    def note(self, file: str) -> str:
+        """Return what the user should know of a doubtful case."""
+        if self.is_header:
+            return (
+                f"The first line of {file} was taken for names, though it holds {self.doubt!r}: "
+                "if it is data, say so with the option header."
+            )
+        return (
+            f"{file} has no line of names: its first line holds {self.doubt!r}, as the lines "
+            "after it do. Its columns are called 0, 1, …; if it holds names, say so with the "
+            "option header."
+        )
+
+
+def find_header(names: Sequence[str], rows: Sequence[Sequence[str]], asked: bool | None) -> Header:
+    """Compare the cells of the first line with those below them.
+
+    A number or a date over numbers or dates speaks for data, a word over numbers or dates for
+    names, and a word over words for neither. Years over other numbers, and numbers or dates in
+    equal steps over each other, may be names all the same.
+    """
+    if asked is not None:
+        return Header(asked)
+    data, years, n_words, has_index = [], [], 0, False
+    for place, name in enumerate(names):
+        cells = [row[place].strip() for row in rows if place < len(row)]
+        cells = [cell for cell in cells if not is_marker(cell)]
+        column = _common_kind(cells)
+        if column is None or (is_marker(name) and name != ""):
+            continue
+        if name == "":
+            # A column of row numbers has no name, but no cell of it is empty either.
+            has_index |= place == 0 and len(cells) == len(rows)
+        elif kind(name) != column:
+            n_words += 1
+        elif _is_year(name) and not all(map(_is_year, cells)):
+            years.append(name)
+        else:
+            data.append(name)
+    if has_index:
+        return Header(True)
+    if n_words or not data:
+        doubtful = data if n_words else years
+        return Header(True, doubtful[0] if doubtful and not _are_steps(doubtful) else None)
+    has_copies = len(set(names)) < len(names)
+    return Header(not has_copies and _are_steps(data), data[0])
+
+
+def _common_kind(cells: Sequence[str]) -> str | None:
+    """Return what most cells of a column look like."""
+    for wanted in ("date", "number"):
+        if cells and sum(kind(cell) == wanted for cell in cells) >= SHARE * len(cells):
+            return wanted
+    return None
+
+
+def _is_year(cell: str) -> bool:
+    return cell.isdigit() and int(cell) in YEARS
+
+
+def _are_steps(names: Sequence[str]) -> bool:
+    """Return whether several names are whole numbers in equal steps, or ascending dates.
+
+    Two numbers are too few, unless they are years or begin with 0, as pandas counts.
+    """
+    if len(names) < 2:
+        return False
+    if all(re.fullmatch(r"\d{1,9}", name) for name in names):
+        steps = {int(after) - int(before) for before, after in itertools.pairwise(names)}
+        are_enough = len(names) > 2 or names[0] == "0" or all(map(_is_year, names))
+        return are_enough and len(steps) == 1 and min(steps) > 0
+    return all(map(DATE.match, names)) and list(names) == sorted(set(names))

@@ -1,0 +1,96 @@
+"""Find the line of a text file that a row is in, for messages."""
+
+import csv
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+# Where a row is, in words: "line 5" of a text file, "row 3" of any other.
+Place = Callable[[int], str]
+
+
+def row_place(row: int) -> str:
+    """Return the place of a row in a file without lines."""
+    return f"row {row}"
+
+
+class Records(NamedTuple):
+    """Where the records of a text file begin, and which lines are blank.
+
+    starts: line of each record, that of names included, counted from 1.
+    sizes: number of cells of each record.
+    blank: lines without a cell.
+    unclosed: line of a record whose quotes are not closed, or 0.
+    """
+
+    starts: np.ndarray
+    sizes: np.ndarray
+    blank: np.ndarray
+    unclosed: int
+
+
+class Lines:
+    """The lines of the rows of a text file, which is read again only if a message needs it."""
+
+    def __init__(self, path: Path, encoding: str, separator: str, first: int, has_names: bool):
+        """Remember what file it is.
+
+        Args:
+            path: Of the file.
+            encoding: Its codec.
+            separator: Between cells.
+            first: Line of the first record, from 1.
+            has_names: Whether the first record holds names.
+        """
+        self._path, self._encoding, self._separator = path, encoding, separator
+        self._first, self._has_names = first, has_names
+        self._records: Records | None = None
+        self.is_regular = False
+
+    def __call__(self, row: int) -> str:
+        """Return the place of a row."""
+        if self.is_regular:
+            return f"line {row + self._first + self._has_names}"
+        starts = self.records().starts
+        place = row + self._has_names
+        return f"line {starts[place]}" if place < len(starts) else row_place(row)
+
+    def records(self) -> Records:
+        """Return where all records begin."""
+        if self._records is None:
+            self._records = self._read()
+        return self._records
+
+    def _read(self) -> Records:
+        starts, sizes, blank = [], [], []
+        with self._path.open(encoding=self._encoding, newline="") as file:
+            for _ in range(self._first - 1):
+                file.readline()
+            reader = csv.reader(file, delimiter=self._separator)
+            line = self._first
+            try:
+                for record in reader:
+                    if record:
+                        starts.append(line)
+                        sizes.append(len(record))
+                    else:
+                        blank.append(line)
+                    line = self._first + reader.line_num
+            except csv.Error:  # a cell of more than 128 KiB: the rest has no lines
+                pass
+        unclosed = starts[-1] if starts and self._is_unclosed(starts[-1]) else 0
+        return Records(np.array(starts, int), np.array(sizes, int), np.array(blank, int), unclosed)
+
+    def _is_unclosed(self, line: int) -> bool:
+        """Return whether the file ends within quotes that its last record opens."""
+        with self._path.open(encoding=self._encoding, newline="") as file:
+            rest = itertools.islice(file, line - 1, None)
+            try:
+                for _ in csv.reader(rest, delimiter=self._separator, strict=True):
+                    pass
+            except csv.Error as error:
+                return "unexpected end" in str(error)
+        return False

@@ -1,0 +1,151 @@
+"""Read the columns of a text file, through Arrow."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from collective_variables import _extras, _memory
+from collective_variables.data._errors import DataError
+from collective_variables.data.files.contents import UNNAMED, Parts, check_names
+from collective_variables.data.files.decoding import Decoding, find_encoding
+from collective_variables.data.files.dialect import Dialect, find_dialect
+from collective_variables.data.files.lines import Lines, Records
+from collective_variables.data.files.options import Options
+from collective_variables.data.files.texts.columns import read_columns
+
+if TYPE_CHECKING:
+    import pyarrow
+
+# The decimal sign that goes with a separator. Between tabs it may be either.
+USUAL = {",": ".", ";": ","}
+MAX_NAMED = 3  # blank lines that a note names
+
+
+def read_text(path: Path, options: Options) -> Parts:
+    """Read the columns of a text file, each as all of its cells are."""
+    with _extras.required("cli"):
+        import pyarrow
+
+    _memory.check(f"The cells of {path.name}", 8 * path.stat().st_size)
+    decoding = find_encoding(path, options.encoding)
+    dialect = find_dialect(path, decoding.encoding, options)
+    lines = Lines(
+        path, decoding.encoding, dialect.separator, dialect.first, has_names=dialect.has_names
+    )
+    try:
+        texts = _cells(path, decoding, dialect)
+    except pyarrow.ArrowInvalid:
+        _check_records(path, lines, len(dialect.names))
+        raise
+    notes = [note for note in (decoding.note, *dialect.notes) if note]
+    names, texts, unnamed = _named(path, dialect.names, texts)
+    notes += unnamed
+    if not texts:
+        return Parts({})
+    n_records = len(texts[0]) + dialect.has_names
+    lines.is_regular = n_records + dialect.first - 1 == decoding.n_lines
+    if not lines.is_regular:
+        notes += _blank_notes(path, lines)
+    texts, n_empty = _without_empty_end(texts)
+    if n_empty:
+        notes.append(f"Rows without a cell at the end of {path.name} are left out: {n_empty}.")
+    columns = dict(zip(names, texts, strict=True))
+    del texts
+    return Parts(
+        read_columns(columns, options, lines, usual=USUAL.get(dialect.separator, "")),
+        lines,
+        tuple(notes),
+    )
+
+
+def _cells(path: Path, decoding: Decoding, dialect: Dialect) -> list["pyarrow.ChunkedArray"]:
+    """Return all cells as texts, null where they are empty."""
+    from pyarrow import csv, string
+
+    names = [str(number) for number in range(len(dialect.names))]
+    table = csv.read_csv(
+        path,
+        csv.ReadOptions(
+            column_names=names,
+            skip_rows=dialect.first - 1,
+            skip_rows_after_names=int(dialect.has_names),
+            encoding=decoding.encoding,
+        ),
+        csv.ParseOptions(delimiter=dialect.separator, newlines_in_values=True),
+        csv.ConvertOptions(
+            column_types={name: string() for name in names},
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=True,
+        ),
+    )
+    return table.columns
+
+
+def _named(
+    path: Path, names: list[str], texts: list["pyarrow.ChunkedArray"]
+) -> tuple[list[str], list["pyarrow.ChunkedArray"], list[str]]:
+    """Return names and cells without the columns that have neither, and the note on others."""
+    kept = [
+        number
+        for number, (name, column) in enumerate(zip(names, texts, strict=True))
+        if name or column.null_count < len(column)
+    ]
+    called = check_names(path, [names[number] or UNNAMED.format(number) for number in kept])
+    unnamed = [name for number, name in zip(kept, called) if number > 0 and not names[number]]
+    notes = []
+    if unnamed:
+        notes.append(
+            f"Columns of {path.name} without a name are called {', '.join(unnamed[:MAX_NAMED])}"
+            f"{' and so on' if len(unnamed) > MAX_NAMED else ''}."
+        )
+    return called, [texts[number] for number in kept], notes
+
+
+def _without_empty_end(
+    texts: list["pyarrow.ChunkedArray"],
+) -> tuple[list["pyarrow.ChunkedArray"], int]:
+    """Return cells without the empty rows at the end of a spreadsheet, and their number."""
+    n_rows = last = len(texts[0])
+    while last and not any(column[last - 1].is_valid for column in texts):
+        last -= 1
+    return [column.slice(0, last) for column in texts], n_rows - last
+
+
+def _check_records(path: Path, lines: Lines, n_columns: int) -> None:
+    """Raise DataError for the first record that has more or fewer cells than the names."""
+    records = _closed(path, lines)
+    wrong = np.flatnonzero(records.sizes != n_columns)
+    if len(wrong):
+        line, size = records.starts[wrong[0]], records.sizes[wrong[0]]
+        raise DataError(
+            f"Line {line} of {path.name} must have {n_columns} cells, as the first one has: "
+            f"received {size}. A cell with a separator in it must be in quotes."
+        )
+
+
+def _blank_notes(path: Path, lines: Lines) -> list[str]:
+    """Return that blank lines between the rows shift them against the lines."""
+    records = _closed(path, lines)
+    last = records.starts[-1] if len(records.starts) else 0
+    blank = records.blank[records.blank < last]
+    if not len(blank):
+        return []
+    shown = ", ".join(map(str, blank[:MAX_NAMED]))
+    more = f" and {len(blank) - MAX_NAMED} others" if len(blank) > MAX_NAMED else ""
+    return [f"Blank lines of {path.name} are not counted as rows: {shown}{more}."]
+
+
+def _closed(path: Path, lines: Lines) -> Records:
+    """Return where the records begin.
+
+    Raises DataError if quotes are not closed, so that all lines after them are one cell.
+    """
+    records = lines.records()
+    if records.unclosed:
+        raise DataError(
+            f"Line {records.unclosed} of {path.name} opens quotes that no line closes: close or "
+            "remove them."
+        )
+    return records

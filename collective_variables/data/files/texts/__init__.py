@@ -1,0 +1,1 @@
+"""Read columns of texts as numbers, dates or texts."""

@@ -1,0 +1,216 @@
+"""Decide what each column of texts holds, by the evidence of the whole file."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from collective_variables.data.files.contents import Column
+from collective_variables.data.files.lines import Place
+from collective_variables.data.files.options import Options
+from collective_variables.data.files.remarks import Remark, cell
+from collective_variables.data.files.texts import arrow, markers
+from collective_variables.data.files.texts.cells import Cells
+from collective_variables.data.files.texts.date_columns import (
+    DateCells,
+    file_day_first,
+    read_date_column,
+)
+from collective_variables.data.files.texts.number_columns import (
+    SHARE,
+    Found,
+    NumberCells,
+    read_numbers,
+)
+
+if TYPE_CHECKING:
+    import pyarrow
+
+NOTED_SHARE = 0.5  # of numbers or dates in a column of texts, from which on it is said
+# A number that can only have a decimal point: between thousands none would stand there.
+WITH_POINT = r"^[+-]?0\d*\.|[eE]|\.\d{0,2}$|\.\d{4}|\d{4}\.|^[+-]?\."
+HEAD = 1000  # rows in which such a number is looked for first
+
+
+def read_columns(
+    texts: dict[str, "pyarrow.StringArray"], options: Options, place: Place, *, usual: str
+) -> dict[str, Column]:
+    """Read columns of texts, each as numbers, dates or texts.
+
+    Cells that stand for missing values are set aside. A column holds numbers if all other cells
+    are numbers in the format that the columns of the file prove together; or else dates if all are
+    dates. If most of them (`SHARE`) are numbers or dates, the column is refused with the cells that
+    are not. In all other cases it holds texts.
+
+    Args:
+        texts: The cells of each column, null where they are empty. It is emptied.
+        options: What the user says of them.
+        place: Where a row is, for messages.
+        usual: The decimal sign of 1.234 or 1,234 if no cell proves one: "." or ",", and "" if both
+            are usual. Cells with the other sign are refused.
+    """
+    names = list(texts)
+    done: dict[str, Column] = {}
+    points = Points()
+    numbers: dict[str, NumberCells] = {}
+    for name in names:
+        column = arrow.whole(texts.pop(name))
+        if options.missing:
+            column = arrow.without(column, options.missing)
+        plain = None if name in options.texts else arrow.plain(column)
+        if plain is not None:
+            done[name] = Column(plain.values, None, tuple(_zero_remarks(name, column, plain)))
+            if plain.has_parts:
+                points.enter(name, column, options.decimal)
+        elif name in options.texts:
+            done[name] = Column(Cells(name, column).as_texts(()))
+        else:
+            numbers[name] = NumberCells(Cells(name, column))
+    decimal, usual = _decimal(numbers, points, options.decimal, usual)
+    done |= _read(numbers, options, decimal, usual, place)
+    return {name: done[name] for name in names}
+
+
+class Points:
+    """Columns that are numbers if a point is the decimal sign.
+
+    Attributes:
+        is_proven: Whether the first rows of a column prove that it is.
+        others: The cells of the columns whose first rows prove nothing.
+    """
+
+    def __init__(self) -> None:
+        """Begin without a column."""
+        self.is_proven = False
+        self.others: dict[str, pyarrow.StringArray] = {}
+
+    def enter(self, name: str, column: "pyarrow.StringArray", asked: str | None) -> None:
+        """Enter a column, all of whose cells are kept if the user asks for a decimal comma."""
+        if asked != "," and arrow.contains(column.slice(0, HEAD), WITH_POINT):
+            self.is_proven = True
+        else:
+            self.others[name] = column
+
+
+def _zero_remarks(name: str, column: "pyarrow.StringArray", plain: arrow.Plain) -> Iterator[Remark]:
+    """Yield that codes such as 01067 were read as numbers."""
+    if plain.has_parts or plain.values.dtype.kind == "M":
+        return
+    if (code := arrow.first_with_zero(column)) is not None:
+        sentence = f"Zeros in front are left out: {cell(code)} is {int(code)} in {{columns}}."
+        yield Remark("zeros", name, f"{sentence} The option texts keeps them.")
+
+
+def _decimal(
+    numbers: dict[str, NumberCells], points: Points, asked: str | None, usual: str
+) -> tuple[str | None, str]:
+    """Return the decimal sign of the file, and that of cells which may have either, or "".
+
+    Columns of `points` go over to `numbers` if a point may not be their decimal sign.
+    """
+    proven = {column.proven for column in numbers.values()} - {None}
+    is_unclear = any(
+        column.is_mostly_numbers and column.proven is None and column.ambiguous.any()
+        for column in numbers.values()
+    )
+    if asked != "." and (usual != "." or is_unclear or asked or "," in proven):
+        with_point = {
+            name for name, column in points.others.items() if arrow.contains(column, WITH_POINT)
+        }
+        proven |= {"."} if with_point or points.is_proven else set()
+        if asked or proven != {"."}:
+            for name in set(points.others) - (set() if asked else with_point):
+                numbers[name] = NumberCells(Cells(name, points.others[name]))
+    decimal = asked or (next(iter(proven)) if len(proven) == 1 else None)
+    return decimal, "" if len(proven) > 1 else usual
+
+
+def _read(
+    numbers: dict[str, NumberCells],
+    options: Options,
+    decimal: str | None,
+    usual: str,
+    place: Place,
+) -> dict[str, Column]:
+    """Read the columns that are not plain numbers or dates."""
+    done, found = {}, {}
+    for name, column in numbers.items():
+        found[name] = read_numbers(column, options.decimal, decimal, usual, place)
+        if _is_whole(found[name], column):
+            done[name] = _as_found(column, found[name], place)
+    dates = {name: DateCells(column) for name, column in numbers.items() if name not in done}
+    day_first = file_day_first(dates.values())
+    for name, dated in dates.items():
+        column = numbers[name]
+        found_dates = read_date_column(dated, options.day_first, day_first, place)
+        if _is_whole(found_dates, column):
+            done[name] = _as_found(column, found_dates, place)
+        else:
+            done[name] = _mixed(column, [found[name], found_dates], place)
+    return done
+
+
+def _is_whole(found: Found | None, column: NumberCells) -> bool:
+    """Return whether all cells that are not missing are numbers, or dates."""
+    if found is None:
+        return column.n_present == 0
+    return found.n_cells == column.n_present
+
+
+def _as_found(column: NumberCells, found: Found | None, place: Place) -> Column:
+    """Return a column of numbers or dates."""
+    cells = column.cells
+    missing = tuple(_missing(cells, ~column.is_present, place, kept=False))
+    if found is None:
+        return Column(np.full(len(cells.rows), np.nan), None, missing)
+    if found.refused is not None:
+        return Column(cells.as_texts(()), found.refused)
+    return Column(cells.spread(found.values, found.which), None, (*found.remarks, *missing))
+
+
+def _mixed(column: NumberCells, found: list[Found | None], place: Place) -> Column:
+    """Return a column that is refused as most cells are numbers or dates, or else its texts."""
+    cells = column.cells
+    best = max((each for each in found if each), key=lambda each: each.n_cells, default=None)
+    share = best.n_cells / column.n_present if best else 0.0
+    if best and share >= SHARE:
+        others = cells.show(column.is_present & ~best.which, place)
+        return Column(
+            cells.as_texts(()),
+            f"{best.n_cells} of {column.n_present} cells are {best.kind}, but {others}: correct "
+            "them, name them with the option missing, or name the column with the option texts",
+        )
+    remarks = []
+    if best and share >= NOTED_SHARE:
+        number = int(np.flatnonzero(column.is_present & ~best.which)[0])
+        example = f"{cell(cells.text(number))} in {place(cells.first_row(number))}"
+        sentence = f"Most cells are {best.kind}, but not all, such as {example}: "
+        remarks.append(
+            Remark(("mixed", best.kind), cells.name, sentence + "{columns} holds texts.")
+        )
+    words = cells.among(markers.WORDS)
+    missing = cells.among(markers.ERRORS)
+    if not cells.n_empty:
+        missing |= words
+    remarks += _missing(cells, missing, place, kept=False, is_text=True)
+    remarks += _missing(cells, words & ~missing, place, kept=True)
+    return Column(cells.as_texts(np.flatnonzero(missing)), None, tuple(remarks))
+
+
+def _missing(
+    cells: Cells, which: np.ndarray, place: Place, *, kept: bool, is_text: bool = False
+) -> Iterator[Remark]:
+    """Yield which cells were taken for missing values, or kept although they might be."""
+    for number in np.flatnonzero(which):
+        text = cells.text(number)
+        first = f"{cell(text)}, the first in {place(cells.first_row(number))}, in {{columns}}"
+        if kept:
+            sentence = (
+                f"Cells kept as texts, as empty ones are the missing ones: {{count}} of {first}. "
+                "The option missing makes them missing."
+            )
+        else:
+            sentence = f"Cells taken for missing values: {{count}} of {first}."
+            sentence += " The option texts keeps them as texts." if is_text else ""
+        count = int(cells.counts[number])
+        yield Remark(("missing", text, kept, is_text), cells.name, sentence, count)
