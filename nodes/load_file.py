@@ -6,9 +6,14 @@ from pathlib import Path
 import pandas as pd
 import zntrack
 
-from collective_variables.data import encoding, reading
+from collective_variables.data import encoding
 from nodes import _files
 from nodes.load_dataset import LoadDataset
+
+# What the stage hands on to the functions that read and split a table.
+READING = ("ignored", "used", "task")
+READING += ("encoding", "decimal", "day_first", "header", "missing", "texts")
+SPLITTING = ("n_available", "n_test", "seed", "scaling", "input_scaling")
 
 
 class LoadFile(zntrack.Node):
@@ -17,23 +22,35 @@ class LoadFile(zntrack.Node):
     Args:
         path: Of the file or the folder of images, from the project's root and inside it. After
             another path `python main.py` has to run, because DVC follows the file itself.
-        targets: Columns to predict. ignored: Columns that are neither target nor input.
+        targets: Column or columns to predict. ignored: Those that are neither target nor input.
+        used: Those that are inputs though they look like ids or row numbers.
         task: "auto", "regression" or "classification".
         image_size: [height, width] that images are brought to, null for theirs.
+        encoding, decimal, day_first, header, missing, texts: How the cells of a text file are read,
+            where the file does not tell, as in `data.reading.read_file`.
         n_available, n_test, seed, scaling: As in LoadDataset; n_test null is one row in five.
+        input_scaling: How inputs are scaled, one of `data.scaling.SCALINGS`.
     """
 
     file: Path = zntrack.deps_path()
 
     path: str = zntrack.params()
-    targets: list = zntrack.params()
-    ignored: list = zntrack.params(default_factory=list)
+    targets: list | str | int = zntrack.params()
+    ignored: list | str | int = zntrack.params(default_factory=list)
+    used: list | str | int = zntrack.params(default_factory=list)
     task: str = zntrack.params("auto")
     image_size: list | None = zntrack.params(None)
+    encoding: str | None = zntrack.params(None)
+    decimal: str | None = zntrack.params(None)
+    day_first: bool | None = zntrack.params(None)
+    header: bool | None = zntrack.params(None)
+    missing: list | str = zntrack.params(default_factory=list)
+    texts: list | str = zntrack.params(default_factory=list)
     n_available: int | None = zntrack.params(None)
     n_test: int | None = zntrack.params(None)
     seed: int = zntrack.params(0)
     scaling: str = zntrack.params("train")
+    input_scaling: str = zntrack.params("bounded")
 
     code: Path = zntrack.deps_path(Path("nodes/Sources/LoadFile.txt"))
     dataset_path: Path = zntrack.outs_path(zntrack.nwd / "dataset.npz")
@@ -45,18 +62,14 @@ class LoadFile(zntrack.Node):
                 f"path must be the file that the graph follows, {self.file}: received {self.path}. "
                 "Run python main.py."
             )
-        contents = reading.read_file(
-            self.file, image_size=self.image_size and tuple(self.image_size)
-        )
-        table = encoding.encode_table(contents, self.targets, ignored=self.ignored, task=self.task)
-        options = {
-            name: getattr(self, name) for name in ("n_available", "n_test", "seed", "scaling")
-        }
+        size = self.image_size and tuple(self.image_size)
+        options = {name: getattr(self, name) for name in READING}
+        table = encoding.read_table(self.file, self.targets, image_size=size, **options)
+        options = {name: getattr(self, name) for name in SPLITTING}
         dataset = encoding.split_table(table, Path(self.path).stem, **options)
-        words = [table.columns.to_string(index=False), *table.notes]
-        print("\n".join(words))
+        print(table.report())
         sizes = f"{len(dataset.inputs)} points in the pool, {len(dataset.test_inputs)} test points"
-        print(f"{self.name}: {table.task}, {sizes}")
+        print(f"{self.name}: {sizes}")
         _files.write_table(self.columns_path, table.columns)
         _files.write_arrays(self.dataset_path, **asdict(dataset))
 
