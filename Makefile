@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 ENVIRONMENT := .venv/installed
 
-.PHONY: help setup repro all report paper reproduce apply stale test test-newest bench bench-rnd bench-ntk bench-selection bench-training bench-dynamics dynamics paper-dynamics scaling field form pictures requirements verify harness lint coverage docs
+.PHONY: help setup repro all report paper reproduce apply stale test test-newest bench bench-rnd bench-ntk bench-selection bench-training bench-dynamics bench-forecast bench-tables dynamics paper-dynamics scaling field form pictures requirements verify harness lint coverage docs
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -45,6 +45,7 @@ reproduce: $(ENVIRONMENT)  ## run the graph in a clean clone and compare its num
 	python -m benchmarks.check_reproduction $(GROUPS)
 
 verify: $(ENVIRONMENT)  ## compare all results with their checksums, and remove damaged ones, which are then computed again
+	python -m scripts.check_params
 	python scripts/verify_cache.py
 
 apply: $(ENVIRONMENT)  ## bring an experiment of `dvc exp run` into the workspace: make apply EXPERIMENT=NAME
@@ -90,6 +91,12 @@ bench-training: $(ENVIRONMENT)  ## time the networks of Experiment 1 at the pape
 
 bench-dynamics: $(ENVIRONMENT)  ## time recordings through a training, and the groups of learning dynamics (an hour)
 	python -m benchmarks.bench_dynamics
+
+bench-forecast: $(ENVIRONMENT)  ## compare the forecasts of --dry-run with what the commands take (fifteen minutes)
+	python -m benchmarks.bench_forecast
+
+bench-tables: $(ENVIRONMENT)  ## compare all methods with random rows on dirty tables, and the default with its bar (half an hour)
+	python -m benchmarks.bench_tables --csv reference/bench-tables.csv
 
 scaling: $(ENVIRONMENT)  ## compare exact, scaled and random selection: quality and time against the number of points (half an hour)
 	python -m studies.selection_cost
