@@ -9,7 +9,9 @@ import contextvars
 import dataclasses
 import functools
 import os
+import pathlib
 import sys
+import tempfile
 import types
 import typing
 
@@ -17,6 +19,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from collective_variables.networks import sequential
 
@@ -452,6 +455,115 @@ def a_table_that_a_bound_builtin_reads():
     return lambda w, x: get("now") * (x @ w), lambda: table.update(now=3.0)
 
 
+class Scaled(type):
+    gain = 1.0
+
+
+class OfScaled(metaclass=Scaled):
+    pass
+
+
+@case
+def an_attribute_of_a_metaclass():
+    return lambda w, x: OfScaled.gain * (x @ w), lambda: setattr(Scaled, "gain", 3.0)
+
+
+@case
+def a_class_method():
+    class Own(Config):
+        gain = 1.0
+
+        @classmethod
+        def apply(cls, w, x):
+            return cls.gain * (x @ w)
+
+    return Own.apply, lambda: setattr(Own, "gain", 3.0)
+
+
+@case
+def a_static_method_that_is_called():
+    class Own:
+        @staticmethod
+        def times(y):
+            return y
+
+        def apply(self, w, x):
+            return self.times(x @ w)
+
+    return Own().apply, lambda: setattr(Own, "times", staticmethod(lambda y: 3 * y))
+
+
+@case
+def an_argument_of_a_partial_method():
+    gains = [1.0]
+
+    class Own:
+        def times(self, gains, w, x):
+            return gains[0] * (x @ w)
+
+        apply = functools.partialmethod(times, gains)
+
+    return Own().apply, lambda: gains.__setitem__(0, 3.0)
+
+
+@case
+def what_an_object_finds_for_a_missing_attribute():
+    class Own:
+        def __init__(self):
+            self.table = {"gain": 1.0}
+
+        def __getattr__(self, name):
+            return self.table[name]
+
+    own = Own()
+    return lambda w, x: own.gain * (x @ w), lambda: own.table.update(gain=3.0)
+
+
+@case
+def a_function_in_a_table():
+    table = {"times": lambda y: y}
+    return lambda w, x: table["times"](x @ w), lambda: table.update(times=lambda y: 3 * y)
+
+
+@case
+def a_module_that_is_loaded_again():
+    module = types.ModuleType("loaded_again")
+    load = lambda gain: exec(f"gain = {gain}\ndef times(y): return gain * y", vars(module))
+    load(1.0)
+    return lambda w, x: module.times(x @ w), lambda: load(3.0)
+
+
+@case
+def a_module_in_the_table_of_modules():
+    function = lambda w, x: sys.modules["settings_of_a_user"].scale * (x @ w)
+    return function, lambda: setattr(settings, "scale", 3.0)
+
+
+@case
+def the_code_of_a_function():
+    def f(w, x):
+        return x @ w
+
+    def g(w, x):
+        return 3 * (x @ w)
+
+    return f, lambda: setattr(f, "__code__", g.__code__)
+
+
+@case
+def a_file():
+    path = pathlib.Path(tempfile.mkdtemp()) / "scale.txt"
+    path.write_text("1")
+    return lambda w, x: float(path.read_text()) * (x @ w), lambda: path.write_text("3")
+
+
+@case
+def a_variable_of_nnx():
+    gain = nnx.Variable(jnp.ones(()))
+    function = lambda w, x: gain.get_value() * (x @ w)
+    return function, lambda: gain.set_value(3 * jnp.ones(()))
+
+
 def restored(monkeypatch):
     """Everything that a case changes is as it was at first, now and afterwards."""
     monkeypatch.setitem(sys.modules, "settings_of_a_user", settings)
@@ -463,6 +575,7 @@ def restored(monkeypatch):
     for owner in (holder, settings, settings.deeper, Config):
         monkeypatch.setattr(owner, "scale", 1.0)
     monkeypatch.setattr(FlaxModule, "factor", 1.0)
+    monkeypatch.setattr(Scaled, "gain", 1.0)
     for name in ("apply", "_times"):
         monkeypatch.setattr(Net, name, vars(Net)[name])
     token = variable.set(1.0)

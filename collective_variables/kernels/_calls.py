@@ -216,6 +216,7 @@ def check_call(
     x1 = checked_points("x1", x1)
     x2 = None if x2 is None else checked_points("x2", x2)
     check_shapes(x1, x2)
+    params = apply_fn.checked(params, x1, x2)
     implementation = resolve_implementation(implementation)
     kind = outputs, implementation == "structured"
     programs = apply_fn.program(("kernel", kind), lambda: _build_programs(apply_fn, *kind))

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from collective_variables.kernels._jaxpr import Program
 from collective_variables.kernels._uses import Use
-from collective_variables.networks import _arguments
+from collective_variables.networks import _arguments, variables
 
 OUTPUTS = ("mean", "sum", "full", "per-output")
 
@@ -41,13 +41,13 @@ def derivatives(
     *,
     structured: bool = True,
 ) -> list[Derivative]:
-    """Return one `Derivative` for every leaf of `params`.
+    """Return one `Derivative` for every parameter in `params`, in the order of their tree.
 
     Its c are the combinations of outputs in the rows of `cotangents`: the outputs themselves for
     rows of the identity. All of them are Jacobians if not `structured`. So many points are taken at
     a time that their signals fit the cache.
     """
-    leaves = jax.tree.leaves(params)
+    leaves = variables.parameters(params)
     program = _traced(apply_fn, params, x)
     uses = program.uses() if structured else {}
     biases = program.biases(uses)
@@ -88,8 +88,12 @@ def _traced(apply_fn: _arguments.ApplyFunction, params: PyTree[Array], x: PyTree
         point = jax.tree.unflatten(points_tree, [leaf[None] for leaf in point])
         return apply_fn(jax.tree.unflatten(tree, leaves), point)[0]
 
+    n_parameters = len(variables.parameters(params))
     return Program.trace(
-        single, leaves, [jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for leaf in points]
+        single,
+        leaves[:n_parameters],
+        [jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for leaf in points],
+        leaves[n_parameters:],
     )
 
 

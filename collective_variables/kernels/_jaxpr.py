@@ -13,6 +13,7 @@ from collective_variables.kernels._uses import Product, Step, Use, find_use
 
 # What leaves a value as it is, in the order of its entries, unless it repeats them.
 RESHAPINGS = ("reshape", "broadcast_in_dim", "squeeze", "expand_dims")
+FULL = 4  # bytes of a number
 # What a parameter may pass through without a change of the sum of squares of its derivative.
 RENAMINGS = ("reshape", "transpose", "squeeze", "expand_dims", "convert_element_type", "copy")
 
@@ -33,18 +34,28 @@ class Program(NamedTuple):
 
     @classmethod
     def trace(
-        cls, function: Callable[..., Array], leaves: Sequence[Array], point: Sequence[Array]
+        cls,
+        function: Callable[..., Array],
+        leaves: Sequence[Array],
+        point: Sequence[Array],
+        fixed: Sequence[Array] = (),
     ) -> "Program":
-        """Trace function(leaves, point), both lists of arrays (or of their shapes)."""
-        closed = jax.make_jaxpr(function)(leaves, point)
-        numbers, steps, constants = itertools.count(), [], {}
+        """Trace function(leaves + fixed, point), all lists of arrays (or of their shapes).
+
+        Of a program that is to be run, `fixed` must be arrays.
+        """
+        closed = jax.make_jaxpr(lambda leaves, point, fixed: function([*leaves, *fixed], point))(
+            leaves, point, fixed
+        )
+        numbers, steps = itertools.count(), []
         arguments = [next(numbers) for _ in closed.jaxpr.invars]
+        constants = dict(zip(arguments[len(leaves) + len(point) :], fixed, strict=True))
         (result,) = _spell_out(closed, arguments, numbers, steps, constants)
         return cls(
             steps,
             constants,
             arguments[: len(leaves)],
-            arguments[len(leaves) :],
+            arguments[len(leaves) : len(leaves) + len(point)],
             result,
             closed.out_avals[0].size,
         )
@@ -62,7 +73,11 @@ class Program(NamedTuple):
         return largest
 
     def uses(self) -> dict[int, list[Use]]:
-        """Return the uses of each leaf that is used only in products, all of one layout."""
+        """Return the uses of each leaf that is used only in products, all of one layout.
+
+        In 16 bits an entry of the Jacobian is rounded as a product, so that inputs and signals, of
+        which the product is formed later, would give another kernel: such a leaf has no uses.
+        """
         # By number of a value that is a leaf under another name: the leaf and how it was renamed.
         names = {number: (leaf, ()) for leaf, number in enumerate(self.leaves)}
         uses: dict[int, list[tuple[tuple, Use]] | None] = {
@@ -73,6 +88,8 @@ class Program(NamedTuple):
                 if number not in names:
                     continue
                 leaf, renamed = names[number]
+                if step.result.dtype.itemsize < FULL:
+                    uses[leaf] = None
                 if step.name in RENAMINGS and jnp.issubdtype(step.result.dtype, jnp.floating):
                     names[step.results[0]] = leaf, (*renamed, f"{step.name} {step.equation.params}")
                     continue

@@ -16,6 +16,7 @@ from collective_variables.kernels import _derivatives
 from collective_variables.kernels._derivatives import Derivative
 from collective_variables.kernels._tiles import compiled_derivatives
 from collective_variables.kernels._traced import StandIn
+from collective_variables.networks import variables
 from collective_variables.networks._arguments import n_bytes
 
 TILE = 2048  # points on the side of a tile of the kernel; larger tiles are no faster
@@ -183,7 +184,7 @@ def plan_product(
     tile = min(PRODUCT_TILE if block_size is None else block_size, n)
     at_once = sizes.outputs_at_once(tile)
     # What is pulled back of a vector, and the sum that it is added to.
-    one_vector = 2 * at_once * sum(leaf.size for leaf in jax.tree.leaves(params)) * number
+    one_vector = 2 * at_once * sum(leaf.size for leaf in variables.parameters(params)) * number
     n_vectors = int(min(VECTORS, max(1, free // 4 // one_vector)))
     largest = number * max(
         max(_derivatives.jacobian_size(derivative), _weighted_size(derivative) * n_vectors)

@@ -18,7 +18,8 @@ import jax
 from jaxtyping import Array, PyTree
 
 from collective_variables.kernels import _surroundings
-from collective_variables.networks._arguments import ApplyFunction
+from collective_variables.networks import checking, variables
+from collective_variables.networks._arguments import ApplyFunction, n_points
 
 MOST_STATES = 64  # of functions whose programs are kept for `empirical_ntk` and its like
 MOST_PROGRAMS = 256  # of one stand-in: kinds of kernels and shapes of their arguments
@@ -60,7 +61,7 @@ class StandIn:
         self._lock = threading.Lock()
 
     def __call__(self, params: PyTree[Array], x: PyTree[Array]) -> Array:
-        return self._current.function(params, x)
+        return variables.widened(self._current.function(variables.whole(params), x))
 
     @contextmanager
     def stands_for(self, function: ApplyFunction) -> Generator[None]:
@@ -70,6 +71,24 @@ class StandIn:
             yield
         finally:
             self._current.function = before
+
+    def checked(
+        self, params: PyTree[Array], x1: PyTree[Array], x2: PyTree[Array] | None = None
+    ) -> PyTree[Array]:
+        """Return the parameters, apart from constants among them; raise what no kernel takes.
+
+        The function is checked once for points of one shape.
+        """
+        x = x1 if x2 is None or n_points(x1) > 1 else x2
+        leaves, tree = jax.tree.flatten((params, x))
+        kinds = tuple(map(jax.typeof, leaves))
+        points = tuple((leaf.shape[1:], leaf.dtype) for leaf in jax.tree.leaves(x))
+        key = ("checked", tree, kinds[: len(kinds) - len(points)], points, n_points(x) > 1)
+        split = self.program(key, lambda: self._split(params, x))
+        return split(params)
+
+    def _split(self, params: PyTree[Array], x: PyTree[Array]) -> variables.Split:
+        return checking.check_variables(self._current.function, self._current.function, params, x)
 
     def program(self, key: Hashable, build: Callable[[], Any]) -> Any:
         """Return what `build` gives, and the same again for the same key."""

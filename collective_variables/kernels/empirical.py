@@ -55,8 +55,10 @@ def empirical_ntk(
 
     Args:
         apply_fn: The network, apply_fn(params, x) -> (n_points, n_outputs). It must treat every
-            point separately.
-        params: The parameters, an array or a tree of arrays.
+            point separately: nothing is normalised over points, say. This is checked once.
+        params: The parameters, an array or a tree of arrays. Whole numbers, truth values and random
+            keys among them have no share in the kernel. Nor have the collections of a Flax module
+            other than "params", and the state of an NNX module that is no `Param`.
         x1: The points, an array or a tree of arrays with points along their first axes.
         x2: Other points. None stands for x1; the kernel is then computed once and is exactly
             symmetric, except inside a `jax.jit` of the caller's, where it is so up to round-off.
@@ -70,11 +72,13 @@ def empirical_ntk(
             from the free memory. A call inside `jax.jit` or `jax.vmap` is one tile.
 
     Returns:
-        The kernel, in the dtype of params and points.
+        The kernel, in the dtype of the network's outputs and at least in float32. Of a network that
+        computes in 16 bits it is the kernel of the Jacobian with its rounded entries.
 
     Raises:
         ValueError: An option is unknown, there are no points or no parameters, values are not
-            finite, points have different shapes, or outputs are not (n_points, n_outputs).
+            finite, points have different shapes, outputs are not real numbers (n_points,
+            n_outputs), those of a point depend on other points, or a parameter is complex.
         MemoryError: The kernel cannot fit the free memory.
 
     Example:
@@ -107,7 +111,7 @@ def ntk_trace(
         outputs: "mean" or "sum", over the outputs of the network.
 
     Returns:
-        The trace, a scalar in the dtype of params and points.
+        The trace, a scalar in the dtype of the kernel.
 
     Raises:
         ValueError: As `empirical_ntk`.
@@ -186,6 +190,7 @@ def compute_kernel(
     """Return `empirical_ntk` by the programs that belong to these stand-ins."""
     with stand_ins.traceable(apply_fn, params, x1, x2) as function:
         call = _calls.check_call(function, params, x1, x2, outputs, implementation, block_size)
+        params = call.params
         leaves = jax.tree.leaves((params, call.x1, call.x2))
         if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
             return call.whole(call.sizes.outputs_at_once(max(call.n_points)))
@@ -206,6 +211,7 @@ def compute_trace(
     _checks.choice("outputs", outputs, ("mean", "sum"))
     x = checked_points("x", x)
     with stand_ins.traceable(apply_fn, params, x) as function:
+        params = function.checked(params, x)
         check_network(function, params, x)
         scale = _calls.output_scale(outputs, jax.eval_shape(function, params, x).shape[1])
         trace = function.program(("trace", scale), lambda: _build_trace(function, scale))

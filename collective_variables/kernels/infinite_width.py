@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from collective_variables.kernels._limit_tiles.tiling import bytes_of_pair, in_tiles
 from collective_variables.networks._arguments import check_shapes, checked_points
 from collective_variables.networks.sequential import Network, build_network
 
@@ -41,8 +42,9 @@ def infinite_width_ntk(
 
     Args:
         layers: of the network, as `build_network` reads them. Convolutions and poolings need the
-            package neural-tangents (Novak et al. 2020), and several arrays of n1·n2·(height·width)
-            numbers, with poolings n1·n2·(height·width)².
+            package neural-tangents (Novak et al. 2020). Each pair of points then takes several
+            arrays of height·width numbers, with poolings of their square; pairs that do not fit the
+            memory together are computed in tiles.
         x1: n1 points.
         x2: n2 points of the same shape. Defaults to x1, and the kernel is then exactly symmetric
             (up to round-off inside the caller's own jit).
@@ -61,6 +63,7 @@ def infinite_width_ntk(
             kernel leaves the range of its dtype; points that the network cannot take, or of two
             shapes.
         ImportError: a layer other than a dense one needs neural-tangents, which does not load.
+        MemoryError: not even one pair of points fits the free memory, or the kernel.
 
     Example:
         >>> import collective_variables as cv
@@ -75,7 +78,7 @@ def infinite_width_ntk(
     check_shapes(x1, x2)
     jax.eval_shape(network.init, jax.random.key(0), x1)
     _check_range(network, x1, x2)
-    kernel = _kernel(network)(x1, x2)
+    kernel = in_tiles(_kernel(network), x1, x2, bytes_of_pair(network, x1))
     return _symmetric(kernel) if x2 is None else kernel
 
 

@@ -13,6 +13,7 @@ from collective_variables.kernels import _calls, _derivatives, _planning
 from collective_variables.kernels._derivatives import Derivative
 from collective_variables.kernels._tiles import Tiles, compiled_derivatives, exact_products
 from collective_variables.kernels._traced import SHARED, StandIn, StandIns
+from collective_variables.networks import variables
 from collective_variables.networks._arguments import (
     ApplyFunction,
     check_network,
@@ -113,6 +114,7 @@ class _Products:
         outputs: str,
         block_size: int | None,
     ):
+        params = apply_fn.checked(params, x)
         check_network(apply_fn, params, x)
         result = jax.eval_shape(apply_fn, params, x)
         self.apply_fn, self.params, self.x = apply_fn, params, x
@@ -241,7 +243,7 @@ def _pull_back(
     """Jᵀ v, for each parameter and every output, added to that of the tiles before."""
     pulled = [
         _pull_back_one(_with_jacobian(derivative), leaf.size, vectors)
-        for derivative, leaf in zip(derivatives, jax.tree.leaves(params))
+        for derivative, leaf in zip(derivatives, variables.parameters(params), strict=True)
     ]
     return pulled if before is None else jax.tree.map(jnp.add, before, pulled)
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, PyTree
 
 from collective_variables import _checks, _extras
 from collective_variables.kernels._derivatives import OUTPUTS
-from collective_variables.networks import sequential
+from collective_variables.networks import sequential, variables
 from collective_variables.networks._arguments import (
     ApplyFunction,
     check_network,
@@ -83,6 +83,7 @@ def _empirical(
     x2: Array | None,
 ) -> Array:
     library = _library()
+    apply_fn, params = variables.differentiable(apply_fn, params)
     trace_axes, diagonal_axes = _AXES[outputs]
     kernel_fn = library.empirical_ntk_fn(
         apply_fn,

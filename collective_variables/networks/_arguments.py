@@ -43,17 +43,23 @@ def check_shapes(x1: PyTree[Array], x2: PyTree[Array] | None) -> None:
 
 
 def check_network(apply_fn: ApplyFunction, params: PyTree[Array], x: PyTree[Array]) -> None:
-    """Raise ValueError unless there are parameters and `apply_fn` gives one vector a point.
+    """Raise ValueError unless there are parameters and `apply_fn` gives real numbers a point.
 
     Nothing is computed.
     """
     if not jax.tree.leaves(params):
         raise ValueError("params must hold at least one array: received none.")
     n = n_points(x)
-    shape = getattr(jax.eval_shape(apply_fn, params, x), "shape", "of no array")
+    result = jax.eval_shape(apply_fn, params, x)
+    shape = getattr(result, "shape", "of no array")
     if len(shape) != 2 or shape[0] != n or shape[1] == 0:
         raise ValueError(
             f"apply_fn must return (n_points, n_outputs) = ({n}, …): received the shape {shape}."
+        )
+    if not jnp.issubdtype(result.dtype, jnp.floating):
+        raise ValueError(
+            "apply_fn must return real floating-point numbers, which have a derivative: "
+            f"received {result.dtype}."
         )
 
 

@@ -30,7 +30,7 @@ def forward(
     of the loop. They do not depend on each other, so that two fill the cores better than one where
     no other thread is at work; the outputs are the same.
     """
-    block = _block_size(network, inputs, IMAGES)
+    block = block_size(network, inputs, IMAGES)
     if len(inputs) <= block:
         return network.apply(params, inputs)
     shape = jax.eval_shape(network.apply, params, inputs)
@@ -67,7 +67,7 @@ def mean_loss_and_gradient(
     only padding are skipped. at_once: as in `forward`.
     """
     size = len(inputs)
-    block = min(_block_size(network, inputs, IMAGES_WITH_GRADIENT), size)
+    block = min(block_size(network, inputs, IMAGES_WITH_GRADIENT), size)
 
     def block_loss(
         places: Int[Array, " block"], inputs: Array, targets: Array
@@ -92,7 +92,8 @@ def mean_loss_and_gradient(
     return jax.lax.fori_loop(0, -(-n_points // (at_once * block)), add_blocks, zero)
 
 
-def _block_size(network: nn.Module, inputs: Float[Array, "n_points ..."], images: int) -> int:
+def block_size(network: nn.Module, inputs: Float[Array, "n_points ..."], images: int) -> int:
+    """Return how many points go through a network at once: all, or so many images."""
     is_dense = isinstance(network, sequential.Network) and all(
         layer.kind == "dense" for layer in network.layers
     )

@@ -1,29 +1,28 @@
-"""Imported networks: a Flax module, or the two functions of a JAX network, by an import path."""
+"""Imported networks: a module of Flax or NNX, or two functions of JAX, by an import path."""
 
 import hashlib
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from collective_variables.networks import _arguments
+from collective_variables.networks import _forms, checking, variables
 
 PARAMETRISATION = "own"
 FORMS = (
-    "a Flax module, what makes one or a pair (init, apply), or a Python module with init and apply"
+    "a Flax module, what makes one, an NNX module or a pair (init, apply), or a Python module with "
+    "init and apply"
 )
-# Relative, between outputs of a point with another and without, of which round-off is a hundredth.
-TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,14 @@ def load_model(path: str, options: Mapping[str, Any] = {}, /, *, version: str = 
     """Import a network by its path, such as "models.Wide".
 
     The path leads to one of these: a Flax module (`flax.linen.Module`); a class or function that
-    returns a Flax module or a pair (init, apply); a Python module with functions `init` and
-    `apply`.
+    returns a Flax module or a pair (init, apply); a class or function with the argument `rngs` that
+    returns an NNX module; a Python module with functions `init` and `apply`.
+
+    The network is in evaluation mode: dropout is off and a batch normalisation has fixed
+    statistics. The arguments `deterministic`, `train`, `training`, `is_training` and
+    `use_running_average` of a Flax module, and `eval` of an NNX module, are set accordingly. Only
+    floating-point parameters are drawn anew and trained; running means, masks, counters and keys
+    are drawn once, and are the same in all networks.
 
     Args:
         path: The import path, found from the folders in `sys.path`.
@@ -84,75 +89,96 @@ def load_model(path: str, options: Mapping[str, Any] = {}, /, *, version: str = 
         (5, 3)
     """
     network = _at(path)
-    if not _is_network(network):
-        network = _call(path, network, options)
-    elif options:
+    if _forms.is_nnx(network):
+        raise ValueError(_NNX_INSTANCE.format(path))
+    if not _forms.is_network(network):
+        return _made(path, network, options, version)
+    if options:
         raise ValueError(
             f"options are for what makes a network: received {', '.join(options)} for {path}, "
             "which is one."
         )
-    if isinstance(network, tuple) and len(network) == 2 and all(map(callable, network)):
-        init, apply = network
-    elif _is_network(network):
-        init, apply = network.init, network.apply
-    else:
+    return _model(path, options, version, _forms.functions_of(path, network))
+
+
+_NNX_INSTANCE = (
+    "An NNX module has its parameters, so that no others can be drawn: {} must be its class, or a "
+    "function with the argument rngs that makes it."
+)
+
+
+def _model(
+    path: str, options: Mapping[str, Any], version: str, functions: _forms.Functions
+) -> Model:
+    return Model(path, repr(dict(sorted(options.items()))), version, *functions, dict(options))
+
+
+def _made(path: str, factory: Any, options: Mapping[str, Any], version: str) -> Model:
+    """The model of what a class or function at a path returns for these options."""
+    make = _bound(path, factory, options)
+    if _forms.takes_rngs(factory) and "rngs" not in options:
+        return _model(path, options, version, _forms.functions_of_nnx(make))
+    network = make()
+    if _forms.is_nnx(network):
+        raise ValueError(_NNX_INSTANCE.format(path))
+    is_pair = isinstance(network, tuple) and len(network) == 2 and all(map(callable, network))
+    if not is_pair and not _forms.is_network(network):
         raise ValueError(
             f"model must be the import path of {FORMS}: received {path}, "
             f"which gives {type(network).__name__}."
         )
-    return Model(path, repr(dict(sorted(options.items()))), version, init, apply, dict(options))
+    return _model(path, options, version, _forms.functions_of(path, network))
 
 
-def _call(path: str, factory: Any, options: Mapping[str, Any]) -> Any:
-    """What a class or function at a path returns for these options."""
-    if not callable(factory):
+def _bound(path: str, factory: Any, options: Mapping[str, Any]) -> Callable[..., Any]:
+    """The class or function at a path with these options, all that it needs but `rngs`."""
+    is_factory = isinstance(factory, type | partial) or inspect.isroutine(factory)
+    if not is_factory:
         raise ValueError(
             f"model must be the import path of {FORMS}: received {path}, "
             f"which is {type(factory).__name__}."
         )
+    given = {"rngs": None} if _forms.takes_rngs(factory) else {}
     try:
-        inspect.signature(factory).bind(**options)
+        _forms.signature(factory).bind(**given | options)
     except TypeError as error:
         raise ValueError(f"options of the model {path} do not fit: {error}.") from None
-    return factory(**options)
+    return partial(factory, **options)
 
 
 def check_model(model: Model, inputs: Float[Array, "n_points ..."], /) -> None:
     """Raise ValueError unless `model` has a tangent kernel between single points.
 
-    Its variables must be floating-point parameters and nothing else, such as the running means of a
-    batch normalisation. Its outputs must be (n_points, n_outputs), and those of a point must not
-    depend on the other points.
+    It can be called in evaluation mode, it has floating-point parameters, its outputs are
+    (n_points, n_outputs), and those of a point do not depend on the other points.
     """
     x = jnp.asarray(inputs[:2])
-    params = model.init(jax.random.key(0), x[:1])
-    others = (
-        sorted(set(params) - {"params"})
-        if isinstance(params, Mapping) and "params" in params
-        else []
-    )
-    if others:
+    with _as_one_sentence(model.path):
+        params = jax.eval_shape(model.init, jax.random.key(0), x[:1])
+        jax.eval_shape(model.apply, params, x)
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise ValueError(
+                f"The parameters of {model.path} must be floating-point numbers: received "
+                f"{leaf.dtype} for {jax.tree_util.keystr(path, simple=True, separator='.')}."
+            )
+    checking.check_variables(model.apply, model.apply, params, x, name=f"The model {model.path}")
+
+
+@contextmanager
+def _as_one_sentence(path: str) -> Generator[None]:
+    """Name the model where its functions fail, with what to do about dropout and statistics."""
+    try:
+        yield
+    except (MemoryError, variables.ParameterError):
+        raise
+    except Exception as error:  # any code of the user's
+        kind = type(error).__name__
+        advice = f" ({checking.ADVICE[kind]})" if kind in checking.ADVICE else ""
         raise ValueError(
-            f"The model {model.path} must have parameters alone: it has {', '.join(others)}, too."
-        )
-    if wrong := [
-        leaf.dtype
-        for leaf in jax.tree.leaves(params)
-        if not jnp.issubdtype(leaf.dtype, jnp.floating)
-    ]:
-        raise ValueError(
-            f"The parameters of {model.path} must be floating-point numbers: received {wrong[0]}."
-        )
-    _arguments.check_network(model.apply, params, x)
-    together, alone = (np.asarray(model.apply(params, points), np.float64) for points in (x, x[:1]))
-    difference = np.abs(together[:1] - alone).max() / max(
-        np.abs(alone).max(), np.finfo(np.float32).tiny
-    )
-    if not difference <= TOLERANCE:
-        raise ValueError(
-            f"The model {model.path} must treat every point separately: the outputs of one change "
-            f"by {difference:.2g}, relative, when another one is added."
-        )
+            f"The model {path} cannot be called as init(key, x) and apply(params, x) in evaluation "
+            f"mode{advice}: {kind}: {checking.first_line(error)}"
+        ) from error
 
 
 def _at(path: object) -> Any:
@@ -183,14 +209,6 @@ def _module_of(path: str) -> ModuleType:
     place = getattr(sys.modules.get(first), "__file__", None)
     known = f", and {first} is {place}" if place else ""
     raise ValueError(f"model must be an import path: there is no {path}{known}.")
-
-
-def _is_network(value: object) -> bool:
-    return (
-        not isinstance(value, type)
-        and callable(getattr(value, "init", None))
-        and callable(getattr(value, "apply", None))
-    )
 
 
 @cache

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from collective_variables.networks import imported
+from collective_variables.networks import checking, imported, sequential
 
 
 def initialise(
@@ -30,15 +30,40 @@ def n_outputs(network: nn.Module, inputs: Float[Array, "n_points ..."]) -> int:
     return jax.eval_shape(network.apply, params, point).shape[-1]
 
 
+def check_points(
+    network: nn.Module | imported.Model, inputs: Float[Array, "n_points ..."], /
+) -> None:
+    """Raise ValueError unless `network` has parameters alone and treats every point separately.
+
+    For an imported model, raises whatever `imported.check_model` raises. Nothing is computed for
+    networks of layers, which do so.
+    """
+    if isinstance(network, imported.Model):
+        imported.check_model(network, inputs)
+        return
+    if isinstance(network, sequential.Network):
+        return
+    points = inputs[:2]
+    variables = jax.eval_shape(network.init, jax.random.key(0), points[:1])
+    name = type(network).__name__
+    if others := sorted(set(variables) - {"params"}):
+        raise ValueError(
+            f"The network {name} must have parameters alone: it has {', '.join(others)}, too. "
+            "Load it by its import path (load_model), which holds them fixed."
+        )
+    checking.check_variables(
+        network.apply, network.apply, variables, points, name=f"The network {name}"
+    )
+
+
 def check_fit(
     network: nn.Module | imported.Model, inputs: Array, targets: Float[Array, "n_points n_outputs"]
 ) -> None:
     """Raise ValueError unless `network` takes `inputs` and has an output for each target column.
 
-    For an imported model, also raises whatever `imported.check_model` raises.
+    Also raises whatever `check_points` raises.
     """
-    if isinstance(network, imported.Model):
-        imported.check_model(network, inputs)
+    check_points(network, inputs)
     width = n_outputs(network, inputs)
     if targets.ndim != 2:
         raise ValueError(

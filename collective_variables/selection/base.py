@@ -147,17 +147,22 @@ def in_turn(
 def normalise(pool: Float[Array, "n_pool ..."], how: str) -> Float[Array, "n_pool ..."]:
     """Return the pool in one of `NORMALISATIONS` (see `rnd.RNDSettings`).
 
-    A constant feature and a point of zeros become 0.
+    A constant feature and a point of zeros become 0. The array is in the precision of the pool, in
+    float64 for one of whole numbers; it is computed in float64, since a large offset of a feature
+    would leave few digits of it.
     """
     if how == "none":
         return pool
-    flat = pool.reshape(len(pool), -1)
+    flat = np.asarray(pool).astype(np.float64).reshape(len(pool), -1)
     if how == "standard":
-        flat, scale = _scaling.centre(flat)
-        # XLA divides, for NumPy's arrays too: its last digits differ from NumPy's.
-        return (flat / jnp.asarray(scale)).reshape(pool.shape)
-    scale = jnp.linalg.norm(flat, axis=1)[:, None]
-    return (flat / jnp.where(scale > 0, scale, 1.0)).reshape(pool.shape)
+        flat = _scaling.standardise(flat)
+    else:
+        norms = np.linalg.norm(flat, axis=1, keepdims=True)
+        flat = flat / np.where(norms > 0, norms, 1.0)
+    points = flat.reshape(pool.shape)
+    if isinstance(pool, jax.Array):
+        return jnp.asarray(points, pool.dtype)
+    return points.astype(pool.dtype) if jnp.issubdtype(pool.dtype, jnp.floating) else points
 
 
 def check_whole(selection: Selection) -> None:

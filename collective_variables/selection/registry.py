@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from collective_variables import _checks
 from collective_variables.ensembles import checkpoints, seeding
-from collective_variables.networks import imported, parameters, sequential
+from collective_variables.networks import parameters, sequential
 from collective_variables.selection import (
     base,
     by_kernel,
@@ -91,8 +91,8 @@ def select(
             f"{n} > {len(pool) - len(labelled)}."
         )
     targets, task = stratified.learning_problem(targets, options.pop("task", None), len(pool))
-    if isinstance(network, imported.Model):
-        imported.check_model(network, pool)
+    if network is not None:
+        parameters.check_points(network, pool)
     # No member has this number, so that the networks share no random numbers with the choice.
     networks_key = jax.random.fold_in(key, seeding.MAX_SEED)
     arguments = {
@@ -202,7 +202,7 @@ def _rnd(
 ) -> base.Selection:
     return rnd.select(
         pool,
-        _representation(network, layers, width),
+        representation(network, layers, width),
         rnd.RNDSettings(**settings),
         n_selected=n_selected,
         key=key,
@@ -252,7 +252,7 @@ def _classes(
     return np.argmax(targets, axis=1)
 
 
-def _representation(
+def representation(
     network: sequential.Network, layers: Sequence[str] | None, width: int | None
 ) -> sequential.Network:
     """Return the network, or one with other layers or with another number of outputs."""

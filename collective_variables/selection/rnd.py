@@ -120,22 +120,22 @@ def select(
         ValueError: a pool that is not finite or too small.
         FloatingPointError: G diverges.
     """
-    pool = jnp.asarray(pool)
+    pool = pool if isinstance(pool, jax.Array) else np.asarray(pool)
     n_selected = base.size_of_subsets(len(pool), n_selected, settings.threshold)
     labelled = base.check_budget(len(pool), n_selected, n_members, labelled)
     _checks.finite("pool", np.asarray(pool))
-    points = base.normalise(pool, settings.normalisation)
+    points = jnp.asarray(base.normalise(pool, settings.normalisation))
     membership = None if classes is None else jnp.asarray(base.membership(classes, len(pool)))
     trainer = _rnd_training.Trainer(network, settings, at_once=2 if n_members == 1 else 1)
     start = partial(_rnd_training.start, trainer, n_selected, tuple(labelled))
-    segments = _segments(len(labelled), n_selected)
-    decisive = network, settings, n_selected, labelled, pool, classes, key
+    segments = plan_segments(len(labelled), n_selected)
+    decisive = network, settings, n_selected, labelled, points, classes, key
     run = _Run(
         shared=_rnd_training.Shared(points, membership),
         keys=seeding.member_keys(key, n_members),
         start=batching.over_members(start, runs_once=True),
         advance={
-            width: batching.over_members(partial(_advance, trainer, width))
+            width: batching.over_members(partial(advance, trainer, width))
             for width in {width for _, _, width in segments}
         },
         segments=segments,
@@ -143,7 +143,7 @@ def select(
         local=checkpoints.LocalStore(store),
         fingerprint="" if store is None else checkpoints.fingerprint(*decisive),
     )
-    together = batching.chunk_size(parameters.n_parameters(network, pool), n_members)
+    together = batching.chunk_size(parameters.n_parameters(network, points), n_members)
     chunks = batching.chunks(n_members, together)
     results = checkpoints.Results(
         store,
@@ -153,7 +153,8 @@ def select(
         unpack=lambda arrays: _Chosen(**arrays),
     )
     n_steps = n_selected - len(labelled)
-    with execution.Progress(progress, n_members * n_steps, "points") as bar:
+    work = partial(_work, segments, settings.n_epochs, n_members)
+    with execution.Progress(progress, n_members * n_steps, "points", work) as bar:
         bar.advance(sum(len(set(chunks[place])) for place in results.known) * n_steps)
         parts = execution.run(run, chunks, bar, checkpoint=results)
     return _join(parts, n_members)
@@ -209,7 +210,7 @@ def _join(parts: list[_Chosen], n_members: int) -> base.Selection:
     )
 
 
-def _advance(
+def advance(
     trainer: _rnd_training.Trainer,
     width: int,
     bounds: tuple[_rnd_training.Shared, Array, Array],
@@ -264,7 +265,7 @@ def _choose(
     return state._replace(count=state.count + ~stopped, stopped=stopped, **history)
 
 
-def _segments(first: int, n_selected: int) -> list[tuple[int, int, int]]:
+def plan_segments(first: int, n_selected: int) -> list[tuple[int, int, int]]:
     """Return (begin, end, padded width) of the parts of a run, between which it can be stored."""
     widths = [min(NARROWEST, n_selected)]
     while widths[-1] < n_selected:
@@ -275,6 +276,19 @@ def _segments(first: int, n_selected: int) -> list[tuple[int, int, int]]:
         (begin, end, next(width for width in widths if width >= end))
         for begin, end in itertools.pairwise(stops)
     ]
+
+
+def _work(segments: list[tuple[int, int, int]], n_epochs: int, n_members: int, count: int) -> float:
+    """Return the work of the first `count` choices of members that keep step.
+
+    It grows with the width that the points of a re-training are padded to.
+    """
+    work = 0.0
+    for begin, end, width in segments:
+        done = min(count / n_members, end - begin)
+        work += done * (1 + n_epochs * width)
+        count -= int(n_members * done)
+    return work
 
 
 def _check_distances(

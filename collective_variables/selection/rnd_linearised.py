@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
@@ -79,6 +80,19 @@ class LinearisedRNDSettings(_cholesky.Rule):
         """Return whether each choice from such a pool is the best by the rule, without samples."""
         return self.criterion == "largest" or n_pool <= min(self.n_reference, self.n_candidates)
 
+    def numbers_held(self, n_pool: int, n_selected: int, n_features: int) -> int:
+        """Return how many numbers `select` holds at its peak.
+
+        To `numbers_per_point` come the points, twice, and two blocks of the kernel: of those in
+        which it is computed with the copies of its points, and of the candidates.
+        """
+        n_rows = 1 << (min(self.n_reference, n_pool) - 1).bit_length()
+        block = min(rows_at_once(n_pool), n_rows) * (3 * n_pool + 2 * n_features)
+        n_candidates = min(self.n_candidates, n_pool)
+        candidates = n_candidates * (6 * n_candidates + 2 * n_features)
+        per_point = self.numbers_per_point(n_pool, n_selected)
+        return n_pool * (per_point + 2 * n_features) + block + candidates
+
     def numbers_per_point(self, n_pool: int, n_selected: int) -> int:
         """Return how many numbers `select` holds for each point of such a pool.
 
@@ -134,9 +148,9 @@ def select(
     points = np.asarray(pool)
     n_selected = base.size_of_subsets(len(points), n_selected, settings.threshold)
     labelled = base.check_budget(len(points), n_selected, n_members, labelled)
-    points = _network_inputs(points, settings, n_selected)
-    turn = _turn(classes, len(points))
-    kernel = _kernel(points, settings)
+    points = network_inputs(points, settings, n_selected)
+    turn = turn_of(classes, len(points))
+    kernel = kernel_of(points, settings)
     diagonal = _diagonal(kernel, len(points), points.dtype)
     begins_at_random = settings.first == "random" and not labelled
     draws_references = settings.criterion == "reduction" and settings.n_reference < len(points)
@@ -145,7 +159,8 @@ def select(
     member_keys = np.asarray(jax.random.key_data(seeding.member_keys(key, n_different)))
     description = progress and f"{progress} ({_exactness(settings, len(points))})"
     n_steps = n_different * (n_selected - len(labelled))
-    with execution.Progress(description, n_steps, "points") as bar:
+    work = _work(settings, len(points), n_steps // n_different, n_selected)
+    with execution.Progress(description, n_steps, "points", work) as bar:
 
         def choose(member_key: Int[np.ndarray, " words"]) -> _cholesky.Pivots:
             generator = np.random.default_rng(member_key)
@@ -167,7 +182,16 @@ def select(
     return _stack(members * (n_members // n_different), n_selected)
 
 
-def _network_inputs(
+def _work(
+    settings: LinearisedRNDSettings, n_pool: int, n_steps: int, n_selected: int
+) -> execution.Work:
+    """Return the work of the first choices of all members, one after another."""
+    single = _cholesky.expected_work(settings, n_pool, n_selected - n_steps, n_selected)
+    whole = single(n_steps)
+    return lambda count: count // n_steps * whole + single(count % n_steps)
+
+
+def network_inputs(
     points: Float[np.ndarray, "n_pool ..."], settings: LinearisedRNDSettings, n_selected: int
 ) -> Float[np.ndarray, "n_pool n_features"]:
     """Flatten and normalise the points, in the dtype in which all is computed.
@@ -179,8 +203,9 @@ def _network_inputs(
     n_numbers = settings.numbers_per_point(len(points), n_selected) * len(points)
     _memory.check(f"Selecting {n_selected} of {len(points)} points", n_numbers * dtype.itemsize)
     with jax.enable_x64(dtype == np.float64):
-        flat = points.reshape(len(points), -1).astype(dtype)
-        flat = np.asarray(base.normalise(flat, settings.normalisation))
+        # In float64 first: of a large offset float32 would keep little else.
+        flat = points.reshape(len(points), -1).astype(np.float64)
+        flat = np.asarray(base.normalise(flat, settings.normalisation)).astype(dtype)
         infinite_width.check_range(
             "pool",
             flat,
@@ -191,7 +216,8 @@ def _network_inputs(
     return flat
 
 
-def _turn(classes: Int[np.ndarray, " n_pool"] | None, n_pool: int) -> _cholesky.Turn:
+def turn_of(classes: Int[np.ndarray, " n_pool"] | None, n_pool: int) -> _cholesky.Turn:
+    """Return which points may be chosen next: all unused ones, or those of classes in turn."""
     if classes is None:
         return lambda unused: unused
     return partial(base.in_turn, base.membership(classes, n_pool))
@@ -203,7 +229,7 @@ def _exactness(settings: LinearisedRNDSettings, n_pool: int) -> str:
     return f"{settings.n_candidates} candidates, {settings.n_reference} references"
 
 
-def _kernel(
+def kernel_of(
     points: Float[np.ndarray, "n_pool n_features"], settings: LinearisedRNDSettings
 ) -> _cholesky.Kernel:
     """Return K between rows of the pool, computed in blocks of few different shapes."""
@@ -217,18 +243,25 @@ def _kernel(
         return points[np.concatenate([rows, np.repeat(rows[:1], size - len(rows))])]
 
     def kernel(rows: np.ndarray, columns: np.ndarray | None) -> Float[np.ndarray, "n1 n2"]:
-        x2 = points if columns is None else padded(columns)
         n2 = len(points) if columns is None else len(columns)
-        at_once = max(NARROWEST, 1 << max(ENTRIES // len(x2), 1).bit_length() - 1)
         result = np.empty((len(rows), n2), points.dtype)
         with jax.enable_x64(points.dtype == np.float64):
+            x2 = jnp.asarray(points if columns is None else padded(columns))
+            at_once = rows_at_once(len(x2))
             for start in range(0, len(rows), at_once):
                 part = rows[start : start + at_once]
-                block = kernel_function(padded(part), x2)
+                # Points of many features are large: no copy of them is made or kept twice.
+                is_same = columns is rows and len(part) == len(rows)
+                block = kernel_function(x2 if is_same else jnp.asarray(padded(part)), x2)
                 result[start : start + at_once] = block[: len(part), :n2]
         return result
 
     return kernel
+
+
+def rows_at_once(n_columns: int) -> int:
+    """Return the rows of the kernel that are computed together, with so many columns."""
+    return max(NARROWEST, 1 << max(ENTRIES // n_columns, 1).bit_length() - 1)
 
 
 def _diagonal(

@@ -5,9 +5,12 @@ import sys
 
 import jax
 import numpy as np
+import own_model
 import pytest
+from flax import nnx
 
 from collective_variables.ensembles import seeding
+from collective_variables.kernels import empirical
 from collective_variables.networks import imported, parameters
 from collective_variables.observables import measurement
 from collective_variables.selection import registry
@@ -112,21 +115,133 @@ def test_a_module_that_lacks_another_says_so(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("own_model.Normalised", "must have parameters alone: it has batch_stats, too"),
-        ("own_model.Centred", "must treat every point separately: the outputs of one change by"),
+        (
+            "own_model.NormalisedOverPoints",
+            r"The model own_model.NormalisedOverPoints cannot be called .* in evaluation mode "
+            r"\(a batch normalisation needs use_running_average=True\)",
+        ),
+        (
+            "own_model.AlwaysDropped",
+            r"in evaluation mode \(give its __call__ an argument deterministic or train",
+        ),
+        ("own_model.broken", "cannot be called as init.key, x. and apply.params, x.*: TypeError: "),
+        (
+            "own_model.Centred",
+            "The model own_model.Centred must treat every point separately: "
+            "the outputs of one change by 0.7",
+        ),
         (
             "own_model.Flat",
             r"apply_fn must return \(n_points, n_outputs\) = \(2, …\): received the shape \(2,\)",
         ),
-        (
-            "own_model.counting",
-            "parameters of own_model.counting must be floating-point numbers: received int32",
-        ),
+        ("own_model.counting", "must hold at least one floating-point array: received int32"),
+        ("own_model.classes", "must return real floating-point numbers.*: received int32"),
+        ("own_model.complex_numbers", r"params\['w'\] must be of real numbers: received complex64"),
     ],
 )
-def test_a_network_without_a_kernel_between_single_points_is_refused(path, message):
-    with pytest.raises(ValueError, match=message):
+def test_a_network_without_a_kernel_between_single_points_is_refused_in_one_line(path, message):
+    with pytest.raises(ValueError, match=message) as caught:
         parameters.check_fit(imported.load_model(path), X, Y[:, :1])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (
+            "own_model.instance",
+            "An NNX module has its parameters.*: own_model.instance must be its",
+        ),
+        (
+            "own_model.make_nnx",
+            "An NNX module has its parameters.*: own_model.make_nnx must be",
+        ),
+        ("own_model.called", "the import path of .* received own_model.called, which is Callable"),
+        ("own_model.Callable", "received own_model.Callable, which gives Callable"),
+        ("own_model.with_state", r"must take \(params, x\): it takes \(params, state, rng, x\)"),
+    ],
+)
+def test_what_has_no_parameters_to_draw_is_refused_in_one_line(path, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        imported.load_model(path)
+    assert "\n" not in str(caught.value)
+
+
+def kernel_by_jacobian(function, params, x):
+    """The mean over outputs of the products of explicit derivatives, in float64."""
+    leaves = jax.tree.leaves(jax.jacobian(function)(params, x))
+    rows = np.concatenate(
+        [np.asarray(leaf, np.float64).reshape(*leaf.shape[:2], -1) for leaf in leaves], axis=-1
+    )
+    return np.einsum("icp,jcp->ij", rows, rows) / rows.shape[1]
+
+
+def evaluated(path, options, params):
+    """The outputs as the module gives them, called as its author would in evaluation."""
+    module = getattr(own_model, path)
+    if path == "OfNNX":
+        network = own_model.OfNNX(**options, rngs=nnx.Rngs(jax.random.key(0)))
+        network.eval()
+        graph, state, others = nnx.split(network, nnx.Param, ...)
+
+        def apply(values, x):
+            nnx.replace_by_pure_dict(state, values)
+            return nnx.merge(graph, state, others)(x)
+
+        return apply
+    if path == "masked":
+        whole = module()[0](jax.random.key(0), X[:1])
+        return lambda values, x: module()[1](whole | {"w": values["w"]}, x)
+    if path == "with_key":
+        return lambda values, x: module()[1](values, None, x)
+    call = {"Normalised": {"train": False}, "Dropped": {"deterministic": True}}.get(path, {})
+    made = module(deterministic=True) if path == "DroppedByField" else module()
+    whole = made.init(jax.random.key(0), X[:1], **call)
+    return lambda values, x: made.apply(whole | {"params": values["params"]}, x, **call)
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "n_leaves"),
+    [
+        ("Normalised", {}, 6),
+        ("Dropped", {}, 4),
+        ("DroppedByField", {}, 4),
+        ("Fourier", {}, 2),
+        ("OfNNX", {"width": 5}, 6),
+        ("masked", {}, 1),
+        ("with_key", {}, 1),
+    ],
+)
+def test_what_is_not_trained_is_fixed_and_has_no_share_in_the_kernel(path, options, n_leaves):
+    model = imported.load_model(f"own_model.{path}", options)
+    parameters.check_fit(model, X, Y)
+    params = model.init(jax.random.key(3), X[:1])
+    assert len(jax.tree.leaves(params)) == n_leaves
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype("float32")}
+    assert parameters.n_parameters(model, X) == sum(leaf.size for leaf in jax.tree.leaves(params))
+    function = evaluated(path, options, params)
+    np.testing.assert_allclose(model.apply(params, X), function(params, X), rtol=1e-6, atol=1e-6)
+    expected = kernel_by_jacobian(function, params, X)
+    kernel = empirical.empirical_ntk(model.apply, params, X)
+    np.testing.assert_allclose(kernel, expected, atol=1e-5 * expected.max())
+
+
+@pytest.mark.parametrize("path", ["Normalised", "OfNNX", "masked"])
+def test_it_is_trained_and_the_rest_stays_as_it_was(path):
+    model = imported.load_model(f"own_model.{path}")
+    runs = [ensemble_training.runs(np.array([[0, 1, 2, 3]]), np.array([[4]]), seed=0)]
+    (curves,) = ensemble_training.train_ensemble(
+        model, loop.Points(X, Y), loop.Points(X, Y), runs, schedule=schedules.Schedule(n_epochs=20)
+    )
+    assert (curves.train_loss[:, -1] < curves.train_loss[:, 0]).all()
+
+
+def test_a_module_given_itself_has_parameters_alone():
+    module = own_model.Normalised()
+    with pytest.raises(ValueError, match="Normalised must have parameters alone: it has batch_sta"):
+        parameters.check_fit(module, X, Y)
+    with pytest.raises(ValueError, match="Centred must treat every point separately"):
+        registry.select(X, 3, method="rnd", network=own_model.Centred(), key=jax.random.key(0))
 
 
 def test_another_number_of_outputs_than_targets_is_refused():

@@ -108,6 +108,29 @@ def test_a_constant_feature_is_0_after_normalisation(dtype, n, value):
             assert np.abs(result[:, [0, 2]].std(axis=0) - 1).max() < 1e-5
 
 
+@pytest.mark.parametrize("how", ["standard", "unit"])
+@pytest.mark.parametrize("dtype", [np.float32, np.int32, np.int64, np.float64])
+def test_normalisation_is_computed_in_float64_from_what_is_given(how, dtype):
+    offset = 1e4 if dtype == np.float32 else 1.7e9
+    pool = (np.random.default_rng(0).normal(size=(50, 3)) * 100 + offset).astype(dtype)
+    exact = pool.astype(np.longdouble)
+    if how == "standard":
+        expected = (exact - exact.mean(axis=0)) / exact.std(axis=0)
+    else:
+        expected = exact / np.sqrt((exact**2).sum(axis=1, keepdims=True))
+    result = base.normalise(pool, how)
+    assert result.dtype == (np.float32 if dtype == np.float32 else np.float64)
+    np.testing.assert_allclose(result, expected, atol=1e-6)
+
+
+@pytest.mark.usefixtures("standard_promotion")
+def test_an_offset_of_the_pool_does_not_change_what_rnd_chooses():
+    pool = np.random.default_rng(0).normal(size=(23, 4))
+    pool_of_seconds = (1e6 * pool + 1.7e15).astype(np.int64)
+    chosen = [select_trained(points).tolist() for points in (pool, pool_of_seconds)]
+    assert chosen[0] == chosen[1]
+
+
 def select_linearised(pool):
     settings = rnd_linearised.LinearisedRNDSettings(normalisation="standard", depth=1, b_std=0.3)
     return rnd_linearised.select(pool, settings, n_selected=9, key=KEY).indices[0]

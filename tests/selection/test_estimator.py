@@ -69,3 +69,26 @@ def test_settings_are_those_of_the_constructor_and_are_checked_in_fit(table):
         RNDSelector(41).fit(table)
     with pytest.raises(ValueError, match="rows of the pool, 0 to 39: received 40"):
         RNDSelector(2).fit(table, labelled=[40])
+
+
+@pytest.fixture(scope="module")
+def large():
+    """More rows than are computed in float64."""
+    rows = np.random.default_rng(0).normal(size=(4100, 3))
+    return rows, RNDSelector(8, random_state=0).fit(rows).indices_
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [
+        lambda rows: rows + 1.7e9,  # seconds since 1970
+        lambda rows: rows * [1.0, 1e3, 1e-3] - [1e5, 4e8, 3.0],
+        lambda rows: (rows * 1e9 + 1.7e18).astype(np.int64),  # nanoseconds
+        lambda rows: (rows * 1e6).astype(np.int32),
+        lambda rows: (rows * 100 + 1e4).astype(np.float32),
+    ],
+)
+def test_an_offset_and_a_scale_of_a_column_change_nothing_in_a_large_table(moved, large):
+    rows, expected = large
+    chosen = RNDSelector(8, random_state=0).fit(moved(rows)).indices_
+    assert len(set(chosen) & set(expected)) >= 7  # near ties may turn

@@ -22,6 +22,10 @@ from collective_variables.kernels._surroundings.visitors import (
 # Code that calls one of these may read anything.
 DYNAMIC = frozenset({"globals", "locals", "vars", "eval", "exec", "open", "input", "__import__"})
 ENVIRONMENT = frozenset({"environ", "getenv", "environb", "getenvb"})
+FILES = frozenset({"fromfile", "genfromtxt", "loadtxt", "read_bytes", "read_text"})
+# Modules, and parts of them, that give something else each time or hold what is looked up there.
+CHANGING = frozenset({"random", "secrets", "time"})
+CHANGING_PARTS = {"numpy": "random", "sys": "modules"}
 LARGEST = 20_000  # tokens; to look at more takes longer than to trace the function anew
 
 
@@ -110,6 +114,9 @@ class Walk:
         """Visit a value of which only these attributes are read, or which is used as a whole."""
         if attributes is not None and isinstance(value, types.ModuleType):
             self.tokens.append(Identity(value))
+            name = value.__name__
+            if name in CHANGING or CHANGING_PARTS.get(name) in attributes:
+                self.unknown(value)
             if not is_library(value.__name__):
                 self.visit_present(vars(value), sorted(attributes))
         elif attributes is not None and is_plain(type(value)):
@@ -156,7 +163,7 @@ class Walk:
     ) -> None:
         """Visit the variables and globals that a code reads, and the modules that it imports."""
         read = names(code)
-        called = DYNAMIC & read.read.keys() | ENVIRONMENT & read.attributes
+        called = DYNAMIC & read.read.keys() | (ENVIRONMENT | FILES) & read.attributes
         if called and not self.is_lenient:
             raise UnknownSurroundings(f"its code uses {', '.join(sorted(called))}")
         self.attributes |= read.attributes

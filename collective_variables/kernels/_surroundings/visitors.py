@@ -203,7 +203,7 @@ def _class(walk: Any, value: type) -> None:
     walk.tokens.append(Identity(value))
     if issubclass(value, enum.Enum):
         return
-    for base in value.__mro__:
+    for base in (*value.__mro__, *type(value).__mro__):
         if not is_library(base.__module__):
             entries = vars(base).items()
             walk.visit_named(item for item in entries if _is_visible(*item, value))
