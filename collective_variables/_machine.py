@@ -2,12 +2,32 @@
 
 import math
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
 MEMINFO = Path("/proc/meminfo")
+STATUS = Path("/proc/self/status")
+
+
+class Clock:
+    """Count the seconds of a command, with those of its imports and of reading files."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+
+    def restart(self) -> None:
+        """Count from now, the beginning of a command."""
+        self._started = time.perf_counter()
+
+    def seconds(self) -> float:
+        """Return the seconds since then."""
+        return time.perf_counter() - self._started
+
+
+CLOCK = Clock()
 
 
 def n_cores() -> int:

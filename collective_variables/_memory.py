@@ -32,14 +32,14 @@ def available() -> int:
     statistics = jax.local_devices()[0].memory_stats()
     if statistics and "bytes_limit" in statistics:
         return statistics["bytes_limit"] - statistics["bytes_in_use"]
-    return _free() // jax.local_device_count()
+    return free() // jax.local_device_count()
 
 
 def check(what: str, n_bytes: int) -> None:
     """Raise MemoryError if `what` needs more bytes than the machine has free."""
-    if n_bytes > SMALL and n_bytes > (free := _free()):
+    if n_bytes > SMALL and n_bytes > (unused := free()):
         raise MemoryError(
-            f"{what} need {n_bytes / GIB:.1f} GiB, and {free / GIB:.1f} GiB are free."
+            f"{what} need {n_bytes / GIB:.1f} GiB, and {unused / GIB:.1f} GiB are free."
         )
 
 
@@ -52,7 +52,17 @@ def peak() -> int:
     return largest if sys.platform == "darwin" else 1024 * largest
 
 
-def _free() -> int:
+def resident() -> int:
+    """Return the bytes that this process holds now, or its peak where that is not known."""
+    status = _machine.read(_machine.STATUS)
+    for line in (status or "").splitlines():
+        if line.startswith("VmRSS:"):
+            return 1024 * int(line.split()[1])
+    return psutil.Process().memory_info().rss if psutil else peak()
+
+
+def free() -> int:
+    """Return the bytes that this machine, or a control group of this process, has free."""
     return min(_machine_free(), _cgroup_free())
 
 

@@ -1,42 +1,81 @@
-"""Estimate the time and memory of a command from small parts of it on this machine."""
+"""Forecast the time and memory of a command, from rates measured here and counts of its work."""
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
-import pandas as pd
+import jax
 
 from collective_variables import _machine, _memory
 from collective_variables.cli import commands
+from collective_variables.cli.forecast import kernels, selections, timing, training
 from collective_variables.data import encoding, problems
-from collective_variables.selection import rnd_linearised
+from collective_variables.selection import registry
 from collective_variables.training import schedules
 
-SELECTED = (4, 16)  # points in the two selections that are tried
-EPOCHS = (2, 12)
-POINTS = (50, 100)  # of the kernels that are tried
-# Rows of a larger table that a selection is tried on. Above the default references of
-# rnd-linearised its work is linear in the rows.
-ROWS = 10_000
-# Methods that hold a number for each pair of points, or for each point and selected one.
-PAIR_METHODS = ("facility-location", "log-determinant", "trace", "best-entropy", "greedy")
-FACTOR_METHODS = ("rnd-linearised",)
-DOUBLE = 8  # bytes
+# By how much a rate may differ from the one measured, on a machine that others use as well.
+MARGIN = 1.5
+OUTSIDE = 0.5  # seconds in which Python starts and ends, which no clock of ours counts
+PROGRAMS = 2**26  # bytes of compiled programs and of what compiles them
 
 
-class Forecast(NamedTuple):
-    """The range of seconds, and bytes of memory."""
+@dataclass(frozen=True)
+class Forecast:
+    """The range of seconds of a whole command, and bytes of memory at its peak.
+
+    n_free: bytes that this process holds or may still take.
+    took: seconds of the forecast.
+    """
 
     seconds: tuple[float, float]
     n_bytes: int
+    n_free: int
+    took: float = 0.0
+
+    @property
+    def fits(self) -> bool:
+        """Whether the memory is free."""
+        return self.n_bytes <= self.n_free
 
     def in_words(self) -> str:
-        """Return the forecast for a person; the smallest times are mostly those of compilation."""
+        """Return the forecast for a person."""
         low, high = (max(1, round(seconds)) for seconds in self.seconds)
-        time_range = f"about {low} s" if high < 1.2 * low + 1 else f"{low} to {high} s"
-        return f"{time_range}, {self.n_bytes / 2**30:.1f} GiB"
+        time_range = f"about {low} s" if high <= low + 1 else f"{low} to {high} s"
+        memory = f"about {self.n_bytes / _memory.GIB:.1f} GiB of memory"
+        if self.fits:
+            return f"{time_range} and {memory}"
+        free = f"{self.n_free / _memory.GIB:.1f} GiB are free"
+        return f"{time_range}, but {memory}, and only {free}: it would fail"
+
+    def values(self) -> dict[str, object]:
+        """Return the forecast for a program."""
+        return {
+            "seconds": list(self.seconds),
+            "bytes": self.n_bytes,
+            "free_bytes": self.n_free,
+            "fits": self.fits,
+            "took": self.took,
+        }
+
+
+class _Start:
+    """Seconds and bytes that are behind the command when its forecast begins."""
+
+    def __init__(self) -> None:
+        self._seconds = _machine.CLOCK.seconds()
+        self._peak = _memory.peak()
+        self._resident = _memory.resident()
+        self._free = _memory.free()
+
+    def forecast(self, seconds: timing.Seconds, n_bytes: int) -> Forecast:
+        """Add what is still to come, with its margin."""
+        before = self._seconds + OUTSIDE
+        return Forecast(
+            ((before + seconds.low) / MARGIN, (before + seconds.high) * MARGIN),
+            max(self._peak, self._resident + PROGRAMS + n_bytes),
+            self._resident + self._free,
+            _machine.CLOCK.seconds() - self._seconds,
+        )
 
 
 def forecast_select(
@@ -46,56 +85,21 @@ def forecast_select(
     n_points: int,
     method: str,
     labelled: Sequence[int] = (),
-    **options: Any,
+    **settings: Any,
 ) -> Forecast:
-    """Estimate `commands.select`, whose work grows with the selected points, at most squared.
+    """Forecast `commands.select`, with the settings that it takes.
 
-    A large table is tried on some of its rows. The work grows linearly with the rows, and for
-    methods that compare all pairs of rows at most with the square.
+    Raises the errors of `commands.select` and of its method, as far as they come before the work.
     """
-    n = len(table.inputs)
-    n_selected = len(labelled) + n_points
-    n_rows = min(n, max(ROWS, n_selected))
-    few_rows, few_labelled = table, labelled
-    if n_rows < n:
-        few_rows, few_labelled = _sample(table, labelled, n_rows)
-
-    def attempt(few: int) -> None:
-        commands.select(few_rows, n_points=few, method=method, labelled=few_labelled, **options)
-
-    low, high = _extrapolate(attempt, SELECTED, n_points, powers=(1, 2))
-    ratio = n / n_rows
-    seconds = low * ratio, high * ratio ** (2 if method in PAIR_METHODS else 1)
-    n_numbers = 0  # of each row
-    if method in PAIR_METHODS:
-        n_numbers = n
-    elif method in FACTOR_METHODS:
-        n_numbers = _factor_numbers(n, n_selected, options.get("options", {}))
-    return Forecast(seconds, _memory.peak() + DOUBLE * n * n_numbers)
-
-
-def _factor_numbers(n: int, n_selected: int, options: Mapping[str, Any]) -> int:
-    """Return how many numbers `rnd_linearised.select` holds for each row."""
-    names = {field.name for field in fields(rnd_linearised.LinearisedRNDSettings)}
-    settings = rnd_linearised.LinearisedRNDSettings(
-        **{name: options[name] for name in names & set(options)}
+    start = _Start()
+    prepared, (problem, options) = timing.timed(
+        lambda: commands.selection_problem(table, method=method, labelled=labelled, **settings)
     )
-    return settings.numbers_per_point(n, n_selected)
-
-
-def _sample(
-    table: encoding.Table, labelled: Sequence[int], n_rows: int
-) -> tuple[encoding.Table, Sequence[int]]:
-    """Return a table of the labelled rows and random others, and the labelled rows in it."""
-    others = np.random.default_rng(0).permutation(
-        np.setdiff1d(np.arange(len(table.inputs)), labelled)
-    )
-    rows = np.concatenate([np.asarray(labelled, np.int64), others])[:n_rows]
-    targets = None if table.targets is None else table.targets[rows]
-    sample = replace(
-        table, inputs=table.inputs[rows], targets=targets, is_labelled=table.is_labelled[rows]
-    )
-    return sample, range(len(labelled))
+    budget = registry.Budget(len(labelled) + n_points, 1)
+    estimate = selections.forecast(method, problem, budget, options)
+    # Inputs are float64 for a moment, while they are scaled.
+    n_bytes = max(estimate.n_bytes, 3 * 8 * problem.inputs.size) + problem.inputs.nbytes
+    return start.forecast(estimate.seconds + timing.exactly(prepared), n_bytes)
 
 
 def forecast_compare(
@@ -109,92 +113,42 @@ def forecast_compare(
     network: commands.Architecture,
     seed: int,
 ) -> Forecast:
-    """Estimate `commands.compare`.
-
-    It makes a selection for each method and member, and trains a network for each of these and each
-    size.
-    """
-    columns = pd.DataFrame(columns=encoding.COLUMNS)
-    is_labelled = np.ones(len(dataset.inputs), bool)
-    pool = encoding.Table(
-        dataset.inputs.astype(np.float64),
-        dataset.targets,
-        is_labelled,
-        dataset.task,
-        (),
-        (),
-        columns,
-        (),
-    )
-    few_members = min(n_members, _machine.n_cores())
-    shared = {"network": network, "seed": seed}
-    selections = [
-        forecast_select(pool, n_points=max(n_points), method=method, options=options, **shared)
+    """Forecast `commands.compare`: selections, trainings and kernels of all methods and members."""
+    start = _Start()
+    built = commands.build_default(dataset.inputs, dataset.targets.shape[1], network)
+    problem = registry.Problem(dataset.inputs, dataset.targets, dataset.task, built, seed)
+    budget = registry.Budget(max(n_points), n_members)
+    estimates = [
+        selections.forecast(method, problem, budget, options)
         for method, options in methods.values()
     ]
-
-    def attempt(n_epochs: int) -> None:
-        few = replace(schedule, n_epochs=n_epochs, evaluate_every=1)
-        commands.compare(
-            dataset,
-            n_points=n_points,
-            methods={},
-            n_members=few_members,
-            schedule=few,
-            **shared,
-        )
-
-    training = _extrapolate(attempt, EPOCHS, schedule.n_epochs, powers=(1, 1))
-    repeats = (len(methods) + 1) * n_members / few_members
-    low, high = (
-        repeats * training[end]
-        + n_members * sum(selection.seconds[end] for selection in selections)
-        for end in (0, 1)
+    n_runs = n_members * (1 + len(estimates))
+    trained = training.forecast(dataset, built, schedule, n_points, n_runs)
+    kernel = kernels.forecast_ensemble(
+        built,
+        dataset.inputs,
+        dataset.targets.shape[1],
+        sorted(set(n_points)),
+        n_runs,
+        drawing=trained.drawing,
     )
-    n_bytes = max([_memory.peak(), *(selection.n_bytes for selection in selections)])
-    return Forecast((low, high), n_bytes)
+    # Random subsets cost what compiling random numbers does.
+    seconds = trained.seconds + kernel.seconds + timing.exactly(trained.drawing)
+    seconds = sum((each.seconds for each in estimates), seconds)
+    n_bytes = max([kernel.n_bytes, *(each.n_bytes for each in estimates)])
+    return start.forecast(seconds, n_bytes + 2 * dataset.inputs.nbytes)
 
 
 def forecast_measure(
-    table: encoding.Table, /, *, n_points: Sequence[int], n_members: int, **options: Any
+    table: encoding.Table, /, *, n_points: Sequence[int], n_members: int, **settings: Any
 ) -> Forecast:
-    """Estimate `commands.measure`.
-
-    The work of kernels grows with the square of the points, that of their spectra with the cube.
-    """
-    most = max(n_points)
-    few_members = min(n_members, _machine.n_cores())
-
-    def attempt(few: int) -> None:
-        commands.measure(table, n_points=[few], n_members=few_members, **options)
-
-    low, high = _extrapolate(attempt, POINTS, most, powers=(2, 3))
-    repeats = n_members / few_members
-    n_bytes = _memory.peak() + 4 * DOUBLE * most**2 * few_members
-    return Forecast((low * repeats, high * repeats), n_bytes)
-
-
-def _extrapolate(
-    attempt: Callable[[int], None], sizes: tuple[int, int], size: int, powers: tuple[int, int]
-) -> tuple[float, float]:
-    """Return the range of seconds for `size`, from the seconds for two smaller sizes.
-
-    What is not the same for all sizes is assumed to grow with one of two powers of the size, or
-    between them.
-    """
-    sizes = tuple(min(small, size) for small in sizes)
-    attempt(sizes[0])  # the first call compiles what the later ones share
-    seconds = []
-    for small in sizes:
-        start = time.perf_counter()
-        attempt(small)
-        seconds.append(time.perf_counter() - start)
-    if sizes[1] == size:
-        return seconds[1], seconds[1]
-    growth = max(0.0, seconds[1] - seconds[0])
-    bounds = [
-        seconds[1]
-        + growth * (size**power - sizes[1] ** power) / (sizes[1] ** power - sizes[0] ** power)
-        for power in powers
-    ]
-    return min(bounds), max(bounds)
+    """Forecast `commands.measure`, with the settings that it takes."""
+    start = _Start()
+    settings.pop("seed", None)
+    prepared, (network, pool) = timing.timed(lambda: commands.measured_pool(table, **settings))
+    draw = timing.seconds_of(lambda: jax.random.permutation(jax.random.key(0), len(pool.inputs)))
+    kernel = kernels.forecast_ensemble(
+        network, pool.inputs, pool.targets.shape[1], sorted(set(n_points)), n_members
+    )
+    seconds = kernel.seconds + timing.exactly(prepared + draw)
+    return start.forecast(seconds, kernel.n_bytes + 4 * pool.inputs.nbytes)

@@ -16,6 +16,8 @@ from collective_variables import _machine
 from collective_variables.ensembles import _types, checkpoints
 
 ADDRESS = "DASK_SCHEDULER_ADDRESS"
+BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt}{unit} [{elapsed}, {left} left]"
+Work = Callable[[int], float]
 
 
 class _TolerantStream(ObjectWrapper):
@@ -33,21 +35,66 @@ class _TolerantStream(ObjectWrapper):
             self._wrapped.flush()
 
 
+class TimeLeft:
+    """Estimate the seconds left from the share of the work that is done.
+
+    work(count): the work of the first `count` of `total` units, in any unit.
+    """
+
+    def __init__(self, total: int, work: Work):
+        self._work = work
+        self._total = work(total)
+        self._first: tuple[float, float] | None = None
+
+    def seconds(self, count: int, elapsed: float) -> float | None:
+        """Return the seconds left after `count` units, or None before the first.
+
+        What comes before the first units, such as compilation, does not come again: it counts only
+        as long as nothing else is known.
+        """
+        done = self._work(count)
+        if not done:
+            return None
+        left = self._total - done
+        if self._first is None:
+            self._first = done, elapsed
+        work, seconds = self._first
+        if done == work:
+            return elapsed * left / done
+        return (elapsed - seconds) * left / (done - work)
+
+
+class _Bar(tqdm):
+    """A bar whose time left follows from the work done, and not from the units done."""
+
+    time_left: TimeLeft | None = None
+
+    @property
+    def format_dict(self) -> dict[str, object]:
+        values = super().format_dict
+        left = self.time_left and self.time_left.seconds(values["n"], values["elapsed"])
+        return values | {"left": "?" if left is None else self.format_interval(left)}
+
+
 class Progress:
     """A progress bar with the time left; without a description nothing is shown.
+
+    work: as in `TimeLeft`; by default all units are equal.
 
     `advance` may be called from any thread.
     """
 
-    def __init__(self, description: str, total: int, unit: str):
-        self._bar = tqdm(
+    def __init__(self, description: str, total: int, unit: str, work: Work = float):
+        self._bar = _Bar(
             total=total,
             desc=description,
             unit=f" {unit}",
             disable=not description,
             mininterval=1.0,
             file=_TolerantStream(sys.stderr),
+            bar_format=BAR,
         )
+        self._bar.time_left = TimeLeft(total, work)
         self._lock = threading.Lock()
 
     def advance(self, count: int = 1) -> None:

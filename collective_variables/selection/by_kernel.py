@@ -97,7 +97,7 @@ def largest_trace(
     points, labelled = _points(pool, n_selected, initialisation_keys, labelled)
     indices = []
     for initialisation_key in initialisation_keys:
-        params = _initialise(network, initialisation_key, points[:1])
+        params = initialise(network, initialisation_key, points[:1])
         diagonal = np.array(products.kernel_product(network.apply, params, points).diagonal)
         order = np.argsort(-diagonal, kind="stable")
         others = order[~np.isin(order, labelled)]
@@ -139,7 +139,7 @@ def best_entropy(
                 generator.choice(unused, size - len(chosen), replace=False) for _ in range(n_sets)
             ]
             sets = np.hstack([np.tile(chosen, (n_sets, 1)), extensions])
-            chosen = sets[np.argmax(_entropies(kernel, sets))]
+            chosen = sets[np.argmax(entropies_of_sets(kernel, sets))]
         return chosen
 
     subsets = _members(choose, points, network, key, initialisation_keys)
@@ -188,9 +188,9 @@ def greedy(
             if n_candidates < len(candidates):
                 candidates = np.sort(generator.choice(candidates, n_candidates, replace=False))
             scores = (
-                score(*_with_each(kernel, chosen, candidates))
+                score(*with_each(kernel, chosen, candidates))
                 if chosen
-                else _best_pair_scores(kernel, candidates, score)
+                else best_pair_scores(kernel, candidates, score)
             )
             chosen.append(int(candidates[np.argmax(scores)]))
         return np.array(chosen)
@@ -235,7 +235,7 @@ def _sizes(sizes: Sequence[int] | None, n_selected: int, n_labelled: int) -> lis
 
 
 # Compiled here, so that all calls for a network share a compilation.
-_initialise = jax.jit(parameters.initialise, static_argnums=0)
+initialise = jax.jit(parameters.initialise, static_argnums=0)
 
 
 def _members(
@@ -248,7 +248,7 @@ def _members(
     """Return choose(kernel, generator) of every member."""
 
     def choose_for(initialisation_key: PRNGKeyArray, seed: Int[np.ndarray, " words"]) -> Subset:
-        params = _initialise(network, initialisation_key, points[:1])
+        params = initialise(network, initialisation_key, points[:1])
         kernel = np.asarray(empirical.empirical_ntk(network.apply, params, points))
         _checks.finite("kernel", kernel)
         # With more threads the many small eigenproblems take ten times as long where the cores have
@@ -260,7 +260,7 @@ def _members(
     return list(map(choose_for, initialisation_keys, seeds))
 
 
-def _entropies(
+def entropies_of_sets(
     kernel: Kernel, sets: Int[np.ndarray, "n_sets n_points"]
 ) -> Float[np.ndarray, " n_sets"]:
     """Return the entropy of each set's kernel, as in `spectrum` but 0 for a kernel of zeros."""
@@ -275,7 +275,7 @@ def _entropies(
     return entr(values / np.where(totals > 0, totals, 1.0)).sum(axis=1)
 
 
-def _best_pair_scores(
+def best_pair_scores(
     kernel: Kernel,
     candidates: Int[np.ndarray, " n_candidates"],
     score: Callable[[np.ndarray, np.ndarray], np.ndarray],
@@ -296,7 +296,7 @@ def _best_pair_scores(
     return best
 
 
-def _with_each(
+def with_each(
     kernel: Kernel, chosen: list[int], candidates: Int[np.ndarray, " n_candidates"]
 ) -> tuple[Float[np.ndarray, " n_candidates"], Float[np.ndarray, " n_candidates"]]:
     """Return entropy and trace of the kernel of the chosen points T and each candidate.

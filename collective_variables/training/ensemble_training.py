@@ -119,13 +119,13 @@ def train_ensemble(
     check(network, pool, test, ensembles_of_runs, schedule)
     pool, test = jax.tree.map(jnp.asarray, (pool, test))
     runs = _concatenate(ensembles_of_runs)
-    tasks = _tasks(
+    tasks = plan_tasks(
         runs.n_points, runs.indices.shape[1], parameters.n_parameters(network, pool.inputs)
     )
     # Apart from the training, which is compiled for every padded size: random numbers compile
     # slowly.
     initialise = batching.over_members(partial(_initialise_runs, network))
-    function = batching.over_members(partial(_train_runs, network, schedule))
+    function = batching.over_members(partial(train_runs, network, schedule))
 
     def train_chunk(task: _Task, advance: _types.Advance) -> loop.Curves:
         chunk = jax.tree.map(lambda leaf: leaf[task.rows], runs)
@@ -207,7 +207,7 @@ def _initialise_runs(
     return jax.lax.map(lambda key: parameters.initialise(network, key, inputs), keys)
 
 
-def _train_runs(
+def train_runs(
     network: nn.Module,
     schedule: schedules.Schedule,
     shared: tuple[loop.Points, loop.Points],
@@ -233,7 +233,9 @@ def _train_runs(
     return jax.lax.map(train_one, (params, runs))
 
 
-def _tasks(n_points: Int[np.ndarray, " n_runs"], largest: int, n_parameters: int) -> list[_Task]:
+def plan_tasks(
+    n_points: Int[np.ndarray, " n_runs"], largest: int, n_parameters: int
+) -> list[_Task]:
     """Split all runs into calls, the largest first, so that no thread finishes with a long call.
 
     The last call of a width is filled up with its last run.

@@ -140,3 +140,23 @@ def test_without_a_store_nothing_is_known_saved_or_named():
     checkpoint = checkpoints.Results(None, range(3), name=None, pack=None, unpack=None)
     assert checkpoint.known == {}
     assert run(lambda task, advance: task, range(3), checkpoint=checkpoint) == [0, 1, 2]
+
+
+def test_the_time_left_follows_the_work_and_not_the_units():
+    work = {0: 0.0, 1: 10.0, 2: 14.0, 3: 16.0, 4: 20.0}
+    left = execution.TimeLeft(4, work.__getitem__)
+    assert left.seconds(0, 3.0) is None
+    # Half of the work took 5 seconds, with a compilation that is not known yet.
+    assert left.seconds(1, 5.0) == 5.0
+    # Without what came before: 4 units of work in 2 seconds, and 6 are left.
+    assert left.seconds(2, 7.0) == 3.0
+    assert left.seconds(4, 9.0) == 0.0
+
+
+def test_the_bar_says_the_time_left(capsys):
+    with Progress("Fuel", 4, "points", lambda count: float(count**2)) as bar:
+        bar.advance(2)
+        bar._bar.refresh()
+        text = bar._bar.format_meter(**bar._bar.format_dict)
+    assert "2/4 points" in text and text.endswith(" left]")
+    assert "Fuel" in capsys.readouterr().err

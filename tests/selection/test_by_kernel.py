@@ -237,7 +237,7 @@ def test_the_entropy_with_each_candidate_is_that_of_the_eigenvalues_to_the_round
         kernel = (scale * features @ features.T).astype(dtype)
         kernel = np.triu(kernel) + np.triu(kernel, 1).T
         for n_chosen in (1, 2, 5, 20):
-            entropies, traces = by_kernel._with_each(
+            entropies, traces = by_kernel.with_each(
                 kernel, list(range(n_chosen)), np.arange(n_chosen, 30)
             )
             sets, unit = [[*range(n_chosen), x] for x in range(n_chosen, 30)], np.trace(kernel)
@@ -251,10 +251,10 @@ def test_the_entropy_with_each_candidate_is_that_of_the_eigenvalues_to_the_round
 
 def test_orthogonal_points_have_the_logarithm_of_their_number_as_entropy_and_copies_have_0():
     for n in (1, 2, 10, 50):
-        entropies, traces = by_kernel._with_each(np.eye(n + 1) * 3.0, list(range(n)), np.array([n]))
+        entropies, traces = by_kernel.with_each(np.eye(n + 1) * 3.0, list(range(n)), np.array([n]))
         assert_close(entropies, [math.log(n + 1)], operations=1000)
         assert_close(traces, [3.0 * (n + 1)])
-        entropies, _ = by_kernel._with_each(np.ones((n + 1, n + 1)), list(range(n)), np.array([n]))
+        entropies, _ = by_kernel.with_each(np.ones((n + 1, n + 1)), list(range(n)), np.array([n]))
         assert abs(entropies[0]) < 1e-12
 
 

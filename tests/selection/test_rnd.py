@@ -381,7 +381,7 @@ def test_padding_to_wider_subsets_changes_nothing(monkeypatch):
     "first, n_selected", [(0, 1), (0, 7), (0, 128), (3, 300), (128, 129), (200, 1000)]
 )
 def test_segments_cover_a_run_once_and_are_padded_to_a_width_that_holds_them(first, n_selected):
-    segments = rnd._segments(first, n_selected)
+    segments = rnd.plan_segments(first, n_selected)
     assert [point for begin, end, _ in segments for point in range(begin, end)] == list(
         range(first, n_selected)
     )

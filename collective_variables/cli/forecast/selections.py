@@ -1,0 +1,288 @@
+"""Forecast a selection by any method, from counts of its work and rates of its parts."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from collective_variables.cli.forecast import distillation, kernels, linearised, timing
+from collective_variables.selection import base, by_kernel, coverage, registry, rnd, rnd_linearised
+
+STEPS = 33  # choices of the longer of two short selections
+NUMBERS = 2**25  # of the points that steps are timed on
+SIMILAR = 2048  # points whose similarities are timed
+DOUBLE = 8  # bytes
+# Sums that facility location computes for each point of the pool, relative to 1 + ln n_selected:
+# measured on tables and embeddings of 1000 to 5000 points.
+EVALUATIONS = (0.7, 1.2)
+CANDIDATES = 20_000  # at most, whose objectives are timed
+
+
+class Estimate(NamedTuple):
+    """Seconds, and the bytes of what is held besides the points."""
+
+    seconds: timing.Seconds
+    n_bytes: int
+
+
+class Case(NamedTuple):
+    """What a method is asked for."""
+
+    problem: registry.Problem
+    budget: registry.Budget
+    options: Mapping[str, Any]
+
+    @property
+    def points(self) -> Float[np.ndarray, "n_pool n_features"]:
+        return self.problem.inputs.reshape(len(self.problem.inputs), -1)
+
+    @property
+    def n_labelled(self) -> int:
+        return len(self.options.get("labelled", ()))
+
+    @property
+    def n_steps(self) -> int:
+        return self.budget.n_selected - self.n_labelled
+
+    @property
+    def n_different(self) -> int:
+        """The members that do not begin, and so end, with the same points."""
+        is_same = self.n_labelled or self.options.get("first") == "best"
+        return 1 if is_same else self.budget.n_members
+
+    def option(self, name: str, default: Any) -> Any:
+        value = self.options.get(name)
+        return default if value is None else value
+
+
+def forecast(
+    method: str,
+    problem: registry.Problem,
+    budget: registry.Budget,
+    options: Mapping[str, Any],
+) -> Estimate:
+    """Return the estimate of `registry.select_by`."""
+    base.check_budget(
+        len(problem.inputs), budget.n_selected, budget.n_members, options.get("labelled", ())
+    )
+    return METHODS[method](method, Case(problem, budget, options))
+
+
+def _whole(method: str, case: Case) -> Estimate:
+    """Time the whole selection, which takes a moment."""
+    n_numbers = 2 * len(case.problem.inputs) * case.budget.n_members
+    return Estimate(timing.exactly(timing.seconds_of(lambda: _run(method, case))), 4 * n_numbers)
+
+
+def _run(method: str, case: Case) -> np.ndarray:
+    return registry.select_by(method, *case[:2], dict(case.options)).indices
+
+
+def _steps(method: str, case: Case) -> Estimate:
+    """Every step takes equally long: time two short selections on the same points."""
+    points = case.points
+    n_few = min(len(points), max(case.budget.n_selected, NUMBERS // points.shape[1]))
+    ratio = len(points) / n_few
+
+    def attempt(n_steps: int) -> Callable[[], object]:
+        few = _few(case, n_few, case.n_labelled + n_steps)
+        return lambda: _run(method, few)
+
+    most = min(STEPS, case.n_steps)
+    short = timing.Timing(timing.seconds_of(attempt(1)), timing.seconds_of(attempt(1)))
+    step = max(0.0, timing.seconds_of(attempt(most)) - short.again) / max(1, most - 1)
+    members = case.n_different if method != "k-means++" else case.budget.n_members
+    seconds = short.once + ratio * (short.again + members * step * (case.n_steps - 1))
+    return Estimate(timing.exactly(seconds), DOUBLE * points.size + 4 * points.nbytes)
+
+
+def _few(case: Case, n_points: int, n_selected: int) -> Case:
+    """Return the case with the first points and one member."""
+    problem = case.problem._replace(
+        inputs=case.problem.inputs[:n_points], targets=case.problem.targets[:n_points]
+    )
+    options = dict(case.options)
+    if case.n_labelled:
+        options["labelled"] = list(range(case.n_labelled))
+    return Case(problem, registry.Budget(n_selected, 1), options)
+
+
+def _herding(method: str, case: Case) -> Estimate:
+    """Add the kernel mean of the pool, over half of all pairs, and equal steps."""
+    n = len(case.points)
+    pairs, step, median = _time_similarities("kernel-herding", case)
+    seconds = median + pairs + case.n_different * step * case.n_steps
+    n_bytes = DOUBLE * case.points.size + 4 * DOUBLE * min(coverage.BLOCK, n**2)
+    return Estimate(timing.exactly(seconds), n_bytes)
+
+
+def _facility_location(method: str, case: Case) -> Estimate:
+    """Add the similarities of all pairs, and the sums over the pool that the bounds leave."""
+    n = len(case.points)
+    pairs, _, median = _time_similarities("facility-location", case)
+    row = np.random.default_rng(0).random(n, dtype=np.float32)
+    nearest = np.full(n, 0.5)
+    gain = timing.repeat(lambda: np.maximum(row - nearest, 0.0).sum())
+    n_sums = n * (1 + math.log(max(1, case.n_steps))) + 2 * case.n_steps
+    ends = (median + pairs + case.n_different * share * n_sums * gain for share in EVALUATIONS)
+    n_bytes = 4 * n**2 + 4 * DOUBLE * min(coverage.BLOCK, n**2) + DOUBLE * case.points.size
+    return Estimate(timing.Seconds(*ends), n_bytes)
+
+
+def _time_similarities(method: str, case: Case) -> tuple[float, float, float]:
+    """Return the seconds of all pairs, of a step on the whole pool, and of the median distance."""
+    points = case.points
+    n_few = max(2, min(len(points), SIMILAR, NUMBERS // points.shape[1]))
+    bandwidth = case.option("bandwidth", None)
+    median = 0.0
+    if bandwidth is None:
+        tried = points[: min(n_few, 300)]
+        median = timing.seconds_of(lambda: coverage.median_distance(tried))
+        bandwidth = coverage.median_distance(tried)
+        largest = min(len(points), coverage.MEDIAN_POINTS)
+        median *= math.comb(largest, 2) / math.comb(len(tried), 2)
+    few = _few(case, n_few, 1)
+    few = few._replace(options={"bandwidth": bandwidth})
+    most = few._replace(budget=registry.Budget(min(STEPS, n_few), 1))
+    pairs = timing.time_call(lambda: _run(method, few)).again
+    step = max(0.0, timing.seconds_of(lambda: _run(method, most)) - pairs)
+    step /= max(1, most.budget.n_selected - 1)
+    ratio = len(points) / n_few
+    return pairs * ratio**2, step * ratio, median
+
+
+def _linearised(method: str, case: Case) -> Estimate:
+    names = [field.name for field in fields(rnd_linearised.LinearisedRNDSettings)]
+    settings = rnd_linearised.LinearisedRNDSettings(
+        **{name: case.options[name] for name in names if name in case.options}
+    )
+    n, n_selected = len(case.points), case.budget.n_selected
+    prepared, points = timing.timed(
+        lambda: rnd_linearised.network_inputs(case.problem.inputs, settings, n_selected)
+    )
+    draws = settings.criterion == "reduction" and settings.n_reference < n
+    is_random = settings.first == "random" and not case.n_labelled
+    seconds = linearised.forecast(
+        points,
+        settings,
+        n_selected=n_selected,
+        n_labelled=case.n_labelled,
+        n_different=case.budget.n_members if draws or is_random else 1,
+        classes=_classes(case),
+    )
+    n_bytes = points.dtype.itemsize * settings.numbers_held(n, n_selected, points.shape[1])
+    return Estimate(seconds + timing.exactly(prepared), n_bytes)
+
+
+def _rnd(method: str, case: Case) -> Estimate:
+    names = [field.name for field in fields(rnd.RNDSettings)]
+    settings = rnd.RNDSettings(**{name: case.options[name] for name in names & case.options.keys()})
+    network = registry.representation(
+        case.problem.network, case.options.get("layers"), case.options.get("width")
+    )
+    seconds = distillation.forecast(
+        case.problem.inputs,
+        network,
+        settings,
+        n_selected=case.budget.n_selected,
+        n_labelled=case.n_labelled,
+        n_members=case.budget.n_members,
+        classes=_classes(case),
+    )
+    return Estimate(seconds, distillation.n_bytes(case.problem.inputs, network))
+
+
+def _classes(case: Case) -> np.ndarray | None:
+    is_needed = case.options.get("per_class", False)
+    return np.argmax(case.problem.targets, axis=1) if is_needed else None
+
+
+def _by_kernel(method: str, case: Case) -> Estimate:
+    """Add what is done with the kernel of all points to its computation, for every member."""
+    points, network = case.problem.inputs, case.problem.network
+    n, k = len(points), case.budget.n_selected
+    kernel = kernels.forecast_kernel(network, points, is_diagonal=method == "trace")
+    key = jax.random.key(case.problem.seed)
+    drawn = timing.time_call(lambda: by_kernel.initialise(network, key, points[:1]))
+    kernel = kernel._replace(once=kernel.once + drawn.once, each=kernel.each + drawn.again)
+    members = case.budget.n_members
+    if method == "trace":
+        return Estimate(kernel.seconds(members), kernel.n_bytes)
+    few = min(n, kernels.FEW)
+    block = np.eye(few) + 0.5
+    ends = {
+        "log-determinant": _pivots,
+        "best-entropy": _entropies,
+        "greedy": _greedy,
+    }[method](case, block)
+    n_more = 8 * (k + 128) * n if method == "log-determinant" else 0
+    return Estimate(kernel.seconds(members) + ends * members, kernel.n_bytes + n_more)
+
+
+def _pivots(case: Case, block: np.ndarray) -> timing.Seconds:
+    """Return the seconds of the Cholesky factorisation, in blocks as linearised RND has them."""
+    return linearised.forecast_factorisation(
+        len(case.points), case.n_labelled, case.budget.n_selected
+    )
+
+
+def _entropies(case: Case, block: np.ndarray) -> timing.Seconds:
+    """Return the seconds of the eigenvalues of `n_sets` subsets of every size."""
+    n_sets = case.option("n_sets", 100)
+    sizes = sorted({*case.option("sizes", ()), case.budget.n_selected})
+    total = 0.0
+    for size in sizes:
+        tried = min(size, len(block))
+        sets = np.tile(np.arange(tried), (min(4, n_sets), 1))
+        with kernels.one_thread():
+            seconds = timing.time_call(lambda: by_kernel.entropies_of_sets(block, sets)).again
+        total += seconds / len(sets) * n_sets * (size / tried) ** 3
+    return timing.exactly(total)
+
+
+def _greedy(case: Case, block: np.ndarray) -> timing.Seconds:
+    """Return the seconds of the objective of all candidates at every size."""
+    n, first = len(case.points), case.n_labelled
+    n_candidates = min(n, case.option("n_candidates", n))
+    # Of equal numbers, which take no memory.
+    kernel = np.broadcast_to(np.float32(0.5), (n, n))
+    candidates = np.arange(min(n_candidates, CANDIDATES))
+    sizes = sorted({max(1, first), max(1, (first + case.budget.n_selected) // 2)})
+    sizes.append(max(sizes[-1] + 1, case.budget.n_selected - 1))
+    seconds = []
+    with kernels.one_thread():
+        for size in sizes:
+            chosen = list(range(min(size, n)))
+            again = timing.repeat(lambda: by_kernel.with_each(kernel, chosen, candidates))
+            seconds.append(again * n_candidates / len(candidates))
+        pairs = timing.repeat(
+            lambda: by_kernel.best_pair_scores(
+                block, np.arange(len(block)), lambda entropy, _: entropy
+            )
+        )
+    steps = np.arange(max(1, first), case.budget.n_selected)
+    total = float(np.interp(steps, sizes, seconds).sum())
+    if not first:
+        total += pairs * (n_candidates / len(block)) ** 2
+    return timing.exactly(total)
+
+
+METHODS: dict[str, Callable[[str, Case], Estimate]] = {
+    "random": _whole,
+    "stratified": _steps,
+    "rnd": _rnd,
+    "rnd-linearised": _linearised,
+    "k-center": _steps,
+    "k-means++": _steps,
+    "kernel-herding": _herding,
+    "facility-location": _facility_location,
+    "log-determinant": _by_kernel,
+    "trace": _by_kernel,
+    "best-entropy": _by_kernel,
+    "greedy": _by_kernel,
+}
+"""How each method of `registry.SELECTION_METHODS` is forecast."""
