@@ -19,6 +19,18 @@ class InvalidValueError(UserError, ValueError):
     """An argument has a value that is not allowed."""
 
 
+class Failure(Exception):
+    """What was asked for could not be done; the message says why, as a sentence for the user."""
+
+
+class ComputationError(Failure, ArithmeticError):
+    """Nothing could be computed."""
+
+
+class WriteError(Failure, OSError):
+    """A result cannot be printed or written."""
+
+
 def is_user_error(error: BaseException) -> bool:
     """Return whether `error` reports a wrong argument or wrong data, not a failure or a bug.
 

@@ -68,6 +68,15 @@ def test_an_error_that_other_code_raises_is_not_the_users():
     assert not _errors.is_user_error(ValueError("never raised"))
 
 
+@pytest.mark.parametrize(
+    "kind, base", [(_errors.WriteError, OSError), (_errors.ComputationError, ArithmeticError)]
+)
+def test_what_could_not_be_done_is_not_the_users(kind, base):
+    error = kind("The disk is full.")
+    assert isinstance(error, base) and str(error) == "The disk is full."
+    assert not _errors.is_user_error(error)
+
+
 def test_errors_of_data_and_arguments_can_be_caught_as_before():
     assert issubclass(_errors.InvalidTypeError, TypeError)
     assert issubclass(_errors.InvalidValueError, ValueError)

@@ -115,7 +115,7 @@ def message(function):
     except Exception as error:
         return str(error)
 
-from collective_variables.cli import commands
+from collective_variables.cli.results import page
 from collective_variables.data import encoding, problems
 from collective_variables.selection import coverage
 from collective_variables.training import _rollout
@@ -127,7 +127,7 @@ print(json.dumps({
     "PIL": message(lambda: encoding.read_table("photos")),
     "pooch": message(lambda: problems.load_problem("concrete")),
     "sklearn": message(lambda: coverage.k_means_plus_plus(points, n_selected=2, key=key)),
-    "plotly": message(lambda: commands.page(None, "")),
+    "plotly": message(lambda: page.page(None, None, "", [])),
     "gymnax": message(_rollout.environments),
 }))
 """

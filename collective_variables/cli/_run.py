@@ -2,31 +2,19 @@
 
 import argparse
 import json
-import os
-import sys
-from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from types import MappingProxyType
-from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from collective_variables import _extras
-from collective_variables.cli import commands, dry_run
-from collective_variables.data import encoding
-from collective_variables.data._errors import DataError, MissingFileError
-from collective_variables.networks import imported
+from collective_variables import _errors, _extras
+from collective_variables.cli import _arguments, _pool, _rows, commands, dry_run
+from collective_variables.cli.results import chosen, comparison, files
+from collective_variables.cli.results.files import Result
+from collective_variables.data import encoding, problems, scaling
 from collective_variables.training import schedules
 
-SUMMARY = (
-    "method",
-    "n_points",
-    "min_test_loss",
-    "min_test_loss_standard_error",
-    "entropy",
-    "trace",
-)
-DIFFERENCES = ("method", "n_points", "mean_difference", "lower", "upper", "win_rate")
 VARIABLES = (
     "n_points",
     "entropy",
@@ -36,88 +24,39 @@ VARIABLES = (
     "trace_per_point",
 )
 MAX_DEFAULT_POINTS = 1000  # of a kernel whose size the user does not give
-FILES = ("output", "runs", "page", "spectrum")  # arguments that name files to write
-
-
-class Result(NamedTuple):
-    """What a command prints as text or as JSON, and the files that it writes."""
-
-    text: str
-    values: dict[str, object]
-    files: Mapping[Path, str] = MappingProxyType({})
+OUTPUTS = ("output", "runs", "page", "spectrum")  # arguments that name files to write
+INPUTS = ("labelled", "exclude")  # arguments that name files to read
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Read the file, report on it, and do what was asked for."""
-    check_outputs(arguments)
-    table = encoding.read_table(
-        arguments.file,
-        arguments.target,
-        ignored=arguments.ignore,
-        task=arguments.task,
-        image_size=arguments.image_size,
-    )
-    _note(arguments, _report(table))
+    """Read the file, report on it, and do what was asked for.
+
+    Raises:
+        UserError: The arguments, the file or the table cannot be used.
+        ComputationError: Nothing could be computed; what there is has been printed.
+        WriteError: A result could not be printed or written.
+    """
+    _check_files(arguments)
+    table = encoding.read_table(arguments.file, arguments.target, **_arguments.reading(arguments))
+    _arguments.note(arguments, table.report())
     result = COMMANDS[arguments.command](arguments, table)
-    # Printed before the files are written, so that a full disk does not take everything.
+    text = result.text
     if arguments.json:
-        values = _about(table) | result.values
-        print(json.dumps({name: _json(value) for name, value in values.items()}))
-    else:
-        print(result.text)
-    for path, text in result.files.items():
-        write(path, text)
+        values = _about(table) | dict(result.values)
+        text = json.dumps({name: _json(value) for name, value in values.items()})
+    files.emit(result, text)
+    if result.failure:
+        raise _errors.ComputationError(result.failure)
 
 
-def check_outputs(arguments: argparse.Namespace) -> None:
-    """Raise DataError for a file that cannot be written, before the work begins."""
-    for path in (getattr(arguments, name, None) for name in FILES):
-        if path is not None:
-            try:
-                _check_output(path)
-            except OSError as error:
-                raise DataError(f"{path} cannot be written: {error.strerror or error}.") from None
-
-
-def _check_output(path: Path) -> None:
-    target = path.resolve()
-    if target.is_dir():
-        raise DataError(f"The file to write must not be a folder: received {path}.")
-    if not target.parent.is_dir():
-        raise DataError(f"{path} cannot be written: there is no folder {target.parent}.")
-    # A regular file is replaced, which changes its folder.
-    places = [target] if target.exists() else []
-    places += [target.parent] if _is_regular(target) else []
-    if not all(os.access(place, os.W_OK) for place in places):
-        raise DataError(f"{path} cannot be written: permission denied.")
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file whole or not at all; a link leads to its target, a device or pipe stays."""
-    target = path.resolve()
-    if not _is_regular(target):
-        target.write_text(text, encoding="utf-8")
-        return
-    unfinished = target.with_name(f".{target.name}.unfinished")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _is_regular(path: Path) -> bool:
-    """Return whether a path is a regular file, or could become one."""
-    return path.is_file() or not path.exists()
-
-
-def _report(table: encoding.Table) -> str:
-    lines = [
-        _text(table.columns.astype(object).fillna("")),
-        *table.notes,
-        f"{len(table.inputs)} rows, {table.task}",
-    ]
-    return "\n".join(lines)
+def _check_files(arguments: argparse.Namespace) -> None:
+    """Raise DataError for a file that cannot be written, or that is also read."""
+    named = {name: getattr(arguments, name, None) for name in OUTPUTS}
+    outputs = {f"--{name}": path for name, path in named.items() if path is not None}
+    inputs = [("the file that is read", Path(arguments.file))]
+    for name in INPUTS:
+        inputs += [(f"the file of --{name}", path) for path in getattr(arguments, name, [])]
+    files.check(outputs, inputs)
 
 
 def _about(table: encoding.Table) -> dict[str, object]:
@@ -130,39 +69,35 @@ def _about(table: encoding.Table) -> dict[str, object]:
 
 
 def _select(arguments: argparse.Namespace, table: encoding.Table) -> Result:
-    settings = _shared(arguments) | {
+    by_identity = arguments.id is not None or chosen.holds_images(table)
+    targets = _pool.target_names(table)
+    read = partial(_rows.read_rows, by_identity=by_identity)
+    listed = read(arguments.labelled, table, targets)
+    excluded = read(arguments.exclude, table)
+    pool = _pool.pool_of_table(
+        table, arguments.n_points, listed=listed.rows, excluded=excluded.rows
+    )
+    for sentence in (*listed.notes, *pool.notes):
+        _arguments.note(arguments, sentence)
+    settings = _arguments.shared(arguments) | {
         "n_points": arguments.n_points,
         "method": arguments.method,
-        "options": parse_options(arguments.option),
-        "labelled": read_rows(arguments.labelled, len(table.inputs)),
+        "options": _arguments.parse_options(arguments.option),
+        "labelled": pool.labelled,
+        "scaling": arguments.scaling,
     }
-    _check_effect(arguments, len(table.inputs), settings["options"], settings["labelled"])
+    _arguments.check_method(arguments, len(pool.rows), settings["options"], pool.labelled)
     if arguments.dry_run:
-        return _forecast(dry_run.forecast_select(table, **settings))
-    rows = commands.select(table, **settings, progress=_progress(arguments))
-    text = "\n".join(map(str, rows["row"]))
-    return Result(text, {"chosen": rows}, _csv_files({arguments.output: rows}))
-
-
-def _check_effect(
-    arguments: argparse.Namespace,
-    n_rows: int,
-    options: dict[str, object],
-    labelled: list[int],
-) -> None:
-    """Refuse arguments that have no effect, and note a seed that has none."""
-    method = arguments.method
-    if "labelled" in options:
-        raise DataError("Labelled rows are read from a file: use --labelled, not --option.")
-    has_network = arguments.layers is not None or arguments.model is not None
-    if has_network and method not in commands.NETWORK_METHODS:
-        raise DataError(
-            f"--layers and --model are for methods that use a network, "
-            f"{', '.join(commands.NETWORK_METHODS)}: received the method {method}."
-        )
-    uses_seed = commands.uses_seed(method, options, n_rows, labelled=labelled)
-    if arguments.seed is not None and not uses_seed:
-        _note(arguments, f"--seed changes nothing: {method} draws no random numbers here.")
+        return _forecast(dry_run.forecast_select(pool.table, **settings))
+    rows = commands.select(pool.table, **settings, progress=_arguments.progress(arguments))
+    rows[chosen.ROW] = pool.rows[rows[chosen.ROW]]
+    for sentence in scaling.notes(table, rows[chosen.ROW].to_numpy()):
+        _arguments.warn(sentence)
+    outputs = {}
+    if arguments.output is not None:
+        outputs[arguments.output] = lambda: chosen.to_csv(chosen.sheet(table, rows, targets))
+    text = chosen.lines(table, rows[chosen.ROW], by_identity=by_identity)
+    return Result(text, {"chosen": chosen.identified(table, rows)}, outputs)
 
 
 def _compare(arguments: argparse.Namespace, table: encoding.Table) -> Result:
@@ -170,145 +105,98 @@ def _compare(arguments: argparse.Namespace, table: encoding.Table) -> Result:
         # Before the work, not after it.
         with _extras.required("figures"):
             import plotly  # noqa: F401
+    _arguments.check_split(arguments, table)
     dataset = encoding.split_table(
-        table, Path(arguments.file).stem, n_test=arguments.n_test, seed=_seed(arguments)
+        table,
+        Path(arguments.file).stem,
+        n_test=arguments.n_test,
+        seed=_arguments.seed(arguments),
+        input_scaling=arguments.scaling,
     )
     methods = [name for name in arguments.methods if name != commands.REFERENCE]
-    settings = _shared(arguments) | {
+    schedule = schedules.Schedule(
+        arguments.loss, learning_rate=arguments.learning_rate, n_epochs=arguments.epochs
+    )
+    settings = _arguments.shared(arguments) | {
         "n_points": arguments.n_points,
         "methods": {name: (name, {}) for name in methods},
         "n_members": arguments.members,
-        "schedule": schedules.Schedule(
-            arguments.loss, learning_rate=arguments.learning_rate, n_epochs=arguments.epochs
-        ),
+        "schedule": schedule,
     }
     if arguments.dry_run:
         return _forecast(dry_run.forecast_compare(dataset, **settings))
-    comparison = commands.compare(dataset, **settings, progress=_progress(arguments))
-    files = _csv_files({arguments.runs: comparison.runs})
-    if arguments.page is not None:
-        files[arguments.page] = commands.page(comparison, Path(arguments.file).name)
-    summary = comparison.summary[list(SUMMARY)]
-    is_loss = comparison.differences["variable"] == "min_test_loss"
-    differences = comparison.differences.loc[is_loss, list(DIFFERENCES)]
-    text = (
-        f"{_text(summary)}\n\n"
-        f"smallest test loss minus that of random selection:\n{_text(differences)}"
+    compared = commands.compare(dataset, **settings, progress=_arguments.progress(arguments))
+    return _compared(arguments, compared, _setting(arguments, table, dataset))
+
+
+def _setting(
+    arguments: argparse.Namespace, table: encoding.Table, dataset: problems.Dataset
+) -> comparison.Setting:
+    target = None
+    if dataset.task == "regression" and table.targets is not None and len(table.targets.T) == 1:
+        target = _pool.target_names(table)[0], float(np.std(table.targets[dataset.index]))
+    return comparison.Setting(
+        dataset.task,
+        arguments.loss,
+        arguments.learning_rate,
+        len(dataset.index),
+        len(dataset.test_index),
+        arguments.members,
+        arguments.epochs,
+        target,
     )
-    return Result(text, {"summary": summary, "differences": differences}, files)
+
+
+def _compared(
+    arguments: argparse.Namespace, compared: commands.Comparison, setting: comparison.Setting
+) -> Result:
+    from collective_variables.cli.results import page
+
+    summary = comparison.summary(compared, setting)
+    differences = comparison.differences(compared)
+    sentences = comparison.sentences(compared, setting)
+    parts = [_text(summary), "\n".join(sentences)]
+    if len(differences):
+        heading = "smallest test loss minus that of random selection, with a 95 % interval:"
+        parts.insert(1, f"{heading}\n{_text(differences)}")
+    outputs = {}
+    if arguments.runs is not None:
+        outputs[arguments.runs] = lambda: chosen.to_csv(compared.runs)
+    if arguments.page is not None:
+        name = Path(arguments.file).name
+        outputs[arguments.page] = lambda: page.page(compared, summary, name, sentences)
+    values = {"summary": summary, "differences": differences, "sentences": sentences}
+    return Result("\n\n".join(parts), values, outputs, comparison.failure(compared, setting))
 
 
 def _measure(arguments: argparse.Namespace, table: encoding.Table) -> Result:
     sizes = arguments.n_points or [min(MAX_DEFAULT_POINTS, int(table.is_labelled.sum()))]
-    settings = _shared(arguments) | {"n_points": sizes, "n_members": arguments.members}
+    _arguments.check_subset(sizes, table)
+    settings = _arguments.shared(arguments) | {
+        "n_points": sizes,
+        "n_members": arguments.members,
+        "scaling": arguments.scaling,
+    }
     if arguments.dry_run:
         return _forecast(dry_run.forecast_measure(table, **settings))
-    measurement = commands.measure(table, **settings, progress=_progress(arguments))
+    measurement = commands.measure(table, **settings, progress=_arguments.progress(arguments))
     means = measurement.variables[list(VARIABLES)].groupby("n_points", as_index=False).mean()
-    return Result(
-        f"{_text(means)}\nmeans over {arguments.members} networks",
-        {"variables": measurement.variables},
-        _csv_files({arguments.spectrum: measurement.spectra}),
-    )
+    outputs = {}
+    if arguments.spectrum is not None:
+        outputs[arguments.spectrum] = lambda: chosen.to_csv(measurement.spectra)
+    text = f"{_text(means)}\nmeans over {arguments.members} networks"
+    return Result(text, {"variables": measurement.variables}, outputs)
 
 
 COMMANDS = {"select": _select, "compare": _compare, "measure": _measure}
 
 
-def parse_options(pairs: Sequence[str]) -> dict[str, object]:
-    """Return NAME=VALUE as a dictionary; values are read as YAML.
-
-    Raises DataError for anything else, and for a name that is there twice.
-    """
-    with _extras.required("cli"):
-        import yaml
-
-    options = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or name in options:
-            raise DataError(f"An option must be NAME=VALUE, each once: received {pair!r}.")
-        try:
-            options[name] = yaml.safe_load(value)
-        # A date that does not exist is a ValueError.
-        except (yaml.YAMLError, ValueError):
-            raise DataError(f"The value of an option must be YAML: received {pair!r}.") from None
-    return options
-
-
-def read_rows(path: Path | None, n_rows: int) -> list[int]:
-    """Return the rows in a file, one on a line, which is what `select` prints; [] without a file.
-
-    Raises DataError for a file that cannot be read, and for a line that is not one of `n_rows`.
-    """
-    if path is None:
-        return []
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise DataError(f"{path} must be a text in UTF-8, one row on a line.") from None
-    except FileNotFoundError:
-        raise MissingFileError(f"There is no file {path}.") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
-    rows = []
-    for number, line in enumerate(map(str.strip, text.split("\n")), start=1):
-        if not line:
-            continue
-        if not (line.isdecimal() and len(line) < 20 and int(line) < n_rows):
-            raise DataError(
-                f"Line {number} of {path} must be a row, 0 to {n_rows - 1}: received {line[:50]!r}."
-            )
-        rows.append(int(line))
-    return rows
-
-
-def _shared(arguments: argparse.Namespace) -> dict[str, object]:
-    """Return the settings that all commands have."""
-    network, options = arguments.layers, parse_options(arguments.model_option)
-    if arguments.model is not None:
-        network = _load_model(arguments.model, options)
-    elif options:
-        raise DataError(
-            f"--model-option is for the network of --model: received {', '.join(options)} only."
-        )
-    return {"network": network, "seed": _seed(arguments)}
-
-
-def _load_model(path: str, options: dict[str, object]) -> imported.Model:
-    """Return the user's network; its modules may lie in the current folder."""
-    # `python -m` puts the folder there, the installed program does not.
-    folder = os.getcwd()
-    if not {"", folder} & set(sys.path):
-        sys.path.insert(0, folder)
-    return imported.load_model(path, options)
-
-
-def _seed(arguments: argparse.Namespace) -> int:
-    return 0 if arguments.seed is None else arguments.seed
-
-
-def _progress(arguments: argparse.Namespace) -> str:
-    return "" if arguments.quiet else arguments.command
-
-
-def _note(arguments: argparse.Namespace, text: str) -> None:
-    if not arguments.quiet:
-        print(text, file=sys.stderr)
-
-
 def _forecast(forecast: dry_run.Forecast) -> Result:
-    values = {"seconds": list(forecast.seconds), "bytes": forecast.n_bytes}
-    return Result(f"It would take {forecast.in_words()}.", values)
-
-
-def _csv_files(tables: dict[Path | None, pd.DataFrame]) -> dict[Path, str]:
-    """Return the text of each table whose file was asked for."""
-    return {path: table.to_csv(index=False) for path, table in tables.items() if path is not None}
+    return Result(f"It would take {forecast.in_words()}.", forecast.values())
 
 
 def _text(table: pd.DataFrame) -> str:
-    return table.to_string(index=False, float_format="{:.4g}".format)
+    return table.to_string(index=False, float_format="{:.4g}".format, na_rep="-")
 
 
 def _json(value: object) -> object:

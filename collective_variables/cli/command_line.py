@@ -1,90 +1,75 @@
 """Define the arguments of the command line."""
 
 import argparse
-import textwrap
+import difflib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from collective_variables.data import encoding
+from collective_variables.cli import _help
+from collective_variables.data import encoding, scaling
 from collective_variables.selection import registry
 from collective_variables.training import schedules
 
 METHOD = "rnd-linearised"
-DESCRIPTION = """\
-Choose which rows of a table to label or to train on, compare methods of selection, and measure the
-neural tangent kernel of a network on the rows.
+COMMAND = "select | compare | measure"
 
-FILE is a table (.csv, .tsv, .parquet), arrays (.npz, .npy) or a folder of images. Rows count from
-0, without the line of names. Results go to standard output or to the files asked for, everything
-else goes to standard error."""
-# {program} is the name that the user called.
-EXAMPLES = {
-    None: """\
-examples:
-  {program} select houses.csv --target price --n-points 100
-  {program} compare houses.csv --target price --n-points 20 50 100
-  {program} measure houses.csv --target price --n-points 50 200
 
-exit codes: 0 done, 1 could not be computed, 2 wrong arguments or data, 130 interrupted""",
-    "select": """\
-examples:
-  {program} select houses.csv --target price --n-points 100 > rows.txt
-  {program} select houses.csv --target price --n-points 20 --labelled rows.txt
-  {program} select houses.csv --n-points 50 --method k-center --output selected.csv
-  {program} select photos/ --target class --n-points 200 --option normalisation=unit --json
+class Parser(argparse.ArgumentParser):
+    """A parser that says in one line what is wrong, without the usage."""
 
-Prints one row on a line, in the order of selection. The default method is random network
-distillation in its linearised form, which trains no network; `--method rnd` is Algorithm 1 of
-Tovey et al. 2023.
+    def command(self, name: str) -> "Parser":
+        """Return the parser of a command."""
+        (commands,) = (
+            action for action in self._actions if isinstance(action, argparse._SubParsersAction)
+        )
+        return commands.choices[name]
 
-methods:
-{methods}""",
-    "compare": """\
-examples:
-  {program} compare houses.csv --target price --n-points 20 50 100
-  {program} compare houses.csv --target price --n-points 50 --methods rnd-linearised rnd greedy
-  {program} compare photos/ --target class --n-points 50 100 --page curves.html --runs runs.csv
+    def options(self) -> list[str]:
+        """Return the names of all options."""
+        return list(self._option_string_actions)
 
-Prints the smallest test loss of each method and size, as mean and standard error over networks, and
-its paired difference from random selection with a 95 % interval.""",
-    "measure": """\
-examples:
-  {program} measure houses.csv --target price --n-points 50 200
-  {program} measure houses.csv --layers "dense 32" "dense 32" --spectrum eigenvalues.csv
-  {program} measure houses.csv --target price --model models.Residual --model-option n_outputs=1
+    def error(self, message: str) -> NoReturn:
+        """End with 2 and the message."""
+        if message.endswith(COMMAND):
+            message = "say what to do: select, compare or measure"
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
-Prints entropy, trace and further collective variables, as means over networks.""",
-}
+
+def parse_arguments(arguments: Sequence[str], program: str, /) -> argparse.Namespace:
+    """Return the arguments, or end with 2 and say which is unknown and which may be meant.
+
+    program: the name in usage and examples.
+    """
+    parser = build_parser(program)
+    parsed, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        command = parser.command(parsed.command)
+        known = [option for option in command.options() if option.startswith("--")]
+        near = difflib.get_close_matches(unknown[0].partition("=")[0], known, 1)
+        hint = f", did you mean {near[0]}?" if near else ""
+        command.error(f"unknown argument {' '.join(unknown)}{hint}")
+    return parsed
 
 
 def build_parser(program: str = "collective-variables") -> argparse.ArgumentParser:
     """Return the parser of all commands; `program` is the name in usage and examples."""
     shared = {"formatter_class": argparse.RawDescriptionHelpFormatter}
-    methods = textwrap.fill(
-        ", ".join(registry.SELECTION_METHODS),
-        width=80,
-        initial_indent="  ",
-        subsequent_indent="  ",
-        break_on_hyphens=False,
+    parser = Parser(
+        program, description=_help.DESCRIPTION, epilog=_help.epilogue(None, program), **shared
     )
-    epilogs = {
-        name: text.format(program=program, methods=methods) for name, text in EXAMPLES.items()
-    }
-    parser = argparse.ArgumentParser(
-        program, description=DESCRIPTION, epilog=epilogs[None], **shared
-    )
-    commands = parser.add_subparsers(
-        dest="command", required=True, metavar="select | compare | measure"
-    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar=COMMAND)
     for name, (add, summary) in COMMANDS.items():
         command = commands.add_parser(
             name,
             help=summary,
             description=f"{summary[0].upper()}{summary[1:]}.",
-            epilog=epilogs[name],
+            epilog=_help.epilogue(name, program),
             **shared,
         )
         _add_data(command)
         add(command)
+        _add_format(command)
         _add_general(command)
     return parser
 
@@ -98,18 +83,22 @@ def _add_data(command: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="column to predict; may be given several times",
     )
+    _add_names(command, "--ignore", "columns that are neither target nor input")
+    _add_names(command, "--use", "columns that are inputs although they look like identities")
     command.add_argument(
-        "--ignore",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="column that is neither target nor input; may be given several times",
+        "--id", metavar="COLUMN", help="column that identifies rows, and is no input"
     )
     command.add_argument(
         "--task",
         choices=encoding.TASKS,
         default="auto",
         help="what the target is (auto: texts or few whole numbers are classes)",
+    )
+    command.add_argument(
+        "--scaling",
+        choices=scaling.SCALINGS,
+        default=scaling.DEFAULT,
+        help=f"how inputs are scaled: {_sentences(scaling.SCALINGS)} (default: {scaling.DEFAULT})",
     )
     command.add_argument(
         "--image-size", type=_size, metavar="HxW", help="pixels to which images are resized"
@@ -135,10 +124,40 @@ def _add_data(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_names(command: argparse._ActionsContainer, option: str, words: str) -> None:
+    command.add_argument(option, nargs="+", action="extend", default=[], metavar="NAME", help=words)
+
+
+def _sentences(named: Mapping[str, str]) -> str:
+    # argparse would fill in what follows a percent sign.
+    return "; ".join(f"{name}, {text}" for name, text in named.items()).replace("%", "%%")
+
+
+def _add_format(command: argparse.ArgumentParser) -> None:
+    """Add how a text table is read, where the file itself leaves it open."""
+    group = command.add_argument_group("text tables (found out by the whole file if not given)")
+    group.add_argument("--encoding", metavar="NAME", help="such as utf-8, utf-16 or cp1252")
+    group.add_argument(
+        "--decimal", choices=(".", ","), metavar="SIGN", help="sign in front of decimals, . or ,"
+    )
+    group.add_argument(
+        "--day-first",
+        action=argparse.BooleanOptionalAction,
+        help="whether 01/02/2020 is the first of February",
+    )
+    group.add_argument(
+        "--header",
+        action=argparse.BooleanOptionalAction,
+        help="whether the first line has the names of the columns",
+    )
+    _add_names(group, "--missing", "further cells that stand for a missing value")
+    _add_names(group, "--texts", "columns of texts, which are kept as they are written")
+
+
 def _add_select(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--n-points",
-        type=int,
+        type=_whole,
         required=True,
         metavar="N",
         help="rows to select, in addition to those already labelled",
@@ -158,21 +177,31 @@ def _add_select(command: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="option of the method; may be given several times",
     )
+    for option, words in (
+        ("--labelled", "are already labelled"),
+        ("--exclude", "cannot be labelled, and are not selected"),
+    ):
+        command.add_argument(
+            option,
+            type=Path,
+            action="append",
+            default=[],
+            metavar="ROWS",
+            help=f"file with rows that {words}: one on a line, or what --output wrote; "
+            "may be given several times",
+        )
     command.add_argument(
-        "--labelled",
+        "--output",
         type=Path,
-        metavar="ROWS",
-        help="file with the rows that are already labelled, one on a line",
-    )
-    command.add_argument(
-        "--output", type=Path, metavar="CSV", help="write order, row and distance to this file"
+        metavar="CSV",
+        help="write the selected rows to this file, with all columns and the target to fill in",
     )
 
 
 def _add_compare(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--n-points",
-        type=int,
+        type=_whole,
         nargs="+",
         required=True,
         metavar="N",
@@ -189,24 +218,24 @@ def _add_compare(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--members",
-        type=int,
+        type=_whole,
         default=5,
         metavar="N",
         help="networks for each method and size (default: 5)",
     )
     command.add_argument(
-        "--n-test", type=int, metavar="N", help="test points (default: one row in five)"
+        "--n-test", type=_whole, metavar="N", help="test points (default: one row in five)"
     )
     command.add_argument(
         "--epochs",
-        type=int,
+        type=_whole,
         default=500,
         metavar="N",
         help="passes over the selected rows (default: 500)",
     )
     command.add_argument(
         "--learning-rate",
-        type=float,
+        type=_number,
         default=0.005,
         metavar="RATE",
         help="learning rate of Adam (default: 0.005)",
@@ -225,13 +254,13 @@ def _add_compare(command: argparse.ArgumentParser) -> None:
 def _add_measure(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--n-points",
-        type=int,
+        type=_whole,
         nargs="+",
         metavar="N",
         help="sizes of the random subsets (default: all rows, at most 1000)",
     )
     command.add_argument(
-        "--members", type=int, default=5, metavar="N", help="networks (default: 5)"
+        "--members", type=_whole, default=5, metavar="N", help="networks (default: 5)"
     )
     command.add_argument(
         "--spectrum", type=Path, metavar="CSV", help="write all eigenvalues to this file"
@@ -239,10 +268,12 @@ def _add_measure(command: argparse.ArgumentParser) -> None:
 
 
 def _add_general(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--seed", type=int, metavar="N", help="random seed (default: 0)")
+    command.add_argument("--seed", type=_whole, metavar="N", help="random seed (default: 0)")
     command.add_argument("--json", action="store_true", help="print JSON instead of text")
     command.add_argument(
-        "--quiet", action="store_true", help="print no report on the data and no progress"
+        "--quiet",
+        action="store_true",
+        help="print no report on the data and no progress, but cautions all the same",
     )
     command.add_argument(
         "--dry-run",
@@ -265,6 +296,20 @@ COMMANDS = {
         "measure entropy, trace and spectrum of a network's kernel on random rows",
     ),
 }
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number: received {text!r}") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number: received {text!r}") from None
 
 
 def _size(text: str) -> tuple[int, int]:

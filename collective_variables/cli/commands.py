@@ -1,6 +1,5 @@
 """Select rows of a table, compare methods of selection, and measure a network on the rows."""
 
-import html
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -9,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from collective_variables import _extras
 from collective_variables.analysis import statistics
 from collective_variables.data import encoding, problems
+from collective_variables.data import scaling as scalings
 from collective_variables.data._errors import DataError
 from collective_variables.ensembles import seeding, subset_sizes
 from collective_variables.experiment.composition import run_experiment
@@ -80,6 +79,7 @@ def select(
     labelled: Sequence[int] = (),
     network: Architecture = None,
     seed: int = 0,
+    scaling: str = scalings.DEFAULT,
     progress: str = "",
 ) -> pd.DataFrame:
     """Select `n_points` rows in addition to those already labelled.
@@ -92,6 +92,7 @@ def select(
         labelled: Rows that count as selected already.
         network: For methods that use one.
         seed: Of everything random.
+        scaling: Of the inputs, one of `scaling.SCALINGS`.
         progress: Text in front of the progress bar; "" shows none.
 
     Returns:
@@ -102,22 +103,14 @@ def select(
         DataError: The method needs targets that are missing.
         TypeError, ValueError: Those of the method.
     """
-    inputs = encoding.scale_inputs(table.inputs, np.arange(len(table.inputs))).astype(np.float32)
-    options = dict(options)
-    if len(labelled):
-        options["labelled"] = list(labelled)
-    needs_targets = method in TARGET_METHODS or options.get("per_class")
-    if needs_targets and (table.targets is None or not table.is_labelled.all()):
-        name = method if method in TARGET_METHODS else "per_class"
-        raise DataError(f"{name} needs the target of every row: received rows without one.")
-    # Other methods do not look at targets.
-    targets = np.zeros((len(inputs), 1)) if table.targets is None else np.nan_to_num(table.targets)
-    problem = registry.Problem(
-        inputs,
-        targets.astype(np.float32),
-        table.task,
-        build_default(inputs, targets.shape[1], network),
-        seed,
+    problem, options = selection_problem(
+        table,
+        method=method,
+        options=options,
+        labelled=labelled,
+        network=network,
+        seed=seed,
+        scaling=scaling,
     )
     budget = registry.Budget(len(labelled) + n_points, 1, progress)
     selection = registry.select_by(method, problem, budget, options)
@@ -126,6 +119,48 @@ def select(
     is_row = rows >= 0  # a threshold may stop the selection early
     columns = (np.arange(1, is_row.sum() + 1), rows[is_row], distances[is_row])
     return pd.DataFrame(dict(zip(SELECTED, columns)))
+
+
+def selection_problem(
+    table: encoding.Table,
+    /,
+    *,
+    method: str,
+    options: Mapping[str, Any] = {},
+    labelled: Sequence[int] = (),
+    network: Architecture = None,
+    seed: int = 0,
+    scaling: str = scalings.DEFAULT,
+) -> tuple[registry.Problem, dict[str, Any]]:
+    """Return what `select` chooses from, and the options of the method with the labelled rows."""
+    inputs = scalings.scale_table(table, np.arange(len(table.inputs)), scaling=scaling)
+    inputs = inputs.astype(np.float32)
+    options = dict(options)
+    if len(labelled):
+        options["labelled"] = list(labelled)
+    needs_targets = method in TARGET_METHODS or options.get("per_class")
+    if needs_targets and (table.targets is None or not table.is_labelled.all()):
+        raise DataError(_without_targets(method, table))
+    # Other methods do not look at targets.
+    targets = np.zeros((len(inputs), 1)) if table.targets is None else np.nan_to_num(table.targets)
+    problem = registry.Problem(
+        inputs,
+        targets.astype(np.float32),
+        table.task or "regression",
+        build_default(inputs, targets.shape[1], network),
+        seed,
+    )
+    return problem, options
+
+
+def _without_targets(method: str, table: encoding.Table) -> str:
+    name = method if method in TARGET_METHODS else "per_class"
+    n_rows = len(table.inputs)
+    n_missing = n_rows if table.targets is None else int((~table.is_labelled).sum())
+    return (
+        f"{name} needs the target of every row, which {n_missing} of {n_rows} do not have: "
+        f"{'choose another method' if name == method else 'leave per_class out'}."
+    )
 
 
 def uses_seed(
@@ -185,27 +220,6 @@ def compare(
     return Comparison(runs, statistics.summary(runs), statistics.paired_differences(runs))
 
 
-def page(comparison: Comparison, title: str, /) -> str:
-    """Return a page of HTML with learning curves, entropy and trace, which needs no other file."""
-    with _extras.required("figures"):
-        from plotly import io
-
-    from collective_variables.papers import figures_2023
-
-    # The bar of buttons would cover the legend.
-    options = {"full_html": False, "config": {"displayModeBar": False}}
-    parts = []
-    for number, variable in enumerate(("min_test_loss", "entropy", "trace")):
-        figure = figures_2023.comparison(comparison.summary, variable)
-        # The first figure brings the program that draws all of them.
-        parts.append(io.to_html(figure, include_plotlyjs=number == 0, **options))
-    name = html.escape(title)
-    return (
-        '<!DOCTYPE html><html lang="en"><meta charset="utf-8">'
-        f"<title>{name}</title><h1>{name}</h1>{''.join(parts)}</html>"
-    )
-
-
 def measure(
     table: encoding.Table,
     /,
@@ -215,6 +229,7 @@ def measure(
     settings: measurement.Settings = measurement.Settings(),
     network: Architecture = None,
     seed: int = 0,
+    scaling: str = scalings.DEFAULT,
     progress: str = "",
 ) -> Measurement:
     """Measure entropy, trace and spectrum of the kernels of untrained networks on random rows.
@@ -227,33 +242,43 @@ def measure(
         ValueError: The network does not fit (`parameters.check_fit`).
         Exception: Those of `measurement.measure_ensemble`.
     """
+    network, pool = measured_pool(table, network=network, scaling=scaling)
+    sizes = subset_sizes.draw(list(n_points), n_members=n_members, seed=seed)
+    selection = base.random(
+        len(pool.inputs),
+        n_selected=int(sizes.max()),
+        n_members=n_members,
+        key=seeding.key(seed, "subsets"),
+    )
+    options = {"seed": seed, "settings": settings, "progress": progress}
+    (result,) = measurement.measure_ensemble(network, pool, [selection.indices], sizes, **options)
+    variables = result.tables["collective_variables"]
+    if table.targets is None:
+        alignments = ("target_alignment", "centred_target_alignment")
+        variables = variables.assign(**dict.fromkeys(alignments, np.nan))
+    return Measurement(variables, _spectra(result.eigenvalues, sizes))
+
+
+def measured_pool(
+    table: encoding.Table,
+    /,
+    *,
+    network: Architecture = None,
+    scaling: str = scalings.DEFAULT,
+) -> tuple[sequential.Network | imported.Model, measurement.Pool]:
+    """Return the network that `measure` takes, and the rows that have a target."""
     rows = np.flatnonzero(table.is_labelled)
     if len(rows) < 2:
         raise DataError(
             "A kernel needs at least two rows with a target: "
             f"{len(rows)} of {len(table.inputs)} have one."
         )
-    inputs = encoding.scale_inputs(table.inputs, np.arange(len(table.inputs))).astype(np.float32)
-    inputs = inputs[rows]
+    inputs = scalings.scale_table(table, np.arange(len(table.inputs)), scaling=scaling)
+    inputs = inputs[rows].astype(np.float32)
     targets = _scaled_targets(table, rows)
-    sizes = subset_sizes.draw(list(n_points), n_members=n_members, seed=seed)
-    selection = base.random(
-        len(rows),
-        n_selected=int(sizes.max()),
-        n_members=n_members,
-        key=seeding.key(seed, "subsets"),
-    )
     network = build_default(inputs, targets.shape[1], network)
     parameters.check_fit(network, inputs, targets)
-    options = {"seed": seed, "settings": settings, "progress": progress}
-    (result,) = measurement.measure_ensemble(
-        network, measurement.Pool(inputs, targets), [selection.indices], sizes, **options
-    )
-    variables = result.tables["collective_variables"]
-    if table.targets is None:
-        alignments = ("target_alignment", "centred_target_alignment")
-        variables = variables.assign(**dict.fromkeys(alignments, np.nan))
-    return Measurement(variables, _spectra(result.eigenvalues, sizes))
+    return network, measurement.Pool(inputs, targets)
 
 
 def _scaled_targets(table: encoding.Table, rows: np.ndarray) -> np.ndarray:

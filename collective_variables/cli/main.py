@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from collective_variables import _errors, _extras
+from collective_variables import _errors, _extras, _machine
 
 DONE = 0
 FAILED = 1  # what was asked for could not be computed
@@ -18,6 +18,17 @@ WRONG_INPUT = 2  # as argparse has it
 INTERRUPTED = 130  # 128 + SIGINT
 DEBUG = "COLLECTIVE_VARIABLES_DEBUG"
 MAX_CHARACTERS = 500  # of a message; compilers write pages
+# What errors of the library call an argument.
+ARGUMENTS = {
+    "learning_rate": "--learning-rate",
+    "loss": "--loss",
+    "n_epochs": "--epochs",
+    "n_members": "--members",
+    "n_points": "--n-points",
+    "n_selected": "--n-points",
+    "n_test": "--n-test",
+    "seed": "--seed",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,10 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        _open_standard_error()
+        _machine.CLOCK.restart()  # a forecast counts what came before it
         from collective_variables.cli import _run, command_line
 
-        _run.run(command_line.build_parser(program()).parse_args(arguments))
-        sys.stdout.flush()  # here, because an error at the end of the process has no exit code
+        _run.run(command_line.parse_arguments(arguments, program()))
     except KeyboardInterrupt:
         _say("interrupted")
         return INTERRUPTED
@@ -56,15 +68,28 @@ def program() -> str:
     return "python -m collective_variables" if is_module else "collective-variables"
 
 
+def _open_standard_error() -> None:
+    """Let standard error lead nowhere where `2>&-` closed it: `print` would take the other one."""
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, for the rest of the process
+
+
 def _message(error: Exception) -> str:
     """Return what went wrong in one line, and for a failure how to see more."""
     text = " ".join(str(error).split())
     if len(text) > MAX_CHARACTERS:
         text = f"{text[:MAX_CHARACTERS]} …"
-    if _errors.is_user_error(error) or isinstance(error, _extras.MissingPackageError):
-        return text
+    is_sentence = isinstance(error, _errors.Failure | _extras.MissingPackageError)
+    if is_sentence or _errors.is_user_error(error):
+        return _as_typed(text)
     name = type(error).__name__
     return f"{name}: {text} (--debug shows where)" if text else f"{name} (--debug shows where)"
+
+
+def _as_typed(text: str) -> str:
+    """Return an error of the library with the argument that the user typed in front."""
+    name, space, rest = text.partition(" ")
+    return f"{ARGUMENTS.get(name, name)}{space}{rest}"
 
 
 def _say(line: str) -> None:
@@ -73,6 +98,8 @@ def _say(line: str) -> None:
 
 def _drop_output() -> None:
     """Forget output that cannot be written, which Python would try again at its end."""
+    if sys.stdout is None:
+        return
     try:
         sys.stdout.flush()
     except OSError:

@@ -1,20 +1,19 @@
 """The command line as a person types it: what is printed where, files, and the help."""
 
 import json
-import os
 import re
-import shlex
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from comparisons import compared
 
-from collective_variables.cli import _run, command_line, commands, dry_run, main
-from collective_variables.data import encoding, reading
+from collective_variables.cli import commands, dry_run, main
+from collective_variables.cli.results import files, page
+from collective_variables.data import encoding, reading, scaling
+from collective_variables.data._errors import DataError
 from collective_variables.networks import imported
-from collective_variables.selection import registry
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -58,10 +57,8 @@ def test_rows_are_on_standard_output_alone_and_can_be_read_back(houses, capsys, 
     code, more, words = run(capsys, *arguments, "--output", "chosen.csv")
     assert code == 0 and words == "" and not set(more.split()) & set(rows.split())
     written = pd.read_csv("chosen.csv")
-    assert (
-        written["row"].astype(str).tolist() == more.split()
-        and tuple(written.columns) == commands.SELECTED
-    )
+    assert written["row"].astype(str).tolist() == more.split()
+    assert list(written) == ["order", "row", "distance", "area", "age", "town", "empty", "price"]
 
 
 def test_json_is_one_object_with_all_that_is_known(houses, capsys):
@@ -104,6 +101,66 @@ def test_options_are_read_as_yaml(houses, capsys, monkeypatch):
         "per_class=true",
     )
     assert received["options"] == {"depth": 2, "first": "random", "per_class": True}
+
+
+def test_how_a_file_is_read_is_handed_on_where_it_was_asked_for(houses, capsys, monkeypatch):
+    received = []
+
+    def read_table(path, targets, **options):
+        received.append(options)
+        raise DataError("enough")
+
+    monkeypatch.setattr(encoding, "read_table", read_table)
+    start = ("select", "houses.csv", "--n-points", 1)
+    run(capsys, *start)
+    options = (
+        *("--ignore", "a", "b", "--ignore", "c", "--use", "d", "--id", "e", "--missing", "-", "x"),
+        *("--encoding", "cp1252", "--decimal", ",", "--no-day-first", "--header", "--texts", "f"),
+        *("--task", "regression", "--image-size", "8x9"),
+    )
+    run(capsys, *start, *options)
+    assert received == [
+        {"task": "auto"},
+        {
+            "ignored": ["a", "b", "c"],
+            "used": ["d"],
+            "identity": "e",
+            "task": "regression",
+            "image_size": (8, 9),
+            "encoding": "cp1252",
+            "decimal": ",",
+            "day_first": False,
+            "header": True,
+            "missing": ["-", "x"],
+            "texts": ["f"],
+        },
+    ]
+
+
+def test_cautions_on_the_chosen_rows_are_said_in_quiet_too(houses, capsys, monkeypatch):
+    seen = []
+    monkeypatch.setattr(scaling, "notes", lambda _, rows: seen.extend(rows) or ["Mind the gap."])
+    code, text, words = run(capsys, "select", "houses.csv", "--n-points", 3, "--quiet")
+    assert (code, words) == (0, "Mind the gap.\n") and text.split() == [str(row) for row in seen]
+
+
+@pytest.mark.parametrize("command", ["select", "compare", "measure"])
+def test_the_scaling_is_that_which_was_asked_for(command, houses, capsys, monkeypatch):
+    received = []
+    scale_table = scaling.scale_table
+
+    def noted(*arguments, **options):
+        received.append(options["scaling"])
+        return scale_table(*arguments, **options)
+
+    monkeypatch.setattr(scaling, "scale_table", noted)
+    monkeypatch.setattr(commands, "compare", lambda *_, **__: compared(lambda *_: 1.0))
+    small = () if command == "select" else ("--members", 1, "--layers", "dense 2")
+    arguments = (command, "houses.csv", "--target", "price", "--n-points", 3, *small)
+    for options, name in (((), scaling.DEFAULT), (("--scaling", "standard"), "standard")):
+        assert run(capsys, *arguments, *options)[0] == 0
+        assert set(received) == {name}
+        received.clear()
 
 
 def test_measure_prints_means_and_writes_the_spectrum(houses, capsys):
@@ -195,9 +252,10 @@ def test_compare_prints_means_and_differences_and_writes_runs_and_a_page(houses,
         "--quiet",
     )
     assert code == 0 and words == "" and "smallest test loss minus that of random selection" in text
+    assert "8 rows chosen by k-center are worth" in text and "6 test points say little" in text
     assert len(pd.read_csv("r.csv")) == 2 * 3 * 2
     page = Path("p.html").read_text()
-    assert page.startswith("<!DOCTYPE html>") and "houses.csv" in page and "Plotly.newPlot" in page
+    assert page.startswith("<!DOCTYPE html>") and "houses.csv" in page
     code, text, _ = run(capsys, *arguments, "--json")
     methods = {row["method"] for row in json.loads(text)["summary"]}
     assert methods == {"random", "rnd-linearised"}
@@ -206,10 +264,15 @@ def test_compare_prints_means_and_differences_and_writes_runs_and_a_page(houses,
 @pytest.mark.parametrize("command", ["select", "compare", "measure"])
 def test_a_dry_run_only_says_what_it_would_take(command, houses, capsys, monkeypatch):
     monkeypatch.setattr(
-        dry_run, f"forecast_{command}", lambda *_, **__: dry_run.Forecast((2.0, 30.0), 2**30)
+        dry_run,
+        f"forecast_{command}",
+        lambda *_, **__: dry_run.Forecast((2.0, 30.0), 2**30, 2**31),
     )
     arguments = (command, "houses.csv", "--target", "price", "--n-points", 4, "--dry-run")
-    assert run(capsys, *arguments)[:2] == (0, "It would take 2 to 30 s, 1.0 GiB.\n")
+    assert run(capsys, *arguments)[:2] == (
+        0,
+        "It would take 2 to 30 s and about 1.0 GiB of memory.\n",
+    )
     values = json.loads(run(capsys, *arguments, "--json")[1])
     assert values["seconds"] == [2.0, 30.0] and values["bytes"] == 2**30
 
@@ -221,7 +284,7 @@ def test_a_dry_run_only_says_what_it_would_take(command, houses, capsys, monkeyp
         (("select", "houses.csv", "--n-points", 2, "--target", "cost"), "There is no column cost"),
         (
             ("select", "houses.csv", "--n-points", 31),
-            "n_selected must not exceed the pool: 31 > 30",
+            "--n-points must not exceed the 30 rows: received 31.",
         ),
         (
             ("select", "houses.csv", "--n-points", 2, "--option", "deep=3"),
@@ -238,10 +301,6 @@ def test_a_dry_run_only_says_what_it_would_take(command, houses, capsys, monkeyp
         (
             ("select", "houses.csv", "--n-points", 2, "--labelled", "other.txt"),
             "There is no file other.txt",
-        ),
-        (
-            ("select", "houses.csv", "--n-points", 2, "--labelled", "utf16.txt"),
-            "utf16.txt must be a text in UTF-8",
         ),
         (
             ("select", "houses.csv", "--n-points", 2, "--labelled", "."),
@@ -292,14 +351,16 @@ def test_a_dry_run_only_says_what_it_would_take(command, houses, capsys, monkeyp
         (("compare", "houses.csv", "--n-points", 2), "A problem must have a target"),
         (
             ("compare", "houses.csv", "--target", "price", "--n-points", 100),
-            "exceed the pool: 100 > 24",
+            "--n-points must not exceed the pool of 24 rows, which 6 test points leave of 30",
         ),
-        (("measure", "houses.csv", "--n-points", 31), "exceed the pool: 31 > 30"),
+        (
+            ("measure", "houses.csv", "--n-points", 31),
+            "--n-points must not exceed the 30 rows: received 31.",
+        ),
     ],
 )
 def test_wrong_input_is_one_line_and_2(arguments, message, houses, capsys, tmp_path):
     (tmp_path / "rows.txt").write_text("3\n30\n")
-    (tmp_path / "utf16.txt").write_text("3\n", encoding="utf-16")
     code, text, words = run(capsys, *arguments, "--quiet")
     assert (code, text) == (2, "")
     assert words.startswith("error: ") and message in words and words.count("\n") == 1
@@ -346,30 +407,10 @@ def test_debug_shows_the_traceback_and_changes_no_exit_code(houses, capsys, monk
 
 
 def test_the_tables_are_printed_even_if_a_file_cannot_be_written(houses, capsys, monkeypatch):
-    monkeypatch.setattr(_run, "write", failing(OSError(28, "No space left on device")))
+    monkeypatch.setattr(files, "write", failing(OSError(28, "No space left on device")))
     arguments = ("select", "houses.csv", "--n-points", 4, "--quiet", "--output", "rows.csv")
     code, text, words = run(capsys, *arguments)
     assert code == 1 and len(text.split()) == 4 and "No space left on device" in words
-
-
-def test_a_file_is_written_through_a_link_and_whole_or_not_at_all(tmp_path):
-    (tmp_path / "old.csv").write_text("old")
-    (tmp_path / "link.csv").symlink_to("old.csv")
-    _run.write(tmp_path / "link.csv", "new")
-    assert (tmp_path / "link.csv").is_symlink() and (tmp_path / "old.csv").read_text() == "new"
-    with pytest.raises(UnicodeEncodeError):
-        _run.write(tmp_path / "old.csv", "not written \ud800")
-    assert (tmp_path / "old.csv").read_text() == "new"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.csv", "old.csv"]
-
-
-def test_a_pipe_is_written_to_and_stays(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    with ThreadPoolExecutor(1) as reader:
-        received = reader.submit((tmp_path / "pipe").read_text)
-        _run.write(tmp_path / "pipe", "rows")
-        assert received.result() == "rows"
-    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_a_seed_that_changes_nothing_is_noted(houses, capsys):
@@ -387,17 +428,131 @@ def test_a_size_of_images_is_two_numbers(size, houses, capsys):
     assert caught.value.code == 2 and "must be HEIGHTxWIDTH" in capsys.readouterr().err
 
 
-def test_every_example_of_the_help_is_read_and_the_help_names_everything():
-    parser = command_line.build_parser()
-    for name, text in command_line.EXAMPLES.items():
-        examples = re.findall(r"\{program\} ([^>\n]*)", text)
-        assert len(examples) >= 2
-        for example in examples:
-            arguments = parser.parse_args(shlex.split(example))
-            assert name is None or arguments.command == name
-        with pytest.raises(SystemExit) as caught:
-            parser.parse_args([name, "--help"] if name else ["--help"])
-        assert caught.value.code == 0
-    assert set(registry.SELECTION_METHODS) <= set(
-        re.findall(r"[\w+-]+", parser._subparsers._group_actions[0].choices["select"].format_help())
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ((), "say what to do: select, compare or measure (see "),
+        (("--json",), "say what to do: select, compare or measure (see "),
+        (
+            ("slect", "a.csv"),
+            "invalid choice: 'slect' (choose from 'select', 'compare', 'measure')",
+        ),
+        (("select",), "the following arguments are required: FILE, --n-points (see "),
+        (("select", "a.csv"), "the following arguments are required: --n-points (see "),
+        (("select", "a.csv", "--n-points"), "argument --n-points: expected one argument"),
+        (
+            ("select", "a.csv", "--n-points", "ten"),
+            "argument --n-points: must be a whole number: received 'ten'",
+        ),
+        (
+            ("compare", "a.csv", "--n-points", 5, "--learning-rate", "fast"),
+            "argument --learning-rate: must be a number: received 'fast'",
+        ),
+        (
+            ("select", "a.csv", "--n-points", 5, "--lebelled", "b"),
+            "unknown argument --lebelled b, did you mean --labelled? (see ",
+        ),
+        (("measure", "a.csv", "b.csv"), "unknown argument b.csv (see "),
+        (("select", "a.csv", "--n-points", 5, "--method", "best"), "invalid choice: 'best'"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_2(arguments, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(capsys, *arguments)
+    text, words = capsys.readouterr()
+    assert (caught.value.code, text) == (2, "")
+    assert words.startswith("error: ") and message in words and words.count("\n") == 1
+    assert words.endswith(" --help)\n")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("select", "--n-points", 0), "--n-points must be at least 1: received 0."),
+        (("measure", "--n-points", 0), "--n-points must be at least 2: received 0."),
+        (("measure", "--n-points", 5, "--members", 0), "--members must be at least 1: received 0."),
+        (
+            ("measure", "--n-points", 5, 5),
+            "--n-points must not repeat an entry: received [5, 5].",
+        ),
+        (("compare", "--n-points", 5, "--epochs", 0), "--epochs must be at least 1: received 0."),
+        (
+            ("compare", "--n-points", 5, "--learning-rate", 0),
+            "--learning-rate must be greater than 0.0: received 0.0.",
+        ),
+        (
+            ("compare", "--n-points", 5, "--n-test", 30),
+            "--n-test must be from 1 to 29, for 30 rows with a target: received 30.",
+        ),
+        (
+            ("compare", "--n-points", 5, "--n-test", 0),
+            "--n-test must be from 1 to 29, for 30 rows with a target: received 0.",
+        ),
+        (
+            ("compare", "--n-points", 5, "--seed", -1),
+            "--seed must be at least 0: received -1.",
+        ),
+    ],
+)
+def test_wrong_numbers_are_named_as_they_were_typed(arguments, message, houses, capsys):
+    command, *others = arguments
+    options = ("houses.csv", "--target", "price", *others, "--quiet")
+    code, text, words = run(capsys, command, *options)
+    assert (code, text) == (2, "") and message in words and words.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--runs", "--page"])
+@pytest.mark.parametrize("path", ["houses.csv", "./houses.csv", "link.csv"])
+def test_the_file_is_never_overwritten(option, path, houses, capsys):
+    Path("link.csv").symlink_to("houses.csv")
+    before = Path("houses.csv").read_bytes()
+    arguments = ("compare", "houses.csv", "--target", "price", "--n-points", 5, option, path)
+    code, text, words = run(capsys, *arguments)
+    assert (code, text) == (2, "")
+    assert words == (
+        f"error: {option} would overwrite the file that is read, {Path(path)}: "
+        "choose another file.\n"
     )
+    assert Path("houses.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("option", ["--labelled", "--exclude"])
+def test_a_list_of_rows_is_never_overwritten(option, houses, capsys):
+    Path("rows.csv").write_text("order,row\n1,3\n")
+    arguments = ("select", "houses.csv", "--n-points", 2, option, "rows.csv")
+    code, _, words = run(capsys, *arguments, "--output", "rows.csv")
+    assert code == 2 and f"--output would overwrite the file of {option}, rows.csv" in words
+    assert Path("rows.csv").read_text() == "order,row\n1,3\n"
+
+
+COMPARE = ("compare", "houses.csv", "--target", "price", "--n-points", 10, "--quiet")
+
+
+def test_a_page_that_cannot_be_made_takes_nothing_else(houses, capsys, monkeypatch):
+    monkeypatch.setattr(commands, "compare", lambda *_, **__: compared(lambda *_: 1.0))
+    monkeypatch.setattr(page, "page", failing(RuntimeError("no page")))
+    code, text, words = run(capsys, *COMPARE, "--page", "p.html", "--runs", "r.csv")
+    assert code == 1 and "min_test_loss" in text and len(pd.read_csv("r.csv")) == 24
+    assert words == "error: RuntimeError: no page (--debug shows where)\n"
+
+
+def test_trainings_that_diverge_are_a_failure_and_are_printed_all_the_same(
+    houses, capsys, monkeypatch
+):
+    monkeypatch.setattr(commands, "compare", lambda *_, **__: compared(lambda *_: np.nan))
+    options = ("--learning-rate", "1e9", "--runs", "r.csv")
+    code, text, words = run(capsys, *COMPARE, *options)
+    assert code == 1 and words == (
+        "error: All 24 trainings diverged: lower --learning-rate, now 1e+09.\n"
+    )
+    assert "24 of 24 trainings diverged and are left out" in text and "nan" not in text.lower()
+    assert pd.read_csv("r.csv")["diverged"].all()
+    values = json.loads(run(capsys, *COMPARE, "--json")[1])
+    assert values["summary"][0]["min_test_loss"] is None and values["sentences"]
+
+
+def test_500_like_columns_are_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.save("many.npy", np.random.default_rng(0).normal(size=(12, 500)))
+    code, _, words = run(capsys, "select", "many.npy", "--n-points", 2, "--method", "random")
+    assert code == 0 and len(words.splitlines()) < 6 and "500" in words

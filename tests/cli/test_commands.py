@@ -32,7 +32,8 @@ def selected(method, n_selected, **options):
 
 @pytest.mark.parametrize("method", ["random", "rnd-linearised", "k-center", "greedy"])
 def test_rows_are_those_of_the_library_on_scaled_columns(method):
-    result = commands.select(TABLE, n_points=6, method=method, network=LAYERS, seed=7)
+    options = {"method": method, "network": LAYERS, "scaling": "standard"}
+    result = commands.select(TABLE, n_points=6, seed=7, **options)
     expected = selected(method, 6)
     assert tuple(result.columns) == commands.SELECTED
     assert result["order"].tolist() == [1, 2, 3, 4, 5, 6]

@@ -94,7 +94,8 @@ def test_wrong_input_ends_with_2_and_one_line(folder):
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
     result = run(folder, "select", "houses.csv")
-    assert result.returncode == 2 and "--n-points" in result.stderr
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert "--n-points" in result.stderr
 
 
 def test_a_failure_ends_with_1_and_debug_shows_where(folder):
@@ -111,14 +112,60 @@ def test_a_failure_ends_with_1_and_debug_shows_where(folder):
         assert result.stderr.endswith(f"{words} (--debug shows where)\n")
 
 
-def test_a_full_disk_ends_with_1_and_one_line(folder):
-    words = "error: OSError: [Errno 28] No space left on device (--debug shows where)\n"
+def test_a_full_disk_ends_with_1_and_one_line_and_takes_nothing_else(folder):
     with open("/dev/full", "w") as full:
-        result = run(folder, *SELECT, stdout=full)
+        result = run(folder, *SELECT, "--output", "rows.csv", stdout=full)
+    words = "error: Standard output cannot be written: No space left on device.\n"
     assert (result.returncode, result.stderr) == (1, words)
+    assert (folder / "rows.csv").read_text().count("\n") == 4
     result = run(folder, *SELECT, "--output", "/dev/full")
+    words = "error: /dev/full cannot be written: No space left on device.\n"
     assert (result.returncode, result.stderr) == (1, words)
     assert len(result.stdout.split()) == 3 and Path("/dev/full").is_char_device()
+
+
+def test_streams_that_are_closed_take_nothing_else(folder):
+    start = f"{sys.executable} -m collective_variables {' '.join(SELECT[:-1])}"
+    for closed, code, stdout, stderr in (
+        (">&-", 1, 0, "error: Standard output cannot be written: it is closed.\n"),
+        ("2>&-", 0, 3, ""),
+    ):
+        command = ["sh", "-c", f"{start} --output rows.csv {closed}"]
+        result = subprocess.run(
+            command, capture_output=True, text=True, cwd=folder, env=environment()
+        )
+        assert (result.returncode, len(result.stdout.split())) == (code, stdout)
+        assert result.stderr.endswith(stderr)
+        assert (folder / "rows.csv").read_text().count("\n") == 4
+
+
+def test_the_shell_that_empties_the_list_of_rows_is_told_from_one_that_appends(folder):
+    rows = folder / "rows.txt"
+    first = run(folder, *SELECT).stdout
+    for mode, code, n_rows in (("a", 0, 6), ("w", 2, 0)):
+        rows.write_text(first)
+        with rows.open(mode) as file:
+            result = run(folder, *SELECT, "--labelled", "rows.txt", stdout=file)
+        assert (result.returncode, len(set(rows.read_text().split()))) == (code, n_rows)
+    assert result.stderr == (
+        "error: rows.txt lists no rows: `> rows.txt` empties the file before it is read. "
+        "Append to it with `>> rows.txt`, or write to another file.\n"
+    )
+
+
+def test_standard_output_takes_rows_and_then_a_table_but_no_file_twice(folder):
+    log = folder / "log.txt"
+    with log.open("w") as file:
+        result = run(folder, *SELECT, "--output", "/dev/stdout", stdout=file)
+    lines = log.read_text().splitlines()
+    assert (result.returncode, result.stderr, len(lines)) == (0, "", 7)
+    assert lines[3].startswith("order,row,") and lines[:3] == [
+        line.split(",")[1] for line in lines[4:]
+    ]
+    with log.open("w") as file:
+        result = run(folder, *SELECT, "--output", "log.txt", stdout=file)
+    words = "--output and standard output must be two files: received log.txt for both."
+    assert (result.returncode, result.stderr, log.read_text()) == (2, f"error: {words}\n", "")
 
 
 def test_a_reader_that_has_enough_is_no_error_to_print(folder):

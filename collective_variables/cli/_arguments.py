@@ -1,0 +1,150 @@
+"""What the arguments of the command line stand for: options, a network, a seed, and checks."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from collective_variables import _extras
+from collective_variables.cli import commands
+from collective_variables.data import encoding
+from collective_variables.data._errors import DataError
+from collective_variables.networks import imported
+
+# How the file is read: keywords of `encoding.read_table`, and the arguments that they come from.
+READING = {
+    "ignored": "ignore",
+    "used": "use",
+    "identity": "id",
+    "task": "task",
+    "image_size": "image_size",
+    "encoding": "encoding",
+    "decimal": "decimal",
+    "day_first": "day_first",
+    "header": "header",
+    "missing": "missing",
+    "texts": "texts",
+}
+
+
+def reading(arguments: argparse.Namespace, /) -> dict[str, object]:
+    """Return the keywords of `encoding.read_table` that were given."""
+    values = {name: getattr(arguments, argument) for name, argument in READING.items()}
+    return {name: value for name, value in values.items() if value not in (None, [])}
+
+
+def parse_options(pairs: Sequence[str], /) -> dict[str, object]:
+    """Return NAME=VALUE as a dictionary; values are read as YAML.
+
+    Raises DataError for anything else, and for a name that is there twice.
+    """
+    with _extras.required("cli"):
+        import yaml
+
+    options = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or name in options:
+            raise DataError(f"An option must be NAME=VALUE, each once: received {pair!r}.")
+        try:
+            options[name] = yaml.safe_load(value)
+        # A date that does not exist is a ValueError.
+        except (yaml.YAMLError, ValueError):
+            raise DataError(f"The value of an option must be YAML: received {pair!r}.") from None
+    return options
+
+
+def shared(arguments: argparse.Namespace, /) -> dict[str, object]:
+    """Return the settings that all commands have."""
+    network, options = arguments.layers, parse_options(arguments.model_option)
+    if arguments.model is not None:
+        network = _load_model(arguments.model, options)
+    elif options:
+        raise DataError(
+            f"--model-option is for the network of --model: received {', '.join(options)} only."
+        )
+    return {"network": network, "seed": seed(arguments)}
+
+
+def _load_model(path: str, options: dict[str, object]) -> imported.Model:
+    """Return the user's network; its modules may lie in the current folder."""
+    # `python -m` puts the folder there, the installed program does not.
+    folder = os.getcwd()
+    if not {"", folder} & set(sys.path):
+        sys.path.insert(0, folder)
+    return imported.load_model(path, options)
+
+
+def seed(arguments: argparse.Namespace, /) -> int:
+    """Return the seed, 0 by default."""
+    return 0 if arguments.seed is None else arguments.seed
+
+
+def progress(arguments: argparse.Namespace, /) -> str:
+    """Return the text in front of progress bars, "" for none."""
+    return "" if arguments.quiet else arguments.command
+
+
+def note(arguments: argparse.Namespace, text: str, /) -> None:
+    """Say something on standard error, unless the user asked for quiet."""
+    if not arguments.quiet:
+        warn(text)
+
+
+def warn(text: str, /) -> None:
+    """Say on standard error what the user must know of a result."""
+    print(text, file=sys.stderr)
+
+
+def check_method(
+    arguments: argparse.Namespace,
+    n_rows: int,
+    options: dict[str, object],
+    labelled: Sequence[int],
+    /,
+) -> None:
+    """Refuse arguments of `select` that have no effect, and note a seed that has none.
+
+    n_rows, labelled: the rows to select from, and those that are labelled.
+    """
+    method = arguments.method
+    if "labelled" in options:
+        raise DataError("Labelled rows are read from a file: use --labelled, not --option.")
+    has_network = arguments.layers is not None or arguments.model is not None
+    if has_network and method not in commands.NETWORK_METHODS:
+        raise DataError(
+            f"--layers and --model are for methods that use a network, "
+            f"{', '.join(commands.NETWORK_METHODS)}: received the method {method}."
+        )
+    uses_seed = commands.uses_seed(method, options, n_rows, labelled=labelled)
+    if arguments.seed is not None and not uses_seed:
+        note(arguments, f"--seed changes nothing: {method} draws no random numbers here.")
+
+
+def check_split(arguments: argparse.Namespace, table: encoding.Table, /) -> None:
+    """Raise DataError unless test points and the largest subset of `compare` fit the table."""
+    n_rows = int(table.is_labelled.sum())
+    if table.targets is None or n_rows == 0:
+        return  # `encoding.split_table` says so
+    n_test = arguments.n_test
+    if n_test is None:
+        n_test = max(1, n_rows // encoding.TEST_SHARE)
+    if not 0 < n_test < n_rows:
+        raise DataError(
+            f"--n-test must be from 1 to {n_rows - 1}, for {n_rows} rows with a target: "
+            f"received {n_test}."
+        )
+    n_pool, most = n_rows - n_test, max(arguments.n_points)
+    if most > n_pool:
+        raise DataError(
+            f"--n-points must not exceed the pool of {n_pool} rows, which {n_test} test points "
+            f"leave of {n_rows}: received {most}."
+        )
+
+
+def check_subset(sizes: Sequence[int], table: encoding.Table, /) -> None:
+    """Raise DataError unless the largest subset of `measure` fits the table."""
+    n_rows, most = int(table.is_labelled.sum()), max(sizes)
+    if n_rows > 1 and most > n_rows:
+        what = "rows" if table.targets is None else "rows with a target"
+        raise DataError(f"--n-points must not exceed the {n_rows} {what}: received {most}.")

@@ -1,0 +1,98 @@
+"""The rows that a selection may take: those that are neither labelled nor excluded."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from collective_variables.data._errors import DataError
+from collective_variables.data.encoding import Table
+
+
+class Pool(NamedTuple):
+    """Rows of a table to select from, with the labelled ones.
+
+    table: the rows without the excluded ones. rows: their numbers in the file. labelled: rows of
+    `table`, with those that have all targets. notes: what the user should know of them.
+    """
+
+    table: Table
+    rows: np.ndarray
+    labelled: list[int]
+    notes: list[str]
+
+
+def pool_of_table(
+    table: Table, n_points: int, /, *, listed: Sequence[int] = (), excluded: Sequence[int] = ()
+) -> Pool:
+    """Return the rows to select `n_points` from.
+
+    A row with all its targets is labelled, unless every row has them: then nothing is left to
+    label, and rows are chosen to train on. Excluded rows are as if they were not in the file, but
+    labelled ones stay.
+
+    Args:
+        table: The whole file.
+        n_points: How many rows are to be selected.
+        listed: Rows that the user names as labelled.
+        excluded: Rows that cannot be labelled.
+
+    Raises:
+        DataError: There are not enough other rows.
+    """
+    n_rows = len(table.inputs)
+    labelled = list(listed)
+    targets = target_names(table)
+    notes = []
+    if targets and table.is_labelled.all():
+        notes.append(
+            f"All {n_rows} rows have {_a(targets)}, so that the rows to train on are selected, "
+            "whatever their label."
+        )
+    elif targets:
+        # The note of the table says so.
+        known = np.flatnonzero(table.is_labelled)
+        labelled += known[~np.isin(known, np.asarray(listed, int))].tolist()
+    without = set(excluded) - set(labelled)
+    rows = np.array([row for row in range(n_rows) if row not in without], int)
+    _check_size(n_points, n_rows, len(labelled), len(without))
+    place = {int(row): number for number, row in enumerate(rows)}
+    kept = table if not without else take(table, rows)
+    return Pool(kept, rows, [place[row] for row in labelled], notes)
+
+
+def _check_size(n_points: int, n_rows: int, n_labelled: int, n_excluded: int) -> None:
+    if n_points < 1:
+        raise DataError(f"--n-points must be at least 1: received {n_points}.")
+    n_left = n_rows - n_labelled - n_excluded
+    if n_labelled == n_rows:
+        raise DataError(f"There is nothing to select: all rows are labelled ({n_rows} of them).")
+    if n_left == 0:
+        raise DataError("There is nothing to select: all rows are labelled or excluded.")
+    if n_points > n_left:
+        counts = [(n_labelled, "labelled"), (n_excluded, "excluded")]
+        gone = " and ".join(f"{number} {what}" for number, what in counts if number)
+        left = f"{n_left} of {n_rows} rows that are left, with {gone}" if gone else f"{n_rows} rows"
+        raise DataError(f"--n-points must not exceed the {left}: received {n_points}.")
+
+
+def take(table: Table, rows: np.ndarray, /) -> Table:
+    """Return a table of some rows."""
+    return replace(
+        table,
+        inputs=table.inputs[rows],
+        targets=None if table.targets is None else table.targets[rows],
+        is_labelled=table.is_labelled[rows],
+        contents={name: array[rows] for name, array in table.contents.items()},
+        identities=None if table.identities is None else table.identities[rows],
+    )
+
+
+def target_names(table: Table, /) -> list[str]:
+    """Return the columns that are targets."""
+    return table.columns.loc[table.columns["role"] == "target", "column"].tolist()
+
+
+def _a(targets: Sequence[str]) -> str:
+    return f"a value of {' and '.join(targets)}"

@@ -1,0 +1,135 @@
+"""Read files that list rows as lines of cells: texts in any encoding, tables and JSON."""
+
+import codecs
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import NamedTuple
+
+from collective_variables.cli.results import chosen, files
+from collective_variables.data._errors import DataError, MissingFileError
+
+MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    # Before those of UTF-16, with which they begin.
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+SEPARATORS = ",;\t"
+LISTED = ""  # the name of the only column of a file without names
+
+
+class Line(NamedTuple):
+    """Where a row is listed, such as "Line 3 of rows.txt", and the cells there by column."""
+
+    place: str
+    cells: dict[str, str]
+
+
+def read_lines(
+    path: Path, keys: Collection[str], names_row: Callable[[str], bool], /
+) -> list[Line]:
+    """Return the lines of a file that lists rows, at least one; those without a text are left out.
+
+    Args:
+        path: Of a file with a row on each line, which is then under the column `LISTED`; of a table
+            with a column of rows; or of the output of `select --json`.
+        keys: Columns that can have the rows.
+        names_row: Whether a text names a row, so that the first line is not one of names.
+
+    Raises:
+        DataError: The file cannot be read, has other columns or lists no row.
+    """
+    text = _read_text(path)
+    if text.lstrip().startswith("{"):
+        lines = _json_lines(path, text)
+    else:
+        lines = _text_lines(path, text, keys, names_row)
+    if not lines:
+        raise DataError(_empty(path))
+    return lines
+
+
+def _empty(path: Path) -> str:
+    if files.is_standard_output(path):
+        return (
+            f"{path} lists no rows: `> {path}` empties the file before it is read. "
+            f"Append to it with `>> {path}`, or write to another file."
+        )
+    return f"{path} lists no rows: leave the argument out until there are some."
+
+
+def _read_text(path: Path) -> str:
+    """Return a text in UTF-8, UTF-16 or UTF-32, or in the encoding of older spreadsheets."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise MissingFileError(f"There is no file {path}.") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+    encodings = [name for mark, name in MARKS.items() if data.startswith(mark)][:1]
+    if not encodings and b"\0" in data:
+        # UTF-16 without a mark: one of the two bytes of a digit is 0.
+        encodings = ["utf-16-be" if data.startswith(b"\0") else "utf-16-le"]
+    for encoding in encodings or ["utf-8", "cp1252"]:
+        try:
+            return data.decode(encoding)
+        except UnicodeError:
+            continue
+    raise DataError(f"{path} must be a text in UTF-8 or UTF-16, with a row on each line.")
+
+
+def _json_lines(path: Path, text: str) -> list[Line]:
+    try:
+        return [
+            Line(
+                f"Choice {number} of {path}", {name: _json_cell(each) for name, each in row.items()}
+            )
+            for number, row in enumerate(json.loads(text)["chosen"], start=1)
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise DataError(f"{path} must be the whole output of `select --json`.") from None
+
+
+def _json_cell(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _text_lines(
+    path: Path, text: str, keys: Collection[str], names_row: Callable[[str], bool]
+) -> list[Line]:
+    stream = io.StringIO(text, newline="")
+    first = next((line for line in stream if line.strip()), "").strip()
+    if told := re.match(r"sep=(.)$", first):  # as Excel writes it
+        first = next(stream, "").strip()
+    separator = told[1] if told else max(SEPARATORS, key=lambda each: len(_cells(first, each)))
+    names = [chosen.unescaped(name.strip()) for name in _cells(first, separator)]
+    if set(keys) & set(names):
+        # Of a single column, separators are a part of the texts.
+        separator = separator if len(names) > 1 else "\0"
+        n_before = len(text[: stream.tell()].splitlines())
+        reader = csv.reader(stream, delimiter=separator)
+        numbered = [(n_before + reader.line_num, cells) for cells in reader]
+    elif len(names) < 2 or names_row(first):
+        names = [LISTED]
+        texts = re.split(r"\r\n|\r|\n", text)
+        numbered = [(number, [line]) for number, line in enumerate(texts, start=1)]
+    else:
+        raise DataError(
+            f"{path} must have a row on each line or a column {' or '.join(keys)}: "
+            f"received {', '.join(names[:9])}{' …' if len(names) > 9 else ''}."
+        )
+    lines = [
+        Line(f"Line {number} of {path}", dict(zip(names, map(str.strip, cells))))
+        for number, cells in numbered
+    ]
+    return [line for line in lines if any(line.cells.values())]
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    return next(csv.reader([line], delimiter=separator), [])

@@ -1,0 +1,192 @@
+"""A comparison of methods in tables and sentences."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from collective_variables.analysis import learning_curves
+from collective_variables.cli.commands import Comparison
+
+SUMMARY = (
+    "method",
+    "n_points",
+    "min_test_loss",
+    "min_test_loss_standard_error",
+    "max_test_accuracy",
+    "root_mean_square_error",
+    "entropy",
+    "trace",
+    "n_diverged",
+)
+DIFFERENCES = ("method", "n_points", "mean_difference", "lower", "upper", "win_rate")
+FEW_TEST_POINTS = 20
+LOST = 10.0  # training loss, in variances of the target, of a network that learned nothing
+UNITS = {
+    ("regression", "mse"): "mean squared error, in units of the target's variance",
+    ("classification", "mse"): "mean squared error of classes as 0 and 1",
+    ("classification", "cross-entropy"): "cross-entropy, in nats",
+}
+
+
+class Setting(NamedTuple):
+    """What a comparison was made of.
+
+    target: the name of the only target of a regression and its standard deviation, by which losses
+    become errors in its unit; None otherwise.
+    """
+
+    task: str
+    loss: str
+    learning_rate: float
+    n_pool: int
+    n_test: int
+    n_members: int
+    n_epochs: int
+    target: tuple[str, float] | None = None
+
+
+def summary(comparison: Comparison, setting: Setting, /) -> pd.DataFrame:
+    """Return a row for each method and size: means over networks that did not diverge.
+
+    A classification has the accuracy, and a regression with one target the root-mean-square error
+    in the unit of the target.
+    """
+    table = comparison.summary.copy()
+    if setting.target is not None and setting.loss == "mse":
+        runs = comparison.runs[~comparison.runs["diverged"]]
+        errors = np.sqrt(runs["min_test_loss"]) * setting.target[1]
+        keys = ["method", "n_points"]
+        means = errors.groupby([runs[key] for key in keys]).mean().rename("root_mean_square_error")
+        table = table.join(means, on=keys)
+    kept = [name for name in SUMMARY if name in table]
+    if setting.task != "classification":
+        kept.remove("max_test_accuracy")
+    if not table["n_diverged"].any():
+        kept.remove("n_diverged")
+    return table[kept]
+
+
+def differences(comparison: Comparison, /) -> pd.DataFrame:
+    """Return the paired differences of the smallest test loss from that of random selection."""
+    is_loss = comparison.differences["variable"] == "min_test_loss"
+    return comparison.differences.loc[is_loss, list(DIFFERENCES)]
+
+
+def sentences(comparison: Comparison, setting: Setting, /) -> list[str]:
+    """Return what the tables mean, a sentence each."""
+    return [
+        *_units(setting),
+        *_verdicts(comparison, setting),
+        *_cautions(comparison, setting),
+    ]
+
+
+def _units(setting: Setting) -> list[str]:
+    unit = UNITS.get((setting.task, setting.loss), setting.loss)
+    told = [
+        f"Loss: {unit}; the smallest of {setting.n_epochs} epochs on {setting.n_test} test points, "
+        f"as the mean over {_counted(setting.n_members, 'network')}. "
+        f"The pool has {setting.n_pool} rows."
+    ]
+    if setting.target is not None and setting.loss == "mse":
+        told.append(f"Root-mean-square errors are in the unit of {setting.target[0]}.")
+    return told
+
+
+def _verdicts(comparison: Comparison, setting: Setting) -> list[str]:
+    """Return for each method and size how many random rows the chosen ones are worth.
+
+    A single size tells only whether they are better or worse than as many random ones.
+    """
+    table = differences(comparison)
+    if not len(table):
+        return []
+    worth = _worth(comparison.runs)
+    told = []
+    for row in table.itertuples():
+        text = f"{row.n_points:.0f} rows chosen by {row.method}"
+        if (row.method, row.n_points) in worth:
+            told.append(f"{text} are worth {worth[row.method, row.n_points]}.")
+        elif setting.n_members > 1 and not np.isnan(row.mean_difference):
+            told.append(f"{text}: {_direction(row.lower, row.upper)}.")
+    if setting.n_members < 2:
+        told.append("A single network has no interval: --members 2 or more gives one.")
+    elif comparison.runs["n_points"].nunique() < 2:
+        told.append("Several sizes after --n-points tell how many random rows these are worth.")
+    return told
+
+
+def _direction(lower: float, upper: float) -> str:
+    if upper < 0:
+        return "a smaller loss than as many random ones"
+    if lower > 0:
+        return "a larger loss than as many random ones"
+    return "no difference from as many random ones is shown"
+
+
+def _worth(runs: pd.DataFrame) -> dict[tuple[str, float], str]:
+    """Return how many random rows the chosen ones are worth, by method and size."""
+    if runs["n_points"].nunique() < 2:
+        return {}
+    table = learning_curves.equivalents(runs)
+    bounds = runs["n_points"].min(), runs["n_points"].max()
+    return {
+        (row.method, row.n_points): f"{_in_rows(row.n_equivalent, bounds)}"
+        f"{_interval(row.lower * row.n_points, row.upper * row.n_points, bounds)}"
+        for row in table.itertuples()
+        if not np.isnan(row.n_equivalent)
+    }
+
+
+def _in_rows(number: float, bounds: tuple[int, int]) -> str:
+    if number == 0:
+        return f"fewer than {bounds[0]} random ones"
+    if np.isinf(number):
+        return f"more than {bounds[1]} random ones"
+    return f"about {number:.0f} random ones"
+
+
+def _interval(low: float, high: float, bounds: tuple[int, int]) -> str:
+    if np.isnan(low) or np.isnan(high):
+        return ""
+    least = f"fewer than {bounds[0]}" if low == 0 else f"{low:.0f}"
+    most = f"more than {bounds[1]}" if np.isinf(high) else f"{high:.0f}"
+    return f" (95 % interval: {least} to {most})"
+
+
+def _cautions(comparison: Comparison, setting: Setting) -> list[str]:
+    told = []
+    if setting.n_test < FEW_TEST_POINTS:
+        told.append(
+            f"Caution: {_counted(setting.n_test, 'test point')} "
+            f"{'says' if setting.n_test == 1 else 'say'} little; --n-test sets the number."
+        )
+    if n_diverged := int(comparison.runs["diverged"].sum()):
+        told.append(
+            f"Caution: {n_diverged} of {len(comparison.runs)} trainings diverged and are left out: "
+            f"lower --learning-rate, now {setting.learning_rate:g}."
+        )
+    is_regression = (setting.task, setting.loss) == ("regression", "mse")
+    is_large = comparison.runs["final_train_loss"] > LOST
+    n_lost = int((is_large & ~comparison.runs["diverged"]).sum())
+    if is_regression and n_lost:
+        told.append(
+            f"Caution: {n_lost} of {len(comparison.runs)} trainings end with a loss above "
+            f"{LOST:g} on their own rows: lower --learning-rate, now {setting.learning_rate:g}."
+        )
+    return told
+
+
+def failure(comparison: Comparison, setting: Setting, /) -> str:
+    """Return why nothing could be compared, or "" if something could."""
+    if not comparison.runs["diverged"].all():
+        return ""
+    return (
+        f"All {len(comparison.runs)} trainings diverged: "
+        f"lower --learning-rate, now {setting.learning_rate:g}."
+    )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

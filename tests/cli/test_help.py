@@ -1,0 +1,120 @@
+"""Every example of every help text, and the README's commands: they are run, on made files."""
+
+import contextlib
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from collective_variables.cli import _help, command_line, main
+from collective_variables.selection import registry
+
+pytestmark = pytest.mark.usefixtures("quick_compilation", "standard_promotion")
+
+ROOT = Path(__file__).resolve().parents[2]
+MODELS = """\
+import flax.linen as nn
+
+
+class Residual(nn.Module):
+    n_outputs: int
+
+    @nn.compact
+    def __call__(self, x):
+        hidden = nn.Dense(8)(x)
+        return nn.Dense(self.n_outputs)(hidden + nn.relu(nn.Dense(8)(hidden)))
+"""
+# As small as an example may be made without changing what it shows.
+SMALL = {
+    "compare": ["--epochs", "1", "--members", "2"],
+    "measure": ["--members", "1"],
+    "select": [],
+}
+
+
+def readme_commands():
+    """The commands of fenced blocks of README."""
+    blocks = re.findall(
+        r"^```\w*\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    return [
+        line
+        for block in blocks
+        for line in block.splitlines()
+        if line.startswith("collective-variables ")
+    ]
+
+
+def help_commands(name):
+    text = _help.epilogue(name, "collective-variables")
+    return re.findall(r"^  (collective-variables .*)$", text, re.MULTILINE)
+
+
+GROUPS = {str(name): help_commands(name) for name in _help.EPILOGUES} | {
+    "README": readme_commands()
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A table of 250 rows, 210 photos in two classes, and a network."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"id": [f"H{number}" for number in range(250)]})
+    table["area"], table["rooms"] = rng.normal(100, 30, 250), rng.integers(1, 6, 250)
+    table.assign(price=3 * table["area"]).to_csv("houses.csv", index=False)
+    for number in range(210):
+        path = Path("photos") / ("cat", "dog")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8)).save(path)
+    Path("models.py").write_text(MODELS)
+    return tmp_path
+
+
+def typed(command):
+    """The exit code of a command as a shell runs it; > and >> lead into files."""
+    words = shlex.split(command)
+    assert words[0] == "collective-variables"
+    with contextlib.ExitStack() as stack:
+        if words[-2] in (">", ">>"):
+            mode = {">": "w", ">>": "a"}[words[-2]]
+            file = stack.enter_context(open(words[-1], mode))
+            stack.enter_context(contextlib.redirect_stdout(file))
+            words = words[:-2]
+        layers = [] if {"--layers", "--model", "select"} & set(words) else ["--layers", "dense 4"]
+        return main.main([*words[1:], *SMALL[words[1]], *layers, "--quiet"])
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_example_runs(group, folder, capsys):
+    assert len(GROUPS[group]) > 1
+    for command in GROUPS[group]:
+        code = typed(command)
+        assert code == 0, f"{command}: {capsys.readouterr().err}"
+        if "compare" in command:
+            assert "are worth" in capsys.readouterr().out or "50 --methods" in command
+
+
+def test_the_help_of_select_names_every_method_and_option():
+    text = command_line.build_parser().command("select").format_help()
+    paragraphs = re.split(r"^  (?=\S)", text.partition("for --option:\n")[2], flags=re.MULTILINE)[
+        1:
+    ]
+    named = {words.split()[0]: re.findall(r"(\w+)=", words) for words in paragraphs}
+    assert list(named) == list(registry.SELECTION_METHODS)
+    for method, options in registry.OPTIONS.items():
+        assert named[method] == [name for name in options if name != "labelled"]
+
+
+@pytest.mark.parametrize("name", [None, *command_line.COMMANDS])
+def test_help_ends_with_0_and_its_lines_fit(name, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit) as caught:
+        main.main([name, "--help"] if name else ["--help"])
+    assert caught.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 100 or "collective" in line for line in lines)
