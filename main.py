@@ -8,16 +8,18 @@ Run `python main.py` when a stage's fields, the modules of nodes/ or the groups 
 changed. Changing a value needs no run.
 """
 
+import difflib
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 import zntrack
 
-from nodes import _sources
+from nodes import _params_file, _sources, _values
 from nodes._imports import SourceError, Tree
-from nodes._stage import check_names
+from nodes._params_file import to_yaml
 from nodes.compute_ntk import ComputeNTK
 from nodes.correlation_analysis import CorrelationAnalysis
 from nodes.ensemble import Ensemble
@@ -40,49 +42,13 @@ DATA = (LoadDataset, LoadFile)  # of which a group has one
 REQUIRED = (Network, Ensemble)
 OPTIONAL = (RNDSelect, ComputeNTK, TrainModel, CorrelationAnalysis)
 # Stages that record kernels through a training, and what else a group has that has one of them,
-# beside its data.
+# besides its data.
 RECORDED = {ScalingStudy: (Ensemble,), TrainAutoencoder: (Ensemble,), TrainAgent: ()}
 WITHOUT_DATA = (TrainAgent,)
-KINDS = {node.__name__: node for node in (*DATA, *REQUIRED, *OPTIONAL, *RECORDED)}
 ALL_GROUPS, DYNAMICS_GROUP = "all", "dynamics"
 REPORT, FULL_REPORT, FINDINGS = "all_Report", "dynamics_Report", "dynamics_Findings"
 SUMMARIES = {REPORT: Report, FULL_REPORT: Report, FINDINGS: Findings}
 Sections = dict[str, dict]
-
-
-class PlainDumper(yaml.SafeDumper):
-    """Write a value that occurs twice twice, and not as an alias of the other.
-
-    An alias would tie two stages together: who edits one value would change both.
-    """
-
-    def ignore_aliases(self, data: object) -> bool:
-        return True
-
-
-def to_yaml(content: object, **options: object) -> str:
-    """Write YAML without anchors and aliases."""
-    return yaml.dump(content, Dumper=PlainDumper, **options)
-
-
-def read_params(path: Path) -> Sections:
-    """Read params.yaml by the names of its sections; end with one line if one cannot be used."""
-    try:
-        params = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise SystemExit(f"{path} must be YAML: {' '.join(str(error).split())}.") from None
-    if not isinstance(params, dict) or not params:
-        raise SystemExit(f"{path} must have sections <group>_<Stage>: received {params or 'none'}.")
-    # In whatever order they are written, the graph is the same.
-    return {str(name): params[name] or {} for name in sorted(params, key=str)}
-
-
-def check_values(params: Sections) -> None:
-    """End with one line if a section has a parameter that its stage has not, or lacks one."""
-    for name, values in params.items():
-        stage = name.rpartition("_")[2]
-        kind = SUMMARIES.get(name) or (SelectSubset if is_selection(stage) else KINDS[stage])
-        check_names(name, values, kind)
 
 
 def read_groups(params: Sections) -> dict[str, Sections]:
@@ -90,20 +56,13 @@ def read_groups(params: Sections) -> dict[str, Sections]:
     groups: dict[str, Sections] = {}
     for name, values in params.items():
         group, _, stage = name.rpartition("_")
-        is_known = stage in KINDS or is_selection(stage)
-        if group in ("", ALL_GROUPS, DYNAMICS_GROUP) or not is_known:
-            listed = ", ".join([*KINDS, "SelectSubset", "SelectSubset-NAME"])
-            raise SystemExit(
-                f"A section of params.yaml must be {', '.join(SUMMARIES)} or <group>_<Stage>, "
-                f"Stage one of {listed}: received {name}."
-            )
         groups.setdefault(group, {})[stage] = values
     for group, sections in groups.items():
-        check_group(group, sections)
+        check_group(group, sections, list(groups))
     return groups
 
 
-def check_group(group: str, sections: Sections) -> None:
+def check_group(group: str, sections: Sections, groups: Sequence[str]) -> None:
     """End with one line if a group lacks a section or has one that does not belong to it."""
     recorded = recorded_in(sections)
     data = [] if recorded in WITHOUT_DATA else [kind for kind in DATA if kind.__name__ in sections]
@@ -111,10 +70,16 @@ def check_group(group: str, sections: Sections) -> None:
     if len(data) != (recorded not in WITHOUT_DATA):
         allowed = " or ".join(f"{group}_{kind.__name__}" for kind in DATA)
         received = " and ".join(names) or "none"
-        raise SystemExit(f"params.yaml must have one section {allowed}: received {received}.")
+        raise SystemExit(
+            f"params.yaml must have one section {allowed}: received {received}."
+            f"{meant_group(group, sections, groups)}"
+        )
     required = [kind.__name__ for kind in (RECORDED[recorded] if recorded else REQUIRED)]
     if missing := [name for name in required if name not in sections]:
-        raise SystemExit(f"params.yaml must have a section {group}_{missing[0]}.")
+        raise SystemExit(
+            f"params.yaml must have a section {group}_{missing[0]}."
+            f"{meant_group(group, sections, groups)}"
+        )
     if recorded:
         allowed = [recorded.__name__, *names, *required]
         if others := sorted(set(sections) - set(allowed)):
@@ -123,7 +88,9 @@ def check_group(group: str, sections: Sections) -> None:
                 f"received {group}_{others[0]}."
             )
         return
-    selections = [stage for stage in sections if stage == "RNDSelect" or is_selection(stage)]
+    selections = [
+        stage for stage in sections if stage == "RNDSelect" or _values.is_selection(stage)
+    ]
     if selections and not compares_methods(sections):
         raise SystemExit(
             f"{group} draws its sizes from a range, so it compares no methods: "
@@ -131,9 +98,11 @@ def check_group(group: str, sections: Sections) -> None:
         )
 
 
-def is_selection(stage: str) -> bool:
-    """Whether a stage is SelectSubset, with or without a name behind it."""
-    return stage == "SelectSubset" or stage.startswith("SelectSubset-")
+def meant_group(group: str, sections: Sections, groups: Sequence[str]) -> str:
+    """Say what to write if the name of another group was meant."""
+    others = [other for other in groups if other != group]
+    near = difflib.get_close_matches(group, others, n=1, cutoff=0.7)
+    return f" Write {near[0]}_{next(iter(sections))} if {near[0]} is meant." if near else ""
 
 
 def recorded_in(sections: Sections) -> type[zntrack.Node] | None:
@@ -180,7 +149,7 @@ def add_group(group: str, sections: Sections) -> dict[str, list]:
     subsets = [RandomSubset(data=data, members_path=ensemble.members_path)]
     if compares_methods(sections):
         subsets.append(RNDSelect(**shared, **values[RNDSelect]))
-        selections = {name: sections[name] for name in sections if is_selection(name)}
+        selections = {name: sections[name] for name in sections if _values.is_selection(name)}
         subsets += [SelectSubset(name=name, **shared, **own) for name, own in selections.items()]
     shared |= {"subsets": subsets, "n_points_path": ensemble.n_points_path}
     kernels = ComputeNTK(**shared, **values[ComputeNTK])
@@ -292,16 +261,28 @@ def prune_lock(path: Path, stages: Sections) -> None:
         path.write_text("".join([head, *current]))
 
 
-def write_params(params: Sections) -> None:
-    """Write params.yaml again without aliases, with which ZnTrack would write shared values."""
-    PARAMS.write_text(to_yaml(params))
+def build(text: str) -> None:
+    """Wire and write both graphs from the text of params.yaml."""
+    params = _values.parse(text, PARAMS.name)
+    _values.check_kinds(params)
+    groups = read_groups({name: params[name] for name in params if name not in SUMMARIES})
+    _values.check(params)
+    add_stages(groups, {name: params.get(name, {}) for name in SUMMARIES}).build()
+    dynamics = {group for group, sections in groups.items() if recorded_in(sections)}
+    write_graphs(yaml.safe_load(GRAPH.read_text()), {DYNAMICS_GROUP, *dynamics})
+    sections = _values.parse(PARAMS.read_text(), PARAMS.name)
+    write_text(_params_file.complete(text, PARAMS.name, sections))
+    entries = to_yaml(
+        list_plots(groups, yaml.safe_load(FIGURES.read_text())), sort_keys=False, width=120
+    )
+    PLOTS.write_text(
+        f"# Written by main.py from plots/figures.yaml and the groups of params.yaml.\n{entries}"
+    )
 
 
-def build(params: Sections) -> None:
-    """Wire and write both graphs."""
-    summaries = {name: params.pop(name, {}) for name in SUMMARIES}
-    groups, parts, recorded = read_groups(params), [], []
-    check_values(params | summaries)
+def add_stages(groups: dict[str, Sections], summaries: Sections) -> zntrack.Project:
+    """Wire the stages of all groups, and those that summarise them."""
+    parts, recorded = [], []
     project = zntrack.Project()
     for group, sections in groups.items():
         with project.group(group):
@@ -316,23 +297,27 @@ def build(params: Sections) -> None:
         with project.group(DYNAMICS_GROUP):
             findings = Findings(recorded=recorded, **summaries[FINDINGS])
             add_report(summaries[FULL_REPORT], [*parts, {"time_paths": times}], [findings])
-    project.build()
-    dynamics = {group for group, sections in groups.items() if recorded_in(sections)}
-    write_graphs(yaml.safe_load(GRAPH.read_text()), {DYNAMICS_GROUP, *dynamics})
-    write_params(yaml.safe_load(PARAMS.read_text()))
-    entries = to_yaml(
-        list_plots(groups, yaml.safe_load(FIGURES.read_text())), sort_keys=False, width=120
-    )
-    PLOTS.write_text(
-        f"# Written by main.py from plots/figures.yaml and the groups of params.yaml.\n{entries}"
-    )
+    return project
+
+
+def write_text(text: str) -> None:
+    """Write params.yaml, with the ends of lines as they are in the text."""
+    PARAMS.write_bytes(text.encode())
 
 
 def main() -> None:
+    """Write the graph, or leave params.yaml as it is and say in one line what is wrong."""
     try:
-        build(read_params(PARAMS))
-    except SourceError as error:
-        sys.exit(str(error))
+        text = PARAMS.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        sys.exit(f"{PARAMS} must be a file in UTF-8: {error}.")
+    try:
+        build(text)
+    except BaseException as error:
+        write_text(text)  # for ZnTrack sorts it, without its comments
+        if isinstance(error, SourceError | _values.ParameterError):
+            sys.exit(str(error))
+        raise
 
 
 if __name__ == "__main__":

@@ -1,17 +1,34 @@
-"""Run a stage as `zntrack run` does, one process at a time, and check its parameters."""
+"""Run a stage as `zntrack run` does, one process at a time, and check params.yaml before it.
 
-import dataclasses
+What a person can mend is one line: a wrong name or value in params.yaml, data that do not fit, a
+training that diverges, an interruption. A traceback is left to bugs.
+"""
+
 import datetime
+import hashlib
 import importlib
+import json
 import sys
-from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 
-import yaml
 import zntrack
-from zntrack.config import FIELD_TYPE, PARAMS_FILE_PATH, FieldTypes
+from zntrack.config import PARAMS_FILE_PATH, ZNTRACK_FILE_PATH
 from zntrack.utils.misc import load_env_vars
 
+from collective_variables import _errors, _extras
+from nodes import _interruption, _values
+from nodes._imports import SourceError
 from nodes._lock import alone
+
+# Of the last params.yaml whose sections have all been checked, with the graph and the code.
+CHECKED = Path(".dvc/tmp/params.checked")
+DECISIVE = (PARAMS_FILE_PATH, ZNTRACK_FILE_PATH, Path("nodes/Sources/files.json"))
+# Besides what the library says of its arguments: numbers that overflow, and what the machine lacks.
+EXPLAINED = (
+    *(_values.ParameterError, SourceError, _extras.MissingPackageError),
+    *(FloatingPointError, MemoryError, OSError),
+)
 
 
 def run_stage(path: str, name: str) -> None:
@@ -22,12 +39,17 @@ def run_stage(path: str, name: str) -> None:
     load_env_vars(name)
     module, _, kind = path.rpartition(".")
     node = getattr(importlib.import_module(module), kind).from_rev(name=name, running=True)
-    with alone(node):
-        read_parameters(node)
-        node.state.increment_run_count()
-        node.state.save_node_meta()
-        start = datetime.datetime.now()
-        node.run()
+    with alone(node), _interruption.at_once(name, node.nwd / "unfinished"):
+        try:
+            read_parameters(node)
+            node.state.increment_run_count()
+            node.state.save_node_meta()
+            start = datetime.datetime.now()
+            node.run()
+        except Exception as error:
+            if is_explained(error):
+                sys.exit(in_one_line(name, error))
+            raise
         node.save()
         node.state.add_run_time(datetime.datetime.now() - start)
         node.state.save_node_meta()
@@ -38,44 +60,41 @@ def read_parameters(node: zntrack.Node) -> None:
 
     ZnTrack 0.8 parses the file anew for each, with a reader ten times as slow.
     """
-    reader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    values = yaml.load(PARAMS_FILE_PATH.read_bytes(), reader).get(node.name) or {}
-    check_names(node.name, values, type(node))
-    node.__dict__.update(_defaults(type(node)) | values)
+    sections = _values.parse(PARAMS_FILE_PATH.read_bytes(), PARAMS_FILE_PATH.name)
+    values = sections.get(node.name, {})
+    _values.check_section(node.name, values, type(node))
+    check_once(sections, node.name)
+    node.__dict__.update(_values.defaults(type(node)) | values)
 
 
-def check_names(section: str, values: object, kind: type[zntrack.Node]) -> None:
-    """End the program with one line if a section of params.yaml has a name that its stage has not.
-
-    Also if it lacks one without a default.
-    """
-    fields = _parameters(kind)
-    if not isinstance(values, dict):
-        sys.exit(f"{section} must have parameters with values: received {values}.")
-    if unknown := [name for name in values if name not in fields]:
-        sys.exit(
-            f"Parameters of {section} must be among {_listed(fields)}: received {_listed(unknown)}."
-        )
-    if missing := [name for name in fields if name not in {**_defaults(kind), **values}]:
-        sys.exit(f"{section} must have a value of {_listed(missing)}.")
-
-
-def _parameters(kind: type[zntrack.Node]) -> dict[str, dataclasses.Field]:
-    fields = dataclasses.fields(kind)
-    return {
-        field.name: field for field in fields if field.metadata.get(FIELD_TYPE) == FieldTypes.PARAMS
-    }
+def check_once(sections: _values.Sections, section: str) -> None:
+    """Check the values of a section, and all sections unless an earlier stage has done so."""
+    digest = hashlib.sha256(b"\0".join(map(_content, DECISIVE))).hexdigest()
+    with suppress(OSError):
+        if CHECKED.read_text() == digest:
+            _values.check_values(section, sections)
+            return
+    with suppress(OSError):  # a stage that runs without a graph has no such file
+        _values.check_known(sections, json.loads(ZNTRACK_FILE_PATH.read_bytes()))
+    _values.check(sections)
+    if CHECKED.parent.is_dir():
+        with suppress(OSError):
+            CHECKED.write_text(digest)
 
 
-def _defaults(kind: type[zntrack.Node]) -> dict[str, object]:
-    defaults = {}
-    for name, field in _parameters(kind).items():
-        if field.default is not dataclasses.MISSING:
-            defaults[name] = field.default
-        elif field.default_factory is not dataclasses.MISSING:
-            defaults[name] = field.default_factory()
-    return defaults
+def is_explained(error: Exception) -> bool:
+    """Return whether the message of an error says what to do, so that no traceback is needed."""
+    return isinstance(error, EXPLAINED) or _errors.is_user_error(error)
 
 
-def _listed(names: Iterable[object]) -> str:
-    return ", ".join(map(str, names))
+def in_one_line(name: str, error: Exception) -> str:
+    """Return the message of an error in one line, which begins with the section or the stage."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if isinstance(error, _values.ParameterError) else f"{name}: {text}"
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""

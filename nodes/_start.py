@@ -23,6 +23,7 @@ SWITCH = "COLLECTIVE_VARIABLES_WARM"
 # DVC sets this one for every command that it runs, to the name of the stage.
 STAGE = "DVC_STAGE"
 FOLDER = Path(".dvc/tmp/warm")
+INTERRUPTED = 130  # 128 + SIGINT
 # What a shell changes between two commands, and no package reads.
 VOLATILE = {STAGE, "_", "OLDPWD", "PWD", "SHLVL"}
 
@@ -144,4 +145,7 @@ def _start_warm_process(address: Path, dvc: Process) -> None:
 if __name__ == "__main__":
     # The folder of this file has modules, such as `report`, that packages must not import.
     sys.path = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except KeyboardInterrupt:  # while it imports; later the stage itself says so
+        sys.exit(INTERRUPTED)

@@ -205,7 +205,10 @@ def main(address: str, pid: int, start: str) -> None:
         return
     gc.freeze()  # so that no fork copies what it does not change
     if request := server.serve() if is_wanted else None:
-        become(request)
+        try:
+            become(request)
+        except KeyboardInterrupt:  # while it imports; later the stage itself says so
+            sys.exit(130)
     else:
         place.unlink(missing_ok=True)
 

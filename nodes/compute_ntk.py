@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import zntrack
 
+from collective_variables import _errors
 from collective_variables.experiment import join, measure
 from collective_variables.observables import measurement
 from nodes import _files, network
@@ -84,7 +85,9 @@ class ComputeNTK(zntrack.Node):
         self._write(measurements)
 
     def _write(self, measurements: dict[str, measurement.Measurement]) -> None:
-        self.metrics = measurement.metrics(measurements)
+        self.metrics = {
+            _in_words(name): value for name, value in measurement.metrics(measurements).items()
+        }
         spectra = {label: one.eigenvalues for label, one in measurements.items()}
         _files.write_arrays(self.results_path / "spectra.npz", **spectra)
         for name in next(iter(measurements.values())).tables:
@@ -134,10 +137,16 @@ class ComputeNTK(zntrack.Node):
         return _files.read_table(self, self.results_path / f"{name}.csv")
 
 
+def _in_words(name: str) -> str:
+    """Name the kernels of "ntk/k-center" as other metrics do: "kernels k-center ntk"."""
+    parametrisation, _, method = name.partition("/")
+    return f"kernels {method} {parametrisation}" if method else name
+
+
 def _limit(architecture: dict) -> measurement.Limit:
     """The kernel of infinite width of an architecture; ValueError for one without."""
     if "model" in architecture:
-        raise ValueError(
+        raise _errors.InvalidValueError(
             f"infinite_width needs a network of layers: received the model {architecture['model']}."
         )
     return measurement.infinite_width_limit(**architecture)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import zntrack
 
-from collective_variables import _checks
+from collective_variables import _checks, _errors
 from collective_variables.networks import imported, sequential
 from nodes import _files, _sources
 
@@ -46,7 +46,9 @@ class Network(zntrack.Node):
 
     def _from_layers(self) -> dict:
         if self.layers is None:
-            raise ValueError("A network must have layers or a model: received neither.")
+            raise _errors.InvalidValueError(
+                "A network must have layers or a model: received neither."
+            )
         _checks.unique("parametrisations", self.parametrisations)
         return {
             name: getattr(self, name)
@@ -55,12 +57,12 @@ class Network(zntrack.Node):
 
     def _from_model(self) -> dict:
         if self.layers is not None:
-            raise ValueError(
+            raise _errors.InvalidValueError(
                 f"A network must have layers or a model: received {self.layers} and {self.model}."
             )
         expected = _sources.model_files(self.model)
         if sorted(expected) != sorted(map(str, self.model_files)):
-            raise ValueError(
+            raise _errors.InvalidValueError(
                 "The graph must follow the files of the model, "
                 f"{', '.join(sorted(expected)) or 'none'}: received "
                 f"{', '.join(map(str, self.model_files)) or 'none'}. Run python main.py."

@@ -25,10 +25,12 @@ from collective_variables.analysis.statistics import (
     LOSSES,
     VARIABLES,
     checked_runs,
+    difference_range,
     holm,
     paired_differences,
     paired_runs,
     tail_probability,
+    within,
 )
 
 BLOCK = [*ENSEMBLE, "variable"]
@@ -132,12 +134,12 @@ def areas(
         )
         differences = pd.Series(method_areas - reference_areas)
         mean, error, df = differences.mean(), differences.sem(), len(differences) - 1
-        margin = error * stats.t.isf(tail, df)
+        margin, limits = error * stats.t.isf(tail, df), difference_range(key[-1])
         p_value = 2 * stats.t.sf(abs(mean) / error if error > 0 else np.nan, df)
         scores = np.abs(_scores(differences.to_numpy()[:, None], n_resamples, seed))
         p_flips = np.mean(scores >= scores[0] - ROUND_OFF)
         relative = np.expm1(mean) if key[-1] in LOSSES else mean / pd.Series(reference_areas).mean()
-        t_test = (mean, error, mean - margin, mean + margin, p_value)
+        t_test = (mean, error, *within(mean - margin, mean + margin, limits), p_value)
         rows.append((*key, len(sizes), *counts, *t_test, p_flips, relative))
     return pd.DataFrame(rows, columns=columns)
 

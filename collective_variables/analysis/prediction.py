@@ -148,11 +148,10 @@ def _cross_validated(
             variance = variance * (1 / n_errors + 1 / (n_folds - 1))
             value = contrast @ r_squared
             margin = stats.t.isf(tail, n_errors - 1) * np.sqrt(variance)
-            columns |= {
-                name: value,
-                f"{name}_lower": value - margin,
-                f"{name}_upper": value + margin,
-            }
+            # A single R² is at most 1; sums of several have no such end.
+            most = np.where(np.abs(contrast).sum(axis=1) == contrast.max(axis=1), 1.0, np.inf)
+            lower, upper = statistics.within(value - margin, value + margin, (-np.inf, most))
+            columns |= {name: value, f"{name}_lower": lower, f"{name}_upper": upper}
         tables.append(statistics.block(key, labels | columns | {"n_runs": len(y)}))
     return pd.concat(tables, ignore_index=True)
 

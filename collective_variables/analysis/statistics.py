@@ -7,6 +7,7 @@ A run that diverged enters no statistic: it is only counted.
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,13 @@ COLLECTIVE_VARIABLES = ("entropy", "trace", "largest_eigenvalue", "effective_ran
 LOSSES = ("min_test_loss", "final_test_loss", "min_train_loss", "final_train_loss")
 ACCURACIES = ("max_test_accuracy", "final_test_accuracy")
 VARIABLES = COLLECTIVE_VARIABLES + LOSSES + ACCURACIES
+
+# Values that a variable cannot exceed; the others have no upper end.
+RANGES = dict.fromkeys(
+    ("effective_entropy", "largest_eigenvalue_fraction", *ACCURACIES), (0.0, 1.0)
+)
+UNBOUNDED = (-np.inf, np.inf)
+Ends = TypeVar("Ends", float, np.ndarray, pd.Series)
 
 ENSEMBLE = ["group", "parametrisation", "method"]
 KEYS = [*ENSEMBLE, "member", "n_points", "diverged"]
@@ -92,8 +100,9 @@ def paired_differences(
     win_rate, the fraction of pairs with d < 0, where ties count as one half; win_rate_lower and
     win_rate_upper, Wilson's interval (1927).
 
-    A variable without any value in its group, such as accuracy in a regression, is left out. Runs
-    of a single method give an empty table.
+    An interval ends where the range of the difference does, such as ±1 for accuracies (`within`). A
+    variable without any value in its group, such as accuracy in a regression, is left out. Runs of
+    a single method give an empty table.
     """
     tail = tail_probability(confidence)
     pairs = paired_runs(checked_runs(runs, variables), variables, reference)
@@ -101,13 +110,16 @@ def paired_differences(
     n, mean = grouped["difference"].count(), grouped["difference"].mean()
     error = grouped["difference"].std() / np.sqrt(n)
     margin = error * stats.t.isf(tail, n - 1)
+    row_variables = n.index.get_level_values("variable")
+    limits = np.array([difference_range(variable) for variable in row_variables])
+    lower, upper = within(mean - margin, mean + margin, limits.reshape(-1, 2).T)
     columns = {
         "n_pairs": n,
         "n_diverged": grouped["diverged"].sum(),
         "mean_difference": mean,
         "standard_error": error,
-        "lower": mean - margin,
-        "upper": mean + margin,
+        "lower": lower,
+        "upper": upper,
         "p_value": 2 * stats.t.sf((mean / error).abs(), n - 1),
         "relative_difference": mean / grouped["reference"].mean(),
         "win_rate": grouped["win"].mean(),
@@ -122,7 +134,25 @@ def _wilson(rate: pd.Series, n: pd.Series, z: float) -> tuple[pd.Series, pd.Seri
     """Return Wilson's score interval of a rate among n; a tie may have counted as half."""
     middle = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
     margin = z / (1 + z**2 / n) * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
-    return middle - margin, middle + margin
+    # An end is 0 or 1 itself where no pair or all are won, but for round-off.
+    return (middle - margin).mask(rate == 0, 0.0), (middle + margin).mask(rate == 1, 1.0)
+
+
+def within(lower: Ends, upper: Ends, limits: Sequence[float | np.ndarray]) -> tuple[Ends, Ends]:
+    """Cut an interval of a bounded quantity at the ends of its range.
+
+    Student's interval takes values for possible that a mean of correlations, accuracies or
+    fractions cannot have. Without them it covers the mean exactly as often.
+
+    limits: the least and the largest value that the quantity can have.
+    """
+    return np.maximum(lower, limits[0]), np.minimum(upper, limits[1])
+
+
+def difference_range(variable: str) -> tuple[float, float]:
+    """Return the least and the largest difference of two values of a variable."""
+    low, high = RANGES.get(variable, UNBOUNDED)
+    return low - high, high - low
 
 
 def paired_runs(runs: pd.DataFrame, variables: Sequence[str], reference: str) -> pd.DataFrame:
@@ -195,9 +225,10 @@ def headline(runs: pd.DataFrame, differences: pd.DataFrame, correlations: pd.Dat
 
     n_runs and n_diverged come first. With several methods there follow, for each one other than the
     reference (and each parametrisation, if there are several), means over the sizes: of the
-    relative differences in losses, entropy and trace, and of the win rate in minimum test loss.
-    With one method there follow, for each parametrisation, Pearson's r of the minimum test loss
-    with entropy and with trace, plain and given the subset size.
+    relative differences from the reference in losses, entropy and trace (`entropy_vs_random`, -0.1
+    is 10 % lower), and of the win rate in minimum test loss. With one method there follow, for each
+    parametrisation, Pearson's r of the minimum test loss with entropy and with trace, plain and
+    given the subset size (`loss_r_trace_given_size`).
     """
     counts = {"n_runs": len(runs), "n_diverged": int(runs["diverged"].sum())}
     if len(differences):
@@ -213,16 +244,15 @@ def headline(runs: pd.DataFrame, differences: pd.DataFrame, correlations: pd.Dat
 def _advantage(differences: pd.DataFrame) -> dict[str, float]:
     means = differences.groupby("variable")[["relative_difference", "win_rate"]].mean()
     means = means.reindex(["min_test_loss", "final_test_loss", "entropy", "trace"])
-    return means["relative_difference"].to_dict() | {
-        "win_rate": float(means["win_rate"]["min_test_loss"])
-    }
+    relative = means["relative_difference"].add_suffix("_vs_random").to_dict()
+    return relative | {"win_rate": float(means["win_rate"]["min_test_loss"])}
 
 
 def _relations(correlations: pd.DataFrame) -> dict[str, float]:
     kinds = correlations["kind"].isin(["pearson", "pearson given size"])
     wanted = correlations[correlations["x_variable"].isin(["entropy", "trace"]) & kinds]
     names = wanted["x_variable"] + wanted["kind"].str.removeprefix("pearson").str.replace(" ", "_")
-    return dict(zip(names, wanted["coefficient"].astype(float)))
+    return dict(zip("loss_r_" + names, wanted["coefficient"].astype(float)))
 
 
 def size_bands(sizes: pd.Series, n_bands: int) -> pd.Series:

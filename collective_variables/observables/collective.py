@@ -109,7 +109,7 @@ def target_alignment(
         targets = targets - targets.mean(axis=0)
     # Without forming the kernel of the targets: ⟨K, YYᵀ⟩ = tr YᵀKY and ‖YYᵀ‖ = ‖YᵀY‖.
     norms = np.linalg.norm(kernel) * np.linalg.norm(targets.T @ targets)
-    return float(np.sum(targets * (kernel @ targets)) / norms) if norms > 0 else float("nan")
+    return _bounded(np.sum(targets * (kernel @ targets)) / norms) if norms > 0 else float("nan")
 
 
 def kernel_alignment(kernel: Kernel, other: Kernel) -> float:
@@ -136,7 +136,7 @@ def kernel_alignment(kernel: Kernel, other: Kernel) -> float:
     """
     kernel, other = _same_points(kernel, other)
     norms = np.linalg.norm(kernel) * np.linalg.norm(other)
-    return float(np.vdot(kernel, other) / norms) if norms > 0 else float("nan")
+    return _bounded(np.vdot(kernel, other) / norms) if norms > 0 else float("nan")
 
 
 def relative_distance(kernel: Kernel, reference: Kernel) -> float:
@@ -160,6 +160,11 @@ def class_variables(
         {"class": value, "n_in_class": len(rows), **kernel_variables(kernel_function(rows))}
         for value, rows in members.items()
     ]
+
+
+def _bounded(alignment: float) -> float:
+    """Return an alignment without the round-off by which it may leave its range."""
+    return float(np.clip(alignment, -1.0, 1.0))
 
 
 def _lengths(kernel: Kernel) -> Float[np.ndarray, " n_points"]:

@@ -3,12 +3,17 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+
+from collective_variables.analysis import statistics
 
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = VERDICTS = ("supported", "not supported", "undecided")
 ROW = ["claim", "group", "parametrisation", "variable", "effect", "lower", "upper", "p_value", "n"]
 NEGLIGIBLE = 0.1  # a correlation below this does not matter in practice
 CLEAR = 0.3  # a correlation above this is a clear trend
+ANY = (-np.inf, np.inf)
+CORRELATION, FRACTION, RELATIVE = (-1.0, 1.0), (0.0, 1.0), (-1.0, np.inf)  # ranges of effects
 ENDS = ("smallest", "largest", "lower", "upper")
 SIZES = ("n_lower", "n_undecided", "n_higher")
 MOST_NAMED = 4  # cases of one verdict that a sentence can name
@@ -23,6 +28,8 @@ class Claim(NamedTuple):
     Any other one inside `supports` speaks for it. All others leave the claim undecided.
 
     any_of: columns of the evidence of which one supported row in each group is enough.
+
+    limits: the least and the largest value that the effect can have.
     """
 
     words: str
@@ -30,6 +37,12 @@ class Claim(NamedTuple):
     supports: tuple[float, float]
     needs: tuple[float, float]
     any_of: tuple[str, ...] = ()
+    limits: tuple[float, float] = ANY
+
+    @property
+    def boundaries(self) -> list[float]:
+        """The finite values that decide between verdicts."""
+        return sorted(set(filter(np.isfinite, (*self.supports, *self.needs))))
 
 
 Claims = dict[str, Claim]
@@ -38,9 +51,10 @@ Claims = dict[str, Claim]
 def judge_claims(evidence: pd.DataFrame, claims: Claims) -> pd.DataFrame:
     """Judge each of `claims` by all its rows of evidence.
 
-    One row per claim: claim, words, effect, verdict, and why in one sentence. smallest and largest
-    are the ends of the effects of all its evidence, lower and upper those of their intervals, NaN
-    without any run.
+    One row per claim: claim, words, effect, verdict, why in one sentence, and boundaries, the
+    values that decide between verdicts. smallest and largest are the ends of the effects of its
+    evidence, lower and upper those of their intervals, NaN without any run. Where one row of
+    several is enough, those that decide enter.
 
     A claim of all problems is supported if all of them support it. It is not supported if one of
     them shows the contrary or a negligible effect. Otherwise, or without any run, it is undecided.
@@ -52,9 +66,10 @@ def judge_claims(evidence: pd.DataFrame, claims: Claims) -> pd.DataFrame:
             not claim.any_of
             and part.groupby(["group", "parametrisation"])["variable"].nunique().max() > 1
         )
-        cases = [
-            _name_case(case, several) for _, case in part.groupby(_case_columns(claim), sort=False)
-        ]
+        grouped = [case for _, case in part.groupby(_case_columns(claim), sort=False)]
+        cases = [_name_case(case, several) for case in grouped]
+        deciding = [case[case["verdict"] == verdict] for case, (verdict, _) in zip(grouped, cases)]
+        part = pd.concat(deciding) if deciding else part
         case_verdicts = {verdict for verdict, _ in cases}
         verdict = UNDECIDED
         if NOT_SUPPORTED in case_verdicts:
@@ -67,8 +82,10 @@ def judge_claims(evidence: pd.DataFrame, claims: Claims) -> pd.DataFrame:
             part["lower"].min(),
             part["upper"].max(),
         )
-        rows.append((name, claim.words, claim.effect, *ends, verdict, _why(cases)))
-    return pd.DataFrame(rows, columns=["claim", "words", "effect", *ENDS, "verdict", "why"])
+        words = verdict, _why(cases), claim.boundaries
+        rows.append((name, claim.words, claim.effect, *ends, *words))
+    columns = ["claim", "words", "effect", *ENDS, "verdict", "why", "boundaries"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def claims_record(evidence: pd.DataFrame, claims: Claims) -> list[dict]:
@@ -81,7 +98,8 @@ def claims_record(evidence: pd.DataFrame, claims: Claims) -> list[dict]:
         rows = evidence[evidence["claim"] == judgement["claim"]].drop(columns="claim")
         rows = rows.astype(object)
         entry: dict[str, Any] = {
-            name: None if pd.isna(value) else value for name, value in judgement.items()
+            name: None if np.ndim(value) == 0 and pd.isna(value) else value
+            for name, value in judgement.items()
         }
         record.append(entry | {"evidence": rows.where(rows.notna(), None).to_dict("records")})
     return record
@@ -120,14 +138,25 @@ def _why(cases: Sequence[tuple[str, str]]) -> str:
     return f"{'; '.join(parts).capitalize()}."
 
 
+def in_limits(evidence: pd.DataFrame, claims: Claims) -> pd.DataFrame:
+    """Cut the intervals of evidence at the least and the largest value that an effect can have."""
+    limits = np.array([claims[name].limits for name in evidence["claim"]]).reshape(-1, 2).T
+    lower, upper = statistics.within(evidence["lower"], evidence["upper"], limits)
+    return evidence.assign(lower=lower, upper=upper)
+
+
 def interval_verdict(row: NamedTuple, claim: Claim, level: float) -> str:
     """Judge a row of evidence by the interval of its effect and by p_value_holm at a level."""
     # Many runs find an effect that is too small to matter: that comes first. A NaN compares false,
     # so that what could not be estimated is undecided.
     if is_apart(row, claim.needs):
         return NOT_SUPPORTED
-    inside = claim.supports[0] <= row.lower and row.upper <= claim.supports[1]
-    return SUPPORTED if inside and not row.p_value_holm > level else UNDECIDED
+    return SUPPORTED if is_inside(row, claim) and not row.p_value_holm > level else UNDECIDED
+
+
+def is_inside(row: NamedTuple, claim: Claim) -> bool:
+    """Say whether a row's whole interval lies on the side that the claim names."""
+    return claim.supports[0] <= row.lower and row.upper <= claim.supports[1]
 
 
 def is_apart(row: NamedTuple, needs: tuple[float, float]) -> bool:

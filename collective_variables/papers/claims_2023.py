@@ -37,6 +37,7 @@ CLAIMS: claims.Claims = {
         "Spearman's correlation of trace and minimum test loss",
         _BELOW,
         _LESS,
+        limits=claims.CORRELATION,
     ),
     "C2": claims.Claim(
         "In the dense models, a similar trend can be identified with the larger entropy data-sets "
@@ -44,6 +45,7 @@ CLAIMS: claims.Claims = {
         "Spearman's correlation of entropy and minimum test loss, dense networks",
         _BELOW,
         _LESS,
+        limits=claims.CORRELATION,
     ),
     "C3": claims.Claim(
         "In the case of the convolutional models, this trend is non-existent.",
@@ -51,6 +53,7 @@ CLAIMS: claims.Claims = {
         f"trend: within ±{claims.CLEAR})",
         _FLAT,
         _FLAT,
+        limits=claims.CORRELATION,
     ),
     "C4": claims.Claim(
         "At lower trace values … they in general take on a larger range of values, whereas at "
@@ -60,6 +63,7 @@ CLAIMS: claims.Claims = {
         "what size and variable predict, given the size",
         _BELOW,
         _LESS,
+        limits=claims.CORRELATION,
     ),
     "C5": claims.Claim(
         "It is the collective variables themselves and not simply data-set size that are "
@@ -67,12 +71,14 @@ CLAIMS: claims.Claims = {
         "Spearman's correlation of the variable and minimum test loss, given the size",
         _BELOW,
         _LESS,
+        limits=claims.CORRELATION,
     ),
     "C6": claims.Claim(
         "Larger values of the collective variables results in larger train losses during training.",
         "Spearman's correlation of the variable and minimum train loss",
         _ABOVE,
         _MORE,
+        limits=claims.CORRELATION,
     ),
     "C7": claims.Claim(
         "Data-sets generated using RND consistently outperform those constructed using random data "
@@ -80,6 +86,7 @@ CLAIMS: claims.Claims = {
         "minimum test loss relative to random subsets, mean over the sizes",
         _BELOW,
         _BELOW,
+        limits=claims.RELATIVE,
     ),
     "C8": claims.Claim(
         "RND selected data-sets not only provide better minimum loss but also appear less "
@@ -87,14 +94,16 @@ CLAIMS: claims.Claims = {
         "final test loss relative to random subsets, mean over the sizes",
         _BELOW,
         _BELOW,
+        limits=claims.RELATIVE,
     ),
     "C9": claims.Claim(
         "In each case, RND selected data-sets have a higher starting entropy and/or NTK trace than "
         "those selected randomly.",
-        "entropy or trace relative to random subsets, mean over the sizes",
+        "entropy or trace, whichever supports it, relative to random subsets, mean over the sizes",
         _ABOVE,
         _ABOVE,
         any_of=("variable",),
+        limits=claims.RELATIVE,
     ),
     "C10": claims.Claim(
         "[In the NTK parametrisation the trace] takes on values two orders of magnitude smaller "
@@ -108,6 +117,7 @@ CLAIMS: claims.Claims = {
         "mean of largest eigenvalue over trace (well approximated: at least 0.9)",
         (0.9, 1.0),
         (0.9, 1.0),
+        limits=claims.FRACTION,
     ),
 }
 
@@ -160,6 +170,7 @@ def evidence(
     table = pd.concat([part for part in parts if len(part)], ignore_index=True).reindex(
         columns=[*claims.ROW, *claims.SIZES]
     )
+    table = claims.in_limits(table, CLAIMS)
     table["p_value_holm"] = statistics.holm(table["p_value"])
     table["verdict"] = [_verdict(row, 1 - confidence) for row in table.itertuples()]
     order = table["claim"].map(list(CLAIMS).index)
@@ -293,7 +304,7 @@ def _verdict(row: NamedTuple, level: float) -> str:
     claim = CLAIMS[row.claim]
     if row.claim not in ("C7", "C8", "C9"):
         return claims.interval_verdict(row, claim, level)
-    if row.p_value_holm <= level:
+    if row.p_value_holm <= level and claims.is_inside(row, claim):
         return claims.SUPPORTED
     n_contrary = row.n_lower if claim.supports == _ABOVE else row.n_higher
     if n_contrary or claims.is_apart(row, claim.needs):

@@ -52,6 +52,7 @@ FINDINGS: claims.Claims = {
         "reward, for an agent)",
         _FALLS,
         (-np.inf, -claims.CLEAR),
+        limits=claims.CORRELATION,
     ),
     "F5": Claim(
         "The dynamics is universal: in every architecture the trace grows during training.",
@@ -66,6 +67,7 @@ FINDINGS: claims.Claims = {
         "epoch, leading modes",
         _GROWS,
         (claims.NEGLIGIBLE, np.inf),
+        limits=claims.CORRELATION,
     ),
 }
 
@@ -158,6 +160,7 @@ def evidence(groups: Mapping[str, Group], *, confidence: float = 0.95) -> pd.Dat
     table = table.drop_duplicates(["claim", "group", "parametrisation", "variable"]).reindex(
         columns=[*claims.ROW, *claims.SIZES]
     )
+    table = claims.in_limits(table, FINDINGS)
     table["p_value_holm"] = statistics.holm(table["p_value"])
     table["verdict"] = [
         claims.interval_verdict(row, FINDINGS[row.claim], 1 - confidence)

@@ -3,7 +3,8 @@
 P1: Tovey, Krippendorf, Nikolaou, Holm (2023), "Towards a Phenomenological Understanding of Neural
 Networks: Data".
 
-Every figure is a grid of panels: a column per group, a row per parametrisation. The colours of the
+Every figure is a grid of panels: a column per group, a row per parametrisation, or the other way
+round for matrices, whose panels are wide. The colours of the
 methods are those of Okabe and Ito (2008), which colour-blind readers can tell apart. Each method
 also has its own marker.
 """
@@ -117,8 +118,8 @@ def correlation_matrix(correlations: pd.DataFrame, kind: str) -> go.Figure:
     _require("correlations", correlations, ["kind", "x_variable", "y_variable", "coefficient"])
     _checks.choice("kind", kind, KINDS)
     table = correlations[(correlations["kind"] == kind) & correlations["coefficient"].notna()]
-    figure = _grid(table, panel=(380, 380), gap=160, below=160)
-    for row, column, panel in _panels(table):
+    figure = _grid(table, panel=(350, 350), gap=160, below=160, groups_are_rows=True)
+    for column, row, panel in _panels(table):
         names = panel["x_variable"].unique()
         matrix = panel.pivot(index="y_variable", columns="x_variable", values="coefficient").loc[
             names, names
@@ -143,24 +144,26 @@ def _grid(
     above: int = 50,
     below: int = 70,
     right: int = 140,
+    groups_are_rows: bool = False,
 ) -> go.Figure:
     """Make empty panels, `panel` wide and high and `gap` apart, in pixels.
 
-    above, below, right: the room around them for labels and legends.
+    above, below, right: the room around them for labels and legends. groups_are_rows: and
+    parametrisations columns, in place of the other way round.
     """
-    groups, parametrisations = table["group"].unique(), table["parametrisation"].unique()
+    groups = [(str(group), None) for group in table["group"].unique()]
+    rows = [
+        (None, labels.parametrisation_label(name)) for name in table["parametrisation"].unique()
+    ]
+    rows, columns = (groups, rows) if groups_are_rows else (rows, groups)
     width, height = (
         length * n + gap * (n - 1)
-        for length, n in zip(panel, (len(groups), len(parametrisations)), strict=True)
+        for length, n in zip(panel, (len(columns), len(rows)), strict=True)
     )
     figure = make_subplots(
-        rows=len(parametrisations),
-        cols=len(groups),
-        subplot_titles=[
-            f"{group}, {labels.parametrisation_label(name)}"
-            for name in parametrisations
-            for group in groups
-        ],
+        rows=len(rows),
+        cols=len(columns),
+        subplot_titles=[_title(row, column) for row in rows for column in columns],
         horizontal_spacing=gap / width,
         vertical_spacing=gap / height,
     )
@@ -171,8 +174,13 @@ def _grid(
     }
     figure.update_layout(template="plotly_white", margin=margin, **size)
     # Only the lowest row and the first column have room for the titles of the axes.
-    figure.update_xaxes(title_text=labels.variable_label(x), row=len(parametrisations))
-    return figure.update_yaxes(title_text=labels.variable_label(y), col=1)
+    figure.update_xaxes(title_text=labels.axis_label(x), row=len(rows))
+    return figure.update_yaxes(title_text=labels.axis_label(y), col=1)
+
+
+def _title(*names: tuple[str | None, str | None]) -> str:
+    """Name a panel by its group and its parametrisation, of which each name has one."""
+    return ", ".join(name for pair in zip(*names) for name in pair if name)
 
 
 def _panels(table: pd.DataFrame) -> Iterator[tuple[int, int, pd.DataFrame]]:
@@ -200,7 +208,7 @@ def _colour_axis(values: pd.Series, domain: Sequence[float]) -> dict:
     bar |= {"tickvals": marks, "ticktext": [f"{value:.3g}" for value in values_at_marks]}
     return {
         "colorscale": "Viridis",
-        "colorbar": bar | {"title": {"text": labels.variable_label(values.name), "side": "bottom"}},
+        "colorbar": bar | {"title": {"text": labels.axis_label(values.name), "side": "bottom"}},
     }
 
 

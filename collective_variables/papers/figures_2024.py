@@ -19,7 +19,7 @@ with _extras.required("figures"):
 QUANTITIES = ("loss", "entropy", "trace")
 LABELS = {
     "loss": "Loss",
-    "entropy": "Entropy S",
+    "entropy": "Entropy S (nats)",
     "trace": "Trace Tr",
     "mean_reward": "Reward, mean of 10 updates",
     "epoch": "Epoch + 1",

@@ -16,6 +16,13 @@ VARIABLES = {
     "max_test_accuracy": "Maximum test accuracy",
     "final_test_accuracy": "Final test accuracy",
 }
+# Losses are mean squared errors of standardised or one-hot targets, or cross-entropies.
+UNITS = {
+    "entropy": "nats",
+    **dict.fromkeys(
+        ("min_test_loss", "final_test_loss", "min_train_loss", "final_train_loss"), "no unit"
+    ),
+}
 METHODS = {
     "random": "Random",
     "stratified": "Stratified",
@@ -36,6 +43,11 @@ PARAMETRISATIONS = {"lecun": "LeCun", "ntk": "NTK"}
 def variable_label(name: str, /) -> str:
     """Return a variable's name in words; an unknown one stays as it is."""
     return VARIABLES.get(name, name)
+
+
+def axis_label(name: str, /) -> str:
+    """Return a variable's name in words with its unit, for an axis or a colour bar."""
+    return f"{variable_label(name)} ({UNITS[name]})" if name in UNITS else variable_label(name)
 
 
 def method_label(name: str, /) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from collective_variables import _extras
@@ -29,9 +30,13 @@ RULE = (
     "A claim is not supported if the interval of its effect contains no effect of the claimed kind "
     "that is large enough to matter, even if the effect is significant. It is supported if the "
     "whole interval lies on the claimed side and the test, corrected for all tests of this page, "
-    "is significant. Otherwise it is undecided. Sizes counts the subset sizes at which the method "
-    "is below random subsets / undecided / above."
+    "is significant. Otherwise it is undecided. For C7 to C9 the test is of every size, and a size "
+    "at which the method is significantly on the other side speaks against the claim. The rule is "
+    "applied to unrounded numbers: where two digits would show a limit, or the other side of it, "
+    "there are more. Sizes counts the subset sizes at which the method is below random subsets / "
+    "undecided / above."
 )
+MOST_DIGITS = 6
 
 
 class Picture(NamedTuple):
@@ -107,35 +112,50 @@ def _part(part: Part) -> dict[str, Any]:
     for judgement in judgements:
         rows = evidence.get(judgement["claim"], part.evidence[:0]).itertuples()
         entries.append(
-            judgement | {"range": effects(judgement), "rows": [_evidence_row(row) for row in rows]}
+            judgement
+            | {
+                "range": effects(judgement),
+                "rows": [_evidence_row(row, judgement["boundaries"]) for row in rows],
+            }
         )
     return {"name": part.name, "title": part.title, "claims": entries}
 
 
 def effects(claim: dict[str, Any]) -> str:
     """Write the effects of a row of `claims.judge_claims` and the ends of their intervals."""
-    smallest, largest, lower, upper = (_number(claim[end]) for end in claims.ENDS)
+    smallest, largest, lower, upper = (
+        number(claim[end], claim["boundaries"]) for end in claims.ENDS
+    )
     values = smallest if smallest == largest else f"{smallest} … {largest}"
     return f"{values} [{lower}, {upper}]"
 
 
-def _evidence_row(row: Any) -> dict[str, Any]:
+def _evidence_row(row: Any, boundaries: Sequence[float]) -> dict[str, Any]:
     sizes = (
         ""
         if pd.isna(row.n_lower)
         else f"{row.n_lower:.0f} / {row.n_undecided:.0f} / {row.n_higher:.0f}"
     )
-    interval = f"{_number(row.lower)} … {_number(row.upper)}"
+    effect, lower, upper = (
+        number(value, boundaries) for value in (row.effect, row.lower, row.upper)
+    )
     texts = [row.group, row.parametrisation, row.variable.replace("_", " ")]
     tests = [_probability(row.p_value), _probability(row.p_value_holm)]
     return {
-        "cells": [*texts, _number(row.effect), interval, *tests, f"{row.n:.0f}", sizes],
+        "cells": [*texts, effect, f"{lower} … {upper}", *tests, f"{row.n:.0f}", sizes],
         "verdict": row.verdict,
     }
 
 
-def _number(value: float) -> str:
-    return "–" if pd.isna(value) else f"{value:+.2f}"
+def number(value: float | None, boundaries: Sequence[float] = (0.0,), /) -> str:
+    """Write a number with two digits, or as many as show on which side of each boundary it is."""
+    if pd.isna(value):
+        return "–"
+    for digits in range(2, MOST_DIGITS + 1):
+        text = f"{value:+.{digits}f}"
+        if all(np.sign(float(text) - end) == np.sign(value - end) for end in boundaries):
+            return text
+    return f"{value:+.2g}"
 
 
 def _probability(value: float) -> str:

@@ -45,7 +45,7 @@ SCATTER_CAPTION = (
 MATRICES = {
     "pearson": (
         "correlations",
-        "Pearson's coefficients over all runs. Figure 3 of the paper is the row of LeCun's "
+        "Pearson's coefficients over all runs. Figure 3 of the paper is the column of LeCun's "
         "initialisation, Figure 7 that of the NTK parametrisation. All these variables grow or "
         "fall with the subset size.",
     ),
@@ -65,7 +65,8 @@ COMPARISON_CAPTION = (
     "Means over the members against the subset size; error bars are one standard error. "
     f"“{labels.method_label('rnd')}” is the paper's method, which trains a predictor; "
     f"“{labels.method_label('rnd-linearised')}” has a linearised predictor. The minimum of a test "
-    "loss is early stopping on the test points."
+    "loss is early stopping on the test points. Losses have no unit: they are mean squared errors "
+    "of standardised targets, or one-hot ones of classes, or cross-entropies in nats."
 )
 
 

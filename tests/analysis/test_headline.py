@@ -69,7 +69,10 @@ def test_with_two_methods_it_is_the_mean_over_sizes_of_the_relative_differences(
         result["n_runs"],
         result["n_diverged"],
     ) == (8, 0)
-    assert result["rnd"] == pytest.approx(expected, rel=1e-12)
+    named = {
+        name if name == "win_rate" else f"{name}_vs_random": expected[name] for name in expected
+    }
+    assert result["rnd"] == pytest.approx(named, rel=1e-12)
 
 
 def test_with_two_methods_and_parametrisations_each_pair_has_a_column():
@@ -86,7 +89,11 @@ def test_with_one_method_it_is_the_correlations_of_each_parametrisation_plain_an
     result, correlations = headline(table)
     assert set(result) == {"n_runs", "n_diverged", "lecun", "ntk"}
     for name, part in table.groupby("parametrisation"):
-        assert set(result[name]) == {"entropy", "entropy_given_size", "trace", "trace_given_size"}
+        assert set(result[name]) == {
+            f"loss_r_{variable}{given}"
+            for variable in ("entropy", "trace")
+            for given in ("", "_given_size")
+        }
         for variable in ("entropy", "trace"):
             plain = np.corrcoef(part[variable], part["min_test_loss"])[0, 1]
             residuals = [
@@ -96,8 +103,8 @@ def test_with_one_method_it_is_the_correlations_of_each_parametrisation_plain_an
                 )
                 for column in (variable, "min_test_loss")
             ]
-            assert result[name][variable] == pytest.approx(plain, rel=1e-9)
-            assert result[name][f"{variable}_given_size"] == pytest.approx(
+            assert result[name][f"loss_r_{variable}"] == pytest.approx(plain, rel=1e-9)
+            assert result[name][f"loss_r_{variable}_given_size"] == pytest.approx(
                 np.corrcoef(residuals)[0, 1], rel=1e-6
             )
 

@@ -654,3 +654,16 @@ def test_equivalents_are_of_a_loss():
         match=r"^variable must be one of final_test_loss, .*_loss: received 'entropy'\.$",
     ):
         equivalents(power_laws().assign(entropy=1.0), "entropy")
+
+
+def test_the_interval_of_an_area_between_accuracies_does_not_leave_one():
+    values = np.array([[[0.0] * 5, [0.1] * 5, [0.9] * 5], [[1.0] * 5, [0.9] * 5, [1.0] * 5]])
+    options = {"variable": "max_test_accuracy", "logarithmic": False}
+    runs = pd.concat(
+        table(part[None], method=method, **options)
+        for method, part in zip(("random", "rnd"), values)
+    )
+    (row,) = areas(runs, ["max_test_accuracy"]).to_dict("records")
+    interval = stats.ttest_1samp([1.0, 0.8, 0.1], 0.0).confidence_interval(0.95)
+    assert interval.high > 1.0 == row["upper"]
+    assert row["lower"] == pytest.approx(interval.low)

@@ -195,3 +195,23 @@ def test_one_size_leaves_only_the_collective_variables():
     runs = independent(100, np.array([0, 1.0, 0]), noise=0.1).assign(n_points=20)
     result = predicted(runs)
     assert result["r_squared"]["n_points"] < 0.01 < 0.9 < result["r_squared"]["entropy"]
+
+
+def test_an_interval_of_r_squared_does_not_exceed_one_and_one_of_a_gain_is_left_alone(monkeypatch):
+    runs = simulated(90, link=-0.5)
+    # Three folds that are predicted well and one that is not: a wide interval.
+    errors = np.tile([1.0, *np.linspace(0.02, 0.001, len(PREDICTORS))], (4, 1))
+    errors[0, 1:] *= 60
+    monkeypatch.setattr(module, "_fold_errors", lambda *_: errors)
+    result = predicted(runs)
+    assert (result["r_squared_upper"] <= 1).all() and (result["r_squared_upper"] == 1).any()
+    margin = result["r_squared"] - result["r_squared_lower"]
+    inside = result["r_squared"] + margin < 1
+    np.testing.assert_allclose(
+        result["r_squared_upper"][inside], (result["r_squared"] + margin)[inside]
+    )
+    np.testing.assert_allclose(
+        result["gain_upper"] - result["gain"], result["gain"] - result["gain_lower"], atol=1e-12
+    )
+    parts = decomposition(runs).set_index(["part", "variable"])
+    assert parts.loc[("explained", "all"), "value_upper"] <= 1

@@ -216,3 +216,58 @@ def test_arguments_out_of_range_are_errors():
         summary(runs, ["loss"], n_bands=0)
     with pytest.raises(ValueError, match="n_resamples must be at least 1: received 0"):
         correlations(runs, ["loss"], n_resamples=0)
+
+
+# intervals of bounded quantities
+
+
+def methods_with(reference, values, variable, size=10):
+    """Two methods with these values of a variable, a member each."""
+    size = np.full(len(values), size)
+    return pd.concat(
+        [
+            table(size, method="random", **{variable: reference}),
+            table(size, method="rnd", **{variable: values}),
+        ]
+    )
+
+
+@pytest.mark.parametrize("variable", ["max_test_accuracy", "largest_eigenvalue_fraction"])
+def test_an_interval_of_a_difference_of_fractions_does_not_leave_one(variable):
+    runs = methods_with([0.0, 0.0, 0.9], [1.0, 0.9, 1.0], variable)
+    (row,) = paired_differences(runs, [variable]).to_dict("records")
+    differences = np.array([1.0, 0.9, 0.1])
+    interval = stats.ttest_1samp(differences, 0.0).confidence_interval(0.95)
+    assert interval.high > 1.0 == row["upper"]
+    assert row["lower"] == pytest.approx(interval.low)
+    swapped = runs.assign(method=runs["method"].map({"random": "rnd", "rnd": "random"}))
+    (row,) = paired_differences(swapped, [variable]).to_dict("records")
+    assert (row["lower"], row["upper"]) == pytest.approx((-1.0, -interval.low))
+
+
+def test_an_interval_of_a_difference_of_losses_has_no_end():
+    runs = methods_with([1.0, 2.0, 3.0], [3.0, 9.0, 4.0], "min_test_loss")
+    (row,) = paired_differences(runs, ["min_test_loss"]).to_dict("records")
+    interval = stats.ttest_1samp([2.0, 7.0, 1.0], 0.0).confidence_interval(0.95)
+    assert (row["lower"], row["upper"]) == pytest.approx(tuple(interval))
+
+
+@pytest.mark.parametrize("n", [*range(2, 40), 1000])
+@pytest.mark.parametrize("loss", [0.5, 2.0])
+def test_a_win_rate_of_all_or_none_has_its_end_as_end_of_the_interval(n, loss):
+    runs = methods_with(np.ones(n), np.full(n, loss), "loss")
+    (row,) = paired_differences(runs, ["loss"]).to_dict("records")
+    assert row["win_rate"] == (loss < 1)
+    assert 0.0 <= row["win_rate_lower"] <= row["win_rate"] <= row["win_rate_upper"] <= 1.0
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 50])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
+def test_a_standard_error_never_leads_out_of_the_range_of_a_fraction(n, share):
+    """As the standard error of n numbers from 0 on is at most their mean."""
+    values = (np.arange(n) < np.ceil(share * n)).astype(float)
+    (row,) = summary(table([5] * n, max_test_accuracy=values), ["max_test_accuracy"]).to_dict(
+        "records"
+    )
+    assert row["max_test_accuracy_lower"] >= -1e-15
+    assert row["max_test_accuracy_upper"] <= 1 + 1e-15

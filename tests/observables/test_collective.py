@@ -152,3 +152,13 @@ def test_a_class_has_the_variables_of_its_block():
 def test_unfit_arguments_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_an_alignment_does_not_exceed_one_by_round_off(seed):
+    root = np.random.default_rng(seed).normal(size=(7, 3))
+    kernel = root @ root.T
+    assert 1 - 1e-12 < collective.kernel_alignment(kernel, 3.7 * kernel) <= 1.0
+    assert -1.0 <= collective.kernel_alignment(kernel, -0.3 * kernel) < -1 + 1e-12
+    assert collective.target_alignment(kernel, root) <= 1.0
+    assert collective.target_alignment(kernel, root, centred=True) <= 1.0

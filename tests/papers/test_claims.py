@@ -266,3 +266,36 @@ def test_the_record_is_that_of_the_tables_and_can_be_written_as_json():
     assert [row["effect"] for row in rows] == expected["effect"].tolist()
     assert rows[0]["n_lower"] is None
     assert record[6]["evidence"] == [] and record[6]["smallest"] is None
+
+
+def test_an_interval_of_a_fraction_does_not_exceed_one_so_that_a_claim_of_one_can_hold():
+    runs = experiment_1("one", 4).assign(largest_eigenvalue_fraction=[1.0, 1.0, 1.0, 0.94] * 2)
+    rows = claims_2023.evidence(runs, **QUICK).query("claim == 'C11'")
+    assert set(rows["upper"]) == {1.0} and set(rows["verdict"]) == {"supported"}
+    assert (rows["lower"] > 0.9).all()
+
+
+def test_of_entropy_or_trace_the_one_that_decides_is_shown_and_the_rule_holds_for_it():
+    rows = evidence("better").query("claim == 'C9'")
+    assert set(rows["verdict"]) == {"supported", "undecided"}
+    (row,) = rows[rows["verdict"] == "supported"].to_dict("records")
+    shown = claims.judge_claims(evidence("better"), claims_2023.CLAIMS).set_index("claim").loc["C9"]
+    assert shown["verdict"] == "supported"
+    assert shown[list(claims.ENDS)].tolist() == [
+        row[name] for name in ("effect", "effect", "lower", "upper")
+    ]
+    assert shown["lower"] > shown["boundaries"][0] == 0.0
+
+
+def test_a_significant_test_alone_supports_no_claim_whose_interval_reaches_the_other_side():
+    row = pd.DataFrame(
+        {"claim": ["C9"], "lower": -0.004, "upper": 0.5, "p_value_holm": 0.001, "n_lower": 0}
+    )
+    assert claims_2023._verdict(next(row.itertuples()), 0.05) == "undecided"
+
+
+@pytest.mark.parametrize("name", claims_2023.CLAIMS)
+def test_limits_of_effects_contain_what_supports_a_claim_where_that_ends(name):
+    claim = claims_2023.CLAIMS[name]
+    assert claim.limits[0] < claim.limits[1]
+    assert all(claim.limits[0] <= end <= claim.limits[1] for end in claim.boundaries)

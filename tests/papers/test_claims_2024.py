@@ -165,3 +165,31 @@ def test_networks_are_named_by_what_differs():
         claims_2024.network_name({"activation": "tanh", "label_noise": 0.5, "network": "actor"})
         == "tanh, label noise 0.5, actor"
     )
+
+
+def recording_with(correlations):
+    """A recording in which trace and loss of each member have this rank correlation, -1 or less.
+
+    Of five epochs a number of neighbouring pairs are exchanged.
+    """
+    parts = []
+    for member, n_exchanged in enumerate(correlations):
+        trace = np.arange(5.0)
+        for place in range(n_exchanged):
+            trace[[2 * place, 2 * place + 1]] = trace[[2 * place + 1, 2 * place]]
+        columns = {"epoch": np.arange(5), "entropy": 1.0 + np.arange(5), "trace": 1.0 + trace}
+        parts.append(pd.DataFrame(columns | {"loss": 5.0 - np.arange(5)}).assign(member=member))
+    return pd.concat(parts, ignore_index=True)[["member", "epoch", "entropy", "trace", "loss"]]
+
+
+def test_an_interval_of_correlations_does_not_leave_their_range_and_their_mean_stays():
+    table = recording_with([0, 0, 0, 1])
+    table.insert(1, "points", "train")
+    group = Group(table, {}, NO_MODES, "resnet")
+    (row,) = claims_2024.evidence({"a": group}).query("claim == 'F4'").to_dict("records")
+    values = np.array([-1.0, -1.0, -1.0, -0.9])
+    test = stats.ttest_1samp(values, 0.0)
+    assert row["effect"] == pytest.approx(values.mean())
+    assert test.confidence_interval(0.95).low < -1.0 == row["lower"]
+    assert row["upper"] == pytest.approx(test.confidence_interval(0.95).high)
+    assert row["p_value"] == pytest.approx(test.pvalue) and row["verdict"] == "supported"

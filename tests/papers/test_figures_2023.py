@@ -154,7 +154,7 @@ def test_the_colour_bar_of_a_group_runs_from_its_smallest_value_to_its_largest_w
         assert [axis.colorbar.ticktext[i] for i in (0, -1)] == [
             f"{v:.3g}" for v in (values.min(), values.max())
         ]
-        assert axis.colorbar.title.text == labels.variable_label(colour)
+        assert axis.colorbar.title.text == labels.axis_label(colour)
         assert (
             axis.colorscale[0][1] == "#440154" and axis.colorscale[-1][1] == "#fde725"
         )  # Viridis, dark to bright
@@ -168,7 +168,7 @@ def test_the_cells_of_a_correlation_matrix_are_the_coefficients_in_the_order_of_
         table, ["n_points", "trace", "entropy", "max_test_accuracy"], n_resamples=2
     )
     figure = figures_2023.correlation_matrix(correlations, kind)
-    (mnist,), (fuel,) = traces(figure, 2, 1), traces(figure, 2, 2)
+    (mnist,), (fuel,) = traces(figure, 1, 2), traces(figure, 2, 2)
     # Given the size n_points has no coefficient, and so no row.
     names = [labels.variable_label(name) for name in ("n_points", "trace", "entropy")][
         "given size" in kind :
@@ -252,8 +252,8 @@ def test_the_matrix_template_writes_the_coefficients_of_each_panel_under_its_gro
         "correlation-matrix", {"workspace": table}, "x_variable", "coefficient", kind.capitalize()
     )
     columns, rows = words(having(svg, "column_header")), words(having(svg, "row_header"))
-    assert (columns, rows) == (["fuel", "mnist"], ["LeCun", "NTK"])
-    places = [(group, name) for name in PARAMETRISATIONS for group in columns]
+    assert (columns, rows) == (["LeCun", "NTK"], ["fuel", "mnist"])
+    places = [(group, name) for group in rows for name in PARAMETRISATIONS]
     for panel, place in zip(having(svg, "cell"), places, strict=True):
         values = part(table, *place).query(f"kind == '{kind}'")["coefficient"].dropna()
         cells = [
@@ -274,9 +274,11 @@ def test_the_comparison_template_draws_a_line_per_method_and_revision_and_a_poin
         n_markers = [len(having(panel, "mark-symbol")) for panel in having(svg, "cell")]
         assert n_lines == [2 * len(tables), 0, 2 * len(tables), 2 * len(tables)]
         assert n_markers == [6 * len(tables), 0, 6 * len(tables), 6 * len(tables)]
-        assert {"Random", "RND, linearised", *tables, "label of x", "label of y", "title"} <= set(
-            words([svg])
-        )
+        shown = set(filter(None, words([svg])))
+        assert {"Random", "RND, linearised", "label of x", "label of y", "title"} <= shown
+        # Only several revisions are told apart in the legend.
+        revisions = {f"Revision {name}" for name in tables} if len(tables) > 1 else set()
+        assert {word for word in shown if "evision" in word or word in tables} == revisions
 
 
 @pytest.mark.parametrize("template", ["scatter-by-test-loss", "scatter-by-n-points"])
@@ -286,6 +288,26 @@ def test_the_scatter_templates_draw_every_run_that_did_not_diverge(template):
     svg = draw(template, {"workspace": incomplete(table)}, "entropy", "trace")
     assert words(having(svg, "column_header")) == ["mnist", "fuel"]
     assert [len(having(panel, "mark-symbol")) for panel in having(svg, "cell")] == [0, 23, 24, 24]
+    assert not [
+        word for word in filter(None, words([svg])) if "evision" in word or word == "workspace"
+    ]
+
+
+def test_three_groups_of_matrices_fit_the_width_of_the_report():
+    table = runs(n_members=9)
+    table = pd.concat([table, table[table["group"] == "fuel"].assign(group="third")])
+    correlations = correlation.correlations(table, n_resamples=2)
+    figure = figures_2023.correlation_matrix(correlations, "pearson")
+    assert figure.layout.width <= 76 * 16 - 2 * 16  # main in the template, without its padding
+    titles = [annotation.text for annotation in figure.layout.annotations]
+    assert {title.split(", ")[1] for title in titles} == {"LeCun", "NTK"} and len(titles) == 6
+
+
+def test_axes_have_the_units_of_their_variables():
+    figure = figures_2023.scatter(runs(), "entropy", "min_test_loss", "final_test_loss")
+    names = {axis.title.text for axis in (*figure.select_xaxes(), *figure.select_yaxes())}
+    assert names - {None} == {"Entropy S (nats)", "Minimum test loss (no unit)"}
+    assert figure.layout.coloraxis1.colorbar.title.text == "Final test loss (no unit)"
 
 
 def test_the_templates_and_the_figures_share_the_palette():

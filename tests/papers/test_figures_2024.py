@@ -55,7 +55,7 @@ def test_the_evolution_has_a_row_for_each_study_and_mean_and_deviation_in_each_p
     figure = figures_2024.evolution({"width": recordings, "depth": {"depth 1": both(30.0)}})
     assert [figure.get_subplot(2, column).yaxis.title.text for column in (1, 2, 3)] == [
         "Loss",
-        "Entropy S",
+        "Entropy S (nats)",
         "Trace Tr",
     ]
     lines, areas = traces(figure, "x2")
@@ -108,8 +108,8 @@ def test_the_joint_figure_has_a_column_for_each_network_and_the_reward_of_agents
         [figure.get_subplot(row, column).yaxis.title.text for row in (1, 2, 3)] for column in (1, 2)
     ]
     assert titles == [
-        ["Entropy S", "Trace Tr", "Loss"],
-        ["Entropy S", "Trace Tr", "Reward, mean of 10 updates"],
+        ["Entropy S (nats)", "Trace Tr", "Loss"],
+        ["Entropy S (nats)", "Trace Tr", "Reward, mean of 10 updates"],
     ]
     (reward,), _ = traces(figure, "x6")
     np.testing.assert_allclose(reward.y, [0, 100, 900])
@@ -139,7 +139,7 @@ def test_maps_have_a_cell_for_each_network_and_none_for_one_that_diverged():
     large = figures_2024.maps(broken.assign(trace=2e6 * broken["trace"]), (0, 9)).data[4]
     assert large.colorbar.ticktext[-1] == "780M"
     assert [note.text for note in figure.layout.annotations][:3] == [
-        "Entropy S, epoch 0",
+        "Entropy S (nats), epoch 0",
         "Trace Tr, epoch 0",
         "Test loss, epoch 0",
     ]

@@ -4,6 +4,7 @@ import functools
 
 import pandas as pd
 import plotly.graph_objects as go
+import pytest
 from pages import Elements, in_browser
 
 from collective_variables.papers import claims_2023, report
@@ -146,3 +147,26 @@ def test_an_error_in_the_page_would_be_seen(tmp_path):
         page().replace("Plotly.newPlot(place", "Plotly.newPlots(place"), tmp_path
     )
     assert len(messages) == 1 and "Uncaught TypeError" in messages[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "boundaries", "text"),
+    [
+        (-0.0046, [0.0], "-0.005"),
+        (-0.000004, [0.0], "-0.000004"),
+        (0.004, [0.0], "+0.004"),
+        (1e-9, [0.0], "+1e-09"),
+        (0.0, [0.0], "+0.00"),
+        (-0.1234, [0.0], "-0.12"),
+        (0.8996, [0.9, 1.0], "+0.8996"),
+        (0.9, [0.9, 1.0], "+0.90"),
+        (0.9996, [0.9, 1.0], "+0.9996"),
+        (2.5004, [1.5, 2.5], "+2.5004"),
+        (-0.2983, [-0.3, 0.0], "-0.298"),
+        (None, [0.0], "–"),
+    ],
+)
+def test_a_number_has_as_many_digits_as_show_on_which_side_of_a_limit_it_is(
+    value, boundaries, text
+):
+    assert report.number(value, boundaries) == text

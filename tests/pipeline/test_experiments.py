@@ -404,6 +404,7 @@ def test_a_file_of_ones_own_is_inside_the_project(path, monkeypatch):
             "methods must not repeat an entry: received ['random', 'random', 'rnd-linearised'].",
         ),
         ("fuel_RNDSelect.options={threshold: 1.0}", "Lower the threshold or the subset sizes"),
+        ("fuel_TrainModel.optimiser=sgdd", "such as 'adam': received 'sgdd'."),
     ],
 )
 def test_a_wrong_value_is_one_clear_error_and_loses_nothing(copy, setting, message):
@@ -414,18 +415,67 @@ def test_a_wrong_value_is_one_clear_error_and_loses_nothing(copy, setting, messa
     copy.write_params(params)
     kept = "nodes/fuel/CorrelationAnalysis/runs.csv"
     before = (copy.folder / kept).read_text()
-    assert message in " ".join(
-        copy.run("dvc", "repro", fails=True).split()
-    )  # ZnTrack breaks lines at 80 characters
+    output = copy.run("dvc", "repro", fails=True)
+    (line,) = [line for line in output.splitlines() if message in line]
+    assert line.startswith("fuel_")  # the stage
+    assert "Traceback" not in output and "Error:" not in output
     copy.run("git", "checkout", "--quiet", "params.yaml")
     assert stages_run(copy.run("dvc", "repro")) == set()
     assert (copy.folder / kept).read_text() == before
 
 
+def test_a_value_that_a_later_stage_cannot_use_is_refused_before_the_first_one_runs(copy):
+    params = copy.params()
+    params["fuel_Ensemble"]["seed"] = 3
+    params["fuel_TrainModel"]["optimiser"] = "sgdd"
+    copy.write_params(params)
+    output = copy.run("dvc", "repro", "fuel_TrainModel", fails=True)
+    assert stages_run(output) == {"fuel_Ensemble"}
+    (line,) = [line for line in output.splitlines() if "sgdd" in line]
+    assert line.startswith("fuel_TrainModel.optimiser must be")
+
+
+def test_a_section_that_no_stage_reads_is_named_before_and_by_a_repro(copy):
+    with (copy.folder / "params.yaml").open("a") as text:
+        text.write("fuell_TrainModel: {n_epochs: 3}\n")
+    expected = (
+        "fuell_TrainModel of params.yaml is no stage of the graph. "
+        "Write fuel_TrainModel, or run `python main.py` if it is new.\n"
+    )
+    assert copy.run("python", "-m", "scripts.check_params", fails=True) == expected
+    assert expected in copy.run("dvc", "repro", fails=True)
+    assert copy.run("python", "main.py", fails=True) == (
+        "params.yaml must have one section fuell_LoadDataset or fuell_LoadFile: received none. "
+        "Write fuel_TrainModel if fuel is meant.\n"
+    )
+
+
+def test_a_small_rate_is_a_number_however_dvc_writes_it(copy):
+    setting = "fuel_TrainModel.learning_rate=0.00001"  # which DVC writes as 1e-05
+    output = copy.run("dvc", "exp", "run", "--set-param", setting, "fuel_TrainModel")
+    assert "fuel_TrainModel" in stages_run(output)
+    assert "1e-05" in (copy.folder / "params.yaml").read_text()
+    copy.run("python", "main.py")
+    assert copy.params()["fuel_TrainModel"]["learning_rate"] == 1e-5
+
+
+def test_main_keeps_comments_and_order_and_a_failing_one_the_whole_file(copy):
+    path = copy.folder / "params.yaml"
+    text = "# All of it.\n" + path.read_text().replace("fuel_Network:", "# Ours.\nfuel_Network:")
+    text += "# One more.\nfuel_SelectSubset-mine: {method: random}  # last\n"
+    path.write_text(text)
+    copy.run("python", "main.py")
+    assert path.read_text() == text.replace("{method: random}", "{method: random, options: {}}")
+    wrong = text + "fuel_TrainModl: {}\n"
+    path.write_text(wrong)
+    copy.run("python", "main.py", fails=True)
+    assert path.read_text() == wrong
+
+
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ("fuel_RNDSelct", "received fuel_RNDSelct"),
+        ("fuel_RNDSelct", "received fuel_RNDSelct. Write fuel_RNDSelect."),
         (
             "new_Network",
             "params.yaml must have one section new_LoadDataset or new_LoadFile: received none",
@@ -456,7 +506,8 @@ def test_a_parameter_that_a_stage_has_not_is_one_line_with_those_that_it_has(cop
     # Typed into a section that is there, without main.py: the stage itself says so.
     output = copy.run("dvc", "repro", "fuel_TrainModel", fails=True)
     (line,) = [line for line in output.splitlines() if line.startswith(UNKNOWN)]
-    assert line.endswith("record: received learnig_rate.") and "Traceback" not in output
+    assert line.endswith("record: received learnig_rate. Write learning_rate.")
+    assert "Traceback" not in output
     assert copy.run("python", "main.py", fails=True) == f"{line}\n"
 
 
@@ -467,6 +518,7 @@ def test_a_parameter_that_a_stage_has_not_is_one_line_with_those_that_it_has(cop
         ("- 1\n", "params.yaml must have sections <group>_<Stage>: received [1]."),
         ("a: [\n", "params.yaml must be YAML: while parsing a flow node"),
         ("all_Report: 3\n", "all_Report must have parameters with values: received 3."),
+        ("all_Report: {}\nall_Report: {}\n", "all_Report is written twice"),
         ("dynamics_Findings: {confidenc: 0.9}\n", "Parameters of dynamics_Findings must be among"),
         ("all_Report: {seeds: 1}\n", "confidence, degree, seed: received seeds."),
         ("a_TrainAgent: {}\n1: {}\n", "received 1."),
@@ -547,6 +599,26 @@ def test_results_on_a_remote_are_pulled_elsewhere_where_nothing_is_left_to_do(co
     copy.run("git", "clone", "--quiet", str(copy.folder), str(tmp_path / "elsewhere"))
     elsewhere = Project(tmp_path / "elsewhere")
     elsewhere.run("dvc", "pull")
+    assert stages_run(elsewhere.run("dvc", "repro")) == set()
+    assert results(elsewhere) == results(copy)
+
+
+def test_a_cache_that_is_shared_serves_another_clone_once_the_lock_is_removed(copy, tmp_path):
+    """The lock of a commit has the times of the machine that ran it, and their file is an output.
+
+    DVC looks for exactly that file, and into its cache of runs only for a stage without an entry.
+    """
+    copy.run("git", "clone", "--quiet", str(copy.folder), str(tmp_path / "elsewhere"))
+    elsewhere = Project(tmp_path / "elsewhere")
+    elsewhere.run("dvc", "config", "--local", "cache.dir", str(copy.folder / ".dvc" / "cache"))
+    lock = elsewhere.folder / "dvc.lock"
+    times = r"(path: nodes/fuel/Ensemble/node-meta.json\n +hash: md5\n +md5: )\w+"
+    text, n_changed = re.subn(times, rf"\g<1>{'abc0' * 8}", lock.read_text())
+    assert n_changed > 0
+    lock.write_text(text)
+    assert stages_run(elsewhere.run("dvc", "repro", "fuel_Ensemble")) == {"fuel_Ensemble"}
+    shutil.rmtree(elsewhere.folder / "nodes" / "fuel")
+    lock.unlink()
     assert stages_run(elsewhere.run("dvc", "repro")) == set()
     assert results(elsewhere) == results(copy)
 

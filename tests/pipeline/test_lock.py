@@ -78,10 +78,10 @@ def test_a_stage_reads_its_parameters_at_once_and_they_are_those_that_zntrack_re
     assert yaml.load(committed, yaml.CSafeLoader) == yaml.safe_load(committed)
     values = {
         "n_members": 3,
-        "n_points": {"low": 4, "high": 9.5, "distribution": None},
+        "n_points": {"low": 4, "high": 9, "distribution": "uniform"},
         "seed": 1,
     }
-    sections = {"a_Ensemble": values, "b_Ensemble": {"n_points": [1], "seed": 2}}
+    sections = {"a_Ensemble": values, "b_Ensemble": {"n_points": [2], "seed": 2}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(sections))
     node = Ensemble.from_rev("a_Ensemble", running=True)
     assert {name: getattr(node, name) for name in values} == values

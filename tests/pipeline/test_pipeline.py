@@ -204,7 +204,7 @@ def test_metrics_say_how_kernels_were_computed_and_the_readme_hides_them(inside,
         of["mnist"]["eigenvalues"]
         == "stochastic Lanczos quadrature, 1 leading vectors, 3 probes, 1 steps"
     )
-    assert 0 < of["fuel-dense"]["ntk/random"]["infinite_width_relative_distance"] < 3
+    assert 0 < of["fuel-dense"]["kernels random ntk"]["infinite_width_relative_distance"] < 3
     shown = project.run(
         "dvc", "metrics", "show", *(f"nodes/{group}/ComputeNTK/metrics.json" for group in GROUPS)
     )
@@ -264,10 +264,10 @@ def test_metrics_are_a_short_table(project):
     values = shown[""]["data"] if "" in shown else next(iter(shown.values()))["data"]
     assert len(values) == len(GROUPS)
     assert values["nodes/fuel/CorrelationAnalysis/metrics.json"]["data"]["rnd"].keys() == {
-        "min_test_loss",
-        "final_test_loss",
-        "entropy",
-        "trace",
+        "min_test_loss_vs_random",
+        "final_test_loss_vs_random",
+        "entropy_vs_random",
+        "trace_vs_random",
         "win_rate",
     }
 

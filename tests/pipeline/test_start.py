@@ -259,7 +259,7 @@ def test_ctrl_c_interrupts_the_stage_and_nothing_else(start):
     assert dvc.read() == "waiting"
     os.killpg(dvc.process.pid, signal.SIGINT)
     lines, status = dvc.read_until_end()
-    assert lines[0] == "interrupted" and "KeyboardInterrupt" in lines
+    assert lines[0] == "interrupted" and not [line for line in lines if "Traceback" in line]
     assert status in (130, -signal.SIGINT)  # of the command, or of the shell that ran it
     assert is_gone(pid)
     assert dvc.run("third none")[0][0].startswith("third fork")
@@ -308,6 +308,7 @@ def test_when_dvc_alone_is_killed_its_stage_goes_on_and_has_another_parent(start
 def test_when_the_process_of_the_forks_is_killed_stages_run_as_programs(start):
     dvc = start()
     pid, parent = ask_to_wait(dvc)
+    assert dvc.read() == "waiting"  # or it would come in the middle of the other line
     os.kill(parent, signal.SIGKILL)
     lines, status = dvc.read_until_end()
     assert status == 1 and lines[-1] == GOES_ON
