@@ -63,10 +63,14 @@ def verdict(lower: float, upper: float) -> str:
     return "lower" if upper < 0 else "higher" if lower > 0 else "undecided"
 
 
-def count_verdicts(lower: pd.Series, upper: pd.Series) -> str:
-    """Return how many sizes have which verdict, by their intervals."""
+# How many sizes have which verdict on the loss.
+VERDICT_COLUMNS = ("sizes with lower loss", "undecided", "higher")
+
+
+def count_verdicts(lower: pd.Series, upper: pd.Series) -> list[str]:
+    """Return how many sizes have which verdict, by their intervals: the `VERDICT_COLUMNS`."""
     verdicts = [verdict(*ends) for ends in zip(lower, upper)]
-    return " / ".join(str(verdicts.count(name)) for name in ("lower", "undecided", "higher"))
+    return [str(verdicts.count(name)) for name in ("lower", "undecided", "higher")]
 
 
 def fold(title: str, text: str) -> str:

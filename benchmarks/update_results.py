@@ -21,6 +21,7 @@ import zntrack
 from benchmarks import check_reproduction
 from benchmarks._markdown import (
     PARAMETRISATIONS,
+    VERDICT_COLUMNS,
     compare_with_table_2,
     count_verdicts,
     insert_into_readme,
@@ -182,9 +183,9 @@ def verdicts_table(analyses: dict) -> str:
             ]
             counts = count_verdicts(loss["lower"], loss["upper"])
             rate = f"{100 * loss['win_rate'].mean():.0f} %"
-            rows.append([group, method, *relative, rate, counts])
+            rows.append([group, method, *relative, rate, *counts])
     header = ["problem", "method", "min test loss", "final test loss", "S", "Tr", "win rate"]
-    return table([*header, "sizes where its loss is lower / undecided / higher"], rows)
+    return table([*header, *VERDICT_COLUMNS], rows)
 
 
 def correlations_table(analyses: dict) -> str:

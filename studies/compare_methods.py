@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from benchmarks._markdown import count_verdicts, insert_into_readme
+from benchmarks._markdown import VERDICT_COLUMNS, count_verdicts, insert_into_readme
 from benchmarks._markdown import table as markdown_table
 from collective_variables.analysis import statistics
 from collective_variables.data import problems
@@ -64,7 +64,7 @@ CAUSAL_HEADER = [
     "S",
     "Tr",
     "min test loss",
-    "sizes where the loss is lower / undecided / higher",
+    *VERDICT_COLUMNS,
 ]
 MEAN, ERROR = f"mean_difference against {OURS}", f"standard_error against {OURS}"
 COMPARED = ["min_test_loss", "final_test_loss", "entropy", "trace"]
@@ -245,7 +245,7 @@ def causal_rows(table: pd.DataFrame) -> list[list[str]]:
             for name in ("entropy", "trace", "min_test_loss")
         )
         counts = count_verdicts(part["lower against random"], part["upper against random"])
-        rows.append([method, *relative, counts])
+        rows.append([method, *relative, *counts])
     return rows
 
 
