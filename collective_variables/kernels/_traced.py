@@ -77,7 +77,7 @@ class StandIn:
     ) -> PyTree[Array]:
         """Return the parameters, apart from constants among them; raise what no kernel takes.
 
-        The function is checked once for points of one shape.
+        The function is checked once for each shape of points.
         """
         x = x1 if x2 is None or n_points(x1) > 1 else x2
         leaves, tree = jax.tree.flatten((params, x))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from collective_variables.kernels._limit_tiles.tiling import bytes_of_pair, in_tiles
+from collective_variables.kernels._limit_tiles.tiling import in_tiles, pair_bytes
 from collective_variables.networks._arguments import check_shapes, checked_points
 from collective_variables.networks.sequential import Network, build_network
 
@@ -78,7 +78,7 @@ def infinite_width_ntk(
     check_shapes(x1, x2)
     jax.eval_shape(network.init, jax.random.key(0), x1)
     _check_range(network, x1, x2)
-    kernel = in_tiles(_kernel(network), x1, x2, bytes_of_pair(network, x1))
+    kernel = in_tiles(_kernel(network), x1, x2, pair_bytes(network, x1))
     return _symmetric(kernel) if x2 is None else kernel
 
 

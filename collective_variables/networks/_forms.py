@@ -60,7 +60,7 @@ def takes_rngs(factory: Callable[..., Any]) -> bool:
     return "rngs" in signature(factory).parameters
 
 
-def functions_of(name: str, network: Any) -> Functions:
+def network_functions(name: str, network: Any) -> Functions:
     """Return init and apply of a Flax module, or of anything else with such functions."""
     if isinstance(network, nn.Module):
         return _parameters_alone(*_functions_of_flax(network), network.apply)
@@ -68,7 +68,7 @@ def functions_of(name: str, network: Any) -> Functions:
     return _parameters_alone(init, _without_key(name, apply), apply)
 
 
-def functions_of_nnx(make: Callable[..., Any]) -> Functions:
+def nnx_functions(make: Callable[..., Any]) -> Functions:
     """Return init and apply of the NNX modules that make(rngs=...) gives."""
     from flax import nnx
 
@@ -134,7 +134,7 @@ def _parameters_alone(
 
     def init_parameters(key: PRNGKeyArray, x: Array) -> PyTree[Array]:
         whole = init(key, x)
-        split = variables.split_of("params", original, whole, ())
+        split = variables.split_variables("params", original, whole, ())
         leaves = zip(jax.tree.leaves(whole), split.is_parameter)
         return jax.tree.unflatten(
             split.structure, [leaf if first else None for leaf, first in leaves]

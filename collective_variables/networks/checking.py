@@ -65,7 +65,7 @@ def check_variables(
         # Another function than `function`, whose trace may be known, so that modules are called.
         check_network(partial(function), params, x)
         is_derivable = derivability.has_derivative(partial(function), params, x)
-    split = variables.split_of("params", apply_fn, params, seen)
+    split = variables.split_variables("params", apply_fn, params, seen)
     if not is_derivable:
         raise ValueError(
             f"The outputs of {name} must have a derivative by a parameter: received outputs that "

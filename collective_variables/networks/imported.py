@@ -98,7 +98,7 @@ def load_model(path: str, options: Mapping[str, Any] = {}, /, *, version: str = 
             f"options are for what makes a network: received {', '.join(options)} for {path}, "
             "which is one."
         )
-    return _model(path, options, version, _forms.functions_of(path, network))
+    return _model(path, options, version, _forms.network_functions(path, network))
 
 
 _NNX_INSTANCE = (
@@ -117,7 +117,7 @@ def _made(path: str, factory: Any, options: Mapping[str, Any], version: str) -> 
     """The model of what a class or function at a path returns for these options."""
     make = _bound(path, factory, options)
     if _forms.takes_rngs(factory) and "rngs" not in options:
-        return _model(path, options, version, _forms.functions_of_nnx(make))
+        return _model(path, options, version, _forms.nnx_functions(make))
     network = make()
     if _forms.is_nnx(network):
         raise ValueError(_NNX_INSTANCE.format(path))
@@ -127,7 +127,7 @@ def _made(path: str, factory: Any, options: Mapping[str, Any], version: str) -> 
             f"model must be the import path of {FORMS}: received {path}, "
             f"which gives {type(network).__name__}."
         )
-    return _model(path, options, version, _forms.functions_of(path, network))
+    return _model(path, options, version, _forms.network_functions(path, network))
 
 
 def _bound(path: str, factory: Any, options: Mapping[str, Any]) -> Callable[..., Any]:

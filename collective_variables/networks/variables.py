@@ -103,7 +103,7 @@ def differentiable(
 
 
 class Split:
-    """How the variables of one structure are split."""
+    """Split variables with the same tree structure into parameters and constants."""
 
     def __init__(self, params: PyTree[Array], is_parameter: Iterable[bool]):
         leaves, self.structure = jax.tree.flatten(params)
@@ -128,7 +128,7 @@ class Split:
         )
 
 
-def split_of(
+def split_variables(
     name: str, apply_fn: Callable[..., Any], params: PyTree[Array], collections: Iterable[str]
 ) -> Split:
     """Return how `params` are split.

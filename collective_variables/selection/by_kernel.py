@@ -139,7 +139,7 @@ def best_entropy(
                 generator.choice(unused, size - len(chosen), replace=False) for _ in range(n_sets)
             ]
             sets = np.hstack([np.tile(chosen, (n_sets, 1)), extensions])
-            chosen = sets[np.argmax(entropies_of_sets(kernel, sets))]
+            chosen = sets[np.argmax(set_entropies(kernel, sets))]
         return chosen
 
     subsets = _members(choose, points, network, key, initialisation_keys)
@@ -260,7 +260,7 @@ def _members(
     return list(map(choose_for, initialisation_keys, seeds))
 
 
-def entropies_of_sets(
+def set_entropies(
     kernel: Kernel, sets: Int[np.ndarray, "n_sets n_points"]
 ) -> Float[np.ndarray, " n_sets"]:
     """Return the entropy of each set's kernel, as in `spectrum` but 0 for a kernel of zeros."""

@@ -149,8 +149,8 @@ def select(
     n_selected = base.size_of_subsets(len(points), n_selected, settings.threshold)
     labelled = base.check_budget(len(points), n_selected, n_members, labelled)
     points = network_inputs(points, settings, n_selected)
-    turn = turn_of(classes, len(points))
-    kernel = kernel_of(points, settings)
+    turn = find_turn(classes, len(points))
+    kernel = build_kernel(points, settings)
     diagonal = _diagonal(kernel, len(points), points.dtype)
     begins_at_random = settings.first == "random" and not labelled
     draws_references = settings.criterion == "reduction" and settings.n_reference < len(points)
@@ -216,7 +216,7 @@ def network_inputs(
     return flat
 
 
-def turn_of(classes: Int[np.ndarray, " n_pool"] | None, n_pool: int) -> _cholesky.Turn:
+def find_turn(classes: Int[np.ndarray, " n_pool"] | None, n_pool: int) -> _cholesky.Turn:
     """Return which points may be chosen next: all unused ones, or those of classes in turn."""
     if classes is None:
         return lambda unused: unused
@@ -229,7 +229,7 @@ def _exactness(settings: LinearisedRNDSettings, n_pool: int) -> str:
     return f"{settings.n_candidates} candidates, {settings.n_reference} references"
 
 
-def kernel_of(
+def build_kernel(
     points: Float[np.ndarray, "n_pool n_features"], settings: LinearisedRNDSettings
 ) -> _cholesky.Kernel:
     """Return K between rows of the pool, computed in blocks of few different shapes."""

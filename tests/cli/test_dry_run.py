@@ -40,7 +40,7 @@ class Counted:
         build, choose = infinite_width.infinite_width_kernel, _cholesky.choose_block
         refer = _cholesky.Residual.refer
 
-        def kernel_of(*arguments, **options):
+        def build_kernel(*arguments, **options):
             kernel = build(*arguments, **options)
 
             def counted(x1, x2):
@@ -59,7 +59,7 @@ class Counted:
             self.references += len(rows) > 0
             refer(residual, rows)
 
-        monkeypatch.setattr(infinite_width, "infinite_width_kernel", kernel_of)
+        monkeypatch.setattr(infinite_width, "infinite_width_kernel", build_kernel)
         monkeypatch.setattr(_cholesky, "choose_block", choose_block)
         monkeypatch.setattr(_cholesky.Residual, "refer", counted_refer)
 

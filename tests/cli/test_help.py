@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from model_file import MODELS
 from PIL import Image
 
 from collective_variables.cli import _help, command_line, main
@@ -16,18 +17,6 @@ from collective_variables.selection import registry
 pytestmark = pytest.mark.usefixtures("quick_compilation", "standard_promotion")
 
 ROOT = Path(__file__).resolve().parents[2]
-MODELS = """\
-import flax.linen as nn
-
-
-class Residual(nn.Module):
-    n_outputs: int
-
-    @nn.compact
-    def __call__(self, x):
-        hidden = nn.Dense(8)(x)
-        return nn.Dense(self.n_outputs)(hidden + nn.relu(nn.Dense(8)(hidden)))
-"""
 # As small as an example may be made without changing what it shows.
 SMALL = {
     "compare": ["--epochs", "1", "--members", "2"],

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from model_file import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
 # What an installer writes for the entry point.
@@ -14,22 +15,6 @@ SCRIPT = f"""\
 import sys
 from collective_variables.cli.main import main
 sys.exit(main())
-"""
-MODELS = """\
-import flax.linen as nn
-
-
-class Residual(nn.Module):
-    n_outputs: int
-
-    @nn.compact
-    def __call__(self, x):
-        hidden = nn.Dense(8)(x)
-        return nn.Dense(self.n_outputs)(hidden + nn.relu(nn.Dense(8)(hidden)))
-
-
-def broken():
-    return int("no number")
 """
 
 

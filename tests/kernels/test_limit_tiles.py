@@ -20,7 +20,7 @@ def bytes_for(layers, n_pairs, n_results):
     network = infinite_width.network_with_limit(
         layers, activation="relu", padding="SAME", b_std=None
     )
-    return 2 * n_pairs * tiling.bytes_of_pair(network, X) + 2 * n_results * 4
+    return 2 * n_pairs * tiling.pair_bytes(network, X) + 2 * n_results * 4
 
 
 @pytest.mark.parametrize("more", [None, X[:5] + 1])
@@ -61,4 +61,4 @@ def test_a_pair_of_pooled_images_takes_the_square_of_their_pixels():
         LAYERS["pooling"], activation="relu", padding="SAME", b_std=None
     )
     images = jax.ShapeDtypeStruct((400, 28, 28, 1), np.float32)
-    assert tiling.bytes_of_pair(network, images) == tiling.N_ARRAYS * 4 * 784**2
+    assert tiling.pair_bytes(network, images) == tiling.N_ARRAYS * 4 * 784**2

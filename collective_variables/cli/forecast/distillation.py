@@ -85,7 +85,7 @@ def n_bytes(pool: Float[np.ndarray, "n_pool ..."], network: nn.Module) -> int:
 
 
 def block_size(network: nn.Module, points: Array, at_once: int) -> int:
-    """Return the images of one step of a training, or 0 where all points are taken as a whole."""
+    """Return how many images a training step takes, or 0 if it takes all points at once."""
     size = batched.block_size(network, points, batched.IMAGES_WITH_GRADIENT)
     return 0 if size >= len(points) else size * at_once
 

@@ -103,7 +103,8 @@ def parts(n_rows: int, n_columns: int) -> list[int]:
 class Rates(NamedTuple):
     """Measured seconds.
 
-    compile: of one shape of the kernel. entry: of the kernel. call: of the kernel, however small.
+    compile: to compile the kernel for a shape of points. entry: for each entry of the kernel.
+    call: for each call of the kernel, however small.
     block, choice, learning, row, product: of the linear algebra, for a block, for each choice, for
         each update of all points, for each of its points, and for each of these and each point
         known.
@@ -189,7 +190,7 @@ def measure(
     n_pool = len(points)
     n_rows = max(min(n_pool, ROWS), min(n_pool, POINTS, NUMBERS // points.shape[1]))
     rows = np.arange(min(ROWS, n_rows))
-    kernel = rnd_linearised.kernel_of(points[:n_rows], settings)
+    kernel = rnd_linearised.build_kernel(points[:n_rows], settings)
     timed = timing.time_call(lambda: kernel(rows, None))
     entry = max(0.0, timed.again - CALL) / (padded(len(rows)) * n_rows)
     return Rates(timed.once, entry, CALL, *_linear_algebra(n_pool, points.dtype, settings, classes))
@@ -227,7 +228,7 @@ def _sorting(n: int) -> float:
 def _passing(n: int, classes: Int[np.ndarray, " n_pool"] | None) -> float:
     """Return the seconds in which a choice is compared with n points."""
     scores, unused = np.zeros(n), np.ones(n, bool)
-    turn = rnd_linearised.turn_of(None if classes is None else classes[:n], n)
+    turn = rnd_linearised.find_turn(None if classes is None else classes[:n], n)
 
     def compare() -> np.bool_:
         return (scores[turn(unused) & unused] > 1.0).any()
@@ -242,7 +243,7 @@ def _time_choices(
 ) -> tuple[float, float]:
     """Return the seconds of a block, and of each of its choices."""
     n = len(residual.variances)
-    turn = rnd_linearised.turn_of(None if classes is None else classes[:n], n)
+    turn = rnd_linearised.find_turn(None if classes is None else classes[:n], n)
 
     def choose(limit: int) -> Callable[[], object]:
         return lambda: _cholesky.choose_block(

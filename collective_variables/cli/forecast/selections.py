@@ -239,7 +239,7 @@ def _entropies(case: Case, block: np.ndarray) -> timing.Seconds:
         tried = min(size, len(block))
         sets = np.tile(np.arange(tried), (min(4, n_sets), 1))
         with kernels.one_thread():
-            seconds = timing.time_call(lambda: by_kernel.entropies_of_sets(block, sets)).again
+            seconds = timing.time_call(lambda: by_kernel.set_entropies(block, sets)).again
         total += seconds / len(sets) * n_sets * (size / tried) ** 3
     return timing.exactly(total)
 

@@ -46,14 +46,14 @@ class Timing(NamedTuple):
 
 
 def timed(call: Callable[[], Result]) -> tuple[float, Result]:
-    """Return the seconds of one call, and its result."""
+    """Return how many seconds a call takes, and its result."""
     start = time.perf_counter()
     result = jax.block_until_ready(call())
     return time.perf_counter() - start, result
 
 
 def seconds_of(call: Callable[[], object]) -> float:
-    """Return the seconds of one call, with what JAX computes after it returns."""
+    """Return how many seconds a call takes, with what JAX computes after it returns."""
     return timed(call)[0]
 
 

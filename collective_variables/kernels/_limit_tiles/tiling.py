@@ -17,7 +17,7 @@ N_ARRAYS = 5  # as large as the covariances of a layer, held at the peak
 Kernel = Callable[[Float[Array, "n1 ..."], Float[Array, "n2 ..."] | None], Float[Array, "n1 n2"]]
 
 
-def bytes_of_pair(network: Network, x: Float[Array, "n ..."]) -> int:
+def pair_bytes(network: Network, x: Float[Array, "n ..."]) -> int:
     """Return the bytes that the limit of two points takes at the peak.
 
     A layer has covariances of each pixel of one with that of the other, and of all pairs of pixels

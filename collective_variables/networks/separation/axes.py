@@ -30,7 +30,7 @@ Places = Sequence[Place | None]  # of arrays; None for one that does not depend 
 Rule = Callable[[Any, Places, int], list[Place | None]]
 
 
-def axes_of_points(shape: Sequence[int], n_points: int) -> list[int]:
+def point_axes(shape: Sequence[int], n_points: int) -> list[int]:
     """Return the axes that may hold points."""
     return [axis for axis, size in enumerate(shape) if size and size % n_points == 0]
 
@@ -68,12 +68,12 @@ def _broadcast(equation: Any, places: Places, n_points: int) -> list[Place | Non
     shape, axes = equation.params["shape"], equation.params["broadcast_dimensions"]
     if places[0] is not None:
         return [Place(axes[places[0].axis], places[0].after)]
-    found = axes_of_points(shape, n_points)
+    found = point_axes(shape, n_points)
     return [Place(found[0], None) if found else None]
 
 
 def _iota(equation: Any, places: Places, n_points: int) -> list[Place | None]:
-    found = axes_of_points(equation.params["shape"], n_points)
+    found = point_axes(equation.params["shape"], n_points)
     if equation.params["dimension"] in found:
         raise Mixed
     return [Place(found[0], None) if found else None]
@@ -82,7 +82,7 @@ def _iota(equation: Any, places: Places, n_points: int) -> list[Place | None]:
 def _reshape(equation: Any, places: Places, n_points: int) -> list[Place | None]:
     (axis, after), old = _required(places[0]), _shape(equation.invars[0])
     new = equation.params["new_sizes"]
-    (found,) = axes_of_points(new, n_points) or [None]
+    (found,) = point_axes(new, n_points) or [None]
     if found is None or equation.params["dimensions"] is not None:
         raise Mixed
     before, behind = math.prod(new[:found]), math.prod(new[found + 1 :])

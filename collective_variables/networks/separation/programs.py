@@ -17,8 +17,8 @@ from collective_variables.networks.separation.axes import (
     Mixed,
     Place,
     Places,
-    axes_of_points,
     join,
+    point_axes,
 )
 
 FIRST_PRIME = 53
@@ -95,16 +95,16 @@ class _Walk:
         known = dict(zip(jaxpr.invars, places, strict=True))
         for variable in jaxpr.constvars:
             known[variable] = self._checked(None, variable)
-        place_of = lambda atom: None if isinstance(atom, jax.extend.core.Literal) else known[atom]
+        find_place = lambda atom: None if isinstance(atom, jax.extend.core.Literal) else known[atom]
         for equation in jaxpr.eqns:
-            found = self._results(equation, [place_of(atom) for atom in equation.invars])
+            found = self._results(equation, [find_place(atom) for atom in equation.invars])
             for variable, place in zip(equation.outvars, found, strict=True):
                 known[variable] = self._checked(place, variable)
-        return [place_of(atom) for atom in jaxpr.outvars]
+        return [find_place(atom) for atom in jaxpr.outvars]
 
     def _checked(self, place: Place | None, variable: Any) -> Place | None:
         """The place, if it is the only axis that may hold points."""
-        axes = axes_of_points(getattr(variable.aval, "shape", ()), self.n_points)
+        axes = point_axes(getattr(variable.aval, "shape", ()), self.n_points)
         if axes != ([] if place is None else [place.axis]):
             raise Mixed
         return place
@@ -171,7 +171,7 @@ class _Walk:
 
 
 def _have_equal_values(first: Any, second: Any) -> bool:
-    """Whether no number in two programs of one function depends on the number of points."""
+    """Whether no number in two programs of a function depends on the number of points."""
     numbers = [list(_numbers(closed)) for closed in (first, second)]
     return len(numbers[0]) == len(numbers[1]) and all(map(_is_equal, *numbers))
 

@@ -34,7 +34,7 @@ def write(folder, ending, column):
 
 
 def hidden(labels):
-    """Labels with NaN where there is none."""
+    """Labels, NaN in rows without one."""
     return np.where(LABELLED, labels, NAN)
 
 

@@ -38,7 +38,8 @@ NOT_A_DATE = np.datetime64("NaT", "us")
 class Dates(NamedTuple):
     """Texts read as dates, an element for each text.
 
-    day_first: datetime64[us] with the day first where the order is open, NaT where a text is none.
+    day_first: datetime64[us], read with the day first where the order is open; NaT where a text is
+        no date.
     month_first: the same with the month first.
     is_open: which texts have the order that the column has to decide.
     has_zone: which have a zone.
