@@ -101,14 +101,26 @@ def made(difference, *, kind="clean", base="fuel", method="rnd-linearised", scal
     return pd.DataFrame(rows)
 
 
-def test_differences_are_paired_and_relative_and_tables_count_equally():
+def test_tables_and_sizes_count_equally_and_losses_are_relative_to_random():
     runs = pd.concat([made([0.1, 0.3]), made([-0.1, 0.1], base="wine", scale=50.0)])
-    each = bench_tables.differences(runs)
-    # The mean loss of random rows is 1.15 (times the scale of the table).
-    np.testing.assert_allclose(each["difference"], np.array([10, 30, -10, 10]) / 1.15)
-    (row,) = bench_tables.summarise(each, ["kind", "method"]).itertuples()
-    mean, half = 10 / 1.15, 12.706205 * (10 / 1.15)
-    np.testing.assert_allclose([row.mean, row.lower, row.upper], [mean, mean - half, mean + half])
+    pairs = bench_tables.pair(runs)
+    # Random rows have the losses 1 and 1.3, times the scale of the table.
+    np.testing.assert_allclose(pairs["loss"] / pairs["reference"], [1.1, 1.6 / 1.3, 0.9, 1.4 / 1.3])
+    (row,) = bench_tables.summarise(pairs, ["kind", "method"]).itertuples()
+    np.testing.assert_allclose(row.mean, 100 * (2.7 / 2.3 + 2.3 / 2.3 - 2) / 2)
+    # Of two splits the bootstrap draws the same one twice in half of all cases.
+    ends = [100 * (1.1 + 0.9 - 2) / 2, 100 * (1.6 / 1.3 + 1.4 / 1.3 - 2) / 2]
+    np.testing.assert_allclose([row.lower, row.upper], ends, atol=1e-12)
+
+
+def test_no_interval_reaches_below_the_loss_of_zero():
+    today = [1000.0, 0.5, 0.5, 0.5]
+    runs = made([0.0] * 4)
+    pairs = bench_tables.pair_with_today(
+        pd.concat([runs, *(made([each - 1] * 4).assign(scaling="standard") for each in today)])
+    )
+    row = bench_tables.summarise(pairs, ["kind"]).iloc[0]
+    assert -100 < row["lower"] <= row["mean"] <= row["upper"] < 0
 
 
 @pytest.mark.parametrize("worst, word", [(0.02, "PASS"), (0.05, "FAIL")])
@@ -116,14 +128,15 @@ def test_the_bar_is_for_the_worst_kind(worst, word, capsys):
     runs = pd.concat([made([-0.2, -0.1]), made([worst, worst], kind="outliers")])
     today = runs.assign(scaling="standard", loss=runs["loss"] * 1.1)
     sentences = bench_tables.verdict(pd.concat([runs, today]))
-    percent = 100 * worst / 1.15
+    # Random rows have the losses 1 and 1.3.
+    mean, lower, upper = (100 * worst / scale for scale in (1.15, 1.3, 1.0))
     assert sentences[0] == (
-        f"{word}: rnd-linearised with bounded is at worst {percent:+.1f} % "
-        f"[{percent:+.1f}, {percent:+.1f}] from random rows (outliers); at most +2 % is wanted."
+        f"{word}: rnd-linearised with bounded is at worst {mean:+.1f} % "
+        f"[{lower:+.1f}, {upper:+.1f}] from random rows (outliers); at most +2 % is wanted."
     )
-    assert sentences[1].startswith("PASS: on clean tables its loss is -9.1 % [")
+    assert sentences[1].startswith("PASS: on clean tables its loss is -9.1 % [-9.1, -9.1]")
     bench_tables.print_today(pd.concat([runs, today]))
-    assert "clean            -9 [-32, +14]" in capsys.readouterr().out
+    assert "clean            -9 [-9, -9]" in capsys.readouterr().out
 
 
 def test_what_was_computed_is_kept(tmp_path, monkeypatch):
