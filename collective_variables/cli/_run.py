@@ -40,6 +40,10 @@ def run(arguments: argparse.Namespace) -> None:
     table = encoding.read_table(arguments.file, arguments.target, **_arguments.reading(arguments))
     _arguments.note(arguments, table.report())
     result = COMMANDS[arguments.command](arguments, table)
+    if arguments.quiet:
+        # What a result depends on is said with it.
+        for sentence in table.warnings:
+            _arguments.warn(sentence)
     text = result.text
     if arguments.json:
         values = _about(table) | dict(result.values)

@@ -37,6 +37,8 @@ class Table:
         columns: A row for each column of the file, with the columns `COLUMNS`. Its role is
             "target", "input", "identity" or "ignored".
         notes: What else the user should know, a sentence each.
+        warnings: Those of the notes on which results depend: columns that were left out unasked,
+            and how cells were read, such as texts taken for missing values.
         sources: The column of the file that each input column comes from; empty for images.
         kinds: What each input column is: "number", "date", "flag" (a truth value), "category" (1
             for one of the texts of its source) or "missing" (1 where its source has no value);
@@ -55,6 +57,7 @@ class Table:
     classes: tuple[str, ...]
     columns: pd.DataFrame
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
     contents: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -194,11 +197,13 @@ def encode_table(
     is_labelled = np.ones(len(encoded.values), bool)
     if outputs.values is not None:
         is_labelled = np.isfinite(outputs.values).all(axis=1)
+    readings = contents.notes_on({*role.targets, *role.inputs})
     notes = (
         *target_columns.note_labels(role.targets, is_labelled),
-        *contents.notes_on({*role.targets, *role.inputs}),
+        *readings,
         *outputs.notes,
         *target_columns.note_classes(outputs),
+        *role.warnings,
         *role.notes,
         *_note_copies(encoded.values),
     )
@@ -211,6 +216,7 @@ def encode_table(
         outputs.classes,
         report.tabulate(sorted(rows, key=lambda row: order[row[0]])),
         notes,
+        (*readings, *role.warnings),
         encoded.sources,
         encoded.kinds,
         contents.columns,

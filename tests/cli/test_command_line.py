@@ -144,6 +144,19 @@ def test_cautions_on_the_chosen_rows_are_said_in_quiet_too(houses, capsys, monke
     assert (code, words) == (0, "Mind the gap.\n") and text.split() == [str(row) for row in seen]
 
 
+def test_what_a_result_depends_on_is_said_in_quiet_too(tmp_path, capsys):
+    file = tmp_path / "plots.csv"
+    lines = [f"P{row},{row % 7 if row else 'n/a'},{row * row % 11}" for row in range(30)]
+    file.write_text("\n".join(["plot,area,height", *lines]))
+    code, _, words = run(capsys, "select", file, "--n-points", 3, "--quiet")
+    assert code == 0 and "\nLeft out: plot (" in words
+    taken = "Cells taken for missing values: 1 of 'n/a', the first in line 2, in column area."
+    assert taken in words
+    # An error stands alone.
+    code, _, words = run(capsys, "select", file, "--n-points", 31, "--quiet")
+    assert code == 2 and words.count("\n") == 1
+
+
 @pytest.mark.parametrize("command", ["select", "compare", "measure"])
 def test_the_scaling_is_that_which_was_asked_for(command, houses, capsys, monkeypatch):
     received = []

@@ -21,6 +21,8 @@ class Roles(NamedTuple):
 
     ignored: Why each of these columns is no input.
     identity: The column that tells rows apart, and its values as texts.
+    warnings: Which columns were left out unasked, and which inputs may be row numbers. notes: What
+        the identities allow.
     """
 
     targets: list[str]
@@ -28,6 +30,7 @@ class Roles(NamedTuple):
     ignored: dict[str, str]
     identity: str | None
     identities: np.ndarray | None
+    warnings: list[str]
     notes: list[str]
 
 
@@ -61,6 +64,7 @@ def assign_roles(
     if chosen is not None and chosen not in used_names:
         reasons[chosen] = "tells rows apart"
     others = {*free, *used_names} - reasons.keys()
+    told = {name: why for name, why in left_out.items() if why != identities.FILE}
     return Roles(
         target_names,
         [name for name in available if name in others],
@@ -68,9 +72,10 @@ def assign_roles(
         chosen,
         None if chosen is None else identities.read_identities(chosen, contents[chosen]),
         [
-            *_note_left_out(left_out, None if given else chosen),
-            *_note_suspicious(contents, [name for name in free if name in others]),
+            *_warn_of_left_out(told),
+            *_warn_of_suspicious(contents, [name for name in free if name in others]),
         ],
+        [] if given else _note_identity(told, chosen),
     )
 
 
@@ -215,19 +220,21 @@ def _choose_identity(contents: Contents, left_out: Mapping[str, str]) -> str | N
     return None
 
 
-def _note_left_out(left_out: Mapping[str, str], identity: str | None) -> list[str]:
+def _warn_of_left_out(left_out: Mapping[str, str]) -> list[str]:
     """Say which columns were left out without having been asked for."""
-    told = {name: why for name, why in left_out.items() if why != identities.FILE}
-    if not told:
+    if not left_out:
         return []
-    each = values.join_names(f"{name} ({why})" for name, why in told.items())
-    notes = [f"Left out: {each}. --use NAME makes a column an input."]
-    if identity in told:
-        notes.append(f"{identity} tells rows apart: --id {shlex.quote(identity)} gives rows by it.")
-    return notes
+    each = values.join_names(f"{name} ({why})" for name, why in left_out.items())
+    return [f"Left out: {each}. --use NAME makes a column an input."]
 
 
-def _note_suspicious(contents: Contents, inputs: Sequence[str]) -> list[str]:
+def _note_identity(left_out: Mapping[str, str], identity: str | None) -> list[str]:
+    if identity not in left_out:
+        return []
+    return [f"{identity} tells rows apart: --id {shlex.quote(identity)} gives rows by it."]
+
+
+def _warn_of_suspicious(contents: Contents, inputs: Sequence[str]) -> list[str]:
     """Point out inputs that may be row numbers."""
     names = [name for name in inputs if identities.may_number_rows(name, contents[name])]
     if not names:

@@ -127,9 +127,9 @@ def test_what_may_number_rows_is_pointed_out_if_it_is_used():
     ranks = {name: RNG.permutation(N) for name in "abcde"}
     assert encode(ranks).notes == (
         "Left out: a (row numbers). --use NAME makes a column an input.",
-        "a tells rows apart: --id a gives rows by it.",
         "Columns b, c, d, e look like row numbers but are used as inputs: "
         "ignore them unless the order of the rows matters.",
+        "a tells rows apart: --id a gives rows by it.",
     )
 
 
