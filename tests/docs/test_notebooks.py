@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -33,9 +34,14 @@ def test_the_notebook_runs_from_its_folder(tmp_path):
         env=environment | {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
     )
     assert process.returncode == 0, process.stderr
-    assert "regression: 300 points in the pool, 92 test points" in process.stdout
-    assert "S = " in process.stdout
+    # Processors differ in the last digits, and may then choose other rows.
+    assert without_numbers(process.stdout) == without_numbers("".join(map(kept, CELLS)))
 
 
-def test_the_notebook_was_run_before_it_was_committed():
-    assert all(cell["outputs"] for cell in CELLS if "print(" in source(cell))
+def kept(cell):
+    """What the cell printed when the notebook was committed."""
+    return "".join("".join(each.get("text", "")) for each in cell["outputs"])
+
+
+def without_numbers(text):
+    return re.sub(r"[\d.\s]+", " ", text)
