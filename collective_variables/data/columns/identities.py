@@ -118,10 +118,12 @@ def _counts(numbers: np.ndarray) -> bool:
 
 
 def _different_whole_numbers(name: str, array: np.ndarray) -> np.ndarray | None:
-    """Return a column of whole numbers, none missing or equal to another; None otherwise."""
+    """Return a column of whole numbers, all present, exact and different; None otherwise."""
     if array.ndim > 1 or array.dtype.kind not in "iuf" or set(_split_words(name)) & TIMES:
         return None
     if len(array) < 3 or values.is_missing(array).any() or not values.are_whole(array):
+        return None
+    if np.abs(array.astype(float)).max() > 2**53:  # where differences overflow, or lose digits
         return None
     return array if values.count_distinct(array) == len(array) else None
 

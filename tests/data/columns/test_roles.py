@@ -7,6 +7,7 @@ from PIL import Image
 
 from collective_variables.cli import main
 from collective_variables.data._errors import DataError
+from collective_variables.data.columns import identities
 from collective_variables.data.encoding import encode_table, read_table
 
 N = 40
@@ -112,6 +113,12 @@ def test_a_file_as_r_writes_it_has_no_row_names_among_its_inputs(tmp_path):
     path.write_text('"","mpg","price"\n' + "\n".join(rows) + "\n")
     table = read_table(path, "price")
     assert table.features == ("mpg",) and table.identities.tolist() == HASHES.tolist()
+
+
+@pytest.mark.parametrize("scale", [2.0**1018, 2**58])
+def test_numbers_too_large_to_count_rows_are_no_row_numbers(scale):
+    charges = np.array([scale * (number - N // 2) for number in range(N)])
+    assert not identities.may_number_rows("charge", charges)
 
 
 def test_what_may_number_rows_is_pointed_out_if_it_is_used():
