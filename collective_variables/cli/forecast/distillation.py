@@ -34,7 +34,7 @@ def forecast(
     A choice passes the pool through the network once, and trains on the points chosen before it.
     Both are timed in the program that the selection compiles, with fewer epochs.
     """
-    points = base.normalise(jnp.asarray(pool), settings.normalisation)
+    points = jnp.asarray(base.normalise(pool, settings.normalisation))
     membership = None if classes is None else jnp.asarray(base.membership(classes, len(pool)))
     shared = _rnd_training.Shared(points, membership)
     size = parameters.n_parameters(network, points)
