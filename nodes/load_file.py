@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import zntrack
 
+from collective_variables import _errors
 from collective_variables.data import encoding
 from nodes import _files
 from nodes.load_dataset import LoadDataset
@@ -58,7 +59,7 @@ class LoadFile(zntrack.Node):
 
     def run(self) -> None:
         if Path(self.path) != Path(self.file):
-            raise ValueError(
+            raise _errors.InvalidValueError(
                 f"path must be the file that the graph follows, {self.file}: received {self.path}. "
                 "Run python main.py."
             )
