@@ -1,4 +1,4 @@
-"""Read files that list rows as lines of cells: texts in any encoding, tables and JSON."""
+"""Read files that list rows as lines of cells: texts in any encoding, tables, JSON and arrays."""
 
 import codecs
 import csv
@@ -9,8 +9,12 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from collective_variables.cli.results import chosen, files
 from collective_variables.data._errors import DataError, MissingFileError
+from collective_variables.data.files.contents import one_line_errors
+from collective_variables.data.files.decoding import NO_TEXTS
 
 MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -38,18 +42,20 @@ def read_lines(
 
     Args:
         path: Of a file with a row on each line, which is then under the column `LISTED`; of a table
-            with a column of rows; or of the output of `select --json`.
+            with a column of rows; of the output of `select --json`; or of a list of rows, in JSON
+            or as an array of NumPy.
         keys: Columns that can have the rows.
         names_row: Whether a text names a row, so that the first line is not one of names.
 
     Raises:
         DataError: The file cannot be read, has other columns or lists no row.
     """
-    text = _read_text(path)
-    if text.lstrip().startswith("{"):
-        lines = _json_lines(path, text)
+    data = _read_bytes(path)
+    if data.startswith(np.lib.format.MAGIC_PREFIX):
+        lines = _array_lines(path, data)
     else:
-        lines = _text_lines(path, text, keys, names_row)
+        text = _decoded(path, data)
+        lines = _json_lines(path, text) or _text_lines(path, text, keys, names_row)
     if not lines:
         raise DataError(_empty(path))
     return lines
@@ -64,14 +70,35 @@ def _empty(path: Path) -> str:
     return f"{path} lists no rows: leave the argument out until there are some."
 
 
-def _read_text(path: Path) -> str:
-    """Return a text in UTF-8, UTF-16 or UTF-32, or in the encoding of older spreadsheets."""
+def _read_bytes(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise MissingFileError(f"There is no file {path}.") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def _array_lines(path: Path, data: bytes) -> list[Line]:
+    """Return the rows that an array of NumPy lists, such as `numpy.save` writes it."""
+    with one_line_errors(path.name):
+        array = np.load(io.BytesIO(data), allow_pickle=False)
+    if array.ndim == 0 or array.size != len(array) or array.dtype.kind not in "iufU":
+        raise DataError(
+            f"{path} must be a list of row numbers or identities: received an array "
+            f"{array.shape} of {array.dtype}. numpy.flatnonzero gives the numbers of a mask."
+        )
+    return [
+        Line(f"Entry {number} of {path}", {LISTED: str(entry)})
+        for number, entry in enumerate(array.reshape(-1).tolist())
+    ]
+
+
+def _decoded(path: Path, data: bytes) -> str:
+    """Return a text in UTF-8, UTF-16 or UTF-32, or in the encoding of older spreadsheets."""
+    for mark, reason in NO_TEXTS.items():
+        if data.startswith(mark):
+            raise DataError(f"{path} is no text file but {reason}.")
     encodings = [name for mark, name in MARKS.items() if data.startswith(mark)][:1]
     if not encodings and b"\0" in data:
         # UTF-16 without a mark: one of the two bytes of a digit is 0.
@@ -85,15 +112,32 @@ def _read_text(path: Path) -> str:
 
 
 def _json_lines(path: Path, text: str) -> list[Line]:
+    """Return what JSON lists: the output of `select --json`, or a list of rows.
+
+    A text that is none of these has no such lines.
+    """
+    is_output = text.lstrip().startswith("{")
     try:
-        return [
-            Line(
-                f"Choice {number} of {path}", {name: _json_cell(each) for name, each in row.items()}
-            )
-            for number, row in enumerate(json.loads(text)["chosen"], start=1)
-        ]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise DataError(f"{path} must be the whole output of `select --json`.") from None
+        listed = json.loads(text)
+        if is_output:
+            return [
+                Line(
+                    f"Choice {number} of {path}",
+                    {name: _json_cell(each) for name, each in row.items()},
+                )
+                for number, row in enumerate(listed["chosen"], start=1)
+            ]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        if is_output:
+            raise DataError(f"{path} must be the whole output of `select --json`.") from None
+        return []
+    entries = listed if isinstance(listed, list) else []
+    if not all(type(entry) in (int, float, str) for entry in entries):
+        raise DataError(f"{path} must list row numbers or identities: received {text[:50]!r}.")
+    return [
+        Line(f"Entry {number} of {path}", {LISTED: str(entry)})
+        for number, entry in enumerate(entries)
+    ]
 
 
 def _json_cell(value: object) -> str:

@@ -1,6 +1,7 @@
 """Find the rows that files list in a table: by identity, or by their number."""
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -81,6 +82,8 @@ def _number_finder(table: Table) -> Find:
 
     def find(cell: str) -> int | None:
         digits = re.sub(r"[.,]0+$", "", cell)  # a spreadsheet may write 12.0
+        if re.fullmatch(r"\d\.\d+e\+\d\d", cell):  # and `numpy.savetxt` 1.2000e+01
+            digits = f"{Decimal(cell).normalize():f}"
         is_number = digits.isascii() and digits.isdecimal() and len(digits) < 20
         return int(digits) if is_number and int(digits) < n_rows else None
 
@@ -90,12 +93,15 @@ def _number_finder(table: Table) -> Find:
 def _identity_finder(table: Table) -> Find:
     identities = [] if table.identities is None else table.identities.tolist()
     rows = dict(zip(identities, range(len(identities))))
+    if chosen.holds_images(table):
+        # File systems differ in whether a letter and its accent are one sign or two.
+        rows = {_composed(file): row for file, row in rows.items()} | rows
     by_number = _number_finder(table)
 
     def find(cell: str) -> int | None:
         spellings = [cell, chosen.unescaped(cell), re.sub(r"[.,]0+$", "", cell)]
         if chosen.holds_images(table):
-            spellings.append(cell.replace("\\", "/"))
+            spellings.append(_composed(cell.replace("\\", "/")).removeprefix("./"))
         found = next((rows[text] for text in spellings if text in rows), None)
         # Names of images have an ending, so that a number can only be that of a row.
         return by_number(cell) if found is None and chosen.holds_images(table) else found
@@ -103,11 +109,16 @@ def _identity_finder(table: Table) -> Find:
     return find
 
 
+def _composed(file: str) -> str:
+    return unicodedata.normalize("NFC", file)
+
+
 def _unknown(path: Path, table: Table, cells: list[str], n_lines: int) -> str:
     named = [repr(cell[:MAX_CHARACTERS]) for cell in dict.fromkeys(cells)]
     more = f" and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else ""
+    example = f" (such as {table.identities[0]!r})" if chosen.holds_images(table) else ""
     return (
-        f"{path} must list rows of the table by its column {table.identity}: "
+        f"{path} must list rows of the table by its column {table.identity}{example}: "
         f"{len(cells)} of {n_lines} are not there, {', '.join(named[:MAX_NAMED])}{more}."
     )
 

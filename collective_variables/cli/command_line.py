@@ -75,7 +75,11 @@ def build_parser(program: str = "collective-variables") -> argparse.ArgumentPars
 
 
 def _add_data(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", metavar="FILE", help="table, arrays, or folder of images")
+    command.add_argument(
+        "file",
+        metavar="FILE",
+        help="table, arrays (each of an .npz file is a column), or folder of images",
+    )
     command.add_argument(
         "--target",
         action="append",
@@ -187,8 +191,8 @@ def _add_select(command: argparse.ArgumentParser) -> None:
             action="append",
             default=[],
             metavar="ROWS",
-            help=f"file with rows that {words}: one on a line, or what --output wrote; "
-            "may be given several times",
+            help=f"file with rows that {words}: one on a line, a JSON list, a .npy array, or what "
+            "--output wrote; may be given several times",
         )
     command.add_argument(
         "--output",
@@ -313,7 +317,7 @@ def _number(text: str) -> float:
 
 
 def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
+    height, _, width = text.lower().partition("x")
     if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
         raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTH: received {text!r}")
     return int(height), int(width)

@@ -142,7 +142,10 @@ def selection_problem(
     if needs_targets and (table.targets is None or not table.is_labelled.all()):
         raise DataError(_without_targets(method, table))
     # Other methods do not look at targets.
-    targets = np.zeros((len(inputs), 1)) if table.targets is None else np.nan_to_num(table.targets)
+    if table.targets is None:
+        targets = _no_targets(inputs, network)
+    else:
+        targets = np.nan_to_num(table.targets)
     problem = registry.Problem(
         inputs,
         targets.astype(np.float32),
@@ -234,8 +237,8 @@ def measure(
 ) -> Measurement:
     """Measure entropy, trace and spectrum of the kernels of untrained networks on random rows.
 
-    Each subset contains the smaller ones. Without targets the network has one output, and
-    alignments with the targets are NaN.
+    Each subset contains the smaller ones. Without targets the default network has one
+    output, a user's network any number, and alignments with the targets are NaN.
 
     Raises:
         DataError: Fewer than two rows have a target.
@@ -275,16 +278,26 @@ def measured_pool(
         )
     inputs = scalings.scale_table(table, np.arange(len(table.inputs)), scaling=scaling)
     inputs = inputs[rows].astype(np.float32)
-    targets = _scaled_targets(table, rows)
+    if table.targets is None:
+        targets = _no_targets(inputs, network)
+    else:
+        targets = _scaled_targets(table, rows)
     network = build_default(inputs, targets.shape[1], network)
     parameters.check_fit(network, inputs, targets)
     return network, measurement.Pool(inputs, targets)
 
 
+def _no_targets(inputs: np.ndarray, network: Architecture) -> np.ndarray:
+    """Return zeros for each output: those of a user's network, which may be any number, or one."""
+    n_outputs = 1
+    if isinstance(network, imported.Model):
+        parameters.check_points(network, inputs)
+        n_outputs = parameters.n_outputs(network, inputs)
+    return np.zeros((len(inputs), n_outputs), np.float32)
+
+
 def _scaled_targets(table: encoding.Table, rows: np.ndarray) -> np.ndarray:
-    """Return the targets of some rows, z-scores in a regression; zeros without targets."""
-    if table.targets is None:
-        return np.zeros((len(rows), 1), np.float32)
+    """Return the targets of some rows, z-scores in a regression."""
     targets = table.targets[rows]
     if table.task == "regression":
         targets = problems.z_score(targets, np.arange(len(rows)))

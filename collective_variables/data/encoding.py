@@ -21,7 +21,7 @@ TASKS = target_columns.TASKS
 COLUMNS = report.COLUMNS
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Table:
     """Rows of a user's file as numbers, not yet split or scaled.
 
@@ -63,6 +63,10 @@ class Table:
     contents: Mapping[str, np.ndarray] = field(default_factory=dict)
     identities: np.ndarray | None = None
     identity: str | None = None
+
+    def __repr__(self) -> str:
+        task = "" if self.task is None else f", {self.task}"
+        return f"Table of {len(self.inputs)} rows, inputs {self.inputs.shape}{task}"
 
     def report(self) -> str:
         """Return what each column became, what else is to know, and how many rows there are.
@@ -114,7 +118,7 @@ def read_table(
             (`targets.choose_task`): texts, truth values, one-hot rows and at most 20 whole numbers
             that repeat are classes.
         image_size: Height and width to which images are resized; by default all images must have
-            one size.
+            one size, of at most 1024 x 1024 pixels or as many.
         encoding, decimal, day_first, header, missing, texts: How the cells of a text file are read,
             where the file does not tell (`reading.read_file`).
 
@@ -197,7 +201,10 @@ def encode_table(
     is_labelled = np.ones(len(encoded.values), bool)
     if outputs.values is not None:
         is_labelled = np.isfinite(outputs.values).all(axis=1)
-    readings = contents.notes_on({*role.targets, *role.inputs})
+    readings = (
+        *contents.notes_on({*role.targets, *role.inputs}),
+        *inputs.note_empty(contents, role.inputs),
+    )
     notes = (
         *target_columns.note_labels(role.targets, is_labelled),
         *readings,
@@ -295,7 +302,9 @@ def split_table(
 def _labelled(table: Table) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows that have a target, and their targets."""
     if table.targets is None:
-        raise DataError("A problem must have a target: received none.")
+        raise DataError(
+            "A problem must have a target: received none. Name its column with --target."
+        )
     rows = np.flatnonzero(table.is_labelled)
     if len(rows) == 0:
         raise DataError("At least one row must have a target, to train or test on: none has.")

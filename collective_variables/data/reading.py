@@ -1,7 +1,8 @@
 """Read a user's file as arrays with equally many rows, without trusting the file.
 
 A table (.csv, .tsv, .txt, .parquet) gives its columns, .npz its arrays, and .npy the fields of a
-structured array or the columns of a two-dimensional one under "0", "1", …. A folder gives its
+structured array, the columns of a two-dimensional one under "0", "1", …, or one of more dimensions
+under the name of the file. A column of lists is an array. A folder gives its
 images under "image", the folder of each image under "class" and its path under "file".
 
 Nothing is unpickled, unpacked to the disk or run. Files that are broken, larger than the free
@@ -27,6 +28,16 @@ READERS: dict[str, Callable[[Path, Options], Parts]] = {
     ".npy": arrays.read_npy,
 }
 SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
+TABLES = (".feather", ".arrow", ".orc")
+ARRAYS = (".pt", ".pth", ".pkl", ".pickle", ".joblib", ".h5", ".hdf5", ".safetensors", ".mat")
+ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst")
+ADVICE = {
+    **dict.fromkeys(SPREADSHEETS, " Save the sheet as a text file."),
+    **dict.fromkeys(TABLES, " Save the table by DataFrame.to_parquet."),
+    **dict.fromkeys(ARRAYS, " Save an array by numpy.save, or a table by DataFrame.to_parquet."),
+    **dict.fromkeys(ARCHIVES, " Unpack it, and name what was in it."),
+    **dict.fromkeys(images.ENDINGS, " Name the folder where the images are."),
+}
 
 
 def read_file(
@@ -62,18 +73,22 @@ def read_file(
     3. If all are dates, these are dates: ISO 8601 in all its forms, and days, months (as numbers
        or in English) and years of four digits in any usual order. Times with a zone become UTC. For
        01/02/2020 other cells or columns decide; if none does, the column is refused.
-    4. If at least 80 % of the cells are numbers or dates, but not all, the column is refused with
-       the cells that are not. Otherwise it holds texts.
+    4. If all are times of day or durations in one form, such as 8:30 or 1:30:00, these are numbers
+       of hours. Forms that may be scores or ratios, such as 25:17, are texts.
+    5. If at least 80 % of the cells are numbers or dates, but not all, the column is refused with
+       the cells that are not. So it is from 50 % on, or with few different units, if it has more
+       different texts than could be classes. Otherwise it holds texts.
 
     Text files are UTF-8, UTF-16 or Windows-1252, are separated by commas, semicolons, tabs or
     bars, and have the names of the columns in their first line, unless that holds numbers or dates
     as the lines after it do. The columns are then "0", "1", …. A line "sep=;" may come first. A
-    column without a name is "Unnamed: 0" with its number, as in pandas.
+    column without a name is "Unnamed: 0" with its number, as in pandas. Rows without a cell are not
+    counted. A title above the names, units below them and sums at the end are errors.
 
     Args:
         path: Of the file or folder.
         image_size: Height and width to which images are resized; by default all images must have
-            one size.
+            one size, of at most 1024 x 1024 pixels or as many.
         encoding: Of a text file, such as "cp1252"; by default found out.
         decimal: "." or "," as the decimal sign; by default found out.
         day_first: Whether 01/02/2020 is in February; by default found out.
@@ -99,10 +114,9 @@ def read_file(
         raise MissingFileError(f"There is no file or folder {path}.")
     kind = path.suffix.lower()
     if kind not in READERS:
-        advice = " Save the sheet as a text file." if kind in SPREADSHEETS else ""
         raise DataError(
             f"{path.name} must end in {', '.join(READERS)} or be a folder of images: "
-            f"received {kind or 'no ending'}.{advice}"
+            f"received {kind or 'no ending'}.{ADVICE.get(kind, '')}"
         )
     with one_line_errors(path.name):
         return finish(path, READERS[kind](path, options), options)

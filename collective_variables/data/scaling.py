@@ -21,10 +21,11 @@ SCALINGS = {
     "ranks": "ranks from -1.7 to 1.7",
     "robust": "by median and quartiles, cut at 2.5 deviations",
     "standard": "z-scores, in which a rare value weighs most",
+    "none": "as in the file, for embeddings",
 }
 """The ways to scale the inputs of a table, by name.
 
-With all but "standard" a text is an input of 0 and 1, centred and not divided by its standard
+With the first three a text is an input of 0 and 1, centred and not divided by its standard
 deviation, so that two rows of different texts are as far apart as two typical numbers. Two numbers
 that are all a column holds, such as truth values, count as two texts. What fewer rows have than the
 share `COMMON` weighs less, in proportion: a rare text, a missing value, a number farther from the
@@ -36,6 +37,7 @@ quartiles than `FAR_OUT` interquartile ranges, and one that differs where nearly
   and outliers are as far away as the tails of a normal distribution.
 - bounded: the mean of both, which keeps some of the distances, and does better than either.
 - standard: z-scores.
+- none: numbers stay as they are, which keeps the angles between embeddings.
 """
 
 FEW = 100  # one row in so many is a single row
@@ -63,13 +65,13 @@ def scale_table(table: "Table", reference: np.ndarray, /, *, scaling: str = DEFA
     Args:
         table: The rows.
         reference: Numbers of the rows that ranks, quartiles, means and deviations are taken from.
-        scaling: One of `SCALINGS`. Images are divided by 255, and other arrays of several
-            dimensions become z-scores, whatever the scaling.
+        scaling: One of `SCALINGS`. Images are divided by 255 whatever the scaling. Other arrays of
+            several dimensions become z-scores, or stay as they are with "none".
 
     Returns:
         (n_rows, n_features) float64, in which a missing number has become the mean of the scaled
         others; for images of bytes (n_rows, height, width, n_channels) float32. An input that is
-        constant in the reference is 0.
+        constant in the reference is 0, but for "none".
 
     Raises:
         ValueError: There is no such scaling.
@@ -89,6 +91,8 @@ def scale_table(table: "Table", reference: np.ndarray, /, *, scaling: str = DEFA
     inputs = table.inputs
     if inputs.dtype == np.uint8:
         return np.divide(inputs, 255, dtype=np.float32)
+    if scaling == "none":
+        return _fill(inputs, reference)
     if inputs.ndim != 2 or scaling == "standard":
         return _standardise(inputs, reference)
     scaled = np.empty(inputs.shape)
@@ -130,14 +134,18 @@ def _centre(scaled: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 def _standardise(inputs: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Return z-scores, in which a missing number is the mean of the others."""
-    inputs = _in_range(inputs)
+    filled = _fill(_in_range(inputs), reference)
+    return _scaling.standardise(filled, filled[reference])
+
+
+def _fill(inputs: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Return the inputs with the mean of the reference in the place of missing numbers."""
     means = [
         column[np.isfinite(column)].mean() if np.isfinite(column).any() else 0.0
         for column in inputs[reference].reshape(len(reference), -1).T
     ]
     means = np.reshape(means, inputs.shape[1:])
-    filled = np.where(np.isnan(inputs), means, inputs)
-    return _scaling.standardise(filled, filled[reference])
+    return np.where(np.isnan(inputs), means, inputs)
 
 
 def _in_range(inputs: np.ndarray) -> np.ndarray:

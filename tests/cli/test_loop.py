@@ -1,6 +1,7 @@
 """From rows to labels to the next rows: a person selects, labels, and selects again."""
 
 import json
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -219,3 +220,45 @@ def test_images_come_out_with_their_files_and_go_back_in(photos, capsys):
         assert sorted(rest + first) == sorted(photos), name
     text = select(capsys, "--n-points", 3, "--json", "--quiet", file="photos", target=None)[1]
     assert [row["file"] for row in json.loads(text)["chosen"]] == first
+
+
+def test_images_outside_the_folders_of_classes_are_those_to_label(photos, capsys):
+    for name in photos[1:5] + photos[6:]:
+        Path("photos", name).rename(Path("photos", name.replace("/", "-")))
+    first = chosen(capsys, "--n-points", 3, file="photos", target="class")
+    assert len(first) == 3 and not any("/" in name for name in first)
+    # A person puts them into folders.
+    for name in first:
+        Path("photos", name).rename(Path("photos", name.replace("-", "/")))
+    rest = chosen(capsys, "--n-points", 5, file="photos", target="class")
+    assert sorted(rest + first) == sorted(
+        name.replace("/", "-") for name in photos[1:5] + photos[6:]
+    )
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_of_images_may_be_spelt_as_other_systems_do(forms, photos, capsys):
+    in_table, in_list = (
+        unicodedata.normalize(form, "photos/cat/Käfer, groß.png") for form in forms
+    )
+    Path("photos/cat/0.png").rename(in_table)
+    Path("rows.txt").write_text(in_list.removeprefix("photos/"), encoding="utf-8")
+    options = ("--n-points", 9, "--exclude", "rows.txt")
+    assert sorted(chosen(capsys, *options, file="photos", target=None)) == sorted(photos[1:])
+
+
+def test_a_list_of_other_paths_comes_with_a_path_as_it_should_be(photos, capsys):
+    Path("rows.txt").write_text("photos/cat/0.png\n")
+    options = ("--n-points", 3, "--exclude", "rows.txt")
+    code, _, words = select(capsys, *options, file="photos", target=None)
+    assert code == 2
+    assert (
+        "rows.txt must list rows of the table by its column file (such as 'cat/0.png'): 1 of 1 "
+        "are not there, 'photos/cat/0.png'."
+    ) in words
+
+
+def test_a_class_that_images_do_not_have_comes_with_advice(photos, capsys):
+    code, _, words = select(capsys, "--n-points", 3, file="photos/cat", target="class")
+    assert code == 2
+    assert "There is no column class: the file has image, file. Put images into a folder" in words

@@ -57,3 +57,18 @@ def test_what_cannot_be_computed_is_one_line_and_exit_2(path, message, command, 
     assert code == 2 and text == ""
     assert words.startswith("error: ") and message in words
     assert words.count("\n") == 1
+
+
+def test_a_network_is_measured_without_targets_whatever_its_outputs(table, capsys):
+    arguments = ("--model", "flax.linen.Dense", "--model-option", "features=3", "--n-points", "6")
+    code = main.main(["measure", "table.csv", *arguments, "--members", "1", "--json", "--quiet"])
+    (row,) = json.loads(capsys.readouterr().out)["variables"]
+    assert code == 0 and 0 < row["entropy"] < np.log(6)
+    assert row["target_alignment"] is None
+
+
+@pytest.mark.parametrize("method", ["greedy", "trace"])
+def test_rows_are_selected_without_targets_whatever_the_outputs(method, table, capsys):
+    arguments = ("--model", "flax.linen.Dense", "--model-option", "features=3", "--n-points", "2")
+    assert main.main(["select", "table.csv", *arguments, "--method", method, "--quiet"]) == 0
+    assert len(set(capsys.readouterr().out.split())) == 2

@@ -169,3 +169,43 @@ def test_a_file_that_cannot_be_read_is_named(folder):
     for name, message in (("no.txt", "There is no file no.txt."), (".", ". cannot be read: Is a")):
         with pytest.raises(DataError, match=message):
             _rows.read_rows([Path(name)], plain_table(), by_identity=False)
+
+
+def test_a_spreadsheet_in_the_place_of_a_list_is_named_as_such(folder):
+    with pytest.raises(DataError, match="^rows.txt is no text file but a spreadsheet or an arch"):
+        rows(b"PK\x03\x04\x14\0\6\0" + bytes(30))
+
+
+@pytest.mark.parametrize(
+    "listed", [np.array([3, 0]), np.array([[3], [0]]), np.array([3.0, 0.0]), np.array(["3", "0"])]
+)
+def test_rows_may_be_listed_by_an_array(listed, folder):
+    np.save("rows.npy", listed)
+    assert _rows.read_rows([Path("rows.npy")], table(), by_identity=False).rows == [3, 0]
+
+
+def test_identities_may_be_listed_by_an_array(folder):
+    np.save("rows.npy", np.array(["Köln", "H1"]))
+    assert _rows.read_rows([Path("rows.npy")], table(), by_identity=True).rows == [4, 0]
+
+
+def test_a_mask_does_not_list_rows(folder):
+    np.save("rows.npy", np.arange(5) < 2)
+    with pytest.raises(DataError, match=r"array \(5,\) of bool. numpy.flatnonzero gives the numb"):
+        _rows.read_rows([Path("rows.npy")], table(), by_identity=False)
+
+
+def test_rows_may_be_a_list_in_json(folder):
+    assert rows("[3, 0]").rows == [3, 0]
+    assert rows('["Köln", "H1"]', by_identity=True).rows == [4, 0]
+    with pytest.raises(DataError, match="Entry 1 of rows.txt must be a row, 0 to 4: received '7'"):
+        rows("[3, 7]")
+    with pytest.raises(DataError, match="must list row numbers or identities"):
+        rows("[true]")
+
+
+def test_rows_may_be_written_by_savetxt(folder):
+    np.savetxt("rows.txt", [3, 0])
+    assert _rows.read_rows([Path("rows.txt")], table(), by_identity=False).rows == [3, 0]
+    with pytest.raises(DataError, match="must be a row, 0 to 4"):
+        rows("3.5e+00\n")

@@ -312,3 +312,11 @@ def test_without_a_target_there_are_inputs_and_no_problem():
     result = encode_table({"x": np.arange(3.0), "y": np.full(3, np.nan)}, ["y"])
     with pytest.raises(DataError, match="At least one row must have a target"):
         split_table(result, "user")
+
+
+def test_a_table_is_shown_in_one_line():
+    table = encode_table(
+        {"x": np.zeros((500, 512)) + np.arange(500)[:, None], "y": np.arange(500)}, "y"
+    )
+    assert repr(table) == "Table of 500 rows, inputs (500, 512), regression"
+    assert repr(encode_table({"x": np.arange(5.0)})) == "Table of 5 rows, inputs (5, 1)"

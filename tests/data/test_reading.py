@@ -147,10 +147,7 @@ def test_images_in_one_folder_have_no_class(images):
     folder, pixels = images
     assert list(read_file(folder / "cat")) == ["image", "file"]
     Image.fromarray(np.zeros((5, 4), np.uint8)).save(folder / "a.png")
-    with pytest.raises(
-        DataError, match="must all be in folders of their classes, or none: a.png, cat/a.png"
-    ):
-        read_file(folder)
+    assert read_file(folder)["class"].tolist() == [None, "cat", "cat", "dog"]
 
 
 @pytest.mark.parametrize(
@@ -242,7 +239,8 @@ def test_objects_are_not_unpickled_and_refuse_their_column_alone(tmp_path):
     contents = read_file(tmp_path / "a.npz")
     assert list(contents) == ["x", "y"] and contents["y"].tolist() == [1.5, 2.5]
     assert contents.refused == {
-        "x": "it holds Python objects, which would have to be unpickled: save numbers or texts"
+        "x": "it holds Python objects, which would have to be unpickled: save numbers (by "
+        "numpy.stack, if each object is an array) or texts (with empty ones where one is missing)"
     }
     write(tmp_path / "a.npy", OBJECTS)
     with pytest.raises(DataError, match="The array of a.npy cannot be used: it holds Python obj"):
@@ -256,7 +254,7 @@ def test_arrays_that_hold_something_else_refuse_their_column_alone(tmp_path):
         y=[1, 2],
         made_by="me",
         z=np.array([1j, 2]),
-        t=np.array([["a"], ["b"]]),
+        t=np.array([["a", "b"], ["c", "d"]]),
         d=np.array([1, 2], dtype="timedelta64[s]"),
         long=[1, 2, 3],
         s=np.array([b"\xff", b"a"]),
@@ -267,7 +265,7 @@ def test_arrays_that_hold_something_else_refuse_their_column_alone(tmp_path):
     assert contents.refused == {
         "made_by": "it has 0 rows, and other columns have 2",
         "z": f"{kinds} complex128",
-        "t": "texts must be a column: it has the shape (2, 1)",
+        "t": "texts must be a column: it has the shape (2, 2)",
         "d": f"{kinds} timedelta64[s]",
         "long": "it has 3 rows, and other columns have 2",
         "s": "its texts are not UTF-8",
@@ -275,9 +273,9 @@ def test_arrays_that_hold_something_else_refuse_their_column_alone(tmp_path):
 
 
 def test_a_lone_array_must_have_columns(tmp_path):
-    for shape in ((), (2,), (2, 2, 2)):
+    for shape in ((), (2,)):
         np.save(tmp_path / "a.npy", np.zeros(shape))
-        with pytest.raises(DataError, match="must have fields or two dimensions, rows and columns"):
+        with pytest.raises(DataError, match="must have fields, or rows along the first of at le"):
             read_file(tmp_path / "a.npy")
 
 
@@ -315,7 +313,6 @@ def test_what_would_not_fit_the_memory_is_refused_before_it_is_unpacked(tmp_path
 @pytest.mark.parametrize(
     "values, kind",
     [
-        ([[1, 2], [3]], "list<element: int64>"),
         ([{"a": 1}, {"a": 2}], "struct<a: int64>"),
         ([b"a", b"b"], "binary"),
         (pd.to_timedelta([1, 2], "s"), "duration"),

@@ -23,6 +23,7 @@ HOUSES = {
 }
 LOOKING = ["rnd-linearised", "k-center", "facility-location", "kernel-herding", "k-means++"]
 ROOT = np.sqrt(np.float64(12))
+SCALED = [name for name in scaling.SCALINGS if name != "none"]
 
 
 def texts(*values):
@@ -185,7 +186,31 @@ def test_standard_is_the_z_score_to_the_bit(reference):
     np.testing.assert_array_equal(result, expected)
 
 
-@pytest.mark.parametrize("name", scaling.SCALINGS)
+def test_none_leaves_all_but_missing_numbers_as_they_are():
+    contents = changed([3, 9], np.nan) | {"large": 1e9 * HOUSES["area"]}
+    table = encode_table(contents, ["price"])
+    result = scaling.scale_table(table, np.arange(0, N, 3), scaling="none")
+    is_missing = np.isnan(table.inputs)
+    np.testing.assert_array_equal(result[~is_missing], table.inputs[~is_missing])
+    means = np.nanmean(table.inputs[::3], axis=0)
+    expected = np.broadcast_to(means, table.inputs.shape)[is_missing]
+    np.testing.assert_allclose(result[is_missing], expected, rtol=1e-14)
+    images = encode_table({"image": np.full((5, 4, 4, 1), 255, np.uint8)})
+    assert (scaling.scale_table(images, np.arange(5), scaling="none") == 1).all()
+
+
+def test_unit_rows_of_unscaled_embeddings_depend_on_their_angles_alone():
+    embeddings = RNG.normal(size=(40, 8)) + 3.0
+    longer = embeddings * RNG.uniform(0.1, 9.0, (40, 1))
+    options = {"method": "rnd-linearised", "options": {"normalisation": "unit"}}
+    first, second = (
+        commands.select(encode_table({"x": each}), n_points=8, scaling="none", **options)
+        for each in (embeddings, longer)
+    )
+    assert first["row"].tolist() == second["row"].tolist()
+
+
+@pytest.mark.parametrize("name", SCALED)
 def test_images_and_arrays_are_the_same_under_every_scaling(name):
     labels = texts(*"abababab")
     images = RNG.integers(0, 256, (8, 4, 5, 3), dtype=np.uint8)
@@ -200,7 +225,7 @@ def test_images_and_arrays_are_the_same_under_every_scaling(name):
     np.testing.assert_array_equal(result, _scaling.standardise(arrays, arrays[:6]))
 
 
-@pytest.mark.parametrize("name", scaling.SCALINGS)
+@pytest.mark.parametrize("name", SCALED)
 @pytest.mark.parametrize("size", [1e-300, 1e300, 8e307])
 def test_numbers_of_any_size_stay_finite(name, size):
     numbers = size * np.linspace(-1, 1, 50)
@@ -210,7 +235,7 @@ def test_numbers_of_any_size_stay_finite(name, size):
     assert all(np.isfinite(each).all() and 2.5 > each.std() > 0.1 for each in values.values())
 
 
-@pytest.mark.parametrize("name", scaling.SCALINGS)
+@pytest.mark.parametrize("name", SCALED)
 def test_what_is_constant_in_the_reference_is_zero_everywhere(name):
     numbers = np.array([0.1, 0.1, 0.1, 7.0, np.nan])
     labels = texts("u", "u", "u", "v", None)
@@ -233,7 +258,7 @@ def test_statistics_are_those_of_the_rows_that_scaling_names():
 
 def test_an_unknown_scaling_is_named():
     table = encode_table({"a": np.arange(5.0)})
-    words = "scaling must be one of bounded, ranks, robust, standard: received 'zscore'"
+    words = "scaling must be one of bounded, none, ranks, robust, standard: received 'zscore'"
     with pytest.raises(ValueError, match=words):
         scaling.scale_table(table, np.arange(5), scaling="zscore")
 

@@ -69,6 +69,22 @@ def encode_inputs(contents: Contents, names: Sequence[str]) -> Inputs:
     )
 
 
+def note_empty(contents: Contents, names: Sequence[str]) -> list[str]:
+    """Say which rows have no value in any input: unlike all others, they are selected first."""
+    columns = [contents[name] for name in names]
+    if not columns:
+        return []
+    missing = [values.is_missing(column).reshape(len(column), -1) for column in columns]
+    (rows,) = np.nonzero(np.concatenate(missing, axis=1).all(axis=1))
+    if not len(rows):
+        return []
+    verb = "row has" if len(rows) == 1 else "rows have"
+    return [
+        f"{len(rows)} {verb} no value in any input, such as row {rows[0]}, and may be selected "
+        "first: fill them in, delete them, or name them with --exclude."
+    ]
+
+
 def _check_inputs(columns: Mapping[str, np.ndarray], refused: Mapping[str, str]) -> None:
     """Raise one DataError that names all columns that cannot be inputs, and how to leave them out.
 
@@ -86,9 +102,10 @@ def _check_inputs(columns: Mapping[str, np.ndarray], refused: Mapping[str, str])
     if len(reasons) > values.N_LISTED:
         shown += f"; and {len(reasons) - values.N_LISTED} other columns"
     them = "it" if len(reasons) == 1 else "them"
-    raise DataError(
-        f"{shown}. Change {them} in the file, or leave {them} out: --ignore {shlex.join(reasons)}"
-    )
+    # Not all of the columns of an array, without which there would be no input.
+    named = len(reasons) < len(columns) or len(reasons) <= values.N_LISTED
+    advice = f", or leave {them} out: --ignore {shlex.join(reasons)}" if named else "."
+    raise DataError(f"{shown}. Change {them} in the file{advice}")
 
 
 def _why_not(name: str, array: np.ndarray) -> str | None:
@@ -158,14 +175,16 @@ def _encode_texts(name: str, array: np.ndarray) -> Column:
 def _encode_array(name: str, array: np.ndarray) -> Column:
     """Encode the columns of a two-dimensional array of numbers."""
     columns = [_encode_numbers(f"{name}[{number}]", part) for number, part in enumerate(array.T)]
+    n_missing = values.count_missing(array)
+    marked = "; missing ones are filled in and marked in further inputs" if n_missing else ""
     return Column(
         np.concatenate([column.values for column in columns], axis=1),
         tuple(part for column in columns for part in column.names),
         tuple(kind for column in columns for kind in column.kinds),
         f"{array.shape[1]} columns of numbers",
-        values.count_missing(array),
+        n_missing,
         None,
-        "scaled",
+        f"scaled{marked}",
     )
 
 

@@ -13,6 +13,7 @@ from collective_variables.data._errors import DataError
 from collective_variables.data.columns import identities, targets, values
 from collective_variables.data.files.contents import Contents
 
+IMAGES = {"image", "file"}  # what a folder of images has without folders in it
 Names = str | int | Sequence[str | int] | None
 
 
@@ -131,7 +132,8 @@ def _unknown_name(name: str, available: Sequence[str]) -> DataError:
     in_lower_case = {each.lower(): each for each in available}
     if close := difflib.get_close_matches(name.lower(), in_lower_case, n=1):
         return DataError(f"{error} did you mean {in_lower_case[close[0]]}? The file has {columns}.")
-    return DataError(f"{error} the file has {columns}.")
+    advice = " Put images into a folder for each class." if set(available) == IMAGES else ""
+    return DataError(f"{error} the file has {columns}.{advice}")
 
 
 def find_identity(identity: str | int | None, contents: Contents) -> str | None:

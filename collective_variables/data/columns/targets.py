@@ -205,6 +205,13 @@ def note_classes(targets: Targets) -> list[str]:
     counts = np.nansum(targets.values, axis=0).astype(int)
     each = [f"{name} {count}" for name, count in zip(targets.classes, counts, strict=True)]
     notes = [f"Rows of each class: {values.join_names(each)}."]
+    n_missing = int(np.isnan(targets.values[:, 0]).sum())
+    if len(targets.classes) == 1 and n_missing:
+        (name,) = targets.classes
+        notes.append(
+            f"All {counts[0]} labels of {targets.rows[0][0]} are {name!r}, and {n_missing} are "
+            "missing: if an empty cell means another class, write that class in."
+        )
     single = [name for name, count in zip(targets.classes, counts, strict=True) if count == 1]
     if single:
         subject = (

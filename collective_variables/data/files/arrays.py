@@ -49,7 +49,10 @@ def read_npz(path: Path, options: Options) -> Parts:
 
 
 def read_npy(path: Path, options: Options) -> Parts:
-    """Read the fields of a structured array, or the columns of a two-dimensional one."""
+    """Read the fields of a structured array, or the columns of a two-dimensional one.
+
+    An array of more dimensions is a single column with the name of the file, as in an archive.
+    """
     with path.open("rb") as file:
         array = _read_array(path, path.stem, file, path.stat().st_size)
     if isinstance(array, Column):
@@ -59,6 +62,12 @@ def read_npy(path: Path, options: Options) -> Parts:
         names = check_names(path, array.dtype.names)
         for name, field in zip(names, array.dtype.names, strict=True):
             _enter(name, array[field], columns, texts)
+    elif array.ndim > 1 and (refused := _refusal(array)) is not None:
+        # Once, not for each of the columns.
+        raise DataError(f"The array of {path.name} cannot be used: {refused}.")
+    elif array.ndim > 2:
+        names = check_names(path, [path.stem])
+        _enter(names[0], array, columns, texts)
     elif array.ndim == 2:
         check_n_columns(path, array.shape[1])
         names = [str(number) for number in range(array.shape[1])]
@@ -66,8 +75,9 @@ def read_npy(path: Path, options: Options) -> Parts:
             _enter(name, array[:, number], columns, texts)
     else:
         raise DataError(
-            f"The array of {path.name} must have fields or two dimensions, rows and columns: "
-            f"received {array.shape}."
+            f"The array of {path.name} must have fields, or rows along the first of at least two "
+            f"dimensions: received the shape {array.shape}. Save a single column by "
+            "array.reshape(-1, 1)."
         )
     return _parts(names, columns, texts, options)
 
@@ -103,7 +113,9 @@ def _read_array(path: Path, name: str, file: BinaryIO, n_bytes: int) -> np.ndarr
         _memory.check(f"{name} of {path.name}", 8 * n_rows)
         return unusable(
             n_rows,
-            "it holds Python objects, which would have to be unpickled: save numbers or texts",
+            "it holds Python objects, which would have to be unpickled: save numbers (by "
+            "numpy.stack, if each object is an array) or texts (with empty ones where one is "
+            "missing)",
         )
     expected = header.tell() + math.prod(shape) * dtype.itemsize
     if expected != n_bytes:
@@ -125,7 +137,8 @@ def _enter(
     """Enter an array among the columns, or among those of texts that are yet to be read."""
     if isinstance(array, Column):
         columns[name] = array
-    elif array.dtype.kind in "SU" and array.ndim == 1:
+    elif array.dtype.kind in "SU" and array.ndim > 0 and array.size == len(array):
+        array = array.reshape(-1)  # of a column of texts, (n, 1)
         try:
             texts[name] = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
         except UnicodeDecodeError:
@@ -140,12 +153,12 @@ def _column(array: np.ndarray) -> Column:
     n_rows = len(array) if array.ndim else 0
     if kind in "SU":
         return unusable(n_rows, f"texts must be a column: it has the shape {array.shape}")
+    if (refused := _refusal(array)) is not None:
+        return unusable(n_rows, refused)
     if kind == "M":
         return Column(arrow.shortest(array))
-    if kind not in "biuf":
-        return unusable(
-            n_rows, f"it must hold numbers, truth values, dates or texts: it holds {array.dtype}"
-        )
+    if array.ndim == 3 and array.shape[1] == 1:
+        array = array[:, 0]  # a single embedding of each row, not an image of one line
     if array.ndim > 1:
         # Images and the like keep their small dtype.
         return Column(array.astype(array.dtype.newbyteorder("=")))
@@ -156,3 +169,12 @@ def _column(array: np.ndarray) -> Column:
         "f": np.float64,
     }
     return Column(array.astype(dtypes[kind]))
+
+
+def _refusal(array: np.ndarray) -> str | None:
+    """Return why no array of such a dtype can be used; None if it can."""
+    if array.dtype.kind in "biufMSU":
+        return None
+    # NumPy writes the bfloat16 of other packages as two bytes without a meaning.
+    advice = ": save it as float32" if array.dtype.kind == "V" else ""
+    return f"it must hold numbers, truth values, dates or texts: it holds {array.dtype}{advice}"

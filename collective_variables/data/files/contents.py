@@ -114,8 +114,10 @@ def finish(path: Path, parts: Parts, options: Options) -> Contents:
 def _same_rows(path: Path, columns: Mapping[str, Column]) -> Mapping[str, Column]:
     """Return columns with equally many rows; those of a few others are refused."""
     lengths = {name: len(c.values) if c.values.ndim else 0 for name, c in columns.items()}
-    n_rows, n_alike = Counter(lengths.values()).most_common(1)[0]
-    if n_alike < len(columns) >= 2 * n_alike:
+    # Not single values and empty arrays, such as the name of a model beside its embeddings.
+    filled = [length for length in lengths.values() if length] or [0]
+    n_rows, n_alike = Counter(filled).most_common(1)[0]
+    if n_alike < len(filled) >= 2 * n_alike:
         shown = ", ".join(f"{name} {length}" for name, length in list(lengths.items())[:MAX_NAMED])
         raise DataError(f"The arrays of {path.name} must have as many rows: {shown}.")
     if n_rows == 0:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -59,6 +60,8 @@ def find_dialect(path: Path, encoding: str, options: Options) -> Dialect:
     names, *rows = _records(line + sample, separator, n_records + 1) or [[]]
     check_n_columns(path, len(names))
     names = [" ".join(name.replace("\ufeff", "").split()) for name in names]
+    if options.header is None:
+        header.check_title(path.name, names, rows)
     found = header.find_header(names, rows, options.header)
     notes = [found.note(path.name)] if found.doubt else []
     if not found.is_header:
@@ -67,6 +70,8 @@ def find_dialect(path: Path, encoding: str, options: Options) -> Dialect:
     if not rows and len(sample) < SAMPLE:
         raise DataError(f"{path.name} must hold at least one row: it holds none.")
     fitted = _fit(names, rows)
+    if rows:
+        header.check_units(path.name, fitted, rows, options)
     if fitted[:1] == [ROW_NAMES] and fitted[1:] == names:
         notes.append(
             f"{path.name} has a column more than names: the first one has names of rows, as R "
@@ -80,6 +85,7 @@ def _sample(path: Path, encoding: str) -> tuple[int, str | None, str, str]:
     separator = None
     with path.open(encoding=encoding, newline=None) as file:
         number, line = 1, file.readline(MOST_NAMES)
+        line = line.removeprefix("\ufeff")  # quotes begin a cell only if nothing is before them
         if match := SEPARATOR_LINE.match(line):
             separator = match.group(1)
             number, line = 2, file.readline(MOST_NAMES)
@@ -127,11 +133,14 @@ def _check_title(path: Path, sample: str) -> None:
     Two cells between commas may be one number with a decimal comma.
     """
     for separator in SEPARATORS:
-        sizes = {len(row) for row in _records(sample, separator, MAX_RECORDS)}
-        if len(sizes) == 1 and min(sizes) > (2 if separator == "," else 1):
+        sizes = [len(row) for row in _records(sample, separator, MAX_RECORDS)]
+        below = list(itertools.dropwhile(lambda size: size == 1, sizes))
+        if 2 * len(below) < len(sizes):
+            continue
+        if len(set(below)) == 1 and below[0] > (2 if separator == "," else 1):
             raise DataError(
                 f"{path.name} must begin with the names of its columns: its first line has one "
-                f"cell, and those after it have {min(sizes)}. Remove the lines before the names."
+                f"cell, and lines after it have {below[0]}. Remove the lines before the names."
             )
 
 

@@ -5,6 +5,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from collective_variables.data._errors import DataError
+from collective_variables.data.files.options import Options
 from collective_variables.data.files.texts.markers import is_marker
 
 # What a number or a date looks like, whatever its format: what it is, the whole column decides.
@@ -15,12 +17,66 @@ NUMBER = re.compile(
 DATE = re.compile(r"^\d{1,4}([-/.])\d{1,2}\1\d{1,4}(?:[T ,].*)?$")
 SHARE = 0.8  # of the cells that are alike in a column of numbers or dates
 YEARS = range(1900, 2101)
+MAX_TITLE = 20  # lines above that of names
+N_SHOWN = 3  # names in a message
 
 
 def kind(cell: str) -> str | None:
     """Return whether a cell looks like a "date" or a "number", or None."""
     cell = cell.strip()
     return "date" if DATE.match(cell) else "number" if NUMBER.match(cell) else None
+
+
+def check_title(file: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Raise DataError if a title stands above the line of names.
+
+    There a later line has more words than the first one: one of them is over numbers or dates for
+    which the first line has no name.
+    """
+    n_named = sum(name != "" for name in names)
+    for number, row in enumerate(rows[:MAX_TITLE]):
+        words = [cell.strip() for cell in row]
+        if sum(word != "" for word in words) <= n_named or any(map(kind, words)):
+            continue
+        for place, word in enumerate(words):
+            is_unnamed = place >= len(names) or names[place] == ""
+            if (
+                is_unnamed
+                and not is_marker(word)
+                and _common_kind(_cells(rows[number + 1 :], place))
+            ):
+                shown = ", ".join(repr(word[:50]) for word in words[:N_SHOWN])
+                raise DataError(
+                    f"{file} must begin with the names of its columns: they seem to be {shown}"
+                    f"{', …' if len(words) > N_SHOWN else ''} below {names[0][:50]!r}. Remove the "
+                    "lines before the names."
+                )
+
+
+def check_units(
+    file: str, names: Sequence[str], rows: Sequence[Sequence[str]], options: Options
+) -> None:
+    """Raise DataError if the line below the names has words over numbers, such as units.
+
+    A single word may be an error in one cell, which concerns its column alone.
+    """
+    found = []
+    for place, name in enumerate(names):
+        cells = _cells(rows[1:], place)
+        if name in options.texts or _common_kind(cells) is None or place >= len(rows[0]):
+            continue
+        word = rows[0][place].strip()
+        if kind(word):
+            return
+        if not is_marker(word) and word not in options.missing:
+            found.append((word, name))
+    if len(found) > 1:
+        word, name = found[0]
+        raise DataError(
+            f"The line below the names of {file} seems to hold units or further names, such as "
+            f"{word[:50]!r} in column {name[:50]}: remove it if so, or else name its cells "
+            "with the option missing."
+        )
 
 
 class Header(NamedTuple):
@@ -54,8 +110,7 @@ def find_header(names: Sequence[str], rows: Sequence[Sequence[str]], asked: bool
         return Header(asked)
     data, years, n_words, has_index = [], [], 0, False
     for place, name in enumerate(names):
-        cells = [row[place].strip() for row in rows if place < len(row)]
-        cells = [cell for cell in cells if not is_marker(cell)]
+        cells = _cells(rows, place)
         column = _common_kind(cells)
         if column is None or (is_marker(name) and name != ""):
             continue
@@ -75,6 +130,12 @@ def find_header(names: Sequence[str], rows: Sequence[Sequence[str]], asked: bool
         return Header(True, doubtful[0] if doubtful and not _are_steps(doubtful) else None)
     has_copies = len(set(names)) < len(names)
     return Header(not has_copies and _are_steps(data), data[0])
+
+
+def _cells(rows: Sequence[Sequence[str]], place: int) -> list[str]:
+    """Return the cells of a column that stand for no missing value."""
+    cells = (row[place].strip() for row in rows if place < len(row))
+    return [cell for cell in cells if not is_marker(cell)]
 
 
 def _common_kind(cells: Sequence[str]) -> str | None:

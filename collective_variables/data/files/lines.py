@@ -45,13 +45,17 @@ class Lines:
             first: Line of the first record, from 1.
             has_names: Whether the first record holds names.
         """
-        self._path, self._encoding, self._separator = path, encoding, separator
+        # With the mark of UTF-8 before them, quotes would not begin a cell.
+        self._encoding = "utf-8-sig" if encoding == "utf-8" else encoding
+        self._path, self._separator = path, separator
         self._first, self._has_names = first, has_names
         self._records: Records | None = None
         self.is_regular = False
+        self.kept: np.ndarray | None = None  # the records that are rows, without the names
 
     def __call__(self, row: int) -> str:
         """Return the place of a row."""
+        row = row if self.kept is None else int(self.kept[row])
         if self.is_regular:
             return f"line {row + self._first + self._has_names}"
         starts = self.records().starts

@@ -13,6 +13,7 @@ from collective_variables.data.files.dialect import Dialect, find_dialect
 from collective_variables.data.files.lines import Lines, Records
 from collective_variables.data.files.options import Options
 from collective_variables.data.files.texts.columns import read_columns
+from collective_variables.data.files.texts.totals import note_totals
 
 if TYPE_CHECKING:
     import pyarrow
@@ -47,16 +48,11 @@ def read_text(path: Path, options: Options) -> Parts:
     lines.is_regular = n_records + dialect.first - 1 == decoding.n_lines
     if not lines.is_regular:
         notes += _blank_notes(path, lines)
-    texts, n_empty = _without_empty_end(texts)
-    if n_empty:
-        notes.append(f"Rows without a cell at the end of {path.name} are left out: {n_empty}.")
+    texts, empty_note = _without_empty_rows(path, texts, lines)
     columns = dict(zip(names, texts, strict=True))
     del texts
-    return Parts(
-        read_columns(columns, options, lines, usual=USUAL.get(dialect.separator, "")),
-        lines,
-        tuple(notes),
-    )
+    columns = read_columns(columns, options, lines, usual=USUAL.get(dialect.separator, ""))
+    return Parts(columns, lines, (*notes, *empty_note, *note_totals(path.name, columns, lines)))
 
 
 def _cells(path: Path, decoding: Decoding, dialect: Dialect) -> list["pyarrow.ChunkedArray"]:
@@ -103,14 +99,30 @@ def _named(
     return called, [texts[number] for number in kept], notes
 
 
-def _without_empty_end(
-    texts: list["pyarrow.ChunkedArray"],
-) -> tuple[list["pyarrow.ChunkedArray"], int]:
-    """Return cells without the empty rows at the end of a spreadsheet, and their number."""
-    n_rows = last = len(texts[0])
-    while last and not any(column[last - 1].is_valid for column in texts):
-        last -= 1
-    return [column.slice(0, last) for column in texts], n_rows - last
+def _without_empty_rows(
+    path: Path, texts: list["pyarrow.ChunkedArray"], lines: Lines
+) -> tuple[list["pyarrow.ChunkedArray"], list[str]]:
+    """Return cells without the empty rows of a spreadsheet, and the note on them.
+
+    An empty row would be the one that is least like all others, and be selected first. In a file
+    of one column an empty cell is a missing value, except at the end.
+    """
+    has_cell = np.zeros(len(texts[0]), bool)
+    for column in texts:
+        has_cell |= column.is_valid().to_numpy()
+    filled = np.flatnonzero(has_cell)
+    end = int(filled[-1]) + 1 if len(filled) else 0
+    kept = np.arange(end) if len(texts) == 1 else filled
+    if len(kept) == len(has_cell):
+        return texts, []
+    n_empty, name = len(has_cell) - len(kept), path.name
+    if len(kept) == end:
+        note = f"Rows without a cell at the end of {name} are left out: {n_empty}."
+        return [column.slice(0, end) for column in texts], [note]
+    first = lines(int(np.argmin(has_cell)))
+    lines.kept = kept
+    note = f"Rows of {name} without a cell are not counted: {n_empty}, the first in {first}."
+    return [column.take(kept) for column in texts], [note]
 
 
 def _check_records(path: Path, lines: Lines, n_columns: int) -> None:
@@ -119,9 +131,14 @@ def _check_records(path: Path, lines: Lines, n_columns: int) -> None:
     wrong = np.flatnonzero(records.sizes != n_columns)
     if len(wrong):
         line, size = records.starts[wrong[0]], records.sizes[wrong[0]]
+        advice = (
+            "Delete it if it is no row of data."
+            if size < n_columns
+            else "A cell with a separator in it must be in quotes."
+        )
         raise DataError(
             f"Line {line} of {path.name} must have {n_columns} cells, as the first one has: "
-            f"received {size}. A cell with a separator in it must be in quotes."
+            f"received {size}. {advice}"
         )
 
 

@@ -120,3 +120,16 @@ def test_infinite_numbers_of_an_ignored_column_or_of_labels():
     assert encode_table(columns, ignored="y").features == ("x",)
     with pytest.raises(DataError, match="Column y must hold finite numbers: it has 1 infinite"):
         encode_table(columns, "y")
+
+
+def test_rows_without_a_value_in_any_input_are_said(tmp_path):
+    path = tmp_path / "a.csv"
+    rows = [f"K{row},{row % 7}.5,2,1{row}" if row % 6 else f"K{row},,,2" for row in range(24)]
+    path.write_text("\n".join(["id,a,b,y", *rows, ""]))
+    note = (
+        "4 rows have no value in any input, such as row 0, and may be selected first: fill them "
+        "in, delete them, or name them with --exclude."
+    )
+    assert note in read_table(path, "y").notes and note in read_table(path, "y").warnings
+    path.write_text("\n".join(["id,a,b,y", *rows, ""]).replace(",,,", ",1,,"))
+    assert note not in read_table(path, "y").notes

@@ -230,3 +230,12 @@ def test_many_classes_are_one_short_note():
     column = np.array([f"class {number % 30}" for number in range(N)], dtype=object)
     (note,) = encode_table({"x": X, "y": column}, "y").notes
     assert note.startswith("Rows of each class: class 0 2, class 1 2") and "and 20 others" in note
+
+
+def test_labels_of_one_class_among_empty_cells_are_said():
+    column = texts(*(None if row % 3 else "x" for row in range(N)))
+    notes = encode_table({"x": X, "y": column}, "y").notes
+    assert notes[-1] == (
+        "All 20 labels of y are 'x', and 40 are missing: if an empty cell means another class, "
+        "write that class in."
+    )

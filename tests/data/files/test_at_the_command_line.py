@@ -82,12 +82,12 @@ def test_a_file_without_names_is_counted_whole(select):
 
 
 def test_what_is_wrong_with_an_ignored_column_does_not_matter(select, tmp_path):
-    frame = pd.DataFrame({"x": np.arange(10) / 4, "y": [1e300, *range(9)], "l": [[1]] * 10})
+    frame = pd.DataFrame({"x": np.arange(10) / 4, "y": [1e300, *range(9)], "l": [["a"]] * 10})
     frame.to_parquet(tmp_path / "a.parquet")
     code, _, said = select(None, name="a.parquet")
     assert code == 2
     assert "row 0 is 1e+300, and numbers must be at most 1e+150 in size" in said
-    assert "it holds list<element: int64>" in said
+    assert "it holds list<element: string>" in said
     code, rows, _ = select(None, "--ignore", "y", "l", name="a.parquet")
     assert code == 0 and len(rows) == 1
 
@@ -108,3 +108,14 @@ def test_a_folder_of_photos_is_read_as_a_viewer_shows_it(select, tmp_path):
     (tmp_path / "pets" / "dog" / "0.jpg").write_bytes(b"x")
     code, rows, said = select(None, name="pets")
     assert code == 2 and rows == [] and "dog/0.jpg is broken" in said
+
+
+def test_an_empty_row_is_not_selected_and_a_row_of_sums_is_refused(select):
+    rows = [f"{row},{row * row},{row % 5}.5" for row in range(20)]
+    text = "\n".join(["load,speed,life", *rows[:7], ",,", *rows[7:]])
+    code, chosen, said = select(text + "\n", "--target", "life", "--method", "k-center")
+    assert code == 0 and len(chosen) == 1 and "20 rows, regression" in said
+    assert "Rows of a.csv without a cell are not counted: 1, the first in line 9." in said
+    code, chosen, said = select(text + "\n190,2470,50\n", "--target", "life")
+    assert code == 2 and chosen == []
+    assert "The last row of a.csv, line 23, holds sums of the rows above it, such as 190" in said

@@ -1,5 +1,7 @@
 """Folders of images as cameras, viewers and network drives leave them."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -107,8 +109,16 @@ def test_palettes_with_transparency_are_read(transparency, tmp_path):
     palette = Image.fromarray(colours).quantize(16)
     (tmp_path / "p").mkdir()
     palette.save(tmp_path / "p" / "p.png", transparency=transparency)
-    expected = np.asarray(palette.convert("RGB"))
-    np.testing.assert_array_equal(read_file(tmp_path / "p")["image"][0], expected)
+    alphas = np.full(16, 255)
+    if isinstance(transparency, bytes):
+        alphas[: len(transparency)] = list(transparency)
+    else:
+        alphas[transparency] = 0
+    share = alphas[np.asarray(palette)][..., None] / 255
+    expected = share * np.asarray(palette.convert("RGB")) + (1 - share) * 255
+    contents = read_file(tmp_path / "p")
+    np.testing.assert_allclose(contents["image"][0], expected, atol=1)
+    assert contents.notes == ("Transparent parts are read as white, in 1 of 1 images: p.png.",)
 
 
 def test_what_a_library_only_warns_of_is_read(tmp_path):
@@ -143,7 +153,153 @@ def test_images_of_more_than_8_bits_are_refused_clearly(array, words, folder):
         read_file(folder)
 
 
-def test_images_in_and_next_to_folders_are_named(folder):
+def test_images_next_to_folders_of_classes_have_none(folder):
     save(folder / "z.png", np.zeros((5, 4), np.uint8))
-    with pytest.raises(DataError, match="of their classes, or none: z.png, cat/0.png"):
+    contents = read_file(folder)
+    assert contents["file"].tolist() == ["cat/0.png", "cat/1.png", "dog/0.png", "z.png"]
+    assert contents["class"].tolist() == ["cat", "cat", "dog", None]
+    assert contents.notes == (
+        f"1 of 4 images have no class, as they are in no folder of {folder}: z.png.",
+    )
+
+
+def test_folders_below_those_of_classes_are_told(folder):
+    save(folder / "cat" / "night" / "0.png", np.zeros((5, 4), np.uint8))
+    contents = read_file(folder)
+    assert contents["class"].tolist() == ["cat", "cat", "cat", "dog"]
+    assert contents.notes == (
+        "The class of an image is the first folder on the way to it, cat, and not a folder below, "
+        "cat/night.",
+    )
+
+
+@pytest.mark.parametrize("mode, n_channels", [("RGBA", 3), ("LA", 1)])
+def test_colours_that_transparency_hides_are_not_read(mode, n_channels, tmp_path):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (2, 4, 5, n_channels + 1), dtype=np.uint8)
+    pixels[..., -1] = 0
+    pixels[:, 1:3, 1:3] = [[[50] * n_channels + [255]] * 2] * 2
+    for number, array in enumerate(pixels):
+        save(tmp_path / "cut" / f"{number}.png", array)
+    expected = np.full((2, 4, 5, n_channels), 255)
+    expected[:, 1:3, 1:3] = 50
+    np.testing.assert_array_equal(read_file(tmp_path / "cut")["image"], expected)
+
+
+def test_opaque_alpha_changes_nothing(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 5, 4), dtype=np.uint8)
+    pixels[..., 3] = 255
+    save(tmp_path / "opaque" / "a.png", pixels)
+    contents = read_file(tmp_path / "opaque")
+    np.testing.assert_array_equal(contents["image"][0], pixels[..., :3])
+    assert contents.notes == ()
+
+
+@pytest.mark.parametrize("ending", ["gif", "tif", "webp"])
+def test_frames_after_the_first_are_told(ending, tmp_path):
+    frames = [Image.fromarray(np.full((8, 8), grey, np.uint8)) for grey in (10, 90, 200)]
+    options = {"lossless": True} if ending == "webp" else {}
+    path = tmp_path / "several" / f"a.{ending}"
+    path.parent.mkdir()
+    frames[0].save(path, save_all=True, append_images=frames[1:], **options)
+    contents = read_file(path.parent)
+    np.testing.assert_array_equal(contents["image"], np.full(contents["image"].shape, 10))
+    assert contents.notes == (
+        "The first frame or page alone is read of those that have several, 1 of 1 images: "
+        f"a.{ending}.",
+    )
+
+
+def test_the_second_picture_of_a_camera_is_no_frame(tmp_path):
+    photo = Image.fromarray(np.full((8, 8, 3), 10, np.uint8))
+    (tmp_path / "phone").mkdir()
+    photo.save(tmp_path / "phone" / "a.jpg", format="MPO", save_all=True, append_images=[photo])
+    assert read_file(tmp_path / "phone").notes == ()
+
+
+def test_images_that_were_upright_and_lying_are_told_to_be_stretched(tmp_path):
+    for name, shape in (("upright", (12, 8)), ("lying", (8, 12))):
+        save(tmp_path / "mixed" / f"{name}.png", np.zeros(shape, np.uint8))
+    with pytest.raises(DataError, match=r"8 x 12 pixels, upright.png 12 x 8 .*--image-size 8x12,"):
+        read_file(tmp_path / "mixed")
+    assert read_file(tmp_path / "mixed", image_size=(4, 8)).notes == (
+        "Width by height is from 0.67 to 1.50: --image-size stretches or squeezes images to 2.00.",
+    )
+
+
+def test_all_images_that_cannot_be_read_are_named(folder):
+    for name in ("a.png", "b.png", "c.png"):
+        (folder / "dog" / name).write_bytes(b"<html>")
+    save(folder / "dog" / "d.png", np.zeros((5, 4), np.uint16))
+    message = (
+        r"^dog/a.png is broken .*\. Copy the image anew, or move it out of .*pets\. "
+        r"3 more cannot be used: dog/b.png, dog/c.png, dog/d.png\.$"
+    )
+    with pytest.raises(DataError, match=message):
         read_file(folder)
+
+
+@pytest.mark.parametrize("side", [10_000, 14_000])
+def test_a_huge_image_is_said_to_be_too_large(side, folder):
+    # Pillow only warns of the first, and refuses the second.
+    Image.new("1", (side, side)).save(folder / "dog" / "1.png")
+    with pytest.raises(
+        DataError, match="^dog/1.png must have at most 67108864 pixels: it has more"
+    ):
+        read_file(folder, image_size=(5, 4))
+
+
+def test_photos_as_cameras_make_them_need_a_size(tmp_path):
+    save(tmp_path / "photos" / "a.png", np.zeros((1000, 1500), np.uint8))
+    message = r"it has 1000 x 1500 \(height x width\)\. Add --image-size 43x64, or another size\.$"
+    with pytest.raises(DataError, match=message):
+        read_file(tmp_path / "photos")
+    assert read_file(tmp_path / "photos", image_size=(43, 64))["image"].shape == (1, 43, 64, 1)
+    with pytest.raises(DataError, match="--image-size must ask for at most 67108864 pixels"):
+        read_file(tmp_path / "photos", image_size=(100_000, 100_000))
+
+
+def test_a_folder_without_images_says_what_is_there(folder):
+    other = folder.parent / "other"
+    other.mkdir()
+    with pytest.raises(DataError, match="it holds none.$"):
+        read_file(other)
+    for name in ("a.heic", "b.HEIC", "c.CR2", "d.nef"):
+        (other / name).write_bytes(b"x")
+    message = "none, but a.heic, b.HEIC, c.CR2 and 1 more. Save the images as .jpg or .png.$"
+    with pytest.raises(DataError, match=message):
+        read_file(other)
+    (other / "pets").symlink_to(folder, target_is_directory=True)
+    with pytest.raises(DataError, match="only links to folders, which are not followed, pets"):
+        read_file(other)
+
+
+def test_links_to_folders_are_told_and_not_followed(folder):
+    (folder / "dog" / "loop").symlink_to(folder, target_is_directory=True)
+    contents = read_file(folder)
+    assert contents["file"].tolist() == ["cat/0.png", "cat/1.png", "dog/0.png"]
+    assert contents.notes == (
+        f"Links to folders in {folder} are not followed: dog/loop. Put copies of their images "
+        "there.",
+    )
+
+
+@pytest.mark.parametrize("name", [b"K\xe4fer.png", b"a\nb.png"])
+def test_names_that_cannot_be_printed_on_a_line_are_refused(name, folder):
+    path = os.path.join(os.fsencode(folder), name)
+    try:
+        with open(path, "wb") as file:
+            file.write((folder / "cat" / "0.png").read_bytes())
+    except OSError:
+        pytest.skip("This file system has no such names.")
+    with pytest.raises(DataError, match="must have a name in UTF-8 and without line breaks"):
+        read_file(folder)
+
+
+def test_an_archive_and_a_single_image_come_with_advice(folder):
+    archive = folder.parent / "pets.zip"
+    archive.write_bytes(b"PK")
+    with pytest.raises(DataError, match="pets.zip must .* received .zip. Unpack it"):
+        read_file(archive)
+    with pytest.raises(DataError, match="0.png must .* Name the folder where the images are."):
+        read_file(folder / "cat" / "0.png")

@@ -263,3 +263,36 @@ def test_a_number_that_stands_for_missing_values_is_found_in_all_formats(tmp_pat
         contents = read_file(tmp_path / name, missing="-999")
         np.testing.assert_array_equal(contents["x"], [1.5, np.nan, 2])
         np.testing.assert_array_equal(contents["n"], [1, np.nan, 3])
+
+
+def test_numbers_in_different_units_are_refused_and_not_taken_for_classes(tmp_path):
+    cells = [f"{row + 40} kg" if row % 3 else f"{2 * row + 90} lb" for row in range(90)]
+    contents = read(tmp_path, table([*cells, "n/a"]))
+    assert contents.refused["weight"] == (
+        "its numbers have different units (line 2 is '90 lb', line 3 is '41 kg'): write all "
+        "in one unit, or name the column with the option texts"
+    )
+    assert not read(tmp_path, table(cells), texts="weight").refused
+    few = read(tmp_path, table(["1 year", "2 years", "3 years", "10 years"] * 30))
+    assert few["weight"].tolist()[:2] == ["1 year", "2 years"]  # classes
+    addresses = [f"{row} {street}" for row in range(12) for street in "ABCDEFG"]
+    assert not read(tmp_path, table(addresses)).refused
+
+
+def test_texts_that_differ_in_capitals_alone_are_said(tmp_path):
+    contents = read(tmp_path, table(["Yes", "yes", "no", "YES"]))
+    assert contents["weight"].tolist() == ["Yes", "yes", "no", "YES"]
+    assert contents.notes == (
+        "Texts that differ in capitals alone are different ones, such as 'Yes' and 'yes' in column "
+        "weight: write them alike if they mean the same.",
+    )
+
+
+def test_many_different_numbers_and_a_limit_of_detection_are_refused_with_the_cell(tmp_path):
+    cells = ["<0.5" if row % 3 == 0 else f"{row / 7:.2f}" for row in range(150)]
+    assert read(tmp_path, table(cells)).refused["weight"] == (
+        "100 of 150 cells are numbers, but line 2 is '<0.5': correct them, name them with the "
+        "option missing, or name the column with the option texts"
+    )
+    codes = [f"A{row}" if row % 3 == 0 else str(row) for row in range(150)]
+    assert not read(tmp_path, table(codes)).refused  # they tell rows apart

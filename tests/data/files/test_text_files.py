@@ -145,9 +145,108 @@ def test_what_is_no_text_file_is_named(content, words, tmp_path):
 
 
 def test_a_title_above_the_names_is_named_as_such(tmp_path):
-    for text in ("Report 2020\na;b\n1;2\n", "# exported\na,b,c\n1,2,3\n"):
+    rows = "".join(f"S{row},{row},{row}.5\n" for row in range(9))
+    for text in (
+        "Report 2020\na;b\n1;2\n",
+        "# exported\na,b,c\n1,2,3\n",
+        f"# XRD-7\n# Jane; 2020-01-02\na,b,c\n{rows}",
+    ):
         with pytest.raises(DataError, match="must begin with the names of its columns: its first"):
             read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "Results of 2020,,\n",
+        "Results,2020,\n\n",
+        "Results, of 2020\n",
+        "Results,,\nExported on,01/02/2020,\n",
+    ],
+)
+def test_names_below_a_title_with_separators_are_shown(title, tmp_path):
+    rows = "".join(f"S{row},{row},{row}.5\n" for row in range(9))
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, f"{title}sample,load,life\n{rows}")
+    assert str(caught.value) == (
+        "a.csv must begin with the names of its columns: they seem to be 'sample', 'load', 'life' "
+        "below 'Results'. Remove the lines before the names."
+    ).replace("'Results'", repr(title.split(",")[0]))
+
+
+def test_columns_without_a_name_are_no_title(tmp_path):
+    rows = "".join(f"S{row},{row},{row}.5\n" for row in range(9))
+    assert list(read(tmp_path, f"sample,load,\nS,NA,?\n{rows}"))[:2] == ["sample", "load"]
+
+
+def test_units_below_the_names_are_named_as_such(tmp_path):
+    rows = "".join(f"S{row},{row},{row}.5\n" for row in range(9))
+    text = f"sample,temperature,pressure\n-,°C,bar\n{rows}"
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, text)
+    assert str(caught.value) == (
+        "The line below the names of a.csv seems to hold units or further names, such as '°C' in "
+        "column temperature: remove it if so, or else name its cells with the option missing."
+    )
+    contents = read(tmp_path, text, missing=["°C", "bar"])
+    np.testing.assert_array_equal(contents["temperature"], [np.nan, *range(9)])
+    alone = read(tmp_path, text.replace("bar", "1"))  # one word is an error of its column
+    assert (
+        "line 2 is '°C': delete that line if it is no row of data" in alone.refused["temperature"]
+    )
+
+
+@pytest.mark.parametrize(
+    "line, place", [("Source: laboratory,", "line 12"), ("load,life", "line 12")]
+)
+def test_a_footnote_and_names_that_are_repeated_are_no_rows(line, place, tmp_path):
+    rows = [f"{row},{row}.5" for row in range(10)]
+    text = "\n".join(["load,life", *rows, line, *(rows if "load" in line else []), ""])
+    reason = read(tmp_path, text).refused["load"]
+    assert f"{place} is {line.split(',')[0]!r}: delete that line if it is no row of data" in reason
+    with pytest.raises(DataError, match="received 1. Delete it if it is no row of data.$"):
+        read(tmp_path, "\n".join(["load,life", *rows, "Source: laboratory", ""]))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_names_may_have_line_breaks(encoding, tmp_path):
+    rows = "".join(f"{row},x,{row}.5\n" for row in range(9))
+    text = f'"Temp\n(°C)","Sort\nof sample",y\n{rows}nine,x,9.5\n'
+    contents = read(tmp_path, text.encode(encoding))
+    assert list(contents) == ["Temp (°C)", "Sort of sample", "y"]
+    assert "line 13 is 'nine'" in contents.refused["Temp (°C)"]
+
+
+SALES = [f"Shop {row},{row + 1},{10 * row}.1,{row * row}" for row in range(12)]
+
+
+@pytest.mark.parametrize("name", ["Total", "Alles", ""])
+def test_a_row_of_sums_is_an_error_whatever_it_is_called(name, tmp_path):
+    text = "\n".join(["shop,staff,area,sales", *SALES, f"{name},78,661.2,506", ""])
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, text)
+    assert str(caught.value) == (
+        "The last row of a.csv, line 14, holds sums of the rows above it, such as 78 in column "
+        "staff: delete it."
+    )
+    assert len(read(tmp_path, text.replace("78,661.2,506", "7,8.5,9"))["staff"]) == 13
+
+
+def test_numbers_that_add_up_by_chance_are_data(tmp_path):
+    rows = [f"{row % 6 // 5},{(-1) ** row}" for row in range(21)]
+    text = "\n".join(["defects,sign", *rows, "3,1", ""])
+    assert len(read(tmp_path, text)["defects"]) == 22  # of few that are not 0, and of signs
+
+
+def test_a_row_that_a_word_calls_a_total_is_noted(tmp_path):
+    text = "\n".join(["shop,staff,area,sales", *SALES, "Mean:,6.5,55.1,42", ""])
+    assert read(tmp_path, text).notes == (
+        "Line 14 of a.csv seems to hold totals of the rows above it, by 'Mean:' in column shop: if "
+        "so, delete it.",
+    )
+    assert len(read(tmp_path, text + "Maximum,12,110.1,121\n").notes) == 1
+    assert len(read(tmp_path, text + "Sum,6,110.1,121\n").notes) == 2
+    assert read(tmp_path, text.replace("Shop 3", "Mean:")).notes == ()  # a name like others
 
 
 ROWS = [
@@ -215,11 +314,17 @@ def test_messages_count_lines_as_an_editor_does(tmp_path):
     assert "line 6 is 'five'" in plain.refused["a"] and plain.notes == ()
 
 
-def test_empty_rows_at_the_end_are_no_rows(tmp_path):
-    contents = read(tmp_path, "a;b\n1,5;x\n;\n2,5;y\n;\n;\n")
-    np.testing.assert_array_equal(contents["a"], [1.5, np.nan, 2.5])
-    assert contents["b"].tolist() == ["x", None, "y"]
+def test_empty_rows_are_no_rows(tmp_path):
+    contents = read(tmp_path, "a;b\n1,5;x\n2,5;y\n;\n;\n")
+    assert columns(contents) == {"a": [1.5, 2.5], "b": ["x", "y"]}
     assert contents.notes[0] == "Rows without a cell at the end of a.csv are left out: 2."
+    rows = "".join(f"{row};x\n" for row in range(3, 9))
+    contents = read(tmp_path, f"a;b\n1;x\n;\n2;y\n{rows}nine;y\n;\n")
+    assert contents["a"].tolist() == [*"12345678", "nine"]
+    assert (
+        contents.notes[0] == "Rows of a.csv without a cell are not counted: 2, the first in line 3."
+    )
+    assert "line 11 is 'nine'" in contents.refused["a"]  # the empty row counts as a line
     with pytest.raises(DataError, match="must hold at least one row"):
         read(tmp_path, "a;b\n;\n;\n")
     with pytest.raises(DataError, match="must hold at least one column"):

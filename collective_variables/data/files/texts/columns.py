@@ -22,10 +22,13 @@ from collective_variables.data.files.texts.number_columns import (
     NumberCells,
     read_numbers,
 )
+from collective_variables.data.files.texts.times import read_times
 
 if TYPE_CHECKING:
     import pyarrow
 
+MAX_CATEGORIES = 50  # different texts that may be classes, though they look like numbers
+MOST_DISTINCT = 0.9  # of the cells; if more differ, they tell rows apart
 NOTED_SHARE = 0.5  # of numbers or dates in a column of texts, from which on it is said
 # A number that can only have a decimal point: between thousands none would stand there.
 WITH_POINT = r"^[+-]?0\d*\.|[eE]|\.\d{0,2}$|\.\d{4}|\d{4}\.|^[+-]?\."
@@ -143,8 +146,11 @@ def _read(
     for name, dated in dates.items():
         column = numbers[name]
         found_dates = read_date_column(dated, options.day_first, day_first, place)
+        found_times = read_times(column)
         if _is_whole(found_dates, column):
             done[name] = _as_found(column, found_dates, place)
+        elif found_times is not None:
+            done[name] = _as_found(column, found_times, place)
         else:
             done[name] = _mixed(column, [found[name], found_dates], place)
     return done
@@ -173,12 +179,23 @@ def _mixed(column: NumberCells, found: list[Found | None], place: Place) -> Colu
     cells = column.cells
     best = max((each for each in found if each), key=lambda each: each.n_cells, default=None)
     share = best.n_cells / column.n_present if best else 0.0
-    if best and share >= SHARE:
-        others = cells.show(column.is_present & ~best.which, place)
+    # Of many texts, some of which repeat, no input and no identity can be made.
+    is_useless = MAX_CATEGORIES < len(cells.distinct) <= MOST_DISTINCT * column.n_present
+    if best and (share >= SHARE or (share >= NOTED_SHARE and is_useless)):
+        which = column.is_present & ~best.which
+        advice = "delete that line if it is no row of data, " if _is_no_data(cells, which) else ""
         return Column(
             cells.as_texts(()),
-            f"{best.n_cells} of {column.n_present} cells are {best.kind}, but {others}: correct "
-            "them, name them with the option missing, or name the column with the option texts",
+            f"{best.n_cells} of {column.n_present} cells are {best.kind}, but "
+            f"{cells.show(which, place)}: {advice}correct them, name them with the option missing, "
+            "or name the column with the option texts",
+        )
+    if len(cells.distinct) > MAX_CATEGORIES and (units := column.several_units()) is not None:
+        shown = cells.show(units, place)
+        return Column(
+            cells.as_texts(()),
+            f"its numbers have different units ({shown}): write all in one unit, or name "
+            "the column with the option texts",
         )
     remarks = []
     if best and share >= NOTED_SHARE:
@@ -194,7 +211,35 @@ def _mixed(column: NumberCells, found: list[Found | None], place: Place) -> Colu
         missing |= words
     remarks += _missing(cells, missing, place, kept=False, is_text=True)
     remarks += _missing(cells, words & ~missing, place, kept=True)
+    remarks += _capitals(cells)
     return Column(cells.as_texts(np.flatnonzero(missing)), None, tuple(remarks))
+
+
+def _is_no_data(cells: Cells, which: np.ndarray) -> bool:
+    """Return whether one cell is in the row of units or footnotes, or repeats the name."""
+    if cells.count(which) != 1:
+        return False
+    number = int(np.argmax(which))
+    is_at_end = cells.first_row(number) in (0, len(cells.rows) - 1)
+    return is_at_end or cells.text(number) == cells.name
+
+
+def _capitals(cells: Cells) -> Iterator[Remark]:
+    """Yield that texts of a few differ in capitals alone, as people type yes and Yes."""
+    if len(cells.distinct) > MAX_CATEGORIES:
+        return
+    alike: dict[str, list[str]] = {}
+    for text in cells.distinct.to_pylist():
+        alike.setdefault(text.casefold(), []).append(text)
+    for texts in alike.values():
+        if len(texts) > 1:
+            yield Remark(
+                ("capitals", cells.name),
+                cells.name,
+                f"Texts that differ in capitals alone are different ones, such as {cell(texts[0])} "
+                f"and {cell(texts[1])} in {{columns}}: write them alike if they mean the same.",
+            )
+            return
 
 
 def _missing(

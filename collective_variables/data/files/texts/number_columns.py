@@ -12,6 +12,7 @@ from collective_variables.data.files.texts import markers, numerals
 from collective_variables.data.files.texts.cells import Cells
 
 SHARE = 0.8  # of the cells of a column that make it one of numbers or dates
+MAX_UNITS = 5  # of one quantity; words behind numbers are more
 FEW_DIGITS = 3  # of a whole number without a sign between thousands
 
 
@@ -65,6 +66,18 @@ class NumberCells:
         if self.parts is None:
             return np.zeros(len(self.cells.distinct), bool)
         return self.parts.is_ambiguous() & self.is_present
+
+    def several_units(self) -> np.ndarray | None:
+        """Return the first text of each unit, None unless most cells are numbers in few units."""
+        if self.parts is None or not self.is_mostly_numbers:
+            return None
+        fits = (self.parts.fits["."] | self.parts.fits[","]) & self.is_present
+        units, first = np.unique(self.parts.units[fits].astype(str), return_index=True)
+        if not 1 < len(units) <= MAX_UNITS:
+            return None
+        which = np.zeros(len(fits), bool)
+        which[np.flatnonzero(fits)[first]] = True
+        return which
 
     def guess(self) -> str | None:
         """Return the decimal sign that ambiguous cells have by their column alone.
