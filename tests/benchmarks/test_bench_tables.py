@@ -79,8 +79,8 @@ def test_a_table_goes_the_users_way(monkeypatch):
     result = bench_tables.losses(Case("constant", "wine", (method, "k-center"), 2))
     counts = result.groupby(["scaling", "method"]).size()
     n_random, n_chosen = (2 * 2 * n for n in (bench_tables.RANDOM_MEMBERS, bench_tables.MEMBERS))
-    expected = {(name, "random"): n_random for name in scaling.SCALINGS}
-    expected |= {(name, method): n_chosen for name in scaling.SCALINGS}
+    expected = {(name, "random"): n_random for name in bench_tables.SCALINGS}
+    expected |= {(name, method): n_chosen for name in bench_tables.SCALINGS}
     expected |= {(name, "k-center"): n_chosen for name in ("bounded", "standard")}
     assert counts.to_dict() == expected
     assert result["loss"].between(0, 10).all()
