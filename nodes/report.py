@@ -11,6 +11,7 @@ import yaml
 import zntrack
 
 from collective_variables.papers import claims, claims_2023, report, results_2023
+from collective_variables.papers.pages import graph
 from nodes import _files
 from nodes.correlation_analysis import CorrelationAnalysis
 from nodes.findings import Findings
@@ -18,7 +19,16 @@ from nodes.load_dataset import LoadDataset
 
 DECISIONS = Path(__file__).parent / "decisions.yaml"
 # Read and not imported: the stage Sources follows them.
-FOLLOWED_FILES = ("collective_variables/papers/templates/report.html", "nodes/decisions.yaml")
+FOLLOWED_FILES = (
+    "collective_variables/papers/templates/base.html",
+    "collective_variables/papers/templates/draw.js",
+    "collective_variables/papers/templates/parts.html",
+    "collective_variables/papers/templates/report.html",
+    "collective_variables/papers/templates/style.css",
+    "nodes/decisions.yaml",
+)
+# The folder of each graph, and where its stages are for `dvc repro`.
+GRAPHS = {Path("dvc.yaml"): "", Path("dynamics/dvc.yaml"): "dynamics/dvc.yaml:"}
 PACKAGES = (
     "jax",
     "flax",
@@ -97,17 +107,18 @@ class Report(zntrack.Node):
                 *(node.part for node in self.findings),
             ],
             pictures=[
-                *results_2023.pictures(runs, summary, correlations),
-                *self._from_findings("pictures"),
+                picture._replace(command=f"dvc repro {_target(self.name)}")
+                for picture in self._pictures(runs, summary, correlations)
             ],
             tables=[
                 *results_2023.tables(runs, problems, **options),
-                *self._from_findings("tables"),
+                *(table for node in self.findings for table in node.tables),
                 _decisions(params),
                 self._times(),
             ],
             settings=params,
             about=_about(),
+            stages=_stages(self.name, params, self._seconds()),
         )
         _files.write_table(self.evidence_path, evidence)
         _files.write_values(self.claims_path, claims.claims_record(evidence, claims_2023.CLAIMS))
@@ -123,8 +134,9 @@ class Report(zntrack.Node):
     def _joined(self, name: str) -> pd.DataFrame:
         return pd.concat([getattr(analysis, name) for analysis in self.analyses], ignore_index=True)
 
-    def _from_findings(self, name: str) -> list[report.Picture | report.Table]:
-        return [item for node in self.findings for item in getattr(node, name)]
+    def _pictures(self, *tables: pd.DataFrame) -> list[report.Picture]:
+        others = [picture for node in self.findings for picture in node.pictures]
+        return results_2023.pictures(*tables) + others
 
     def _problems(self) -> dict[str, results_2023.Problem]:
         layers = {
@@ -138,10 +150,12 @@ class Report(zntrack.Node):
             problems[group] = results_2023.Problem(data.name, data.task, *sizes, layers[group])
         return problems
 
+    def _seconds(self) -> dict[tuple[str, str], float]:
+        """The time of each stage, by its group and its name there."""
+        return {path.parts[-3:-1]: _files.read_values(path)["run_time"] for path in self.time_paths}
+
     def _times(self) -> report.Table:
-        rows = [
-            (*path.parts[-3:-1], _files.read_values(path)["run_time"]) for path in self.time_paths
-        ]
+        rows = [(*names, seconds) for names, seconds in self._seconds().items()]
         table = pd.DataFrame(rows, columns=["group", "stage", "seconds"])
         caption = (
             "Seconds that each stage computed when it last ran, here or where its result was "
@@ -167,6 +181,59 @@ def _decisions(params: dict[str, dict]) -> report.Table:
         rows, columns=["question", "default, and why", "parameter", "values here", "change it"]
     )
     return report.Table("decisions", "Where the paper is silent", "Each is a parameter.", table)
+
+
+def _graph() -> dict[str, dict]:
+    """The stages of both graphs, without the one that follows the code."""
+    stages = {}
+    for path in filter(Path.is_file, GRAPHS):
+        stages |= yaml.safe_load(path.read_text())["stages"]
+    return {name: stage for name, stage in stages.items() if name != "Sources"}
+
+
+def _target(name: str) -> str:
+    """What `dvc repro` calls a stage."""
+    files = [path for path in GRAPHS if path.is_file() and f"\n  {name}:\n" in path.read_text()]
+    return f"{GRAPHS[files[0]]}{name}" if files else name
+
+
+def _stages(
+    last: str, params: dict[str, dict], seconds: dict[tuple[str, str], float]
+) -> list[graph.Stage]:
+    """The stages that lead to the last one, each with what it takes, runs and took.
+
+    dvc.yaml is no dependency: a change of it that concerns the page changes what the page takes.
+    """
+    stages = _graph()
+    makers = {path: name for name, stage in stages.items() for path in _outputs(stage)}
+    after = {
+        name: list(dict.fromkeys(makers[path] for path in stage["deps"] if path in makers))
+        for name, stage in stages.items()
+    }
+    needed = [last] if last in stages else []
+    for name in needed:
+        needed += [other for other in after[name] if other not in needed]
+    result = []
+    for name in sorted(needed, key=list(stages).index):
+        group, _, label = name.rpartition("_")
+        module = stages[name]["cmd"].split()[2].rpartition(".")[0]
+        result.append(
+            graph.Stage(
+                name,
+                label.removeprefix("SelectSubset-"),
+                group,
+                after[name],
+                f"{module.replace('.', '/')}.py",
+                params.get(name, {}),
+                seconds.get((group, label)),
+            )
+        )
+    return result
+
+
+def _outputs(stage: dict) -> list[str]:
+    entries = [entry for kind in ("outs", "metrics") for entry in stage.get(kind, [])]
+    return [path for entry in entries for path in ([entry] if isinstance(entry, str) else entry)]
 
 
 def _about() -> str:

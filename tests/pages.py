@@ -51,8 +51,32 @@ def in_browser(page, folder):
     ]
     # No name is found, so that nothing can come from a network.
     options += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={folder / 'profile'}"]
+    options += ["--hide-scrollbars", "--window-size=1600,900"]
     command = [browser, *options, "--virtual-time-budget=20000", "--dump-dom", file.as_uri()]
     process = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     messages = re.findall("CONSOLE.*", process.stderr)
     # Without a GPU the browser warns that WebGL is slow.
     return process.stdout, [message for message in messages if "WebGL" not in message]
+
+
+PROBE = """<script>
+setTimeout(() => {
+  const {clientWidth, scrollWidth} = document.documentElement;
+  const drawn = document.querySelectorAll(".main-svg").length > 0;
+  parent.postMessage(`${scrollWidth} of ${clientWidth} ${drawn ? "drawn" : "empty"}`, "*");
+}, 6000);
+</script></body>"""
+FRAME = '<iframe src="framed.html" width="{}" height="900"></iframe>'
+TELL = """<script>
+const told = [];
+addEventListener("message", ({data}) => { told.push(data); document.title = told.sort(); });
+</script>"""
+
+
+def widths_in_frames(page, folder, widths):
+    """How wide the document is in frames of some widths, which may be those of phones, as texts."""
+    (folder / "framed.html").write_text(page.replace("</body>", PROBE))
+    frames = "".join(map(FRAME.format, widths))
+    document, messages = in_browser(f"<!DOCTYPE html>{frames}{TELL}", folder)
+    assert messages == []
+    return re.search("<title>(.*)</title>", document)[1].split(",")

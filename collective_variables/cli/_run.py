@@ -108,6 +108,7 @@ def _compare(arguments: argparse.Namespace, table: encoding.Table) -> Result:
     if arguments.page is not None:
         # Before the work, not after it.
         with _extras.required("figures"):
+            import jinja2  # noqa: F401
             import plotly  # noqa: F401
     _arguments.check_split(arguments, table)
     dataset = encoding.split_table(
@@ -130,7 +131,7 @@ def _compare(arguments: argparse.Namespace, table: encoding.Table) -> Result:
     if arguments.dry_run:
         return _forecast(dry_run.forecast_compare(dataset, **settings))
     compared = commands.compare(dataset, **settings, progress=_arguments.progress(arguments))
-    return _compared(arguments, compared, _setting(arguments, table, dataset))
+    return _compared(arguments, table, compared, _setting(arguments, table, dataset))
 
 
 def _setting(
@@ -152,9 +153,12 @@ def _setting(
 
 
 def _compared(
-    arguments: argparse.Namespace, compared: commands.Comparison, setting: comparison.Setting
+    arguments: argparse.Namespace,
+    table: encoding.Table,
+    compared: commands.Comparison,
+    setting: comparison.Setting,
 ) -> Result:
-    from collective_variables.cli.results import page
+    from collective_variables.cli.results import page, provenance
 
     summary = comparison.summary(compared, setting)
     differences = comparison.differences(compared)
@@ -167,8 +171,9 @@ def _compared(
     if arguments.runs is not None:
         outputs[arguments.runs] = lambda: chosen.to_csv(compared.runs)
     if arguments.page is not None:
-        name = Path(arguments.file).name
-        outputs[arguments.page] = lambda: page.page(compared, summary, name, sentences)
+        outputs[arguments.page] = lambda: page.page(
+            compared, setting, table, provenance.origin(arguments)
+        )
     values = {"summary": summary, "differences": differences, "sentences": sentences}
     return Result("\n\n".join(parts), values, outputs, comparison.failure(compared, setting))
 

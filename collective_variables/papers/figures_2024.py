@@ -18,7 +18,7 @@ with _extras.required("figures"):
 
 QUANTITIES = ("loss", "entropy", "trace")
 LABELS = {
-    "loss": "Loss",
+    "loss": "Loss (no unit)",
     "entropy": "Entropy S (nats)",
     "trace": "Trace Tr",
     "mean_reward": "Reward, mean of 10 updates",

@@ -8,11 +8,10 @@ import pandas as pd
 
 from collective_variables import _extras
 from collective_variables.papers import claims
+from collective_variables.papers.pages import graph, rendering
 
 with _extras.required("figures"):
-    import jinja2
     import plotly.graph_objects as go
-    import plotly.offline
 
 EVIDENCE = [
     "problem",
@@ -40,12 +39,17 @@ MOST_DIGITS = 6
 
 
 class Picture(NamedTuple):
-    """A figure with its name, which is an anchor of the page, its title and its caption."""
+    """A figure with its name, which is an anchor of the page, its title and its caption.
+
+    shows: what a reader sees, in a line above the figure. command: what makes it again.
+    """
 
     name: str
     title: str
     caption: str
     figure: go.Figure
+    shows: str = ""
+    command: str = ""
 
 
 class Table(NamedTuple):
@@ -69,7 +73,8 @@ class Part(NamedTuple):
 class Content(NamedTuple):
     """Everything that the page shows.
 
-    settings: values by section. about: versions and device in one sentence.
+    settings: values by section. about: versions and device in one sentence. stages: what made the
+    results; sections of the settings that have the name of a stage are shown with it.
     """
 
     title: str
@@ -79,28 +84,28 @@ class Content(NamedTuple):
     tables: Sequence[Table]
     settings: dict[str, dict[str, Any]]
     about: str
+    stages: Sequence[graph.Stage] = ()
 
 
 def html(content: Content) -> str:
     """Write the page, which contains all that it needs and opens from a disk without a network."""
-    loader = jinja2.PackageLoader("collective_variables.papers")
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template("report.html").render(
+    named = {stage.name for stage in content.stages}
+    return rendering.render(
+        "report.html",
         title=content.title,
         introduction=content.introduction,
         rule=RULE,
         parts=[_part(part) for part in content.parts],
         evidence_header=EVIDENCE,
         pictures=[_picture(picture) for picture in content.pictures],
-        tables=[_table(table) for table in content.tables],
+        tables=[table_cells(table) for table in content.tables],
+        graph=graph.draw(content.stages),
         settings=[
             {"name": name, "entries": list(values.items())}
             for name, values in content.settings.items()
+            if name not in named
         ],
         about=content.about,
-        plotly=plotly.offline.get_plotlyjs(),
     )
 
 
@@ -118,7 +123,20 @@ def _part(part: Part) -> dict[str, Any]:
                 "rows": [_evidence_row(row, judgement["boundaries"]) for row in rows],
             }
         )
-    return {"name": part.name, "title": part.title, "claims": entries}
+    verdicts = [judgement["verdict"] for judgement in judgements]
+    return {
+        "name": part.name,
+        "title": part.title,
+        "answer": answer(verdicts),
+        "claims": entries,
+    }
+
+
+def answer(verdicts: Sequence[str], /) -> str:
+    """Return in a sentence how many claims have each verdict."""
+    counts = [(verdicts.count(verdict), verdict) for verdict in claims.VERDICTS]
+    words = [f"{count} {'is' if count == 1 else 'are'} {verdict}" for count, verdict in counts]
+    return f"of {len(verdicts)}, {words[0]}, {words[1]} and {words[2]}."
 
 
 def effects(claim: dict[str, Any]) -> str:
@@ -163,21 +181,25 @@ def _probability(value: float) -> str:
 
 
 def _picture(picture: Picture) -> dict[str, str]:
-    # "</" would end the element that holds the figure.
-    json = picture.figure.to_json().replace("</", "<\\/")
-    return {"name": picture.name, "title": picture.title, "caption": picture.caption, "json": json}
+    json = rendering.figure_json(picture.figure)
+    return picture._asdict() | {"json": json}
 
 
-def _table(table: Table) -> dict[str, Any]:
+def table_cells(table: Table, /) -> dict[str, Any]:
+    """Return a table for a template: a column of numbers has its name at the right, too."""
     frame = table.frame
+    rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False, name=None)]
+    is_number = [all(cell["is_number"] for cell in column) for column in zip(*rows)]
+    names = [name.replace("_", " ") for name in frame.columns]
     return {
         "name": table.name,
         "title": table.title,
         "caption": table.caption,
-        "header": [name.replace("_", " ") for name in frame.columns],
-        "rows": [
-            [_cell(value) for value in row] for row in frame.itertuples(index=False, name=None)
+        "header": [
+            {"text": name, "is_number": right}
+            for name, right in zip(names, is_number or [False] * len(names))
         ],
+        "rows": rows,
     }
 
 
@@ -186,5 +208,9 @@ def _cell(value: Any) -> dict[str, Any]:
         return {"text": value, "is_number": False}
     if pd.isna(value):
         return {"text": "–", "is_number": True}
-    text = f"{value:.3g}".replace("inf", "∞") if isinstance(value, float) else f"{value}"
+    text = f"{value}"
+    if isinstance(value, float):
+        # Six digits are easier to read than a power of ten.
+        text = f"{value:.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.3g}"
+        text = text.replace("inf", "∞")
     return {"text": text, "is_number": True}

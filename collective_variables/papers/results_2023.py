@@ -69,6 +69,28 @@ COMPARISON_CAPTION = (
     "of standardised targets, or one-hot ones of classes, or cross-entropies in nats."
 )
 
+# What a reader sees in each figure.
+SHOWS = {
+    "trace-entropy-loss": "Trace and entropy of each network's kernel before training. Networks of "
+    "a smaller test loss are darker.",
+    "trace-entropy-size": "Trace and entropy of each network's kernel before training. Networks of "
+    "fewer training points are darker.",
+    "loss-trace": "The test loss that each network reaches, by the trace of its kernel before "
+    "training.",
+    "loss-entropy": "The test loss that each network reaches, by the entropy of its kernel before "
+    "training.",
+    "pearson": "Which variables grow together (orange) and which one falls while the other grows "
+    "(blue), over all runs.",
+    "pearson-given-size": "Which variables grow together (orange) and which one falls while the "
+    "other grows (blue), among subsets of one size.",
+    "min-test-loss": "The smallest test loss on the points that each method selects. A lower line "
+    "needs fewer points.",
+    "final-test-loss": "The test loss at the end of training on the points that each method "
+    "selects. A lower line needs fewer points.",
+    "entropy": "The entropy of the kernel of the points that each method selects.",
+    "trace": "The trace of the kernel of the points that each method selects.",
+}
+
 
 class Problem(NamedTuple):
     """The data that a group trains on, and its network.
@@ -122,6 +144,7 @@ def _experiment_1_pictures(runs: pd.DataFrame, correlations: pd.DataFrame) -> li
             f"Figures 2 and 6: {title}",
             SCATTER_CAPTION,
             figures_2023.scatter(runs, *variables),
+            SHOWS[name],
         )
         for name, (title, *variables) in SCATTERS.items()
     ]
@@ -130,7 +153,8 @@ def _experiment_1_pictures(runs: pd.DataFrame, correlations: pd.DataFrame) -> li
     for kind in [kind for kind in MATRICES if kind in defined]:
         title, caption = MATRICES[kind]
         figure = figures_2023.correlation_matrix(correlations, kind)
-        result.append(Picture(kind.replace(" ", "-"), f"Figures 3 and 7: {title}", caption, figure))
+        name = kind.replace(" ", "-")
+        result.append(Picture(name, f"Figures 3 and 7: {title}", caption, figure, SHOWS[name]))
     return result
 
 
@@ -143,6 +167,7 @@ def _experiment_2_pictures(summary: pd.DataFrame) -> list[Picture]:
             title,
             COMPARISON_CAPTION,
             figures_2023.comparison(summary, name),
+            SHOWS[name.replace("_", "-")],
         )
         for name, title in COMPARISONS.items()
     ]

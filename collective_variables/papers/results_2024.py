@@ -21,6 +21,12 @@ JOINT_CAPTION = (
     "learns from rewards; its actor and critic have a kernel each, of the same observations "
     "throughout."
 )
+EVOLUTION_SHOWS = "How loss, entropy and trace change while each network trains."
+MAP_SHOWS = (
+    "Which widths and depths have a large entropy, a large trace and a small test loss. Yellow is "
+    "large."
+)
+JOINT_SHOWS = "Whether entropy and trace change alike in networks of different architectures."
 # Titles and captions.
 TABLES = {
     "networks": (
@@ -54,14 +60,13 @@ def pictures(groups: Mapping[str, Group], /) -> list[Picture]:
         few = {study: lines for study, lines in rows.items() if len(lines) <= MOST_LINES}
         if few:
             figure = figures_2024.evolution(few)
-            result.append(
-                Picture(f"evolution-{name}", f"Evolution: {name}", EVOLUTION_CAPTION, figure)
-            )
+            words = f"Evolution: {name}", EVOLUTION_CAPTION
+            result.append(Picture(f"evolution-{name}", *words, figure, EVOLUTION_SHOWS))
         for study, table in tables.items():
             if min(table["width"].nunique(), table["depth"].nunique()) > 1:
                 figure = figures_2024.maps(table, (table["epoch"].min(), table["epoch"].max()))
                 title = f"Width and depth: {name}, {study}"
-                result.append(Picture(f"map-{name}-{study}", title, MAP_CAPTION, figure))
+                result.append(Picture(f"map-{name}-{study}", title, MAP_CAPTION, figure, MAP_SHOWS))
     others = {
         network: table
         for group in groups.values()
@@ -70,7 +75,8 @@ def pictures(groups: Mapping[str, Group], /) -> list[Picture]:
     }
     if others:
         figure = figures_2024.joint(others)
-        result.append(Picture("joint", "Architectures together", JOINT_CAPTION, figure))
+        words = "Architectures together", JOINT_CAPTION
+        result.append(Picture("joint", *words, figure, JOINT_SHOWS))
     return result
 
 

@@ -116,7 +116,7 @@ def test_how_a_file_is_read_is_handed_on_where_it_was_asked_for(houses, capsys, 
     options = (
         *("--ignore", "a", "b", "--ignore", "c", "--use", "d", "--id", "e", "--missing", "-", "x"),
         *("--encoding", "cp1252", "--decimal", ",", "--no-day-first", "--header", "--texts", "f"),
-        *("--task", "regression", "--image-size", "8x9"),
+        *("--task", "regression", "--image-size", "8X9"),
     )
     run(capsys, *start, *options)
     assert received == [
@@ -361,7 +361,10 @@ def test_a_dry_run_only_says_what_it_would_take(command, houses, capsys, monkeyp
             ("measure", "houses.csv", *MODEL[2:]),
             "--model-option is for the network of --model: received width, depth",
         ),
-        (("compare", "houses.csv", "--n-points", 2), "A problem must have a target"),
+        (
+            ("compare", "houses.csv", "--n-points", 2),
+            "A problem must have a target: received none. Name its column with --target.",
+        ),
         (
             ("compare", "houses.csv", "--target", "price", "--n-points", 100),
             "--n-points must not exceed the pool of 24 rows, which 6 test points leave of 30",

@@ -54,7 +54,7 @@ def test_the_evolution_has_a_row_for_each_study_and_mean_and_deviation_in_each_p
     recordings = {"width 10": both(10.0), "width 30": both(20.0)}
     figure = figures_2024.evolution({"width": recordings, "depth": {"depth 1": both(30.0)}})
     assert [figure.get_subplot(2, column).yaxis.title.text for column in (1, 2, 3)] == [
-        "Loss",
+        "Loss (no unit)",
         "Entropy S (nats)",
         "Trace Tr",
     ]
@@ -108,7 +108,7 @@ def test_the_joint_figure_has_a_column_for_each_network_and_the_reward_of_agents
         [figure.get_subplot(row, column).yaxis.title.text for row in (1, 2, 3)] for column in (1, 2)
     ]
     assert titles == [
-        ["Entropy S (nats)", "Trace Tr", "Loss"],
+        ["Entropy S (nats)", "Trace Tr", "Loss (no unit)"],
         ["Entropy S (nats)", "Trace Tr", "Reward, mean of 10 updates"],
     ]
     (reward,), _ = traces(figure, "x6")

@@ -12,6 +12,7 @@ import pytest
 import vl_convert
 import yaml
 import zntrack
+from documents import EVERYTHING
 from pages import Elements, in_browser
 from project import ROOT, Project, stages_run
 
@@ -194,7 +195,7 @@ def test_optional_tables_have_rows_where_they_are_switched_on_and_a_header_every
         ).sum() == 9
 
 
-def test_metrics_say_how_kernels_were_computed_and_the_readme_hides_them(inside, project):
+def test_metrics_say_how_kernels_were_computed_and_the_documents_hide_them(inside, project):
     of = {group: load(group, "ComputeNTK").metrics for group in GROUPS}
     assert {
         group: metrics["dtype"] for group, metrics in of.items() if metrics["dtype"] != "float32"
@@ -209,7 +210,7 @@ def test_metrics_say_how_kernels_were_computed_and_the_readme_hides_them(inside,
         "dvc", "metrics", "show", *(f"nodes/{group}/ComputeNTK/metrics.json" for group in GROUPS)
     )
     assert "negative ones from round-off set to 0" in shown
-    pattern = re.search(r"dvc exp show --drop '(.*?)'", (ROOT / "README.md").read_text())[1]
+    pattern = re.search(r"dvc exp show --drop '(.*?)'", EVERYTHING)[1]
     show = ("dvc", "exp", "show", "--csv")
     everything, hidden = (
         project.run(*show, *drop).splitlines()[0] for drop in ((), ("--drop", pattern))
@@ -401,7 +402,7 @@ KERNELS, SELECTIONS = {"ComputeNTK", "TrainModel"}, {"RNDSelect", "SelectSubset-
     [
         ("collective_variables/kernels/empirical.py", KERNELS | SELECTIONS),
         ("collective_variables/selection/coverage.py", SELECTIONS),
-        ("collective_variables/papers/templates/report.html", {"Report"}),
+        ("collective_variables/papers/templates/style.css", {"Report"}),
         ("nodes/random_subset.py", KERNELS | {"RandomSubset"}),
         ("data/words.csv", {"LoadDataset"}),
         ("nodes/_start.py", set()),

@@ -7,6 +7,7 @@ import pandas as pd
 
 from collective_variables.analysis import learning_curves
 from collective_variables.cli.commands import Comparison
+from collective_variables.papers import labels
 
 SUMMARY = (
     "method",
@@ -26,6 +27,11 @@ UNITS = {
     ("regression", "mse"): "mean squared error, in units of the target's variance",
     ("classification", "mse"): "mean squared error of classes as 0 and 1",
     ("classification", "cross-entropy"): "cross-entropy, in nats",
+}
+# What numbers in the answer are in.
+ANSWER_UNITS = {
+    ("regression", "mse"): "variances of the target",
+    ("classification", "cross-entropy"): "nats",
 }
 
 
@@ -78,8 +84,79 @@ def sentences(comparison: Comparison, setting: Setting, /) -> list[str]:
     return [
         *_units(setting),
         *_verdicts(comparison, setting),
-        *_cautions(comparison, setting),
+        *cautions(comparison, setting),
     ]
+
+
+def answer(comparison: Comparison, setting: Setting, /) -> str:
+    """Return in a sentence or two whether to choose rows, and from which size on.
+
+    Of several methods it is the one that is better than random selection at most sizes.
+    """
+    lead = "There is no answer:"
+    if reason := failure(comparison, setting):
+        return f"{lead} {reason[0].lower()}{reason[1:]}"
+    if not len(differences(comparison)):
+        return f"{lead} random selection was compared with no other method."
+    if setting.n_members < 2:
+        return f"{lead} a single network has no interval, and --members 2 or more gives one."
+    is_loss = comparison.differences["variable"] == "min_test_loss"
+    judged = comparison.differences[is_loss].dropna(subset=["lower", "upper"])
+    if not len(judged):
+        return f"{lead} fewer than two networks of a size did not diverge."
+    judged = judged.assign(better=judged["upper"] < 0, worse=judged["lower"] > 0)
+    methods = {name: part.sort_values("n_points") for name, part in judged.groupby("method")}
+    best = max(methods, key=lambda name: _success(methods[name]))
+    n_methods = comparison.differences["method"].nunique()
+    unit = ANSWER_UNITS.get((setting.task, setting.loss), "")
+    words = [_best_case(best, methods[best], unit), *_limits(methods[best])]
+    if n_methods > 1:
+        words.append("No other method is better at more sizes.")
+    if cautions(comparison, setting):
+        words.append("The cautions below apply.")
+    return " ".join(words)
+
+
+def _success(table: pd.DataFrame) -> tuple[int, int, float]:
+    return (
+        int(table["better"].sum()),
+        -int(table["worse"].sum()),
+        -float(table["mean_difference"].iloc[-1]),
+    )
+
+
+def _best_case(method: str, table: pd.DataFrame, unit: str) -> str:
+    """Return the difference at the largest size at which a method is better, or at the largest."""
+    row = (table[table["better"]] if table["better"].any() else table).iloc[-1]
+    rows = f"{_counted(int(row['n_points']), 'row')} chosen by {labels.method_label(method)}"
+    if not (row["better"] or row["worse"]):
+        return (
+            f"No advantage over random rows is shown: {rows} have a test loss from "
+            f"{-row['lower']:.3g} lower to {row['upper']:.3g} higher than as many random ones "
+            f"(95 % interval{f', {unit}' if unit else ''})."
+        )
+    low, high = sorted((abs(row["lower"]), abs(row["upper"])))
+    side = "lower" if row["better"] else "higher"
+    return (
+        f"{rows} give a test loss {100 * abs(row['relative_difference']):.0f} % {side} than as "
+        f"many random ones: by {abs(row['mean_difference']):.3g} "
+        f"(95 % interval: {low:.3g} to {high:.3g}{f' {unit}' if unit else ''})."
+    )
+
+
+def _limits(table: pd.DataFrame) -> list[str]:
+    """Return at which sizes to choose at random."""
+    sizes, better = table["n_points"].astype(int).tolist(), table["better"].tolist()
+    if not any(better):
+        return ["Choose at random."]
+    others = [size for size, is_better in zip(sizes, better) if not is_better]
+    first = sizes[better.index(True)]
+    if not others:
+        return [f"So it is at every size tried, from {first} rows on."] if len(sizes) > 1 else []
+    if max(others) < first:
+        return [f"Below {first} rows choose at random: no advantage is shown there."]
+    named = ", ".join(map(str, others[:-1])) + " and " * (len(others) > 1) + str(others[-1])
+    return [f"At {named} rows choose at random: no advantage is shown there."]
 
 
 def _units(setting: Setting) -> list[str]:
@@ -155,7 +232,8 @@ def _interval(low: float, high: float, bounds: tuple[int, int]) -> str:
     return f" (95 % interval: {least} to {most})"
 
 
-def _cautions(comparison: Comparison, setting: Setting) -> list[str]:
+def cautions(comparison: Comparison, setting: Setting, /) -> list[str]:
+    """Return why a reader should doubt the tables, a sentence each."""
     told = []
     if setting.n_test < FEW_TEST_POINTS:
         told.append(

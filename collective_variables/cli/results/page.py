@@ -1,99 +1,125 @@
-"""A page of HTML with the learning curves of a comparison."""
-
-import base64
-import gzip
-import html
-from collections.abc import Sequence
+"""A page of HTML with the answer of a comparison, its learning curves, and how it was made."""
 
 import pandas as pd
 
-from collective_variables import _extras
+from collective_variables.cli import commands
 from collective_variables.cli.commands import Comparison
+from collective_variables.cli.results import comparison
+from collective_variables.cli.results.provenance import Origin
+from collective_variables.data import encoding
+from collective_variables.data.columns import report as columns
 from collective_variables.papers import labels
 
-VARIABLES = ("min_test_loss", "entropy", "trace")
+HEIGHT = 420  # pixels of a figure
+# What the figures show, by their variable.
+SHOWS = {
+    "min_test_loss": "The smallest test loss on the rows that each method chooses: lower is better",
+    "max_test_accuracy": "The largest test accuracy on the rows that each method chooses: higher "
+    "is better",
+    "entropy": "The entropy of the kernel of the chosen rows before the training: how different "
+    "they are to the network",
+    "trace": "The trace of the kernel of the chosen rows before the training",
+}
+BARS = "Each point is a mean over networks, its bar one standard error."
 HEADINGS = labels.VARIABLES | {
     "method": "Method",
     "min_test_loss_standard_error": "Standard error",
     "root_mean_square_error": "Root-mean-square error",
     "n_diverged": "Diverged",
+    "mean_difference": "Mean difference",
+    "lower": "Lower end",
+    "upper": "Upper end",
+    "win_rate": "Share of networks with a smaller loss",
 }
-STYLE = """\
-body { font-family: sans-serif; margin: 2rem auto; padding: 0 1rem; max-width: 75rem; }
-table { border-collapse: collapse; margin: 1rem 0; }
-th, td { padding: 0.25rem 0.75rem; text-align: right; border-bottom: 1px solid #ccc; }
-th:first-child, td:first-child { text-align: left; }"""
-BARS = (
-    "Each point is a mean over networks, its bar one standard error. Entropy and trace are those "
-    "of the neural tangent kernel of the chosen rows before the training."
-)
-
-
-# Plotly's program has 4.6 MB as a text, and 1.9 MB as it is here. Browsers unpack it since 2023.
-DRAW = """\
-<script type="application/gzip" id="program">{program}</script>
-<script>
-(async () => {{
-  const text = atob(document.getElementById("program").textContent);
-  const packed = new Blob([Uint8Array.from(text, (letter) => letter.charCodeAt(0))]);
-  const unpacked = packed.stream().pipeThrough(new DecompressionStream("gzip"));
-  const script = document.createElement("script");
-  script.textContent = await new Response(unpacked).text();
-  document.head.append(script);
-  const options = {{displayModeBar: false, responsive: true}};
-  for (const [name, figure] of Object.entries({figures})) {{
-    Plotly.newPlot(name, figure.data, figure.layout, options);
-  }}
-}})();
-</script>"""
 
 
 def page(
-    comparison: Comparison, summary: pd.DataFrame, title: str, sentences: Sequence[str], /
+    compared: Comparison, setting: comparison.Setting, table: encoding.Table, origin: Origin, /
 ) -> str:
-    """Return a page with learning curves, entropy and trace, which needs no other file.
+    """Return a page that needs no other file and no network.
 
     Args:
-        comparison: What is shown.
-        summary: The table under the figures.
-        title: The name of the user's file.
-        sentences: What the figures show.
+        compared: What is shown.
+        setting: What it was made of.
+        table: The user's file: what became of its columns is on the page, too.
+        origin: How the comparison came about.
 
     Raises:
-        MissingPackageError: Plotly is missing.
+        MissingPackageError: Plotly or Jinja is missing.
     """
-    with _extras.required("figures"):
-        from plotly import io, offline
+    from collective_variables.papers import report
+    from collective_variables.papers.pages import rendering
 
+    cautions = comparison.cautions(compared, setting)
+    sentences = comparison.sentences(compared, setting)
+    differences = comparison.differences(compared)
+    if len(differences) > 1:
+        sentences.append(
+            f"Each interval is that of one comparison, and there are {len(differences)}. About one "
+            "interval in twenty does not contain the true difference."
+        )
+    frames = {
+        "summary": _in_words(comparison.summary(compared, setting)),
+        "differences": _in_words(differences),
+        "columns": columns.summarise(table.columns),
+    }
+    return rendering.render(
+        "compare.html",
+        title=f"{origin.name}: chosen rows or random ones?",
+        answer=comparison.answer(compared, setting),
+        cautions=cautions,
+        sentences=[sentence for sentence in sentences if sentence not in cautions],
+        tables={
+            name: report.table_cells(report.Table(name, "", "", frame))
+            for name, frame in frames.items()
+        },
+        pictures=_pictures(compared, setting),
+        notes=table.notes,
+        n_rows=len(table.inputs),
+        task=table.task,
+        origin=origin._replace(settings=_settings(origin.settings, setting, table)),
+    )
+
+
+def _settings(
+    given: dict[str, str], setting: comparison.Setting, table: encoding.Table
+) -> dict[str, str]:
+    """Add what depends on the file where no option says it."""
+    layers = commands.CONVOLUTIONAL if table.inputs.ndim == 4 else commands.DENSE
+    found = {"n-test": str(setting.n_test), "seed": "0"}
+    if "model" not in given:
+        found["layers"] = ", ".join(layers)
+    return found | given
+
+
+def _in_words(frame: pd.DataFrame) -> pd.DataFrame:
+    frame = frame.assign(method=frame["method"].map(labels.method_label))
+    return frame.astype({"n_points": int}).rename(columns=HEADINGS)
+
+
+def _pictures(compared: Comparison, setting: comparison.Setting) -> list[dict[str, str]]:
     from collective_variables.papers import figures_2023
+    from collective_variables.papers.pages import rendering
 
-    figures = []
-    for variable in VARIABLES:
-        figure = figures_2023.comparison(comparison.summary, variable)
-        # A single panel, which the page's title names, as wide as the window.
+    pictures = []
+    for variable, shows in SHOWS.items():
+        if compared.summary[variable].isna().all():
+            continue
+        figure = figures_2023.comparison(compared.summary, variable)
+        # A single panel, which the page's title names, as wide as the page.
         figure.layout.annotations, figure.layout.width = (), None
-        figure.update_layout(height=400, autosize=True)
-        figures.append(f'"{variable}": {io.to_json(figure)}')
-    packed = gzip.compress(offline.get_plotlyjs().encode(), mtime=0)
-    name = html.escape(title)
-    told = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in sentences)
-    places = "".join(f'<div id="{variable}"></div>' for variable in VARIABLES)
-    drawn = DRAW.format(
-        program=base64.b64encode(packed).decode(),
-        # No text within may end the script.
-        figures=f"{{{', '.join(figures)}}}".replace("<", "\\u003c"),
-    )
-    return (
-        '<!DOCTYPE html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>{name}</title><style>{STYLE}</style><h1>{name}</h1>"
-        f"<p>Test loss, entropy and trace of the rows that each method chooses, by their number. "
-        f"{BARS}</p><ul>{told}</ul>{places}{_table(summary)}{drawn}</html>\n"
-    )
-
-
-def _table(summary: pd.DataFrame) -> str:
-    table = summary.assign(method=summary["method"].map(labels.method_label))
-    return table.rename(columns=HEADINGS).to_html(
-        index=False, border=0, na_rep="–", float_format="{:.4g}".format
-    )
+        figure.update_layout(height=HEIGHT, margin={"t": 50, "b": 60})
+        if variable == "min_test_loss":
+            unit = comparison.ANSWER_UNITS.get((setting.task, setting.loss), "no unit")
+            figure.update_yaxes(title_text=f"{labels.variable_label(variable)} ({unit})")
+        pictures.append(
+            {
+                "name": variable.replace("_", "-"),
+                "title": labels.variable_label(variable),
+                "shows": f"{shows}.",
+                "caption": BARS,
+                "command": "",
+                "json": rendering.figure_json(figure),
+            }
+        )
+    return pictures

@@ -104,3 +104,80 @@ def test_networks_that_end_far_off_are_a_caution():
     made.runs.loc[:2, "final_train_loss"] = 1e6
     caution = "3 of 24 trainings end with a loss above 10 on their own rows: lower --learning-rate"
     assert any(caution in text for text in told(made))
+
+
+ADVANTAGE = "No advantage over random rows is shown: "
+
+
+def answer(losses, sizes=(10, 20, 40), n_members=4, **changes):
+    made = compared(losses, sizes=sizes, n_members=n_members)
+    return comparison.answer(made, setting(n_members=n_members, **changes))
+
+
+def at(sizes, factor=0.5):
+    """k-center has a loss that differs from that of random rows at some sizes only."""
+    return lambda method, size: factor if method == "k-center" and size in sizes else 1.0
+
+
+def test_the_answer_is_the_largest_size_and_how_much_lower_its_loss_is():
+    # Losses are 1 to 1.03 and half of that: the difference is 0.5075 and t is 3.182.
+    assert answer(at([40]), sizes=[40]) == (
+        "40 rows chosen by k-center give a test loss 50 % lower than as many random ones: by 0.508 "
+        "(95 % interval: 0.497 to 0.518 variances of the target)."
+    )
+
+
+@pytest.mark.parametrize(
+    "better, first, last",
+    [
+        ([10, 20, 40], "40 rows chosen", "So it is at every size tried, from 10 rows on."),
+        ([20, 40], "40 rows chosen", "Below 20 rows choose at random: no advantage"),
+        ([20], "20 rows chosen", "At 10 and 40 rows choose at random: no advantage"),
+        ([10], "10 rows chosen", "At 20 and 40 rows choose at random: no advantage"),
+    ],
+)
+def test_the_answer_says_from_which_size_on_it_holds(better, first, last):
+    text = answer(at(better))
+    assert text.startswith(first) and " 50 % lower than " in text and last in text
+
+
+def test_rows_that_are_worse_than_random_ones_are_no_gain():
+    text = answer(at([10, 20, 40], 2.0))
+    assert text.startswith("40 rows chosen by k-center give a test loss 100 % higher than as many")
+    assert text.endswith("variances of the target). Choose at random.")
+
+
+def test_what_is_undecided_has_the_interval_and_is_no_gain():
+    made = compared(lambda *_: 1.0, sizes=[10])
+    is_loss = made.differences["variable"] == "min_test_loss"
+    made.differences.loc[is_loss, ["lower", "upper"]] = -0.25, 0.125
+    assert comparison.answer(made, setting()) == (
+        f"{ADVANTAGE}10 rows chosen by k-center have a test loss from 0.25 lower to 0.125 higher "
+        "than as many random ones (95 % interval, variances of the target). Choose at random."
+    )
+
+
+def test_the_answer_has_the_unit_of_the_loss():
+    options = {"task": "classification", "target": None}
+    assert answer(at([40]), **options).count("0.518).") == 1
+    assert "0.518 nats)" in answer(at([40]), **options, loss="cross-entropy")
+
+
+def test_there_is_no_answer_without_an_interval():
+    assert answer(at([40]), n_members=1) == (
+        "There is no answer: a single network has no interval, and --members 2 or more gives one."
+    )
+    assert answer(lambda *_: np.nan).startswith("There is no answer: all 24 trainings diverged: ")
+    alone = compared(at([40]))
+    alone = alone._replace(differences=alone.differences[:0])
+    assert comparison.answer(alone, setting()) == (
+        "There is no answer: random selection was compared with no other method."
+    )
+    lost = answer(lambda method, size: np.nan if method == "k-center" else 1.0)
+    assert lost == "There is no answer: fewer than two networks of a size did not diverge."
+
+
+def test_an_answer_with_cautions_says_that_they_apply():
+    text = answer(lambda method, size: np.nan if (method, size) == ("k-center", 40) else 1 / size)
+    assert text.startswith(ADVANTAGE) and text.endswith("The cautions below apply.")
+    assert "20 rows chosen" in text

@@ -1,0 +1,1 @@
+"""Pages of HTML that hold all that they need: figures as wide as their room, and graphs."""
