@@ -160,7 +160,7 @@ def main() -> None:
         return
     device = jax.devices()[0].device_kind
     print(f"{os.cpu_count()} cores, {platform.machine()}, JAX {jax.__version__} on {device}")
-    seconds = f"{'fastest':>10}{'median':>10}{'slowest':>10}{'limit':>8}   seconds"
+    seconds = f"{'fastest':>10}{'median':>10}{'slowest':>10}{'limit':>8} seconds  "
     print(f"{'case':16}{'runs':>5}{seconds}{'GiB':>8}{'limit':>8}   same points")
     results = {}
     for name in sys.argv[1:] or CASES:

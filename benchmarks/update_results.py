@@ -1,12 +1,10 @@
-"""Draw the README's pictures and write its tables from the results of the stages in the workspace.
+"""Keep the results of the stages in the workspace: tables in reference/, and pictures.
 
     python -m benchmarks.update_results
 
-Run `make all` and `make dynamics` first. Pictures go to reference/*.png and all tables to
-reference/results.md. The parts `claims`, `findings`, `results` and `decisions` of README.md lie
-between two comments each, and are written anew. The tables that `benchmarks.check_reproduction`
-compares with go to reference/*.csv, those on learning dynamics and their picture to
-reference/dynamics.
+Run `make all` and `make dynamics` first. The tables that `benchmarks.check_reproduction` compares
+with, and those of the pages of results, go to reference/*.csv, those on learning dynamics to
+reference/dynamics, and pictures to docs/results/pictures. `make results` then writes the pages.
 """
 
 import json
@@ -19,22 +17,15 @@ import yaml
 import zntrack
 
 from benchmarks import check_reproduction
-from benchmarks._markdown import (
-    PARAMETRISATIONS,
-    VERDICT_COLUMNS,
-    compare_with_table_2,
-    count_verdicts,
-    insert_into_readme,
-    table,
-    verdict,
-)
 from benchmarks.check_reproduction import REFERENCE, ROOT
-from collective_variables.papers import claims_2024, figures_2024, report
+from benchmarks.pages import experiments
+from benchmarks.pages.files import DYNAMICS, PICTURES
+from collective_variables.papers import claims_2024, figures_2024
 from collective_variables.training import study_cases
 from nodes.findings import Findings
 from nodes.scaling_study import ScalingStudy
 
-PICTURES = {
+DRAWN = {
     "figure-2": "Figures 2 and 6: trace against entropy, by minimum test loss",
     "figure-2-trace": "Figures 2 and 6: minimum test loss against trace",
     "figure-3": "Figures 3 and 7: Pearson correlation",
@@ -46,11 +37,7 @@ PICTURES = {
     "rnd-history": "RND, Algorithm 1: distance of the chosen point, and of the pool",
     "rnd-chosen": "RND, Algorithm 1: the points chosen first, with their order",
 }
-MEASURED = ("min_test_loss", "final_test_loss", "entropy", "trace")
 EVOLUTION = "dynamics-mnist"  # the group that is drawn over the epochs
-LIMIT_PAIRS = ((("entropy", "limit_entropy"), 2), (("trace", "limit_trace"), 1))  # and digits
-DIGITS = {"min_test_loss": 3, "entropy": 2, "trace": 1}
-FIRST_METHODS = ["random", "rnd-linearised", "rnd"]  # in tables
 
 
 def render(plot: dict, path: Path) -> None:
@@ -129,199 +116,56 @@ LINES = {
 }
 
 
-def selection_table(analyses: dict) -> str:
-    """Return the means of every group, size and method, and differences from random selection."""
-    rows = []
-    for group, analysis in analyses.items():
-        differences = analysis.differences.set_index(["method", "n_points", "variable"])
-        for n in sorted(analysis.summary["n_points"].unique()):
-            means = analysis.summary[analysis.summary["n_points"] == n].set_index("method")
-            for method in ordered(means.index):
-                row = [group, f"{n:.0f}", method, *_means_and_errors(means.loc[method])]
-                if method != "random":
-                    row += _difference(differences.loc[(method, n, "min_test_loss")])
-                rows.append(row if method != "random" else [*row, "", "", ""])
-    header = ["problem", "n", "method", "min test loss", "S", "Tr"]
-    header += ["95 % interval of the paired difference", "its loss is", "win rate"]
-    return table(header, rows)
+def write(table: pd.DataFrame, path: Path) -> None:
+    """Write a table with six digits."""
+    table.to_csv(path, index=False, float_format="%.6g")
 
 
-def _means_and_errors(means: pd.Series) -> list[str]:
-    return [
-        f"{means[variable]:.{digits}f} ± {means[f'{variable}_standard_error']:.{digits}f}"
-        for variable, digits in DIGITS.items()
-    ]
-
-
-def _difference(loss: pd.Series) -> list[str]:
-    rate, low, high = (100 * loss[f"win_rate{end}"] for end in ("", "_lower", "_upper"))
-    ends = loss["lower"], loss["upper"]
-    return [
-        f"{ends[0]:+.3f} … {ends[1]:+.3f}",
-        verdict(*ends),
-        f"{rate:.0f} % ({low:.0f} to {high:.0f})",
-    ]
-
-
-def ordered(methods: pd.Index) -> list[str]:
-    """Return the methods with random selection and both forms of RND first."""
-    first = [method for method in FIRST_METHODS if method in methods]
-    return first + sorted(set(methods) - set(FIRST_METHODS))
-
-
-def verdicts_table(analyses: dict) -> str:
-    """Return relative differences of each method from random selection, means over sizes."""
-    rows = []
-    for group, analysis in analyses.items():
-        for method in ordered(pd.Index(analysis.differences["method"].unique())):
-            part = analysis.differences[analysis.differences["method"] == method]
-            differences = dict(iter(part.groupby("variable")))
-            loss = differences["min_test_loss"]
-            relative = [
-                f"{100 * differences[name]['relative_difference'].mean():+.0f} %"
-                for name in MEASURED
-            ]
-            counts = count_verdicts(loss["lower"], loss["upper"])
-            rate = f"{100 * loss['win_rate'].mean():.0f} %"
-            rows.append([group, method, *relative, rate, *counts])
-    header = ["problem", "method", "min test loss", "final test loss", "S", "Tr", "win rate"]
-    return table([*header, *VERDICT_COLUMNS], rows)
-
-
-def correlations_table(analyses: dict) -> str:
-    """Return the correlations of entropy and trace with the minimum test loss."""
-    keys = ["parametrisation", "kind", "x_variable", "y_variable"]
-    rows = []
-    for group, analysis in analyses.items():
-        coefficients = analysis.correlations.set_index(keys)
-        for parametrisation in analysis.runs["parametrisation"].unique():
-            row = [f"{group}, {PARAMETRISATIONS[parametrisation]}"]
-            for variable in ("entropy", "trace"):
-                for kind in ("pearson", "pearson given size"):
-                    one = coefficients.loc[(parametrisation, kind, variable, "min_test_loss")]
-                    row.append(
-                        f"{one['coefficient']:+.2f} [{one['lower']:+.2f}, {one['upper']:+.2f}]"
-                    )
-            rows.append(row)
-    return table(["network", "S", "S, given the size", "Tr", "Tr, given the size"], rows)
-
-
-def limits_table(kernels: dict) -> str:
-    """Return kernels of random subsets next to those of infinite width, means over members.
-
-    Networks have the parametrisation "ntk".
-    """
-    rows = []
-    for group, node in kernels.items():
-        limits = node.limits
-        limits = limits[limits["method"] == "random"]
-        if len(limits):
-            mean = limits.mean(numeric_only=True)
-            error = limits["relative_distance"].sem()
-            rows.append(
-                [
-                    group,
-                    str(len(limits)),
-                    f"{limits['n_points'].max()}",
-                    f"{mean['relative_distance']:.2f} ± {error:.2f}",
-                    f"{mean['alignment']:.2f}",
-                    *(
-                        f"{mean[name]:.{digits}f}"
-                        for names, digits in LIMIT_PAIRS
-                        for name in names
-                    ),
-                ]
-            )
-    header = ["network", "members", "points, at most", "distance", "alignment"]
-    return table([*header, "S", "S, infinite", "Tr", "Tr, infinite"], rows)
-
-
-def claims_table(path: Path, words: str) -> str:
-    """Return a table of the report, without its sentences."""
-    rows = []
-    for claim in json.loads((ROOT / path).read_text()):
-        word = claim["verdict"]
-        rows.append(
-            [
-                claim["claim"],
-                claim["words"],
-                f"{claim['effect']}: {report.effects(claim)}",
-                word if word == "undecided" else f"**{word}**",
-            ]
-        )
-    return table(["", words, "our effects [and ends of their intervals]", "verdict"], rows)
-
-
-def decisions_table() -> str:
-    """Return the decisions where the paper is silent."""
-    decisions = yaml.safe_load((ROOT / "nodes" / "decisions.yaml").read_text())
-    rows = [[each["question"], each["ours"], f"`{each['where']}`"] for each in decisions]
-    return table(["question", "ours", "where"], rows)
-
-
-def join_sections(parts: dict[str, str]) -> str:
-    """Return parts with their titles."""
-    return "\n\n".join(f"**{title}**\n\n{content}" for title, content in parts.items())
-
-
-def update_first_paper(params: dict) -> str:
-    """Write tables and pictures of the first paper; return all its tables."""
+def update_first_paper() -> None:
+    """Write tables and pictures of the first paper."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
     groups = check_reproduction.known_groups()
-    analyses = {group: zntrack.from_rev(f"{group}_CorrelationAnalysis") for group in groups}
-    kernels = {group: zntrack.from_rev(f"{group}_ComputeNTK") for group in groups}
-    sizes = {group: params[f"{group}_Ensemble"]["n_points"] for group in groups}
-    first = {group: analyses[group] for group in groups if isinstance(sizes[group], dict)}
-    second = {group: analyses[group] for group in groups if group not in first}
-    networks = {
-        group: (params[f"{group}_LoadDataset"]["problem"], params[f"{group}_Network"]["layers"])
-        for group in first
-    }
-    runs = pd.concat([analysis.runs for analysis in first.values()], ignore_index=True)
-    short = {
-        "Experiment 2: each method minus random selection, relative, mean over the subset sizes":
-            verdicts_table(second),
-        "Experiment 1: Pearson's r with the minimum test loss, plain and after a cubic in ln n is "
-        "regressed out": correlations_table(first),
-        "Experiment 1 next to the paper's Table 2": compare_with_table_2(runs, networks),
-        "Kernels of these networks compared with those of infinite width, before training":
-            limits_table(kernels),
-    }  # fmt: skip
-    claims_path = zntrack.from_rev("all_Report").claims_path
-    insert_into_readme("claims", claims_table(claims_path, "the paper's words"))
-    insert_into_readme("results", join_sections(short))
-    insert_into_readme("decisions", decisions_table())
-    text = join_sections(short | {"Experiment 2, every size": selection_table(second)})
-    (REFERENCE / "results.md").write_text(text + "\n")
     check_reproduction.collect(ROOT, groups, True, REFERENCE)
-    for name, title in PICTURES.items():
-        draw(title, REFERENCE / f"{name}.png")
-    return text
+    analyses = {group: zntrack.from_rev(f"{group}_CorrelationAnalysis") for group in groups}
+    differences = [
+        analysis.differences for analysis in analyses.values() if len(analysis.differences)
+    ]
+    differences = pd.concat(differences, ignore_index=True)
+    measured = differences["variable"].isin(experiments.MEASURED)
+    write(differences.loc[measured, experiments.DIFFERENCES], REFERENCE / "differences.csv")
+    # A range of sizes makes a group of Experiment 1.
+    is_range = {
+        group: isinstance(params[f"{group}_Ensemble"]["n_points"], dict) for group in groups
+    }
+    runs = [analysis.runs for group, analysis in analyses.items() if is_range[group]]
+    best = experiments.best_runs(pd.concat(runs, ignore_index=True))
+    write(best, REFERENCE / "best-runs.csv")
+    limits = {group: zntrack.from_rev(f"{group}_ComputeNTK").limits for group in groups}
+    means = [experiments.mean_limits(part, group) for group, part in limits.items() if len(part)]
+    write(pd.DataFrame(means), REFERENCE / "limits.csv")
+    for name, title in DRAWN.items():
+        draw(title, PICTURES / f"{name}.png")
 
 
 def update_second_paper() -> None:
     """Write tables and the picture of the second paper."""
     findings = Findings.from_rev("dynamics_Findings")
-    insert_into_readme("findings", claims_table(findings.findings_path, "the second paper says"))
-    folder = REFERENCE / "dynamics"
-    folder.mkdir(exist_ok=True)
+    DYNAMICS.mkdir(exist_ok=True)
     for path in (
         findings.evidence_path,
         findings.networks_path,
         findings.phases_path,
         findings.laws_path,
     ):
-        rows = pd.read_csv(ROOT / path)
-        rows.to_csv(folder / path.name, index=False, float_format="%.6g")
+        write(pd.read_csv(ROOT / path), DYNAMICS / path.name)
     study = ScalingStudy.from_rev(f"{EVOLUTION}_ScalingStudy")
-    render(evolution(study.recording, study.cases), folder / "evolution.png")
+    render(evolution(study.recording, study.cases), PICTURES / "evolution.png")
 
 
 def main() -> None:
-    REFERENCE.mkdir(exist_ok=True)
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    text = update_first_paper(params)
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    update_first_paper()
     update_second_paper()
-    print(text)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ are those on its test points. In the splits each of 20 members has different tes
 or fewer of them, one split says little about a method that selects one subset for all members.
 
 Each part is written to reference/field-PART.csv (means over members, and paired comparisons with
-`rnd-linearised` and with `random`). Then reference/field.md and the part `field` of README.md are
-written anew from all parts that exist; `tables` does only that.
+`rnd-linearised` and with `random`). Then the tables of all parts that exist are printed; `tables`
+does only that. `make results` writes them into the pages.
 """
 
 import sys
@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from benchmarks._markdown import VERDICT_COLUMNS, count_verdicts, insert_into_readme
+from benchmarks._markdown import VERDICT_COLUMNS, count_verdicts
 from benchmarks._markdown import table as markdown_table
 from collective_variables.analysis import statistics
 from collective_variables.data import problems
@@ -307,14 +307,10 @@ def describe(part: str, table: pd.DataFrame) -> str:
     return "\n\n".join(texts)
 
 
-def write_tables() -> str:
-    """Write field.md from all parts that exist; return the summary."""
+def read_tables() -> dict[str, pd.DataFrame]:
+    """Return all parts that exist."""
     files = {part: REFERENCE / f"field-{part}.csv" for part in PARTS}
-    tables = {part: pd.read_csv(path) for part, path in files.items() if path.is_file()}
-    short = summary(tables)
-    text = "\n\n".join([short, *(describe(part, table) for part, table in tables.items())])
-    (REFERENCE / "field.md").write_text(text + "\n")
-    return short
+    return {part: pd.read_csv(path) for part, path in files.items() if path.is_file()}
 
 
 def main() -> None:
@@ -323,8 +319,8 @@ def main() -> None:
         problem, _, splits = part.partition("-")
         runs = (run_splits if splits else run_problem)(problem, params)
         compare(runs).to_csv(REFERENCE / f"field-{part}.csv", index=False, float_format="%.6g")
-    insert_into_readme("field", write_tables())
-    print((REFERENCE / "field.md").read_text())
+    tables = read_tables()
+    print("\n\n".join([summary(tables), *(describe(*part) for part in tables.items())]))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ fuel, concrete, gait, mnist: a fifth of the pool of params.yaml is held out, in 
 clusters: ten tight clusters of 2 to 60 points, in 20 such pools. Counts the clusters that the first
     ten points reach.
 
-Each part is written to reference/form-PART.csv. Then reference/form.md is written anew from all
-parts that exist; `tables` does only that.
+Each part is written to reference/form-PART.csv. Then the table of all parts that exist is printed;
+`tables` does only that. `make results` writes it into the pages.
 """
 
 import sys
@@ -137,22 +137,13 @@ def describe(tables: dict[str, pd.DataFrame]) -> str:
         header.append(f"clusters of {N_CLUSTERS}")
         reached = tables["clusters"].groupby("method")["clusters"].mean()
         rows = [[*row, f"{reached[row[0]]:.1f}"] for row in rows]
-    title = (
-        f"Minimum loss on held-out parts of the pools relative to that of `{SHIPPED}`, mean over "
-        "subset sizes ± standard error over splits, and clusters of a toy pool that the first "
-        f"{N_CLUSTERS} points reach (`make form`):"
-    )
-    return "\n\n".join(
-        ["# Forms of random network distillation", title, markdown_table(header, rows)]
-    )
+    return markdown_table(header, rows)
 
 
-def write_tables() -> str:
-    """Write form.md from all parts that exist, and return it."""
+def read_tables() -> dict[str, pd.DataFrame]:
+    """Return all parts that exist."""
     files = {part: REFERENCE / f"form-{part}.csv" for part in PARTS}
-    text = describe({part: pd.read_csv(path) for part, path in files.items() if path.is_file()})
-    (REFERENCE / "form.md").write_text(text + "\n")
-    return text
+    return {part: pd.read_csv(path) for part, path in files.items() if path.is_file()}
 
 
 def main() -> None:
@@ -160,7 +151,7 @@ def main() -> None:
     for part in [] if sys.argv[1:] == ["tables"] else sys.argv[1:] or PARTS:
         table = count_clusters() if part == "clusters" else compute_losses(part, params)
         table.to_csv(REFERENCE / f"form-{part}.csv", index=False, float_format="%.6g")
-    print(write_tables())
+    print(describe(read_tables()))
 
 
 if __name__ == "__main__":

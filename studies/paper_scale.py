@@ -7,7 +7,7 @@ by those of params-paper.yaml. Its runs are those of the stages (`make paper` an
 `make paper-dynamics` run these; tests compare the two). GROUP.csv.gz keeps the runs with six digits
 or, for a group of learning dynamics, the recording; GROUP.json keeps what they were computed with.
 --scale takes a fraction of the members of each group, two at least.
-`python -m studies.paper_scale_report` writes the README's parts on them.
+`python -m studies.paper_scale_report` judges the claims on them.
 """
 
 import argparse

@@ -9,8 +9,8 @@ large: 1000 and 5000 of MNIST's 60000 images, where Algorithm 1 does not run. Lo
     those of random subsets.
 growth: seconds against the number of points, and the power with which they grow.
 
-Each part is written to reference/scaling-PART.csv. Then the part `scaling` of README.md is written
-anew, if all of them exist; `tables` does only that.
+Each part is written to reference/scaling-PART.csv. Then the tables are printed, if all parts exist;
+`tables` does only that. `make results` writes them into the pages.
 """
 
 import sys
@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from benchmarks._markdown import fold, insert_into_readme, verdict
+from benchmarks._markdown import fold, join_sections, verdict
 from benchmarks._markdown import table as markdown_table
 from collective_variables.analysis import statistics
 from collective_variables.data import problems
@@ -274,9 +274,14 @@ def describe(tables: dict[str, pd.DataFrame]) -> str:
         TITLES["growth"]: growth_table(tables["growth"]),
         COUNTS: counts_table(by_problem),
     }
-    texts = [f"**{title}**\n\n{text}" for title, text in parts.items()]
-    texts += [fold(TITLES[name], quality_table(table)) for name, table in by_problem.items()]
-    return "\n\n".join(texts)
+    texts = [fold(TITLES[name], quality_table(table)) for name, table in by_problem.items()]
+    return "\n\n".join([join_sections(parts), *texts])
+
+
+def read_tables() -> dict[str, pd.DataFrame]:
+    """Return all parts that exist."""
+    files = {name: REFERENCE / f"scaling-{name}.csv" for name in TITLES}
+    return {name: pd.read_csv(path) for name, path in files.items() if path.is_file()}
 
 
 def main() -> None:
@@ -285,11 +290,9 @@ def main() -> None:
     parts |= {"large": compare_large, "growth": lambda: measure_growth(params)}
     for name in [] if sys.argv[1:] == ["tables"] else sys.argv[1:] or parts:
         parts[name]().to_csv(REFERENCE / f"scaling-{name}.csv", index=False, float_format="%.6g")
-    files = {name: REFERENCE / f"scaling-{name}.csv" for name in TITLES}
-    if all(path.is_file() for path in files.values()):
-        text = describe({name: pd.read_csv(path) for name, path in files.items()})
-        insert_into_readme("scaling", text)
-        print(text)
+    tables = read_tables()
+    if set(tables) == set(TITLES):
+        print(describe(tables))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every example of every help text, and the README's commands: they are run, on made files."""
+"""Every example of every help text, and of docs/how-to runs, on made files."""
 
 import contextlib
 import re
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from documents import PAGES, commands
 from model_file import MODELS
 from PIL import Image
 
@@ -16,7 +17,6 @@ from collective_variables.selection import registry
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "standard_promotion")
 
-ROOT = Path(__file__).resolve().parents[2]
 # As small as an example may be made without changing what it shows.
 SMALL = {
     "compare": ["--epochs", "1", "--members", "2"],
@@ -25,26 +25,16 @@ SMALL = {
 }
 
 
-def readme_commands():
-    """The commands of fenced blocks of README."""
-    blocks = re.findall(
-        r"^```\w*\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE
-    )
-    return [
-        line
-        for block in blocks
-        for line in block.splitlines()
-        if line.startswith("collective-variables ")
-    ]
-
-
 def help_commands(name):
     text = _help.epilogue(name, "collective-variables")
     return re.findall(r"^  (collective-variables .*)$", text, re.MULTILINE)
 
 
-GROUPS = {str(name): help_commands(name) for name in _help.EPILOGUES} | {
-    "README": readme_commands()
+GROUPS = {str(name): help_commands(name) for name in _help.EPILOGUES}
+GROUPS |= {
+    name: commands(text, "collective-variables")
+    for name, text in PAGES.items()
+    if "\ncollective-variables " in text
 }
 
 
@@ -76,6 +66,12 @@ def typed(command):
             words = words[:-2]
         layers = [] if {"--layers", "--model", "select"} & set(words) else ["--layers", "dense 4"]
         return main.main([*words[1:], *SMALL[words[1]], *layers, "--quiet"])
+
+
+def test_the_how_to_pages_show_every_command():
+    assert {"docs/how-to/your-own-data.md", "docs/how-to/change-the-network.md"} <= set(GROUPS)
+    shown = [command.split()[1] for command in GROUPS["docs/how-to/your-own-data.md"]]
+    assert set(shown) == set(command_line.COMMANDS)
 
 
 @pytest.mark.parametrize("group", GROUPS)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from documents import EVERYTHING, README
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 from project import ROOT, TINY_OF_GROUP, Project, stages_run
 from project import environment as project_environment
@@ -143,20 +144,30 @@ def test_from_one_set_of_values_to_another_and_back_no_result_is_lost(copy):
 
 DECISIONS = yaml.safe_load((ROOT / "nodes" / "decisions.yaml").read_text())
 SETTINGS = [
-    *re.findall(r"-S ('[^']+'|\S+)", (ROOT / "README.md").read_text()),
+    *dict.fromkeys(re.findall(r"-S ('[^']+'|\w\S+)", EVERYTHING)),
     *(of["change"] for of in DECISIONS),
 ]
 
 
-def test_the_readme_has_every_decision():
-    readme = (ROOT / "README.md").read_text()
-    assert all(
-        f"| {of['question']} | {of['ours']} | `{of['where']}` |" in readme for of in DECISIONS
-    )
+def test_the_documents_have_settings_of_networks_sizes_training_and_methods():
+    changed = {setting.strip("'+").partition("=")[0] for setting in SETTINGS}
+    assert {
+        "fuel_Network.layers",
+        "fuel_Ensemble.n_points",
+        "fuel_TrainModel.n_epochs",
+        "fuel_RNDSelect.options",
+        "fuel_ComputeNTK.subsample",
+    } <= changed
+    assert len(re.findall("dvc exp run -S ", README)) >= 3
+
+
+def test_the_page_of_decisions_has_every_decision():
+    page = (ROOT / "docs/results/generated/decisions.md").read_text()
+    assert all(f"| {of['question']} | {of['ours']} | `{of['where']}` |" in page for of in DECISIONS)
 
 
 @pytest.mark.parametrize("quoted", SETTINGS)
-def test_settings_of_the_readme_and_the_report_are_such_that_dvc_takes_and_that_change_a_value(
+def test_settings_of_the_documents_and_the_report_are_such_that_dvc_takes_and_that_change_a_value(
     quoted, tmp_path
 ):
     path, setting = tmp_path / "params.yaml", quoted.strip("'")

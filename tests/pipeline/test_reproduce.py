@@ -6,8 +6,9 @@ import pytest
 from project import ROOT
 
 from benchmarks import check_reproduction
+from benchmarks.pages import paper_scale
+from benchmarks.pages.files import PAPER
 from collective_variables.analysis import correlation, statistics
-from studies import paper_scale_report
 
 BOTH = ["random", "rnd"]
 
@@ -103,24 +104,14 @@ def test_the_committed_reference_is_of_the_committed_groups_and_complete():
         assert {group for group in known if of.str.contains(f"{group}, ").any()} == set(known)
 
 
-def test_the_readme_has_what_is_kept_of_the_papers_scale():
-    runs, about = paper_scale_report.read_runs()
-    evidence = pd.read_csv(paper_scale_report.RESULTS / "evidence.csv")
-    first = runs[~statistics.compares_methods(runs)]
-    assert (
-        paper_scale_report.runs_section(first, paper_scale_report.analyse(runs), about, evidence)
-        in (ROOT / "README.md").read_text()
-    )
+def test_the_evidence_is_of_what_is_kept_of_the_papers_scale():
+    runs, about = paper_scale.read_runs()
+    evidence = pd.read_csv(PAPER / "evidence.csv")
     assert set(runs["group"]) == set(about) == set(evidence["group"])
     of_runs = evidence[evidence["claim"].isin(["C1", "C4", "C5", "C6"])].set_index(
         ["group", "parametrisation"]
     )["n"]
     counts = runs[~runs["diverged"]].groupby(["group", "parametrisation"]).size()
     assert (of_runs == counts.loc[of_runs.index]).all()
-    _, of_studies = paper_scale_report.read_studies()
-    of_dynamics = pd.read_csv(paper_scale_report.RESULTS / "evidence-dynamics.csv")
-    assert (
-        paper_scale_report.studies_section(of_studies, of_dynamics)
-        in (ROOT / "README.md").read_text()
-    )
-    assert set(of_studies) == set(of_dynamics["group"])
+    of_dynamics = pd.read_csv(PAPER / "evidence-dynamics.csv")
+    assert set(paper_scale.describe_groups("ScalingStudy")) == set(of_dynamics["group"])

@@ -1,0 +1,1 @@
+"""The fragments of the pages of results, made from the files of reference/."""
