@@ -2,9 +2,10 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
+export NO_MKDOCS_2_WARNING := 1
 ENVIRONMENT := .venv/installed
 
-.PHONY: help setup repro all report paper reproduce apply stale test test-newest bench bench-rnd bench-ntk bench-selection bench-training bench-dynamics bench-forecast bench-tables dynamics paper-dynamics scaling field form pictures requirements verify harness lint coverage docs
+.PHONY: help setup repro all report paper reproduce apply stale test test-newest bench bench-rnd bench-ntk bench-selection bench-training bench-dynamics bench-forecast bench-tables dynamics paper-dynamics scaling field form pictures results requirements verify harness lint coverage docs docs-serve
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -14,12 +15,13 @@ setup: $(ENVIRONMENT)  ## make the environment in .venv, with the exact versions
 
 # --no-deps: the file is the whole set, and neural-tangents would otherwise bring TensorFlow. --no-compile: of all modules
 # most are never imported, and those that are Python compiles then, unless it may not write: each stage would wait for that
-# anew. Side by side, for pip unpacks with one core.
+# anew. Side by side, for pip unpacks with one core. vega.js draws the page of `dvc plots show`, without a network, too.
 $(ENVIRONMENT): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; this is " + sys.version)'
 	$(PYTHON) -m venv --clear .venv
 	tr '\n' '\0' < requirements.txt | xargs -0 -n 20 -P 4 python -m pip install --quiet --no-deps --no-compile --disable-pip-version-check
 	[ -z "$$PYTHONDONTWRITEBYTECODE" ] || python -m compileall -qq -j 0 .venv/lib || true
+	python -c 'import sys, vl_convert; sys.stdout.write(vl_convert.javascript_bundle())' > .venv/vega.js
 	touch $@
 
 repro: verify  ## run the stages of the problems whose data is embedded (Fuel and MNIST, both experiments)
@@ -71,8 +73,12 @@ lint: $(ENVIRONMENT)  ## check style, format and types
 harness: $(ENVIRONMENT)  ## kill, interrupt and starve a small graph, damage its cache, and compare its numbers (half an hour)
 	python tests/harness.py
 
-docs: $(ENVIRONMENT)  ## build the reference of the library from its docstrings, docs/api/collective_variables.html
-	python -m pdoc --math --docformat markdown --output-directory docs/api collective_variables !collective_variables.__main__
+docs: $(ENVIRONMENT)  ## build the documentation, site/index.html, which opens without a server
+	python -m mkdocs build --strict
+	@echo "The documentation: site/index.html"
+
+docs-serve: $(ENVIRONMENT)  ## show the documentation at http://127.0.0.1:8000, and what changes in docs/ at once
+	python -m mkdocs serve
 
 bench: $(ENVIRONMENT)  ## time the tests and the whole graph in a fresh clone, each against its limit (half an hour)
 	python -m benchmarks.bench_all
@@ -107,8 +113,11 @@ field: $(ENVIRONMENT)  ## compare all methods of selection on all problems (an h
 form: $(ENVIRONMENT)  ## compare the forms of RND on held-out parts of the pools (an hour)
 	python -m studies.compare_rnd_forms
 
-pictures: $(ENVIRONMENT)  ## draw the README's pictures and tables from the stages' results
+pictures: $(ENVIRONMENT)  ## keep the stages' results: tables in reference/, pictures in docs/results/pictures
 	python -m benchmarks.update_results
+
+results: $(ENVIRONMENT)  ## write the tables of the pages of results, and the README's, from reference/
+	python -m benchmarks.write_pages
 
 requirements:  ## write requirements.txt anew from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra pipeline --extra test --extra lint --extra docs --python-version 3.11 --universal --fork-strategy fewest --no-header --no-annotate --quiet --output-file requirements.txt
