@@ -1,4 +1,4 @@
-"""A comparison of methods in tables and sentences."""
+"""Describe a comparison of methods in tables and sentences."""
 
 from typing import NamedTuple
 
@@ -22,13 +22,14 @@ SUMMARY = (
 )
 DIFFERENCES = ("method", "n_points", "mean_difference", "lower", "upper", "win_rate")
 FEW_TEST_POINTS = 20
+FEW_NETWORKS = 4
 LOST = 10.0  # training loss, in variances of the target, of a network that learned nothing
 UNITS = {
     ("regression", "mse"): "mean squared error, in units of the target's variance",
     ("classification", "mse"): "mean squared error of classes as 0 and 1",
     ("classification", "cross-entropy"): "cross-entropy, in nats",
 }
-# What numbers in the answer are in.
+# The units of numbers in the answer.
 ANSWER_UNITS = {
     ("regression", "mse"): "variances of the target",
     ("classification", "cross-entropy"): "nats",
@@ -36,10 +37,18 @@ ANSWER_UNITS = {
 
 
 class Setting(NamedTuple):
-    """What a comparison was made of.
+    """The setting of a comparison.
 
-    target: the name of the only target of a regression and its standard deviation, by which losses
-    become errors in its unit; None otherwise.
+    Attributes:
+        task: "regression" or "classification".
+        loss: Training loss, "mse" or "cross-entropy".
+        learning_rate: Learning rate.
+        n_pool: Number of rows in the pool.
+        n_test: Number of test points.
+        n_members: Number of networks for each method and size.
+        n_epochs: Number of epochs.
+        target: Name and standard deviation of the only target of a regression, which turns losses
+            into errors in its unit; None otherwise.
     """
 
     task: str
@@ -55,8 +64,8 @@ class Setting(NamedTuple):
 def summary(comparison: Comparison, setting: Setting, /) -> pd.DataFrame:
     """Return a row for each method and size: means over networks that did not diverge.
 
-    A classification has the accuracy, and a regression with one target the root-mean-square error
-    in the unit of the target.
+    The table has the accuracy of a classification, or the root-mean-square error of a regression
+    with one target, in the unit of the target.
     """
     table = comparison.summary.copy()
     if setting.target is not None and setting.loss == "mse":
@@ -80,7 +89,7 @@ def differences(comparison: Comparison, /) -> pd.DataFrame:
 
 
 def sentences(comparison: Comparison, setting: Setting, /) -> list[str]:
-    """Return what the tables mean, a sentence each."""
+    """Return sentences that interpret the tables."""
     return [
         *_units(setting),
         *_verdicts(comparison, setting),
@@ -91,7 +100,7 @@ def sentences(comparison: Comparison, setting: Setting, /) -> list[str]:
 def answer(comparison: Comparison, setting: Setting, /) -> str:
     """Return in a sentence or two whether to choose rows, and from which size on.
 
-    Of several methods it is the one that is better than random selection at most sizes.
+    The answer is about the method that is better than random selection at the most sizes.
     """
     lead = "There is no answer:"
     if reason := failure(comparison, setting):
@@ -126,7 +135,7 @@ def _success(table: pd.DataFrame) -> tuple[int, int, float]:
 
 
 def _best_case(method: str, table: pd.DataFrame, unit: str) -> str:
-    """Return the difference at the largest size at which a method is better, or at the largest."""
+    """Return the difference at the largest size where a method is better, or at the largest."""
     row = (table[table["better"]] if table["better"].any() else table).iloc[-1]
     rows = f"{_counted(int(row['n_points']), 'row')} chosen by {labels.method_label(method)}"
     if not (row["better"] or row["worse"]):
@@ -145,7 +154,7 @@ def _best_case(method: str, table: pd.DataFrame, unit: str) -> str:
 
 
 def _limits(table: pd.DataFrame) -> list[str]:
-    """Return at which sizes to choose at random."""
+    """Return the sizes at which to choose at random."""
     sizes, better = table["n_points"].astype(int).tolist(), table["better"].tolist()
     if not any(better):
         return ["Choose at random."]
@@ -174,7 +183,7 @@ def _units(setting: Setting) -> list[str]:
 def _verdicts(comparison: Comparison, setting: Setting) -> list[str]:
     """Return for each method and size how many random rows the chosen ones are worth.
 
-    A single size tells only whether they are better or worse than as many random ones.
+    A single size shows only whether they are better or worse than as many random ones.
     """
     table = differences(comparison)
     if not len(table):
@@ -189,8 +198,10 @@ def _verdicts(comparison: Comparison, setting: Setting) -> list[str]:
             told.append(f"{text}: {_direction(row.lower, row.upper)}.")
     if setting.n_members < 2:
         told.append("A single network has no interval: --members 2 or more gives one.")
-    elif comparison.runs["n_points"].nunique() < 2:
+        return told
+    if comparison.runs["n_points"].nunique() < 2:
         told.append("Several sizes after --n-points tell how many random rows these are worth.")
+    told.append("Intervals are for this pool and these test points: another --seed draws others.")
     return told
 
 
@@ -233,12 +244,17 @@ def _interval(low: float, high: float, bounds: tuple[int, int]) -> str:
 
 
 def cautions(comparison: Comparison, setting: Setting, /) -> list[str]:
-    """Return why a reader should doubt the tables, a sentence each."""
+    """Return sentences on reasons to doubt the tables."""
     told = []
     if setting.n_test < FEW_TEST_POINTS:
         told.append(
             f"Caution: {_counted(setting.n_test, 'test point')} "
             f"{'says' if setting.n_test == 1 else 'say'} little; --n-test sets the number."
+        )
+    if 1 < setting.n_members < FEW_NETWORKS:
+        told.append(
+            f"Caution: intervals from {setting.n_members} networks are rough; --members sets the "
+            "number."
         )
     if n_diverged := int(comparison.runs["diverged"].sum()):
         told.append(

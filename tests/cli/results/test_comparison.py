@@ -6,6 +6,8 @@ from comparisons import compared, setting
 
 from collective_variables.cli.results import comparison
 
+SPLIT = "Intervals are for this pool and these test points: another --seed draws others."
+
 
 def twice_as_good(method, size):
     """Each row of k-center is worth two random ones."""
@@ -28,6 +30,7 @@ def test_chosen_rows_are_worth_as_many_random_ones_as_have_their_loss():
         "20 rows chosen by k-center are worth about 40 random ones (95 % interval: 40 to 40).",
         "40 rows chosen by k-center are worth more than 40 random ones "
         "(95 % interval: 40 to more than 40).",
+        SPLIT,
     ]
 
 
@@ -49,6 +52,7 @@ def test_a_single_size_is_compared_with_as_many_random_rows(factor, verdict):
     assert told(made)[2:] == [
         f"10 rows chosen by k-center: {verdict}.",
         "Several sizes after --n-points tell how many random rows these are worth.",
+        SPLIT,
     ]
 
 
@@ -56,6 +60,13 @@ def test_a_single_network_has_no_interval():
     sentences = told(compared(twice_as_good, n_members=1), n_members=1)
     assert "10 rows chosen by k-center are worth about 20 random ones." in sentences
     assert "A single network has no interval: --members 2 or more gives one." in sentences
+    assert SPLIT not in sentences
+
+
+def test_few_networks_are_a_caution():
+    caution = "Caution: intervals from 3 networks are rough; --members sets the number."
+    assert caution in told(compared(twice_as_good, n_members=3), n_members=3)
+    assert not comparison.cautions(compared(twice_as_good), setting())
 
 
 def test_errors_are_in_the_unit_of_the_target():
