@@ -1,6 +1,6 @@
 """Collective variables of neural networks: entropy and trace of the neural tangent kernel.
 
-Names are loaded when they are first used, so that the import is quick:
+The first use of a name loads its module, so the import is quick:
 
     import collective_variables as cv
 
@@ -11,7 +11,7 @@ Names are loaded when they are first used, so that the import is quick:
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # The module of each public name, grouped by subject.
 _MODULES = {
@@ -84,7 +84,17 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name from its module and keep it here."""
+    """Load a public name from its module and store it here.
+
+    Args:
+        name: Name of the attribute.
+
+    Returns:
+        The function, class or constant.
+
+    Raises:
+        AttributeError: The name is not public.
+    """
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

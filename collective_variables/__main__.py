@@ -1,4 +1,4 @@
-"""Run the command line by `python -m collective_variables`."""
+"""Run the command line with `python -m collective_variables`."""
 
 import sys
 

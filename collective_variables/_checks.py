@@ -1,4 +1,4 @@
-"""Checks of arguments: each raises one error with the quantity, what it must be and what it is."""
+"""Check arguments: each error names the quantity, what it must be and what was received."""
 
 import math
 import numbers
@@ -12,8 +12,11 @@ from collective_variables import _errors
 def integer(name: str, value: object, *, minimum: int | None = None) -> int:
     """Return `value` if it is an integer of at least `minimum`.
 
-    Raises TypeError for anything that is not an integer (True and 3.0 included) and ValueError
-    below `minimum`.
+    Booleans and 3.0 are not integers.
+
+    Raises:
+        InvalidTypeError: The value is not an integer.
+        InvalidValueError: The value is below `minimum`.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise _errors.InvalidTypeError(f"{name} must be an integer: received {value!r}.")
@@ -25,10 +28,12 @@ def integer(name: str, value: object, *, minimum: int | None = None) -> int:
 def number(
     name: str, value: object, *, above: float | None = None, minimum: float | None = None
 ) -> float:
-    """Return `value` if it is a finite real number above `above` and of at least `minimum`.
+    """Return `value` if it is a finite real number, greater than `above` and at least `minimum`.
 
-    Raises TypeError for anything else; for a text that looks like a number it says how YAML reads
-    numbers.
+    Raises:
+        InvalidTypeError: The value is not a number. For a string the message explains how YAML
+            reads numbers.
+        InvalidValueError: The value is not finite or out of range.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         hint = " YAML reads 1e-3 as text: write 0.001." if isinstance(value, str) else ""
@@ -45,7 +50,9 @@ def number(
 def choice(name: str, value: object, allowed: Collection[str]) -> str:
     """Return `value` if it is one of `allowed`.
 
-    Raises TypeError for anything but a text, and ValueError for another text.
+    Raises:
+        InvalidTypeError: The value is not a string.
+        InvalidValueError: The string is not allowed.
     """
     listed = ", ".join(sorted(allowed))
     if not isinstance(value, str):
@@ -56,9 +63,11 @@ def choice(name: str, value: object, allowed: Collection[str]) -> str:
 
 
 def unique(name: str, values: object) -> list:
-    """Return `values` if it is a list of at least one entry that repeats none.
+    """Return `values` if it is a non-empty list without repeated entries.
 
-    Raises TypeError for anything but a list with entries, and ValueError for a repeated entry.
+    Raises:
+        InvalidTypeError: The value is not a list, or it is empty.
+        InvalidValueError: An entry is repeated.
     """
     if not isinstance(values, list | tuple) or len(values) == 0:
         raise _errors.InvalidTypeError(
@@ -70,7 +79,7 @@ def unique(name: str, values: object) -> list:
 
 
 def finite(name: str, array: np.ndarray) -> None:
-    """Raise ValueError if `array` holds NaN or infinity: how many, and where the first is."""
+    """Raise InvalidValueError if `array` contains NaN or infinity."""
     bad = ~np.isfinite(array)
     if bad.any():
         first = tuple(int(i) for i in np.argwhere(bad)[0])
@@ -81,7 +90,7 @@ def finite(name: str, array: np.ndarray) -> None:
 
 
 def rows(name: str, indices: np.ndarray, n_rows: int) -> None:
-    """Raise ValueError unless all `indices` are rows of an array of `n_rows`, counted from 0."""
+    """Raise InvalidValueError unless all `indices` lie between 0 and n_rows − 1."""
     outside = indices[(indices < 0) | (indices >= n_rows)]
     if outside.size:
         raise _errors.InvalidValueError(

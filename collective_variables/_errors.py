@@ -1,4 +1,4 @@
-"""Tell errors that a user can mend from everything else."""
+"""Separate errors that the user can fix from failures and bugs."""
 
 import dis
 from types import TracebackType
@@ -12,7 +12,7 @@ class UserError(Exception):
 
 
 class InvalidTypeError(UserError, TypeError):
-    """An argument is of the wrong kind."""
+    """An argument has the wrong type."""
 
 
 class InvalidValueError(UserError, ValueError):
@@ -20,11 +20,11 @@ class InvalidValueError(UserError, ValueError):
 
 
 class Failure(Exception):
-    """What was asked for could not be done; the message says why, as a sentence for the user."""
+    """The program could not do what the user asked; the message says why, in one sentence."""
 
 
 class ComputationError(Failure, ArithmeticError):
-    """Nothing could be computed."""
+    """A result could not be computed."""
 
 
 class WriteError(Failure, OSError):
@@ -34,9 +34,9 @@ class WriteError(Failure, OSError):
 def is_user_error(error: BaseException) -> bool:
     """Return whether `error` reports a wrong argument or wrong data, not a failure or a bug.
 
-    That is every `UserError`, and every TypeError or ValueError that comes from a `raise` statement
-    of this package: the package raises them for wrong arguments only. The same kinds of error out
-    of an operation or another library, such as `1 + "a"` or `int("x")`, are bugs.
+    Every `UserError` does, and so does every TypeError or ValueError from a `raise` statement of
+    this package. A TypeError or ValueError from an operation or another library is a bug, as from
+    `1 + "a"` or `int("x")`.
     """
     if isinstance(error, UserError):
         return True
@@ -44,7 +44,7 @@ def is_user_error(error: BaseException) -> bool:
 
 
 def _is_raised_here(traceback: TracebackType | None) -> bool:
-    """Return whether the innermost frame is this package's and was executing a `raise`."""
+    """Return whether the innermost frame belongs to this package and was executing a `raise`."""
     if traceback is None:
         return False
     while traceback.tb_next is not None:

@@ -4,7 +4,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 PROJECT = "collective-variables"
-# Where the name that is installed is not the one that is imported.
+# Packages whose name on the index differs from the name that is imported.
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "neural_tangents": "neural-tangents",
@@ -19,12 +19,20 @@ class MissingPackageError(ImportError):
 
 @contextmanager
 def required(extra: str) -> Generator[None]:
-    """Turn the failure of an import inside into one error that names `extra`.
+    """Turn an import error inside the block into one error that names `extra`.
 
         with _extras.required("cli"):
             import pyarrow
 
-    Raises MissingPackageError for packages of others; an ImportError of this package passes.
+    Args:
+        extra: Name of the extra, as in pyproject.toml.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ImportError: The failed import is one of this package; the error is passed on.
+        MissingPackageError: Another package cannot be imported.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What the operating system grants this process: cores, and the limits of its control groups."""
+"""Read what the operating system grants this process: cores and control group limits."""
 
 import math
 import os
@@ -13,17 +13,17 @@ STATUS = Path("/proc/self/status")
 
 
 class Clock:
-    """Count the seconds of a command, with those of its imports and of reading files."""
+    """Measure the time of a command, including its imports and the reading of files."""
 
     def __init__(self) -> None:
         self._started = time.perf_counter()
 
     def restart(self) -> None:
-        """Count from now, the beginning of a command."""
+        """Restart the clock at the beginning of a command."""
         self._started = time.perf_counter()
 
     def seconds(self) -> float:
-        """Return the seconds since then."""
+        """Return the seconds since the clock was started or restarted."""
         return time.perf_counter() - self._started
 
 
@@ -33,10 +33,10 @@ CLOCK = Clock()
 def n_cores() -> int:
     """Return the number of cores that this process may use, at least one.
 
-    These are the cores of its affinity (set by `taskset`, SLURM or a CPU set). A control group that
-    allows less time than that, as containers have, lowers the number to its quota, rounded up.
+    These are the cores of its affinity, which `taskset`, SLURM or a CPU set may restrict. If the
+    quota of a control group (for example of a container) is smaller, the quota counts, rounded up.
     """
-    if hasattr(os, "process_cpu_count"):  # from Python 3.13 on; it also honours PYTHON_CPU_COUNT
+    if hasattr(os, "process_cpu_count"):  # since Python 3.13; it also honours PYTHON_CPU_COUNT
         usable = os.process_cpu_count()
     elif hasattr(os, "sched_getaffinity"):
         usable = len(os.sched_getaffinity(0))
@@ -46,9 +46,15 @@ def n_cores() -> int:
 
 
 def control_groups(controller: str) -> Iterator[Path]:
-    """Yield the folders of the groups that limit this process, its own first, then their parents.
+    """Yield the folders of the groups that limit this process, innermost first.
 
     Version 2 has one hierarchy for all controllers; version 1 has a folder for each.
+
+    Args:
+        controller: Name of the controller, "cpu" or "memory".
+
+    Yields:
+        A folder of the group or of one of its parents.
     """
     for line in (read(MEMBERSHIP) or "0::/").splitlines():
         _, names, path = line.split(":", 2)
@@ -56,12 +62,12 @@ def control_groups(controller: str) -> Iterator[Path]:
             continue
         base = CGROUP / controller if names else CGROUP
         group = base / path.strip("/")
-        # In a container the path may be that of the host, of which only the base is mounted here.
+        # In a container the path may be that of the host, where only the base is mounted here.
         yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(base))
 
 
 def read(path: Path) -> str | None:
-    """Return the text of a file of the system without the white space around it, or None."""
+    """Return the text of a system file, stripped of white space, or None if it cannot be read."""
     try:
         return path.read_text().strip()
     except OSError:
@@ -69,7 +75,7 @@ def read(path: Path) -> str | None:
 
 
 def _quota() -> float:
-    """The cores' worth of time that the control groups allow, or infinity."""
+    """Return how many cores the control groups allow, or infinity."""
     quota = math.inf
     for group in control_groups("cpu"):
         limit, period = (read(group / "cpu.max") or "max 1").split()

@@ -1,4 +1,4 @@
-"""How much memory arrays may still take, on this machine or on an accelerator."""
+"""Measure the memory that is free for arrays, on this machine or on an accelerator."""
 
 import math
 import os
@@ -18,9 +18,9 @@ except ImportError:  # needed on macOS and Windows only
     psutil = None
 
 GIB = 2**30
-SMALL = 2**26  # bytes that are taken without a look at what is free
-# In a control group of version 2 and of version 1: its limit, its use, and the pages in that use
-# which only cache files that were read, and which the system gives up when memory runs short.
+SMALL = 2**26  # bytes that are allocated without checking the free memory
+# Files of a control group, version 2 and version 1: its limit, its use, and the pages in use that
+# only cache files. The system releases those when memory runs short.
 _CGROUP_FILES = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -28,7 +28,7 @@ _CGROUP_FILES = (
 
 
 def available() -> int:
-    """Return the free bytes for each device; a CPU has those of its machine or control group."""
+    """Return the free bytes per device; CPU devices share the memory of their machine."""
     statistics = jax.local_devices()[0].memory_stats()
     if statistics and "bytes_limit" in statistics:
         return statistics["bytes_limit"] - statistics["bytes_in_use"]
@@ -53,7 +53,7 @@ def peak() -> int:
 
 
 def resident() -> int:
-    """Return the bytes that this process holds now, or its peak where that is not known."""
+    """Return the bytes that this process holds now, or its peak if that is unknown."""
     status = _machine.read(_machine.STATUS)
     for line in (status or "").splitlines():
         if line.startswith("VmRSS:"):
@@ -62,11 +62,12 @@ def resident() -> int:
 
 
 def free() -> int:
-    """Return the bytes that this machine, or a control group of this process, has free."""
+    """Return the free bytes of this machine, or of the control group of this process if fewer."""
     return min(_machine_free(), _cgroup_free())
 
 
 def _machine_free() -> int:
+    """Return the free bytes of the machine."""
     meminfo = _machine.read(_machine.MEMINFO)
     if meminfo is not None:
         free = dict(line.split(":") for line in meminfo.splitlines())["MemAvailable"]
@@ -74,13 +75,13 @@ def _machine_free() -> int:
     if psutil is not None:
         return psutil.virtual_memory().available
     if hasattr(os, "sysconf"):
-        # Without a count of what is free: half of all.
+        # The free memory is unknown: take half of the total.
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     return sys.maxsize
 
 
 def _cgroup_free() -> float:
-    """Bytes that the control groups of this process still allow, or infinity."""
+    """Return the bytes that the control groups of this process still allow, or infinity."""
     free = math.inf
     for group in _machine.control_groups("memory"):
         for limit_file, use_file, cache_name in _CGROUP_FILES:

@@ -1,4 +1,4 @@
-"""One checked call of the kernel: its compiled programs, and how they make it in tiles."""
+"""One checked call of the kernel: its compiled programs, and its computation in tiles."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -22,25 +22,32 @@ from collective_variables.networks._arguments import (
 )
 
 IMPLEMENTATIONS = ("auto", "structured", "jacobian", "neural-tangents")
-HALVED = 256  # points from which the lower half of a square block is computed from its diagonal on
+HALVED = 256  # points from which a square block is computed in an upper and a lower half
 
 
 def resolve_implementation(name: str) -> str:
-    """Return the implementation that runs where `name` is asked for: "auto" chooses."""
+    """Return the name of a concrete implementation: "auto" becomes "structured"."""
     return "structured" if name == "auto" else name
 
 
 def output_scale(outputs: str, n_outputs: int) -> float:
-    """Return the factor of a sum over outputs, of which "mean" takes the mean."""
+    """Return the factor for a sum over outputs: 1/n_outputs for "mean", otherwise 1."""
     return 1.0 / n_outputs if outputs == "mean" else 1.0
 
 
 class Programs(NamedTuple):
-    """The compiled parts of one kind of kernel, which keep what they compiled for like shapes.
+    """The compiled parts of one kind of kernel, compiled once per set of shapes.
 
-    kernel(at_once, params, x1, x2) is the whole, with so many outputs at once; derivatives(params,
-    x, cotangents) and contract(scale, first, second) are its halves. Without x2 or `second` a
-    kernel is square and made symmetric.
+    Without x2 or `second` a kernel is square and made symmetric.
+
+    Attributes:
+        apply_fn: The network.
+        outputs: One of `OUTPUTS`.
+        is_structured: Whether derivatives are taken layer by layer.
+        kernel: kernel(at_once, params, x1, x2) computes the whole kernel, with `at_once` outputs at
+            a time.
+        derivatives: derivatives(params, x, cotangents) is the first half of `kernel`.
+        contract: contract(scale, first, second) is the second half.
     """
 
     apply_fn: StandIn
@@ -52,6 +59,7 @@ class Programs(NamedTuple):
 
 
 def _build_programs(apply_fn: StandIn, outputs: str, is_structured: bool) -> Programs:
+    """Return the programs for one kind of kernel."""
     derivatives = compiled_derivatives(apply_fn, is_structured)
     contract = exact_products(partial(_contract, outputs))
 
@@ -89,7 +97,7 @@ def _build_programs(apply_fn: StandIn, outputs: str, is_structured: bool) -> Pro
 def _contract(
     outputs: str, scale: float, first: list[Derivative], second: list[Derivative] | None
 ) -> Array:
-    """The kernel from derivatives; of a large square one only the upper half is computed."""
+    """Return the kernel from derivatives; for a large square one only its upper half."""
     if second is not None:
         return _rectangle(outputs, first, second, scale)
     n = len(first[0].signals)
@@ -107,6 +115,7 @@ def _contract(
 def _rectangle(
     outputs: str, first: list[Derivative], second: list[Derivative], scale: float
 ) -> Array:
+    """Return the kernel of two sets of points as a matrix, or as one matrix per output."""
     kernel = sum(_derivatives.contract(a, b, outputs) for a, b in zip(first, second)) * scale
     if outputs == "full":
         kernel = kernel.reshape(kernel.shape[0] * kernel.shape[1], -1)
@@ -114,15 +123,15 @@ def _rectangle(
 
 
 def _rows(part: slice, leaf: Array) -> Array:
-    """leaf[part], sliced flat.
+    """Return leaf[part], sliced from the flat array.
 
-    XLA then sees that the signals of a layer's bias are those of its matrix.
+    XLA can then see that the signals of a layer's bias are those of its matrix.
     """
     return leaf.reshape(len(leaf), -1)[part].reshape(-1, *leaf.shape[1:])
 
 
 def _symmetric_if_square(compute: Callable[..., Array]) -> Callable[..., Array]:
-    """compute(…, first, second), whose result without `second` is made symmetric."""
+    """Return compute(…, first, second), whose result is made symmetric if `second` is None."""
 
     def kernel(*arguments: object) -> Array:
         result = compute(*arguments)
@@ -133,16 +142,16 @@ def _symmetric_if_square(compute: Callable[..., Array]) -> Callable[..., Array]:
 
 @jax.jit
 def _mirrored(kernel: Array) -> Array:
-    """The kernel with its upper triangle also below the diagonal, where it may be missing.
+    """Return the kernel with its upper triangle copied below the diagonal.
 
-    A program of its own: compiled together with the kernel, each side would be computed, and could
-    be rounded differently.
+    This is a separate program. Compiled together with the kernel, each triangle would be computed,
+    and could be rounded differently.
     """
     return jnp.triu(kernel) + jnp.swapaxes(jnp.triu(kernel, 1), -1, -2)
 
 
 class Call(NamedTuple):
-    """What to compute, of which points, and how."""
+    """The arguments of one kernel computation, checked, with its programs and sizes."""
 
     programs: Programs
     sizes: _planning.Sizes
@@ -153,15 +162,17 @@ class Call(NamedTuple):
 
     @property
     def n_points(self) -> tuple[int, int]:
+        """The number of rows and columns of points."""
         return n_points(self.x1), n_points(self.x1 if self.x2 is None else self.x2)
 
     def on_device(self, device: jax.Device) -> "Call":
-        """The same call with its arrays on a device."""
+        """Return the same call with its arrays on a device."""
         return self._replace(
             **{name: jax.device_put(getattr(self, name), device) for name in ("params", "x1", "x2")}
         )
 
     def plan(self, block_size: int | None, *, must_fit: bool = True) -> _planning.Plan:
+        """Plan the tiles of the kernel."""
         n2 = None if self.x2 is None else n_points(self.x2)
         may_keep = self.implementation != "neural-tangents"
         return _planning.plan_kernel(
@@ -169,13 +180,14 @@ class Call(NamedTuple):
         )
 
     def whole(self, at_once: int) -> Array:
-        """The kernel as one tile, with so many outputs at once."""
+        """Return the kernel as one tile, with `at_once` outputs at a time."""
         if self.implementation == "neural-tangents":
             return self.by_neural_tangents(self.x1, self.x2)
         return self.programs.kernel(at_once, self.params, self.x1, self.x2)
 
     def by_neural_tangents(self, x1: PyTree[Array], x2: PyTree[Array] | None) -> Array:
-        # No other implementation needs neural-tangents.
+        # Only this implementation needs neural-tangents.
+        """Return the kernel computed by the package neural-tangents."""
         from collective_variables.kernels import reference
 
         return reference.reference_ntk(
@@ -185,7 +197,7 @@ class Call(NamedTuple):
     def tiles(
         self, cotangents: Array, plan: _planning.Plan
     ) -> tuple[Callable[..., Array], Tiles, Tiles]:
-        """What makes a tile of the kernel of two tiles of points, and the tiles of x1 and x2."""
+        """Return the function that computes a tile of the kernel, and the tiles of x1 and x2."""
         if self.implementation == "neural-tangents":
             contract, prepare = self.by_neural_tangents, lambda x: x
         else:
@@ -208,7 +220,7 @@ def check_call(
     implementation: str,
     block_size: int | None,
 ) -> Call:
-    """Return the call of these arguments, or raise what `empirical.empirical_ntk` raises."""
+    """Return the call with these arguments, or raise the errors of `empirical.empirical_ntk`."""
     _checks.choice("outputs", outputs, OUTPUTS)
     _checks.choice("implementation", implementation, IMPLEMENTATIONS)
     if block_size is not None:
@@ -231,6 +243,7 @@ def check_call(
 
 
 def _sizes(programs: Programs, shapes: tuple[PyTree, PyTree]) -> _planning.Sizes:
+    """Return the memory sizes of a kernel, from the shapes of its parameters and points."""
     params, x = shapes
     check_network(programs.apply_fn, params, x)
     return _planning.kernel_sizes(
@@ -239,10 +252,13 @@ def _sizes(programs: Programs, shapes: tuple[PyTree, PyTree]) -> _planning.Sizes
 
 
 def tiled(call: Call, plan: _planning.Plan) -> Array:
-    """The kernel tile by tile, on all devices in turn; if square, those not below its diagonal."""
+    """Return the kernel computed tile by tile, on all devices in turn.
+
+    The tiles below the diagonal of a square kernel are copied from those above it.
+    """
     outputs, n_outputs = call.programs.outputs, call.sizes.n_outputs
     result = jax.eval_shape(call.programs.apply_fn, call.params, call.x1)
-    # More than one row for each point where the kernel is over all outputs.
+    # The kernel of all outputs has a row for each output of a point.
     height = n_outputs if outputs == "full" else 1
     shape = (n_outputs if outputs == "per-output" else 1, *(n * height for n in call.n_points))
     kernel = np.zeros(shape, result.dtype)
@@ -259,19 +275,19 @@ def tiled(call: Call, plan: _planning.Plan) -> Array:
 
 
 def _spans(n: int, tile: int, height: int) -> list[slice]:
-    """The rows of a kernel that each tile of n points fills."""
+    """Return the rows of the kernel that each tile of n points fills."""
     return [slice(start * height, min(start + tile, n) * height) for start in range(0, n, tile)]
 
 
 def _parts(
     calls: list[Call], cotangents: Array, plan: _planning.Plan, n_rows: int, n_columns: int
 ) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Place and values of each tile of the kernel of these outputs."""
+    """Yield the place and values of each tile of the kernel, for one group of outputs."""
     is_square = calls[0].x2 is None
     tiles = [call.tiles(cotangents, plan) for call in calls]
     places = [(i, j) for i in range(n_rows) for j in range(n_columns) if not (is_square and j < i)]
     for at in range(0, len(places), len(calls)):
-        # All devices are at work before the first is waited for.
+        # Start all devices before waiting for the first.
         parts = [
             (i, j, contract(first.tile(i), None if is_square and i == j else second.tile(j)))
             for (i, j), (contract, first, second) in zip(places[at : at + len(calls)], tiles)
@@ -282,7 +298,7 @@ def _parts(
 
 def _add_part(kernel: np.ndarray, part: np.ndarray, rows: slice, columns: slice) -> None:
     """Add a tile to the rows and columns that it fills, for each of its outputs."""
-    part = part[: len(kernel)]  # the last group of outputs is filled up with zeros
-    # The last tile is as large as the others and begins with points of the one before it.
+    part = part[: len(kernel)]  # the last group of outputs is padded with zeros
+    # The last tile has the size of the others, so it repeats points of the one before.
     part = part[:, rows.start - rows.stop :, columns.start - columns.stop :]
     kernel[: len(part), rows, columns] += part

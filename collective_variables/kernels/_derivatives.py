@@ -1,10 +1,12 @@
 """Derivatives of a network layer by layer, and their contraction into the neural tangent kernel.
 
-A parameter W that enters y = Σ_t a_t W (a dense layer, a convolution written as patches times a
-matrix, attention, an embedding) has the derivative Σ_t a_t ⊗ g_t, where g is the signal that
-back-propagation brings to y. Its share of the kernel follows from a and g, and the Jacobian of all
-parameters is never formed (Novak et al. 2022, "structured derivatives"). Every other parameter goes
-through its own Jacobian; that of the bias of a dense layer is g.
+A parameter W that enters y = Σ_t a_t W has the derivative Σ_t a_t ⊗ g_t, where back-propagation
+brings the signal g to y. Examples are a dense layer, a convolution written as patches times a
+matrix, attention and an embedding.
+
+The contribution of W to the kernel follows from a and g, without the Jacobian of all parameters
+(Novak et al. 2022, "structured derivatives"). Every other parameter uses its Jacobian; that of the
+bias of a dense layer is g.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,11 +24,15 @@ OUTPUTS = ("mean", "sum", "full", "per-output")
 
 
 class Derivative(NamedTuple):
-    """The derivatives of a point's outputs c by one parameter; the leading axis is that of points.
+    """Derivatives of the outputs c of points by one parameter, with points along the first axis.
 
-    Either the derivative is Σ_t a_t ⊗ g_ct, with inputs a, shape (t, n_in), and signals g, shape
-    (c, t, n_out). For a lookup, inputs are the rows (t,) that stand for one-hot vectors. Or inputs
-    are None, and signals are the derivative itself, shape (c, size).
+    There are two forms. In the first, the derivative is Σ_t a_t ⊗ g_ct. In the second, `inputs` is
+    None and `signals` holds the derivative.
+
+    Attributes:
+        inputs: a, shape (t, n_in) per point. For a lookup: the row numbers (t,), which stand for
+            one-hot vectors.
+        signals: g, shape (c, t, n_out) per point; or the derivative, shape (c, size).
     """
 
     inputs: Float[Array, "*n t n_in"] | Int[Array, "*n t"] | None
@@ -41,11 +47,20 @@ def derivatives(
     *,
     structured: bool = True,
 ) -> list[Derivative]:
-    """Return one `Derivative` for every parameter in `params`, in the order of their tree.
+    """Return one `Derivative` for every parameter in `params`, in the order of its tree.
 
-    Its c are the combinations of outputs in the rows of `cotangents`: the outputs themselves for
-    rows of the identity. All of them are Jacobians if not `structured`. So many points are taken at
-    a time that their signals fit the cache.
+    Points are processed in blocks, so that their signals fit the cache.
+
+    Args:
+        apply_fn: The network, apply_fn(params, x) -> (n_points, n_outputs).
+        params: The parameters.
+        x: The points.
+        cotangents: Rows that combine the outputs, (c, n_outputs); rows of the identity give the
+            outputs.
+        structured: Whether to use inputs and signals where possible; otherwise all are Jacobians.
+
+    Returns:
+        The derivatives of the c combinations of outputs.
     """
     leaves = variables.parameters(params)
     program = _traced(apply_fn, params, x)
@@ -72,7 +87,7 @@ def derivatives(
 
     block = _block_size(program.largest_signal(), len(cotangents))
     result = in_blocks(jax.vmap(point_derivatives), jax.tree.leaves(x), block)
-    # Not a copy of the signals, so that XLA multiplies them once for a layer and its bias.
+    # Share the signals without a copy, so that XLA multiplies them once for a layer and its bias.
     result |= {
         bias: Derivative(None, result[leaf].signals[:, :, 0]) for bias, leaf in biases.items()
     }
@@ -80,7 +95,7 @@ def derivatives(
 
 
 def _traced(apply_fn: _arguments.ApplyFunction, params: PyTree[Array], x: PyTree[Array]) -> Program:
-    """The network as a function of its parameters and one point, from the shapes of both."""
+    """Trace the network as a function of its parameters and one point, from the shapes of both."""
     leaves, tree = jax.tree.flatten(params)
     points, points_tree = jax.tree.flatten(x)
 
@@ -98,18 +113,18 @@ def _traced(apply_fn: _arguments.ApplyFunction, params: PyTree[Array], x: PyTree
 
 
 def _block_size(largest_signal: int, n_cotangents: int) -> int:
-    """How many points are taken at once.
+    """Return how many points are processed at once.
 
-    The signals of a layer fit a core's cache, or the memory of an accelerator.
+    The signals of a layer fit the cache of a core, or the memory of an accelerator.
     """
     memory = 2**22 if jax.default_backend() == "cpu" else 2**30
     return max(1, memory // (4 * n_cotangents * largest_signal))
 
 
 def bytes_in_network(largest_signal: int, n_points: int, n_cotangents: int) -> int:
-    """Return the bytes that `derivatives` takes while a block is in the network.
+    """Return the bytes that `derivatives` needs while a block passes through the network.
 
-    These are a few arrays as large as the largest signal.
+    It holds a few arrays of the size of the largest signal.
     """
     block = min(n_points, _block_size(largest_signal, n_cotangents))
     return 4 * block * n_cotangents * largest_signal
@@ -118,22 +133,22 @@ def bytes_in_network(largest_signal: int, n_points: int, n_cotangents: int) -> i
 def largest_signal(
     apply_fn: _arguments.ApplyFunction, params: PyTree[Array], x: PyTree[Array]
 ) -> int:
-    """Return the bytes of the largest array between parameters and outputs of a point."""
+    """Return the bytes of the largest array between the parameters and outputs of a point."""
     return _traced(apply_fn, params, x).largest_signal()
 
 
 def in_blocks(
     function: Callable[[PyTree[Array]], PyTree[Array]], points: PyTree[Array], block: int
 ) -> PyTree[Array]:
-    """Return function(points), `block` points at a time.
+    """Return function(points), computed for `block` points at a time.
 
-    The result of each point must depend on that point only.
+    The result for each point must depend on that point only.
     """
     n_points = len(jax.tree.leaves(points)[0])
     if n_points <= block:
         return function(points)
     n_blocks = -(-n_points // block)
-    # The last block is filled up with the last point.
+    # The last block is padded with the last point.
     rows = jnp.minimum(jnp.arange(n_blocks * block), n_points - 1).reshape(n_blocks, block)
     results = jax.lax.map(
         lambda block_rows: function(jax.tree.map(lambda leaf: leaf[block_rows], points)), rows
@@ -142,22 +157,23 @@ def in_blocks(
 
 
 def _flat(jacobian: Float[Array, "c ..."]) -> Derivative:
+    """Return a derivative that holds a Jacobian, with its parameter axes flattened."""
     return Derivative(None, jacobian.reshape(len(jacobian), -1))
 
 
 def _join_uses(uses: list[Use], inputs: list[Array], signals: list[Array]) -> Derivative:
-    """One derivative with the positions of all uses; a Jacobian where that is smaller."""
+    """Return one derivative with the positions of all uses, or a Jacobian if that is smaller."""
     a = jnp.concatenate(inputs)
     g = jnp.concatenate(
         [jax.vmap(use.signals)(signal) for use, signal in zip(uses, signals)], axis=1
     )
     if a.ndim == 1:
         n_rows = uses[0].step.equation.invars[0].aval.shape[0]
-        # A row that the table does not have was filled in, and depends on no parameter.
+        # A row outside the table was filled in, and depends on no parameter.
         g = jnp.where(((a >= 0) & (a < n_rows))[None, :, None], g, jnp.zeros((), g.dtype))
         if n_rows > max(g.shape[1:]):
             return Derivative(a, g)
-        # Of a small table: as a product with one-hot vectors, which may have a small Jacobian.
+        # A small table is multiplied by one-hot vectors: the product may have a small Jacobian.
         a = jax.nn.one_hot(a, n_rows)
     a = a.astype(g.dtype)
     n_outputs, t, n_out = g.shape
@@ -169,17 +185,23 @@ def _join_uses(uses: list[Use], inputs: list[Array], signals: list[Array]) -> De
 def _jacobian(
     a: Float[Array, "t n_in"], g: Float[Array, "c t n_out"]
 ) -> Float[Array, "c n_in n_out"]:
-    """Σ_t a_t ⊗ g_ct as a batch of products.
+    """Return Σ_t a_t ⊗ g_ct as a batch of products.
 
-    XLA would copy g transposed for one product over all outputs.
+    XLA would copy the transpose of g for one product over all outputs.
     """
     return jnp.einsum("ctk,ctm->ckm", jnp.broadcast_to(a, (len(g), *a.shape)), g)
 
 
 def contract(first: Derivative, second: Derivative, outputs: str) -> Array:
-    """Return the share of one parameter in the kernel.
+    """Return the contribution of one parameter to the kernel.
 
-    Its shape is (n1, n2), summed over outputs also for "mean", or that of `_signals`.
+    Args:
+        first: Derivatives of n1 points.
+        second: Derivatives of n2 points.
+        outputs: One of `OUTPUTS`; "mean" gives the sum over outputs.
+
+    Returns:
+        The contribution, shaped as in `_signals`.
     """
     if first.inputs is None:
         return _signals(first.signals, second.signals, outputs)
@@ -202,18 +224,18 @@ def jacobians(derivative: Derivative) -> Float[Array, "n c size"]:
     return result.reshape(*result.shape[:2], -1)
 
 
-# The axes that a kernel of outputs has more than the Gram matrix of the points.
+# Axes of the signals' products that the Gram matrix of the points lacks.
 _MISSING = {"per-output": (0,), "full": (1, 3)}
 
 
 def _signals(
     first: Float[Array, "n1 c ..."], second: Float[Array, "n2 c ..."], outputs: str
 ) -> Array:
-    """Products of all signals.
+    """Return the products of all signals.
 
-    Their shape is (n1, n2), summed over outputs; (c, n1, n2) for "per-output"; (n1, c, n2, c) for
-    "full". The products are over two axes wherever that is possible: XLA transposes a copy for a
-    product that sums over more.
+    The shape is (n1, n2), summed over outputs; (c, n1, n2) for "per-output"; (n1, c, n2, c) for
+    "full". The products run over two axes wherever possible: for a sum over more axes, XLA copies a
+    transpose.
     """
     n1, n2, n_outputs = len(first), len(second), first.shape[1]
     if outputs == "per-output":
@@ -229,16 +251,16 @@ def _signals(
 
 
 def _gram(first: Array, second: Array, dtype: jnp.dtype) -> Array:
-    """Products of the rows of two arrays of inputs, or of one-hot vectors for looked up rows."""
+    """Return the products of rows of inputs; row numbers of a lookup stand for one-hot vectors."""
     if first.ndim == 1:
         return (first[:, None] == second[None, :]).astype(dtype)
     return first @ second.T
 
 
 def diagonal(derivatives: list[Derivative]) -> Float[Array, " n"]:
-    """Return K_ii of all parameters together, summed over outputs.
+    """Return K_ii, summed over parameters and outputs.
 
-    Point by point, so that no pair of points is computed.
+    It is computed point by point, without pairs of points.
     """
 
     def entry(point: list[Derivative]) -> Array:
@@ -249,9 +271,17 @@ def diagonal(derivatives: list[Derivative]) -> Float[Array, " n"]:
 
 
 def flops(derivative: Derivative, n1: int, n2: int, n_outputs: int, outputs: str) -> float:
-    """Return the floating-point operations of `contract` for so many points and outputs.
+    """Return the floating-point operations of `contract`.
 
-    derivative: the shapes of a point and one output.
+    Args:
+        derivative: Shapes of the derivative of one point and one output.
+        n1: Number of points in the first set.
+        n2: Number of points in the second set.
+        n_outputs: Number of outputs.
+        outputs: One of `OUTPUTS`.
+
+    Returns:
+        The number of operations.
     """
     pairs = n_outputs**2 if outputs == "full" else n_outputs
     if derivative.inputs is None:
@@ -262,10 +292,10 @@ def flops(derivative: Derivative, n1: int, n2: int, n_outputs: int, outputs: str
 
 
 def fewest_outputs(derivatives: list[Derivative]) -> int:
-    """Return how many outputs to contract at once at least.
+    """Return the smallest number of outputs to contract at once.
 
-    What does not depend on them then costs a quarter at most. derivatives: the shapes of a point
-    and one output.
+    With that many, the work that does not depend on the outputs costs at most a quarter.
+    `derivatives` holds the shapes for one point and one output.
     """
     shared = each = 0
     for derivative in derivatives:
@@ -277,7 +307,7 @@ def fewest_outputs(derivatives: list[Derivative]) -> int:
 
 
 def jacobian_size(derivative: Derivative) -> int:
-    """Return the numbers in the Jacobian of a point and output that `jacobians` makes, or 0."""
+    """Return the entries in the Jacobian of a point and output that `jacobians` forms, or 0."""
     inputs = derivative.inputs
     if inputs is None or inputs.ndim == 2 or inputs.shape[1] == 1:
         return 0
@@ -287,9 +317,9 @@ def jacobian_size(derivative: Derivative) -> int:
 def _multiplications(
     derivative: Derivative, n1: int, n2: int, n_outputs: int, outputs: str
 ) -> tuple[int, int]:
-    """How many it takes by all pairs of positions, and by the Jacobians of this parameter."""
+    """Return the number of multiplications by pairs of positions, and by Jacobians."""
     t, n_out = derivative.inputs.shape[1], derivative.signals.shape[-1]
-    # Looked up rows are compared.
+    # Rows of a lookup are only compared.
     n_in = 1 if derivative.inputs.ndim == 2 else derivative.inputs.shape[2]
     pairs = n_outputs**2 if outputs == "full" else n_outputs
     by_positions = n1 * n2 * t**2 * (n_in + pairs * n_out)
@@ -298,7 +328,7 @@ def _multiplications(
 
 
 def _by_positions(first: Derivative, second: Derivative, outputs: str) -> Array:
-    """Σ_ts (a_it · a_js)(g_ict · g_jds), one point i at a time to bound the memory."""
+    """Return Σ_ts (a_it · a_js)(g_ict · g_jds), for one point i at a time to limit the memory."""
     formula = {"per-output": "ctp,jcsp,tjs->cj", "full": "ctp,jdsp,tjs->cjd"}.get(
         outputs, "ctp,jcsp,tjs->j"
     )

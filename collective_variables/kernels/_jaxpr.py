@@ -11,18 +11,25 @@ from jaxtyping import Array
 
 from collective_variables.kernels._uses import Product, Step, Use, find_use
 
-# What leaves a value as it is, in the order of its entries, unless it repeats them.
+# Primitives that keep the entries of a value in their order, unless they repeat them.
 RESHAPINGS = ("reshape", "broadcast_in_dim", "squeeze", "expand_dims")
 FULL = 4  # bytes of a number
-# What a parameter may pass through without a change of the sum of squares of its derivative.
+# Primitives that do not change the sum of squares of a parameter's derivative.
 RENAMINGS = ("reshape", "transpose", "squeeze", "expand_dims", "convert_element_type", "copy")
 
 
 class Program(NamedTuple):
     """A traced function as a flat list of steps.
 
-    Nested jit calls are spelled out, so that every use of a leaf is seen. Values are numbered:
-    leaves, points and result are such numbers. n_outputs: entries of the result.
+    Nested jit calls are inlined, so that every use of a leaf is visible. Values are numbered.
+
+    Attributes:
+        steps: The steps, in order.
+        constants: Arrays by the numbers of their values.
+        leaves: Numbers of the parameters.
+        points: Numbers of the arrays of a point.
+        result: Number of the result.
+        n_outputs: Number of entries of the result.
     """
 
     steps: list[Step]
@@ -40,9 +47,16 @@ class Program(NamedTuple):
         point: Sequence[Array],
         fixed: Sequence[Array] = (),
     ) -> "Program":
-        """Trace function(leaves + fixed, point), all lists of arrays (or of their shapes).
+        """Trace function([*leaves, *fixed], point).
 
-        Of a program that is to be run, `fixed` must be arrays.
+        Args:
+            function: The function to trace.
+            leaves: Parameters, or their shapes.
+            point: Arrays of one point, or their shapes.
+            fixed: Further arrays of the first argument; shapes suffice if the program is not run.
+
+        Returns:
+            The traced program.
         """
         closed = jax.make_jaxpr(lambda leaves, point, fixed: function([*leaves, *fixed], point))(
             leaves, point, fixed
@@ -73,12 +87,12 @@ class Program(NamedTuple):
         return largest
 
     def uses(self) -> dict[int, list[Use]]:
-        """Return the uses of each leaf that is used only in products, all of one layout.
+        """Return the uses of each leaf that is used only in products, all with one layout.
 
-        In 16 bits an entry of the Jacobian is rounded as a product, so that inputs and signals, of
-        which the product is formed later, would give another kernel: such a leaf has no uses.
+        A leaf used in 16 bits has no uses. There every entry of the Jacobian is rounded as a
+        product, but inputs and signals are multiplied later and would give another kernel.
         """
-        # By number of a value that is a leaf under another name: the leaf and how it was renamed.
+        # For each value that equals a leaf: the leaf, and the primitives between the two.
         names = {number: (leaf, ()) for leaf, number in enumerate(self.leaves)}
         uses: dict[int, list[tuple[tuple, Use]] | None] = {
             leaf: [] for leaf in range(len(self.leaves))
@@ -108,15 +122,15 @@ class Program(NamedTuple):
         }
 
     def biases(self, uses: dict[int, list[Use]]) -> dict[int, int]:
-        """Return, for each leaf that is only the bias of a product, the leaf of that product.
+        """Return the leaf of a product for each leaf that is only the bias of that product.
 
-        The product must be at one position: the derivative by the bias is then its signal.
+        The product must have one position: its signal is then the derivative by the bias.
         """
         takers: dict[int, list[Step | None]] = {self.result: [None]}
         for step in self.steps:
             for number in step.operands:
                 takers.setdefault(number, []).append(step)
-        # By the value that is added to: the product's result, or another shape of it.
+        # The leaf of each product, by the value that a bias would be added to.
         products = {}
         for leaf, (use, *others) in uses.items():
             if not others and isinstance(use, Product) and use.n_positions == 1:
@@ -137,7 +151,7 @@ class Program(NamedTuple):
         return biases
 
     def _last(self, number: int, takers: dict[int, list[Step | None]]) -> int:
-        """The number of a value in the last of its shapes, as long as it is used in no other."""
+        """Return the number of a value after reshapes, followed while nothing else uses it."""
         while len(steps := takers.get(number, [])) == 1 and steps[0] is not None:
             equation = steps[0].equation
             if (
@@ -149,6 +163,7 @@ class Program(NamedTuple):
         return number
 
     def _other_is_parameter(self, step: Step, side: int, names: dict[int, tuple]) -> bool:
+        """Return whether another operand of a step is a parameter, too."""
         return any(number in names for place, number in enumerate(step.operands) if place != side)
 
     def run(
@@ -158,7 +173,17 @@ class Program(NamedTuple):
         uses: dict[int, list[Use]],
         taps: dict[int, list[Array]],
     ) -> tuple[Array, dict[int, list[Array]]]:
-        """Return the result, with each tap added to the result of its use, and all inputs a."""
+        """Run the program with a tap added to the result of each use.
+
+        Args:
+            leaves: The parameters.
+            point: The arrays of one point.
+            uses: Uses by leaf, from `uses`.
+            taps: Arrays to add, one for each use.
+
+        Returns:
+            The result, and the inputs a of each use.
+        """
         tapped = {
             use.step.results[0]: (leaf, place, use)
             for leaf, leaf_uses in uses.items()
@@ -186,9 +211,9 @@ def _spell_out(
     steps: list[Step],
     constants: dict[int, Array],
 ) -> list[int]:
-    """Append the primitives of `closed` to `steps` and return the numbers of its results.
+    """Return the numbers of the results of `closed`, whose primitives are appended to `steps`.
 
-    Calls with a custom derivative (`jax.nn.relu`) stay whole: spelled out, they would lose it.
+    Calls with a custom derivative (`jax.nn.relu`) stay whole: inlined, they would lose it.
     """
     values = dict(zip(closed.jaxpr.invars, arguments))
 

@@ -1,7 +1,7 @@
-"""Plans of how kernels and products are cut up to fit the memory.
+"""Plan how kernels and products are divided to fit the memory.
 
-Everything that is held is counted here, from the shapes of derivatives: of a kernel in
-`plan_kernel`, and of a product with vectors in `plan_product`. Nothing is computed.
+Memory is counted from the shapes of derivatives, in `plan_kernel` for a kernel and in
+`plan_product` for products with vectors. Nothing is computed.
 """
 
 from collections.abc import Callable
@@ -20,15 +20,19 @@ from collective_variables.networks import variables
 from collective_variables.networks._arguments import n_bytes
 
 TILE = 2048  # points on the side of a tile of the kernel; larger tiles are no faster
-PRODUCT_TILE = 1024  # points that are multiplied by all vectors at once, at most
-VECTORS = 32  # that go over the parameters together, at most
+PRODUCT_TILE = 1024  # most points that are multiplied by all vectors at once
+VECTORS = 32  # most vectors that go over the parameters together
 
 
 class Plan(NamedTuple):
-    """How points, outputs and vectors are cut up.
+    """How points, outputs and vectors are divided.
 
-    tile: points on the side of a tile. keep: whether the derivatives of all points are kept, for
-    all tiles or products. peak_bytes: what is held at the peak. vectors_at_once: of a product.
+    Attributes:
+        tile: Number of points on the side of a tile.
+        outputs_at_once: Number of outputs that go through the network together.
+        keep: Whether the derivatives of all points are kept for all tiles or products.
+        peak_bytes: Memory at the peak.
+        vectors_at_once: Number of vectors of a product that are multiplied together.
     """
 
     tile: int
@@ -39,16 +43,18 @@ class Plan(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Bytes that one kind of kernel takes.
+    """The memory of one kind of kernel, in bytes.
 
-    inputs, signals: what is held of the derivatives of a point, for all its outputs together and
-    for each of them.
-    jacobian: of a point and output, of the largest parameter whose Jacobian is formed meanwhile.
-    pair: of the kernel of two points.
-    in_network: of the largest array on the way from a point to an output.
-    n_outputs: outputs of the network.
-    is_separable: whether outputs may be taken a few at a time. fewest_at_once: how many at least,
-    because what they share would otherwise be computed too often.
+    Attributes:
+        inputs: Inputs of the derivatives of a point, shared by its outputs.
+        signals: Signals of the derivatives of a point and output.
+        jacobian: The largest Jacobian formed meanwhile, per point and output.
+        pair: The kernel entries of two points.
+        in_network: The largest array on the way from a point to an output.
+        n_outputs: Number of outputs of the network.
+        is_separable: Whether outputs can be processed a few at a time.
+        fewest_at_once: The smallest group of outputs; smaller ones would repeat too much shared
+            work.
     """
 
     inputs: int
@@ -61,9 +67,9 @@ class Sizes(NamedTuple):
     fewest_at_once: int
 
     def outputs_at_once(self, n_points: int) -> int:
-        """Return how many outputs go through the network together, in equal groups.
+        """Return how many outputs go through the network together, in groups of equal size.
 
-        More would take memory and save little time.
+        Larger groups would need more memory and save little time.
         """
         if not self.is_separable:
             return self.n_outputs
@@ -74,7 +80,7 @@ class Sizes(NamedTuple):
         return -(-self.n_outputs // n_groups)
 
     def held(self, at_once: int) -> int:
-        """Return the bytes that are held of the derivatives of a point."""
+        """Return the bytes of the derivatives of a point."""
         return self.inputs + at_once * self.signals
 
     def peak(self, n_points: tuple[int, int], tile: int, n_held: int, at_once: int) -> int:
@@ -95,7 +101,7 @@ class Sizes(NamedTuple):
 def point_derivatives(
     apply_fn: StandIn, params: PyTree[Array], x: PyTree[Array], *, is_structured: bool = True
 ) -> list[Derivative]:
-    """Return the shapes of the derivatives of a point and one output."""
+    """Return the shapes of the derivatives of one point and one output."""
     point = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype), x)
     result = jax.eval_shape(apply_fn, params, point)
     cotangents = jax.ShapeDtypeStruct(result.shape, result.dtype)
@@ -131,7 +137,7 @@ def output_groups(
 ) -> Float[Array, "n_groups at_once n_outputs"]:
     """Return rows of the identity, one for each output of the network, in groups.
 
-    The last group is filled up with zeros, which add nothing.
+    The last group is padded with zeros, which contribute nothing.
     """
     n_groups = -(-result.shape[1] // at_once)
     return jnp.eye(n_groups * at_once, result.shape[1], dtype=result.dtype).reshape(
@@ -142,10 +148,20 @@ def output_groups(
 def plan_kernel(
     sizes: Sizes, n1: int, n2: int | None, block_size: int | None, *, may_keep: bool, must_fit: bool
 ) -> Plan:
-    """Plan the kernel of n1 and n2 points, or of n1 points among themselves.
+    """Plan a kernel of n1 times n2 points, or of n1 points with themselves.
 
-    may_keep: whether what is held of a point may be kept for all. Raises MemoryError if it must fit
-    the free memory and cannot.
+    Also raises the MemoryError of `_check_fit` if `must_fit`.
+
+    Args:
+        sizes: Memory of this kind of kernel.
+        n1: Number of points of the rows.
+        n2: Number of points of the columns; None for those of the rows.
+        block_size: Number of points on the side of a tile; None plans it.
+        may_keep: Whether the derivatives of all points may be kept.
+        must_fit: Whether the kernel must fit the free memory.
+
+    Returns:
+        The plan.
     """
     n_points, n_all = (n1, n2 or n1), n1 + (n2 or 0)
     tile = min(TILE if block_size is None else block_size, max(n_points))
@@ -175,15 +191,24 @@ def plan_product(
 ) -> Plan:
     """Plan products of the kernel of n points with vectors.
 
-    derivatives: those of a point and output. As many vectors go over the parameters together as a
-    quarter of the free memory holds, then as many points at once as another quarter holds. Raises
-    MemoryError if even one point at a time does not fit.
+    A quarter of the free memory determines how many vectors go over the parameters together, and
+    another quarter how many points. Also raises the MemoryError of `_check_fit`.
+
+    Args:
+        sizes: Memory of the kernel.
+        derivatives: Shapes for one point and one output.
+        params: The parameters.
+        n: Number of points.
+        block_size: Number of points at once; None plans it.
+
+    Returns:
+        The plan.
     """
     free = max(_memory.SMALL, _memory.available())
     number = derivatives[0].signals.dtype.itemsize
     tile = min(PRODUCT_TILE if block_size is None else block_size, n)
     at_once = sizes.outputs_at_once(tile)
-    # What is pulled back of a vector, and the sum that it is added to.
+    # The pulled-back vector, and the sum to which it is added.
     one_vector = 2 * at_once * sum(leaf.size for leaf in variables.parameters(params)) * number
     n_vectors = int(min(VECTORS, max(1, free // 4 // one_vector)))
     largest = number * max(
@@ -199,20 +224,21 @@ def plan_product(
         tile = _largest_tile(tile, needed, free // 4)
     total = one_vector * n_vectors + needed(tile)
     _check_fit("A product of the kernel", total, free)
-    # Every group of outputs has inputs of its own.
+    # Every group of outputs has separate inputs.
     kept = n * -(-sizes.n_outputs // at_once) * sizes.held(at_once)
     keep = total + kept <= free // 2
     return Plan(tile, at_once, keep, total + kept if keep else total, n_vectors)
 
 
 def _largest_tile(tile: int, needed: Callable[[int], int], free: int) -> int:
-    """Halve a tile until it needs at most the free memory, or is a single point."""
+    """Halve a tile until it fits the free memory or is a single point, and return it."""
     while tile > 1 and needed(tile) > free:
         tile = (tile + 1) // 2
     return tile
 
 
 def _check_fit(what: str, needed: int, free: int) -> None:
+    """Raise MemoryError if `what` needs more bytes than are free."""
     if needed > free:
         raise MemoryError(
             f"{what} needs {needed / _memory.GIB:.1f} GiB at least, "
@@ -221,7 +247,7 @@ def _check_fit(what: str, needed: int, free: int) -> None:
 
 
 def _weighted_size(derivative: Derivative) -> int:
-    """Numbers in the signals of a point and output for each vector, where there is no Jacobian."""
+    """Return the size of the signals per point, output and vector, or 0 if a Jacobian is used."""
     if derivative.inputs is None or _derivatives.jacobian_size(derivative):
         return 0
     return derivative.signals.size

@@ -1,4 +1,4 @@
-"""Points in tiles, each with what is computed from it, and the compiled derivatives of points."""
+"""Points in tiles with the results computed from them, and the compiled derivatives of points."""
 
 from collections.abc import Callable
 from functools import lru_cache, partial, wraps
@@ -16,10 +16,10 @@ Result = TypeVar("Result")
 
 
 class Tiles:
-    """The points `x` in tiles of at most `size` points, and `function` of each.
+    """The points `x` in tiles of at most `size` points, and the results of `function` for them.
 
-    All tiles have one size: the last overlaps the one before. tile(place) is the function of a
-    tile; the results of all tiles are kept if `keep`, otherwise only the last.
+    All tiles have the same size: the last overlaps the one before. tile(place) returns
+    function(tile). The results of all tiles are kept if `keep`, otherwise only the latest.
     """
 
     def __init__(
@@ -37,9 +37,9 @@ class Tiles:
 
 
 def exact_products(function: Callable[..., object]) -> Callable[..., object]:
-    """Trace `function` with products in the full precision of their dtype.
+    """Return `function` traced with matrix products in the full precision of their dtype.
 
-    The default of an accelerator is less.
+    Accelerators use less precision by default.
     """
 
     @wraps(function)
@@ -53,7 +53,7 @@ def exact_products(function: Callable[..., object]) -> Callable[..., object]:
 def compiled_derivatives(
     apply_fn: StandIn, is_structured: bool = True
 ) -> Callable[[PyTree[Array], PyTree[Array], Array], list[Derivative]]:
-    """Return derivatives(params, x, cotangents), compiled once for arguments of like shapes."""
+    """Return derivatives(params, x, cotangents), compiled once per set of shapes."""
 
     def build() -> Callable[..., list[Derivative]]:
         function = partial(_derivatives.derivatives, apply_fn, structured=is_structured)

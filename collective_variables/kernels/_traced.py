@@ -1,7 +1,7 @@
-"""Functions as they stand in compiled programs, one for each state of what a function can see.
+"""Stand-ins for functions in compiled programs, one per state of what a function can see.
 
-JAX keeps what it traced of a function under the function's identity, and so would use it again
-after a change of a global, say. Here every such state has a stand-in, which JAX sees instead.
+JAX caches traces by the identity of a function, so it would reuse a trace after a global has
+changed. JAX sees a stand-in instead, and every new state has a new one.
 """
 
 import sys
@@ -21,17 +21,17 @@ from collective_variables.kernels import _surroundings
 from collective_variables.networks import checking, variables
 from collective_variables.networks._arguments import ApplyFunction, n_points
 
-MOST_STATES = 64  # of functions whose programs are kept for `empirical_ntk` and its like
-MOST_PROGRAMS = 256  # of one stand-in: kinds of kernels and shapes of their arguments
-MOST_TRACES = 5  # of one piece of code and like arguments before a warning
+MOST_STATES = 64  # functions whose programs `empirical_ntk` and similar functions keep
+MOST_PROGRAMS = 256  # programs of one stand-in: kinds of kernels and shapes of their arguments
+MOST_TRACES = 5  # traces of one piece of code for the same shapes before a warning
 INSIDE = ("collective_variables", "contextlib")
 
 
 class RetracingWarning(UserWarning):
-    """Warn that a function is traced and compiled anew in call after call.
+    """Warn that a function is traced and compiled again in call after call.
 
-    The warning comes once for a piece of code, at its sixth trace for arguments of the same shapes.
-    It names the function and says why the programs of earlier calls could not be used.
+    The warning appears once per piece of code, at its sixth trace for arguments of the same shapes.
+    It names the function and says why earlier programs could not be reused.
 
     Example:
         >>> import warnings
@@ -48,10 +48,10 @@ class RetracingWarning(UserWarning):
 
 
 class StandIn:
-    """Calls the function that it stands for while `stands_for` is in force, in this thread.
+    """Calls the function it stands for, in this thread, while `stands_for` is in force.
 
-    It holds no function otherwise, so that what a function closes over is not kept alive; and what
-    was compiled is held here alone, and freed with it.
+    Outside `stands_for` it holds no function, so it keeps no closure alive. It alone holds the
+    compiled programs, which are freed with it.
     """
 
     def __init__(self, name: str):
@@ -65,6 +65,7 @@ class StandIn:
 
     @contextmanager
     def stands_for(self, function: ApplyFunction) -> Generator[None]:
+        """Let this object stand for `function` inside the block."""
         before = getattr(self._current, "function", None)
         self._current.function = function
         try:
@@ -75,9 +76,9 @@ class StandIn:
     def checked(
         self, params: PyTree[Array], x1: PyTree[Array], x2: PyTree[Array] | None = None
     ) -> PyTree[Array]:
-        """Return the parameters, apart from constants among them; raise what no kernel takes.
+        """Return the parameters with constants separated; raise an error if they have no kernel.
 
-        The function is checked once for each shape of points.
+        The function is checked once per shape of points.
         """
         x = x1 if x2 is None or n_points(x1) > 1 else x2
         leaves, tree = jax.tree.flatten((params, x))
@@ -88,10 +89,11 @@ class StandIn:
         return split(params)
 
     def _split(self, params: PyTree[Array], x: PyTree[Array]) -> variables.Split:
+        """Check the function and return how its variables are split."""
         return checking.check_variables(self._current.function, self._current.function, params, x)
 
     def program(self, key: Hashable, build: Callable[[], Any]) -> Any:
-        """Return what `build` gives, and the same again for the same key."""
+        """Return the program stored under `key`; the first call builds it with `build`."""
         program = self._programs.get(key)
         if program is None:
             program = build()  # without the lock: it may trace the function
@@ -100,9 +102,12 @@ class StandIn:
 
 
 class StandIns:
-    """The stand-ins of the states that were met last.
+    """The stand-ins of the latest states.
 
-    is_lenient: as in `_surroundings.fingerprint`. advice: what a warning says may help.
+    Args:
+        n_states: Number of states that are kept.
+        is_lenient: As in `_surroundings.fingerprint`.
+        advice: Last sentence of a `RetracingWarning`.
     """
 
     def __init__(self, n_states: int, *, is_lenient: bool, advice: str):
@@ -115,15 +120,21 @@ class StandIns:
 
     @contextmanager
     def traceable(self, function: ApplyFunction, *arguments: PyTree[Array]) -> Generator[StandIn]:
-        """The stand-in for the present state of `function`, which stands for it meanwhile.
+        """Yield the stand-in for the present state of `function`, which it stands for in the block.
 
-        arguments: those of the call, whose shapes say which programs are compiled.
+        Args:
+            function: The network.
+            *arguments: Arguments of the call; their shapes determine which programs are compiled.
+
+        Yields:
+            The stand-in.
         """
         stand_in = self._find(function, arguments)
         with stand_in.stands_for(function):
             yield stand_in
 
     def _find(self, function: ApplyFunction, arguments: tuple[PyTree[Array], ...]) -> StandIn:
+        """Return the stand-in for the present state of `function`, which may be new."""
         new = StandIn(_name(function))
         try:
             key = _surroundings.fingerprint(function, is_lenient=self._is_lenient)
@@ -133,16 +144,16 @@ class StandIns:
         with self._lock:
             stand_in = _recent(self._stand_ins, key, new, self._n_states)
         if stand_in is new:
-            self._count(function, arguments, "something that it reads besides them has changed")
+            self._count(function, arguments, "something else that it reads has changed")
         return stand_in
 
     def _count(
         self, function: ApplyFunction, arguments: tuple[PyTree[Array], ...], reason: str
     ) -> None:
-        """Count another trace of this code for arguments of these shapes; warn once of many."""
+        """Count a trace of this code for arguments of these shapes; warn once if there are many."""
         leaves, tree = jax.tree.flatten(arguments)
         if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
-            return  # compiled as a part of the caller's program
+            return  # compiled as part of the caller's program
         shapes = tuple(
             (getattr(leaf, "shape", ()), str(getattr(leaf, "dtype", ""))) for leaf in leaves
         )
@@ -161,7 +172,7 @@ class StandIns:
             )
 
 
-# What a warning says may help.
+# Advice at the end of a warning.
 PASS_IT = "Pass what changes as parameters or points."
 SHARED = StandIns(
     MOST_STATES,
@@ -172,7 +183,7 @@ SHARED = StandIns(
 
 
 def _recent(table: OrderedDict[Any, Any], key: Hashable, value: Any, most: int) -> Any:
-    """The entry of a table, or `value` as a new one; the `most` asked for last are kept."""
+    """Return the entry of a table, or store `value`; only the `most` recent entries are kept."""
     entry = table.setdefault(key, value)
     table.move_to_end(key)
     while len(table) > most:
@@ -181,16 +192,17 @@ def _recent(table: OrderedDict[Any, Any], key: Hashable, value: Any, most: int) 
 
 
 def _name(function: ApplyFunction) -> str:
+    """Return the name of a function for messages."""
     function = _innermost(function)
     return getattr(function, "__qualname__", None) or type(function).__qualname__
 
 
 def _identity(function: ApplyFunction) -> Hashable:
-    """What a function has in common with those that the same line of a program makes."""
+    """Return what a function shares with others that the same line of a program creates."""
     function = _innermost(function)
     if isinstance(function, types.MethodType):
         try:
-            owner = hash(function.__self__)  # by value for Flax's modules, which are no functions
+            owner = hash(function.__self__)  # Flax modules are hashed by value
         except TypeError:
             owner = None
         return _identity(function.__func__), type(function.__self__), owner
@@ -198,7 +210,7 @@ def _identity(function: ApplyFunction) -> Hashable:
 
 
 def _innermost(function: ApplyFunction) -> Any:
-    """The function that a partial or a compiled function calls in the end."""
+    """Return the function that a partial or a compiled function finally calls."""
     while True:
         if isinstance(function, partial):
             function = function.func
@@ -209,7 +221,7 @@ def _innermost(function: ApplyFunction) -> Any:
 
 
 def _n_frames_inside() -> int:
-    """How many frames up a warning belongs: to the line that called this package."""
+    """Return the stack level of the line that called this package, for a warning."""
     frame, n_frames = sys._getframe(1), 1
     while frame is not None and frame.f_globals.get("__name__", "").startswith(INSIDE):
         frame, n_frames = frame.f_back, n_frames + 1

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 
 class Step(NamedTuple):
-    """One primitive of a program, its operands and results as numbers of values."""
+    """One primitive of a program; operands and results are numbers of values."""
 
     equation: Any
     operands: list[int]
@@ -19,6 +19,7 @@ class Step(NamedTuple):
 
     @property
     def name(self) -> str:
+        """The name of the primitive."""
         return self.equation.primitive.name
 
     @property
@@ -28,12 +29,12 @@ class Step(NamedTuple):
         return jax.ShapeDtypeStruct(aval.shape, aval.dtype)
 
     def evaluate(self, values: dict[int, Array]) -> None:
-        """Compute the results; sums over windows in a form that is quick to differentiate."""
+        """Compute the results; sums over windows use a form that is fast to differentiate."""
         if self.name == "reduce_window_sum":
             values[self.results[0]] = _window_sum(values[self.operands[0]], **self.equation.params)
             return
         bound = self.equation.primitive.get_bind_params(self.equation.params)
-        # Up to JAX 0.9 the functions to call stood apart from the options.
+        # Up to JAX 0.9 the functions to call were separate from the options.
         functions, options = bound if isinstance(bound, tuple) else ((), bound)
         results = self.equation.primitive.bind(
             *functions, *(values[i] for i in self.operands), **options
@@ -46,34 +47,35 @@ class Step(NamedTuple):
 class Use(Protocol):
     """A step y that is linear in a parameter.
 
-    Its derivative is Σ_t a_t ⊗ g_t, where g is the signal that back-propagation brings to y.
-    Positions t are, for instance, the pixels of a convolution or the tokens of a sequence.
+    Its derivative is Σ_t a_t ⊗ g_t, where back-propagation brings the signal g to y. Positions t
+    are, for example, the pixels of a convolution or the tokens of a sequence.
     """
 
     step: Step
 
     @property
     def layout(self) -> tuple:
-        """The axes of a and g: the positions of uses with equal layouts can be joined."""
+        """The axes of a and g; positions of uses with equal layouts can be joined."""
 
     def inputs(self, values: dict[int, Array]) -> Float[Array, "t n_in"] | Int[Array, " t"]:
-        """a; for a lookup the rows that are looked up, which stand for one-hot vectors."""
+        """Return a; for a lookup the row numbers, which stand for one-hot vectors."""
 
     def signals(self, signal: Array) -> Float[Array, "t n_out"]:
-        """g, from a signal shaped like y."""
+        """Return g, from a signal of the shape of y."""
 
     def evaluate(self, values: dict[int, Array]) -> None:
         """Compute y."""
 
 
 class Product(NamedTuple):
-    """y = dot_general of a parameter and anything else, as in Dense, DenseGeneral and einsum."""
+    """y = dot_general of a parameter and another value, as in Dense, DenseGeneral and einsum."""
 
     step: Step
     side: int
 
     @classmethod
     def match(cls, step: Step, side: int) -> "Product | None":
+        """Return the use of the operand on this side, or None if the step is another one."""
         if step.name != "dot_general" or step.equation.params["dimension_numbers"][1][side]:
             return None
         return cls(step, side)
@@ -101,7 +103,7 @@ class Product(NamedTuple):
 
     @property
     def n_positions(self) -> int:
-        """How many rows a has."""
+        """The number of rows of a."""
         parameter = self.step.equation.invars[self.side].aval
         return (
             self.step.result.size
@@ -116,14 +118,15 @@ class Product(NamedTuple):
 class Convolution(NamedTuple):
     """y = convolution with a parameter as the kernel, computed as patches times a matrix.
 
-    XLA's own convolution and its derivatives are slow on a CPU inside a loop and under `vmap`; a
-    product is not.
+    XLA's convolution and its derivatives are slow on a CPU in a loop and under `vmap`; a matrix
+    product is fast.
     """
 
     step: Step
 
     @classmethod
     def match(cls, step: Step, side: int) -> "Convolution | None":
+        """Return the use of the operand on this side, or None if the step is another one."""
         if step.name != "conv_general_dilated" or side != 1:
             return None
         options = step.equation.params
@@ -180,12 +183,13 @@ class Convolution(NamedTuple):
 
 
 class Lookup(NamedTuple):
-    """y = rows of a parameter: an embedding."""
+    """y = rows of a parameter, as in an embedding."""
 
     step: Step
 
     @classmethod
     def match(cls, step: Step, side: int) -> "Lookup | None":
+        """Return the use of the operand on this side, or None if the step is another one."""
         if step.name != "gather" or side != 0:
             return None
         options, table = step.equation.params, step.equation.invars[0].aval
@@ -217,7 +221,7 @@ class Lookup(NamedTuple):
 
 
 def find_use(step: Step, side: int) -> Use | None:
-    """Return the use of the operand on this side as a parameter, if the step is a product."""
+    """Return the use of the operand on this side as a parameter, or None."""
     return Product.match(step, side) or Convolution.match(step, side) or Lookup.match(step, side)
 
 
@@ -230,9 +234,9 @@ def _window_sum(
     base_dilation: Sequence[int],
     window_dilation: Sequence[int],
 ) -> Array:
-    """Sums over windows, axis by axis as shifted slices.
+    """Return sums over windows, axis by axis as shifted slices.
 
-    The derivative of XLA's own window sum is slow on a CPU.
+    The derivative of XLA's window sum is slow on a CPU.
     """
     pads = [(*pad, dilation - 1) for pad, dilation in zip(padding, base_dilation)]
     x = jax.lax.pad(x, jnp.zeros((), x.dtype), pads)

@@ -24,7 +24,12 @@ from collective_variables.networks._arguments import (
 
 
 class Cost(NamedTuple):
-    """What a kernel will take: floating-point operations, and bytes at the peak."""
+    """The cost of a kernel.
+
+    Attributes:
+        flops: Number of floating-point operations.
+        peak_bytes: Memory at the peak.
+    """
 
     flops: float
     peak_bytes: int
@@ -45,41 +50,40 @@ def empirical_ntk(
     With J_c the gradient of output c with respect to all parameters (Tovey et al. 2023, eq. 1) and
     C outputs, the mean over outputs is K_ij = (1/C) Σ_c ⟨J_c(x_i), J_c(x_j)⟩.
 
-    Compiled programs are kept for the next call, together with what `apply_fn` can see besides its
-    arguments: its code, the variables it closes over, its default arguments, the globals that its
-    code reads, and the attributes of the objects among these. A function that is equal in all of
-    this uses the programs again, also if it is a new one (a `lambda` in a loop); after a change in
-    any of it the function is traced anew. A function that can see something which cannot be looked
-    into, such as a generator of random numbers, is traced in every call. Programs of the last 64
-    functions are kept. `ntk_fn` makes an object that has its own programs.
+    Compiled programs are kept for later calls, for the last 64 functions. A function counts as the
+    same if it sees the same things besides its arguments. These are its code, the variables it
+    closes over, its default arguments, the globals that its code reads, and the attributes of
+    objects among them. A new but equal function (a `lambda` in a loop) therefore reuses the
+    programs, and a change in any of these causes a new trace. A function that sees something
+    opaque, such as a generator of random numbers, is traced in every call. `ntk_fn` makes an object
+    with separate programs.
+
+    Raises ValueError if an option is unknown, if there are no points or no parameters, or if a
+    parameter is complex. Points that are not finite or differ in shape are also a ValueError. So
+    are outputs that are not real numbers (n_points, n_outputs), or that depend on other points.
+    Raises MemoryError if the kernel cannot fit the free memory.
 
     Args:
         apply_fn: The network, apply_fn(params, x) -> (n_points, n_outputs). It must treat every
-            point separately: nothing is normalised over points, say. This is checked once.
-        params: The parameters, an array or a tree of arrays. Whole numbers, truth values and random
-            keys among them have no share in the kernel. Nor have the collections of a Flax module
-            other than "params", and the state of an NNX module that is no `Param`.
+            point separately: for example, it must not normalise over points. This is checked once.
+        params: The parameters, an array or a tree of arrays. Integers, Booleans and random keys in
+            it do not contribute to the kernel. Neither do the collections of a Flax module other
+            than "params", nor the state of an NNX module that is not a `Param`.
         x1: The points, an array or a tree of arrays with points along their first axes.
-        x2: Other points. None stands for x1; the kernel is then computed once and is exactly
-            symmetric, except inside a `jax.jit` of the caller's, where it is so up to round-off.
-        outputs: What becomes of the C outputs. "mean": their mean, shape (n1, n2), the kernel of
+        x2: Other points. None stands for x1. The kernel is then computed once and is exactly
+            symmetric; inside the caller's `jax.jit` it is symmetric up to round-off.
+        outputs: How the C outputs are combined. "mean": their mean, shape (n1, n2), the kernel of
             the paper. "sum": their sum. "per-output": a kernel for each, (C, n1, n2). "full":
             (n1·C, n2·C), with row i·C + c for output c of point i.
         implementation: "structured" contracts derivatives layer by layer (Novak et al. 2022),
             "jacobian" forms the Jacobian of every parameter, and "neural-tangents" uses the
             Jacobian contraction of that package. "auto" is "structured".
-        block_size: Points on a side of the tiles that are computed one after another. None plans it
+        block_size: Number of points on a side of the tiles that are computed in turn. None plans it
             from the free memory. A call inside `jax.jit` or `jax.vmap` is one tile.
 
     Returns:
-        The kernel, in the dtype of the network's outputs and at least in float32. Of a network that
-        computes in 16 bits it is the kernel of the Jacobian with its rounded entries.
-
-    Raises:
-        ValueError: An option is unknown, there are no points or no parameters, values are not
-            finite, points have different shapes, outputs are not real numbers (n_points,
-            n_outputs), those of a point depend on other points, or a parameter is complex.
-        MemoryError: The kernel cannot fit the free memory.
+        The kernel, in the dtype of the network's outputs but at least float32. For a network in 16
+        bits it is the kernel of the Jacobian with its rounded entries.
 
     Example:
         The kernel of a linear function is the Gram matrix of its inputs.
@@ -102,7 +106,8 @@ def ntk_trace(
 ) -> Float[Array, ""]:
     """Return the trace Tr K = Σ_i K_ii of `empirical_ntk` without computing the kernel.
 
-    The derivatives of all points are held at once. Programs are kept as those of `empirical_ntk`.
+    The derivatives of all points are held at once. Programs are kept as by `empirical_ntk`. Raises
+    ValueError in the same cases as `empirical_ntk`.
 
     Args:
         apply_fn: The network, apply_fn(params, x) -> (n_points, n_outputs).
@@ -112,9 +117,6 @@ def ntk_trace(
 
     Returns:
         The trace, a scalar in the dtype of the kernel.
-
-    Raises:
-        ValueError: As `empirical_ntk`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -141,24 +143,21 @@ def estimate_cost(
     """Estimate operations and memory of `empirical_ntk`; nothing is computed.
 
     The operations are those of the network, as XLA counts them for one point, and those of the
-    products of derivatives. The memory is that of the kernel, of the derivatives that are held, and
-    of intermediate results.
+    products of derivatives. The memory holds the kernel, the derivatives and intermediate results.
+    Raises ValueError in the same cases as `empirical_ntk`.
 
     Args:
         apply_fn: The network, apply_fn(params, x) -> (n_points, n_outputs).
         params: The parameters, an array or a tree of arrays.
         x1: The points, an array or a tree of arrays with points along their first axes.
         x2: Other points; None stands for x1.
-        outputs: As for `empirical_ntk`.
-        block_size: As for `empirical_ntk`.
-        implementations: Those to estimate.
+        outputs: As in `empirical_ntk`.
+        block_size: As in `empirical_ntk`.
+        implementations: The implementations to estimate.
 
     Returns:
-        For each implementation its `flops` and its `peak_bytes`. One that cannot fit the free
-        memory is listed with the least that it would take.
-
-    Raises:
-        ValueError: As `empirical_ntk`.
+        The `flops` and `peak_bytes` of each implementation. For one that cannot fit the free
+        memory, `peak_bytes` is the least that it would need.
 
     Example:
         >>> import jax.numpy as jnp
@@ -187,7 +186,21 @@ def compute_kernel(
     implementation: str,
     block_size: int | None,
 ) -> Float[Array, "..."]:
-    """Return `empirical_ntk` by the programs that belong to these stand-ins."""
+    """Return `empirical_ntk`, computed with the programs of these stand-ins.
+
+    Args:
+        stand_ins: The stand-ins that hold the compiled programs.
+        apply_fn: As in `empirical_ntk`.
+        params: As in `empirical_ntk`.
+        x1: As in `empirical_ntk`.
+        x2: As in `empirical_ntk`.
+        outputs: As in `empirical_ntk`.
+        implementation: As in `empirical_ntk`.
+        block_size: As in `empirical_ntk`.
+
+    Returns:
+        The kernel.
+    """
     with stand_ins.traceable(apply_fn, params, x1, x2) as function:
         call = _calls.check_call(function, params, x1, x2, outputs, implementation, block_size)
         params = call.params
@@ -207,7 +220,18 @@ def compute_trace(
     x: PyTree[Array],
     outputs: str,
 ) -> Float[Array, ""]:
-    """Return `ntk_trace` by the programs that belong to these stand-ins."""
+    """Return `ntk_trace`, computed with the programs of these stand-ins.
+
+    Args:
+        stand_ins: The stand-ins that hold the compiled programs.
+        apply_fn: As in `ntk_trace`.
+        params: As in `ntk_trace`.
+        x: As in `ntk_trace`.
+        outputs: As in `ntk_trace`.
+
+    Returns:
+        The trace.
+    """
     _checks.choice("outputs", outputs, ("mean", "sum"))
     x = checked_points("x", x)
     with stand_ins.traceable(apply_fn, params, x) as function:
@@ -219,12 +243,14 @@ def compute_trace(
 
 
 def _build_trace(apply_fn: StandIn, scale: float) -> Callable[..., Float[Array, ""]]:
+    """Return the compiled function of parameters and points that computes the trace."""
     return jax.jit(exact_products(partial(_trace, apply_fn, scale)))
 
 
 def _trace(
     apply_fn: StandIn, scale: float, params: PyTree[Array], x: PyTree[Array]
 ) -> Float[Array, ""]:
+    """Return the trace, group by group of outputs."""
     result = jax.eval_shape(apply_fn, params, x)
     at_once = _planning.kernel_sizes(apply_fn, params, x, "sum").outputs_at_once(n_points(x))
 
@@ -245,12 +271,14 @@ def _estimate(
     implementation: str,
     block_size: int | None,
 ) -> Cost:
+    """Return the cost of one implementation."""
     with stand_ins.traceable(apply_fn, params, x1, x2) as function:
         call = _calls.check_call(function, params, x1, x2, outputs, implementation, block_size)
         return _cost(call, call.plan(block_size, must_fit=False))
 
 
 def _cost(call: _calls.Call, plan: _planning.Plan) -> Cost:
+    """Return the cost of a call that runs by this plan."""
     programs, at_once = call.programs, plan.outputs_at_once
     point = jax.tree.map(lambda leaf: leaf[:1], call.x1)
     result = jax.eval_shape(programs.apply_fn, call.params, point)
@@ -258,7 +286,7 @@ def _cost(call: _calls.Call, plan: _planning.Plan) -> Cost:
     shapes = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (call.params, point, groups[0])
     )
-    # XLA counts for a CPU only.
+    # XLA counts operations on a CPU only.
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
         analysis = programs.derivatives.lower(*shapes).cost_analysis() or {}
     flops = analysis.get("flops", 0.0)  # there is no entry if a network only moves numbers
@@ -275,11 +303,11 @@ def _cost(call: _calls.Call, plan: _planning.Plan) -> Cost:
 
 
 def _work(call: _calls.Call, plan: _planning.Plan, n_rows: int) -> tuple[int, float]:
-    """How many points are derived, and how many tiles contracted, for a group of outputs."""
+    """Return the numbers of points derived and of tiles contracted, for one group of outputs."""
     tiles = [-(-n // plan.tile) for n in call.n_points]
     is_square = call.x2 is None
     n_pairs = tiles[0] * (tiles[0] - 1) // 2 if is_square else tiles[0] * tiles[1]
-    # Of a symmetric kernel: the tiles above the diagonal, and what is computed of those on it.
+    # In a symmetric kernel, tiles above the diagonal count fully, and those on it in part.
     is_halved = n_rows >= _calls.HALVED and call.implementation != "neural-tangents"
     n_tiles = n_pairs + (tiles[0] * (0.75 if is_halved else 1.0) if is_square else 0.0)
     n_derived = call.n_points[0] if is_square else sum(call.n_points)

@@ -26,44 +26,43 @@ def infinite_width_ntk(
     b_std: float | None = None,
     padding: str = "SAME",
 ) -> Float[Array, "n1 n2"]:
-    """Compute the kernel to which that of random networks tends as their layers widen.
+    """Compute the limit of the kernels of random networks as their layers widen.
 
     For points x, y of d features, a dense network with the activation φ has (Jacot et al. 2018)
 
         K₁ = x·y / d + b²        K = E[φ(u) φ(v)] + b²        (u, v) ~ N(0, K of the layer before)
         Θ₁ = K₁                  Θ = K + Θ of the layer before · E[φ′(u) φ′(v)]
 
-    and the result is Θ of the last layer. The expectations are closed forms: Cho & Saul 2009 for
-    the ReLU, Williams 1996 for the error function.
+    The result is Θ of the last layer. The expectations have closed forms: Cho & Saul 2009 for the
+    ReLU, Williams 1996 for the error function.
 
     The network is `build_network(layers, parametrisation="ntk", ...)` with the same options. The
     limit is that of `empirical_ntk` with "mean" outputs, or of any single output. The widths in
     `layers` do not matter.
 
+    Raises the errors of `build_network`. Raises ValueError for a layer or an activation without an
+    analytic kernel, and for no points. Points that are not finite, do not fit the network or differ
+    in shape are also a ValueError. So are values for which the kernel leaves the range of its
+    dtype. Raises ImportError if a layer other than a dense one needs neural-tangents, and the
+    package does not load. Raises MemoryError if the kernel, or even one pair of points, does not
+    fit the free memory.
+
     Args:
-        layers: of the network, as `build_network` reads them. Convolutions and poolings need the
-            package neural-tangents (Novak et al. 2020). Each pair of points then takes several
-            arrays of height·width numbers, with poolings of their square; pairs that do not fit the
-            memory together are computed in tiles.
+        layers: Layers of the network, as `build_network` reads them. Convolutions and poolings need
+            the package neural-tangents (Novak et al. 2020). Each pair of points then takes several
+            arrays of height·width numbers, or with poolings of (height·width)² numbers. Pairs that
+            do not fit the memory together are computed in tiles.
         x1: n1 points.
-        x2: n2 points of the same shape. Defaults to x1, and the kernel is then exactly symmetric
-            (up to round-off inside the caller's own jit).
-        activation: one of `ANALYTIC_ACTIVATIONS`.
-        b_std: standard deviation b of the biases; None for no biases.
-        padding: of the convolutions, "SAME" or "VALID".
+        x2: n2 points of the same shape. Defaults to x1; the kernel is then exactly symmetric (up to
+            round-off inside the caller's `jax.jit`).
+        activation: One of `ANALYTIC_ACTIVATIONS`.
+        b_std: Standard deviation b of the biases; None for no biases.
+        padding: Padding of the convolutions, "SAME" or "VALID".
 
     Returns:
-        The kernel in float32, or in float64 under `jax.enable_x64`. In float32 the angle between
-        nearly parallel points keeps half of the digits, so that the kernel of a ReLU network is
-        accurate to about 1e-4 of its largest entry.
-
-    Raises:
-        TypeError, ValueError: what `build_network` raises; a layer or an activation without an
-            analytic kernel; no points, values that are not finite, or so large or small that the
-            kernel leaves the range of its dtype; points that the network cannot take, or of two
-            shapes.
-        ImportError: a layer other than a dense one needs neural-tangents, which does not load.
-        MemoryError: not even one pair of points fits the free memory, or the kernel.
+        The kernel (n1, n2) in float32, or in float64 under `jax.enable_x64`. In float32 the angle
+        between nearly parallel points keeps half of the digits. The kernel of a ReLU network is
+        then accurate to about 1e-4 of its largest entry.
 
     Example:
         >>> import collective_variables as cv
@@ -91,18 +90,19 @@ def infinite_width_kernel(
 ) -> Kernel:
     """Return the function K(x1, x2) of `infinite_width_ntk`, for many calls.
 
-    It does not check its points: they are arrays of finite numbers that fit the network and pass
-    `check_range`. The program that it compiles depends on the number of layers, the options and
-    the shapes of the points; another call with the same ones uses it again.
+    It does not check its points: they must be arrays of finite numbers that fit the network and
+    pass `check_range`. The compiled program depends on the number of layers, the options and the
+    shapes of the points; later calls with the same ones reuse it. Raises the errors of
+    `infinite_width_ntk` for a wrong network.
 
     Args:
-        layers, activation, b_std, padding: as in `infinite_width_ntk`.
+        layers: As in `infinite_width_ntk`.
+        activation: As in `infinite_width_ntk`.
+        b_std: As in `infinite_width_ntk`.
+        padding: As in `infinite_width_ntk`.
 
     Returns:
         A function of two arrays of points that returns their kernel, (n1, n2).
-
-    Raises:
-        TypeError, ValueError, ImportError: those of `infinite_width_ntk` for the network.
 
     Example:
         >>> from collective_variables.kernels import infinite_width
@@ -121,11 +121,21 @@ def check_range(
     activation: str,
     b_std: float | None,
 ) -> None:
-    """Raise ValueError if the kernel of the points `rows` would over- or underflow their dtype.
+    """Check that the kernel of points stays within the range of their dtype.
 
-    The angle between two points follows from the product of their variances K(x, x). The squares
-    of the largest variances must therefore be within the range. Two smaller points whose product
-    underflows count as parallel. Points inside a jit are not checked.
+    The angle between two points follows from the product of their variances K(x, x), so the squares
+    of the largest variances must be within the range. Two smaller points whose product underflows
+    count as parallel. Points inside a `jax.jit` are not checked.
+
+    Args:
+        name: Name of the points, for the error.
+        rows: Points (n, n_features).
+        n_hidden: Number of hidden layers.
+        activation: One of `ANALYTIC_ACTIVATIONS`.
+        b_std: Standard deviation of the biases; None for no biases.
+
+    Raises:
+        ValueError: The kernel would overflow or underflow.
     """
     if isinstance(rows, jax.core.Tracer):
         return
@@ -154,30 +164,47 @@ def _largest_variances(
 
 
 def _points(name: str, x: Array) -> Float[Array, "n ..."]:
+    """Return checked points in floating-point numbers."""
     return checked_points(name, x).astype(float)
 
 
 def network_with_limit(
     layers: Sequence[str], *, activation: str, padding: str, b_std: float | None
 ) -> Network:
-    """Return the network of `infinite_width_ntk`; raise what that does where there is no limit."""
+    """Return the network of `infinite_width_ntk`, if it has a limit.
+
+    Also raises the errors of `build_network`.
+
+    Args:
+        layers: As in `infinite_width_ntk`.
+        activation: As in `infinite_width_ntk`.
+        padding: As in `infinite_width_ntk`.
+        b_std: As in `infinite_width_ntk`.
+
+    Returns:
+        The network in the parametrisation "ntk".
+
+    Raises:
+        ValueError: A layer or the activation has no analytic kernel.
+    """
     options = {"padding": padding, "b_std": b_std}
     network = build_network(layers, activation=activation, parametrisation="ntk", **options)
     if activation not in ANALYTIC_ACTIVATIONS:
         raise ValueError(
-            f"activation must have an analytic kernel, as {', '.join(ANALYTIC_ACTIVATIONS)} have: "
+            f"activation must have an analytic kernel ({', '.join(ANALYTIC_ACTIVATIONS)}): "
             f"received {activation!r}."
         )
     for layer in network.layers:
         if layer.kind not in ANALYTIC_LAYERS:
             raise ValueError(
-                f"layers must have an analytic kernel, as {', '.join(ANALYTIC_LAYERS)} have: "
+                f"layers must have an analytic kernel ({', '.join(ANALYTIC_LAYERS)}): "
                 f"received {layer.kind!r}."
             )
     return network
 
 
 def _check_range(network: Network, x1: Array, x2: Array | None) -> None:
+    """Run `check_range` on all points."""
     options = {"activation": network.activation, "b_std": network.b_std}
     for name, x in (("x1", x1), ("x2", x2)):
         if x is not None:
@@ -186,17 +213,20 @@ def _check_range(network: Network, x1: Array, x2: Array | None) -> None:
 
 
 def _is_dense(network: Network) -> bool:
+    """Return whether all layers are dense."""
     return all(layer.kind == "dense" for layer in network.layers)
 
 
 def _n_hidden(network: Network) -> int:
+    """Return the number of layers that are followed by an activation."""
     return sum(layer.kind != "avgpool" for layer in network.layers) - 1
 
 
 def _kernel(network: Network) -> Kernel:
+    """Return the function that computes the limit of a network."""
     if _is_dense(network):
         return partial(_dense_kernel, _n_hidden(network), network.activation, network.b_std)
-    # Dense networks do without neural-tangents.
+    # Dense networks do not need neural-tangents.
     from collective_variables.kernels import reference
 
     return partial(reference.reference_limit, network)
@@ -217,11 +247,12 @@ class _Activation(NamedTuple):
     variance: Callable[[Float[Array, "..."]], Float[Array, "..."]]
 
 
-# Keeps what it compiled for the next call with the same network and shapes.
+# Compiled once per network and set of shapes.
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _dense_kernel(
     n_hidden: int, activation: str, b_std: float | None, x1: Array, x2: Array | None
 ) -> Float[Array, "n1 n2"]:
+    """Return the limit of a dense network."""
     products, variance = _ACTIVATIONS[activation]
     bias = (b_std or 0.0) ** 2
     k = _Covariances(*(entry + bias for entry in _input_covariances(x1, x1 if x2 is None else x2)))
@@ -235,26 +266,28 @@ def _dense_kernel(
 
 
 def _input_covariances(x1: Array, x2: Array) -> _Covariances:
-    """Return the mean products of features, in full precision on an accelerator too."""
+    """Return the mean products of features, in full precision on accelerators, too."""
     x1, x2 = _rows(x1), _rows(x2)
     between = jnp.tensordot(x1, x2, (1, 1), precision="highest") / x1.shape[1]
     return _Covariances(between, _mean_squares(x1)[:, None], _mean_squares(x2)[None, :])
 
 
 def _rows(x: Array) -> Float[Array, "n n_features"]:
+    """Return points as rows of floating-point features."""
     return x.reshape(len(x), -1).astype(float)
 
 
 def _mean_squares(x: Float[Array, "n n_features"]) -> Float[Array, " n"]:
+    """Return the mean square of the features of each point."""
     return jnp.sum(x**2, axis=1) / x.shape[1]
 
 
 @jax.jit
 def _symmetric(kernel: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """Return the kernel without the round-off that differs between the two sides of the diagonal.
+    """Return the mean of the kernel and its transpose, which differ by round-off.
 
-    A separate program: compiled together with the kernel, each of the two sums is rounded in
-    another way.
+    This is a separate program: compiled together with the kernel, each of the two sums is rounded
+    differently.
     """
     return (kernel + kernel.T) / 2
 
@@ -262,7 +295,7 @@ def _symmetric(kernel: Float[Array, "n n"]) -> Float[Array, "n n"]:
 def _relu(k: _Covariances) -> tuple[Array, Array]:
     """Return Cho & Saul's kernels of degree 1 and 0, halved, in the order of neural-tangents.
 
-    Round-off that is the same keeps the choices of a greedy selection the same.
+    With the same round-off, a greedy selection makes the same choices.
     """
     sine, angle = _polar(k.first * k.second - k.between**2, k.between)
     factor = 1 / (2 * math.pi)
@@ -272,7 +305,7 @@ def _relu(k: _Covariances) -> tuple[Array, Array]:
 
 @jax.custom_jvp
 def _polar(square: Array, cosine: Array) -> tuple[Array, Array]:
-    """Return the sine whose square this is, and the angle; negative squares are round-off."""
+    """Return the sine whose square is given, and the angle; negative squares are round-off."""
     sine = jnp.sqrt(jnp.maximum(square, 0))
     return sine, jnp.arctan2(sine, cosine)
 
@@ -281,7 +314,7 @@ def _polar(square: Array, cosine: Array) -> tuple[Array, Array]:
 def _polar_derivative(
     values: tuple[Array, Array], changes: tuple[Array, Array]
 ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """Take no derivative of the sine of parallel points, where it is infinite."""
+    """Return values and derivatives, where an infinite derivative of the sine is replaced by 0."""
     sine, angle = _polar(*values)
     parallel = sine == 0
     d_sine = jnp.where(parallel, 0.0, changes[0] / (2 * jnp.where(parallel, 1.0, sine)))
@@ -291,17 +324,19 @@ def _polar_derivative(
 
 
 def _erf(k: _Covariances) -> tuple[Array, Array]:
-    """Return Williams' kernel and its derivative; the root is at least 1 whatever the round-off."""
+    """Return Williams' kernel and its derivative; the root is at least 1 despite round-off."""
     square = jnp.maximum(k.first * k.second - k.between**2, 0)
     root = jnp.sqrt(1 + 2 * (k.first + k.second) + 4 * square)
     return 2 / math.pi * jnp.arctan2(2 * k.between, root), 4 / math.pi / root
 
 
 def _erf_variance(k: Array) -> Array:
+    """Return E[erf(u)²] for u of variance k."""
     return 2 / math.pi * jnp.arctan2(2 * k, jnp.sqrt(1 + 4 * k))
 
 
 def _linear(k: _Covariances) -> tuple[Array, Array]:
+    """Return the kernel of the identity, and its derivative 1."""
     return k.between, jnp.ones((1, 1), k.between.dtype)
 
 

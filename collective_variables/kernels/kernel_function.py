@@ -5,13 +5,16 @@ from jaxtyping import Array, Float, PyTree
 from collective_variables.kernels import _traced, empirical, products
 from collective_variables.networks._arguments import ApplyFunction
 
-MOST_STATES = 8  # of what a function can see, whose programs one object keeps
+MOST_STATES = 8  # states of what a function can see, whose programs one object keeps
 
 
 class KernelFunction:
     """The kernel of one network, kernel(params, x1, x2), with its compiled programs.
 
-    Made by `ntk_fn`, which says what is kept. `apply_fn` is the network.
+    `ntk_fn` makes it and describes what is kept.
+
+    Attributes:
+        apply_fn: The network.
     """
 
     def __init__(self, apply_fn: ApplyFunction):
@@ -61,14 +64,17 @@ class KernelFunction:
 def ntk_fn(apply_fn: ApplyFunction) -> KernelFunction:
     """Return the neural tangent kernel of a network as a function that is made once.
 
-    The object holds the programs that it compiled, for every shape of its arguments, until it is
-    deleted itself; no other kernel displaces them. Make it outside a loop and call it inside.
+    The object holds the programs that it compiled, for all shapes of its arguments, until it is
+    deleted; other kernels do not displace them. Make it outside a loop and call it inside.
 
-    Every call looks at what `apply_fn` can see besides its arguments, as `empirical_ntk` does: the
-    kernel is that of the function as it is at the time of the call, and programs of the last 8
-    states are kept. There is one difference. What cannot be looked into counts as unchanged here as
-    long as it is the same object: objects of extension modules, generators, files, and code that
-    calls `eval`, `globals` or `open`. With `empirical_ntk` such a function is traced in every call.
+    Every call checks what `apply_fn` sees besides its arguments, as `empirical_ntk` does. The
+    kernel is that of the function at the time of the call; programs of the last 8 states are kept.
+
+    There is one difference. An opaque object counts as unchanged here while it is the same object:
+    objects of extension modules, generators, files, and code that calls `eval`, `globals` or
+    `open`. `empirical_ntk` traces such a function in every call.
+
+    Raises TypeError if apply_fn cannot be called.
 
     Args:
         apply_fn: The network, apply_fn(params, x) -> (n_points, n_outputs). It must treat every
@@ -76,11 +82,8 @@ def ntk_fn(apply_fn: ApplyFunction) -> KernelFunction:
 
     Returns:
         A function kernel(params, x1, x2=None, *, outputs, implementation, block_size) with the
-        arguments of `empirical_ntk`. Its methods `trace(params, x)` and `product(params, x)` are
-        those of `ntk_trace` and `kernel_product`.
-
-    Raises:
-        TypeError: apply_fn cannot be called.
+        arguments of `empirical_ntk`. Its methods `trace(params, x)` and `product(params, x)`
+        correspond to `ntk_trace` and `kernel_product`.
 
     Example:
         >>> import jax.numpy as jnp

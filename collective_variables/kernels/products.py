@@ -1,4 +1,4 @@
-"""Products of the kernel with vectors, for so many points that the kernel fits no memory."""
+"""Products of the kernel with vectors, for kernels that are too large for the memory."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -25,9 +25,11 @@ _diagonal = jax.jit(exact_products(_derivatives.diagonal))
 
 
 class KernelProduct(NamedTuple):
-    """A kernel K by what it does to vectors.
+    """A kernel K, given by its products with vectors.
 
-    product: The function v -> K v of vectors, shape (n_points, n_vectors). diagonal: That of K.
+    Attributes:
+        product: The function v -> K v of vectors (n_points, n_vectors).
+        diagonal: The diagonal of K, (n_points,).
     """
 
     product: Callable[[Float[Array, "n_points n_vectors"]], Float[Array, "n_points n_vectors"]]
@@ -44,27 +46,26 @@ def kernel_product(
 ) -> KernelProduct:
     """Return products of the kernel of `empirical_ntk` with vectors, without the kernel.
 
-    There are two ways, and each product takes the one with fewer operations. K v = J (Jᵀ v) pulls
-    the vectors of all points back to the parameters and pushes them forward again. For many vectors
-    and few points, the kernel of every pair of blocks of points is computed, used and dropped.
+    Each product takes the cheaper of two ways. K v = J (Jᵀ v) pulls the vectors of all points back
+    to the parameters and pushes them forward again. For many vectors and few points, the kernel of
+    every pair of blocks of points is computed, used and dropped.
 
-    The derivatives J, layer by layer, are kept if all of them fit half of the free memory, and are
-    computed again for every product otherwise. Programs are kept as those of `empirical_ntk`.
+    The derivatives J are kept layer by layer if they fit half of the free memory; otherwise every
+    product computes them again. Programs are kept as by `empirical_ntk`.
+
+    Raises ValueError in the same cases as `empirical_ntk`. Raises MemoryError if not even one point
+    at a time fits.
 
     Args:
         apply_fn: The network, apply_fn(params, x) -> (n_points, n_outputs).
         params: The parameters, an array or a tree of arrays.
         x: The points, an array or a tree of arrays with points along their first axes.
         outputs: "mean" or "sum", over the outputs of the network.
-        block_size: Points that are taken at once. None plans it from the free memory.
+        block_size: Number of points processed at once. None plans it from the free memory.
 
     Returns:
         The function `product`, which maps vectors (n_points, n_vectors) to K v of the same shape,
         and the `diagonal` (n_points,) of K. The product is a loop over blocks, not for `jax.jit`.
-
-    Raises:
-        ValueError: As `empirical_ntk`.
-        MemoryError: Even one point at a time does not fit.
 
     Example:
         >>> import jax.numpy as jnp
@@ -87,7 +88,19 @@ def compute_product(
     outputs: str,
     block_size: int | None,
 ) -> KernelProduct:
-    """Return `kernel_product` by the programs that belong to these stand-ins."""
+    """Return `kernel_product`, computed with the programs of these stand-ins.
+
+    Args:
+        stand_ins: The stand-ins that hold the compiled programs.
+        apply_fn: As in `kernel_product`.
+        params: As in `kernel_product`.
+        x: As in `kernel_product`.
+        outputs: As in `kernel_product`.
+        block_size: As in `kernel_product`.
+
+    Returns:
+        The products and the diagonal.
+    """
     _checks.choice("outputs", outputs, ("mean", "sum"))
     if block_size is not None:
         _checks.integer("block_size", block_size, minimum=1)
@@ -104,7 +117,7 @@ def compute_product(
 
 
 class _Products:
-    """The tiles of one kernel's points, and what is done with their derivatives."""
+    """The tiles of the points of one kernel, and the products computed from their derivatives."""
 
     def __init__(
         self,
@@ -132,23 +145,25 @@ class _Products:
         self.n_repeated = len(self.starts) * self.size - n_points(x)
 
     def _tiles(self, group: Array) -> Tiles:
+        """Return the tiles of points with their derivatives for one group of outputs."""
         derivatives = compiled_derivatives(self.apply_fn)
         return Tiles(
             lambda x: derivatives(self.params, x, group), self.x, self.plan.tile, self.plan.keep
         )
 
     def _groups(self) -> Iterable[Tiles]:
-        """Tiles for each group of outputs, whose kernels add up.
+        """Return the tiles of each group of outputs; their kernels add up.
 
         One group is held at a time, unless all are kept.
         """
         return self.kept or map(self._tiles, self.groups)
 
     def _joined(self, parts: list[Array]) -> list[Array]:
-        """Parts of the tiles without the points that the last one repeats."""
+        """Return the parts of the tiles without the points that the last one repeats."""
         return [*parts[:-1], parts[-1][self.n_repeated :]]
 
     def diagonal(self) -> Float[np.ndarray, " n_points"]:
+        """Return the diagonal of the kernel."""
         diagonal = [0.0] * len(self.starts)
         for tiles in self._groups():
             diagonal = [
@@ -160,6 +175,7 @@ class _Products:
     def multiply(
         self, vectors: Float[Array, "n_points n_vectors"]
     ) -> Float[Array, "n_points n_vectors"]:
+        """Return K v for vectors v."""
         parts = [vectors[start : start + self.size] for start in self.starts]
         parts[-1] = parts[-1].at[: self.n_repeated].set(0.0)
         by_pairs = _pairs_are_cheaper(self.one, self.n_outputs, *vectors.shape, self.size)
@@ -176,13 +192,13 @@ class _Products:
 def _pairs_are_cheaper(
     one: list[Derivative], n_outputs: int, n_points: int, n_vectors: int, tile: int
 ) -> bool:
-    """Whether the kernel of all pairs takes fewer operations than the way over the parameters."""
+    """Return whether the kernel of all pairs takes fewer operations than J (Jᵀ v)."""
     pairs = parameters = 0.0
     n_signals = n_points * n_outputs
     for leaf in one:
         pairs += (n_points / tile) ** 2 / 2 * _derivatives.flops(leaf, tile, tile, n_outputs, "sum")
         if size := _derivatives.jacobian_size(leaf):
-            # Computed on the way to the parameters and again on the way back.
+            # The Jacobian is formed on the way to the parameters and again on the way back.
             parameters += 4 * n_signals * size * (leaf.inputs.shape[1] + n_vectors)
         else:
             is_matrix = leaf.inputs is not None and leaf.inputs.ndim == 3
@@ -192,7 +208,7 @@ def _pairs_are_cheaper(
 
 
 def _by_pairs(tiles: Tiles, vectors: list[Float[Array, "n k"]]) -> list[Float[Array, "n k"]]:
-    """K v from the tiles of the kernel on and above its diagonal, none of which is kept."""
+    """Return K v from the tiles of the kernel on and above its diagonal, without keeping them."""
     products = [jnp.zeros_like(part) for part in vectors]
     for i, row_vectors in enumerate(vectors):
         first = tiles.tile(i)
@@ -212,7 +228,7 @@ def _pair(
     first_vectors: Float[Array, "n k"],
     second_vectors: Float[Array, "n k"],
 ) -> tuple[Float[Array, "n k"], Float[Array, "n k"]]:
-    """K v of the second tile's vectors for the first one's points, and the other way round."""
+    """Return the products of one tile with the vectors of its columns, and of its rows."""
     kernel = sum(_derivatives.contract(a, b, "sum") for a, b in zip(first, second))
     return kernel @ second_vectors, kernel.T @ first_vectors
 
@@ -220,7 +236,7 @@ def _pair(
 def _by_parameters(
     tiles: Tiles, vectors: list[Float[Array, "n k"]], params: PyTree[Array], at_once: int
 ) -> list[Float[Array, "n k"]]:
-    """K v = J (Jᵀ v), `at_once` vectors at a time."""
+    """Return K v = J (Jᵀ v), for `at_once` vectors at a time."""
     columns = []
     for start in range(0, vectors[0].shape[1], at_once):
         pulled = None
@@ -240,7 +256,7 @@ def _pull_back(
     vectors: Float[Array, "n k"],
     before: list[Array] | None,
 ) -> list[Array]:
-    """Jᵀ v, for each parameter and every output, added to that of the tiles before."""
+    """Return Jᵀ v for each parameter and output, added to that of the tiles before."""
     pulled = [
         _pull_back_one(_with_jacobian(derivative), leaf.size, vectors)
         for derivative, leaf in zip(derivatives, variables.parameters(params), strict=True)
@@ -249,14 +265,14 @@ def _pull_back(
 
 
 def _with_jacobian(derivative: Derivative) -> Derivative:
-    """A sum over positions is computed once, rather than for each vector."""
+    """Return a derivative whose sum over positions is computed once instead of per vector."""
     if _derivatives.jacobian_size(derivative) == 0:
         return derivative
     return Derivative(None, _derivatives.jacobians(derivative))
 
 
 def _pull_back_one(derivative: Derivative, size: int, vectors: Float[Array, "n k"]) -> Array:
-    """Jᵀ v of one parameter, in the axes of the quickest product.
+    """Return Jᵀ v of one parameter, in the axes of the fastest product.
 
     These are (c·size, k); for a table (n_rows, c·n_out·k); otherwise (c·n_out·k, n_in).
     """
@@ -275,7 +291,7 @@ def _pull_back_one(derivative: Derivative, size: int, vectors: Float[Array, "n k
 @jax.jit
 @exact_products
 def _push_forward(derivatives: list[Derivative], pulled: list[Array]) -> Float[Array, "n k"]:
-    """J w, summed over outputs, of what was pulled back."""
+    """Return J w, summed over outputs, for the pulled-back w."""
     return sum(
         _push_forward_one(_with_jacobian(derivative), part)
         for derivative, part in zip(derivatives, pulled)
@@ -283,6 +299,7 @@ def _push_forward(derivatives: list[Derivative], pulled: list[Array]) -> Float[A
 
 
 def _push_forward_one(derivative: Derivative, pulled: Array) -> Float[Array, "n k"]:
+    """Return J w for one parameter."""
     inputs = derivative.inputs
     if inputs is None:
         return derivative.signals.reshape(len(derivative.signals), -1) @ pulled

@@ -1,5 +1,7 @@
-"""Kernels by the package neural-tangents (Novak et al. 2020, 2022): empirical ones as a reference
-for tests and benchmarks, and those of infinitely wide convolutional networks.
+"""Kernels computed by the package neural-tangents (Novak et al. 2020, 2022).
+
+Its empirical kernels are a reference for tests and benchmarks. Its analytic kernels are those of
+infinitely wide convolutional networks.
 """
 
 import functools
@@ -26,10 +28,10 @@ from collective_variables.networks._arguments import (
     hashable,
 )
 
-# Its third method, structured derivatives, needs functions of JAX whose signatures have changed.
+# The third method, structured derivatives, needs functions of JAX whose signatures have changed.
 METHODS = ("jacobian contraction", "ntk-vector products")
-# The layers of stax with the kernels of infinite_width.ANALYTIC_ACTIVATIONS. Its Gelu is the exact
-# one, ours is Flax's approximation by tanh; its Sigmoid_like is an error function.
+# Layers of stax for infinite_width.ANALYTIC_ACTIVATIONS. Its Gelu is exact, but ours is Flax's
+# approximation by tanh. Its Sigmoid_like is an error function.
 STAX_LAYERS = {"relu": "Relu", "erf": "Erf", "linear": "Identity"}
 
 
@@ -42,19 +44,26 @@ def reference_ntk(
     outputs: str = "mean",
     method: str = "jacobian contraction",
 ) -> Float[Array, "..."]:
-    """K(x1, x2) of `empirical.empirical_ntk`, with the same arguments and result, by
-    `neural_tangents.empirical_ntk_fn`.
+    """Return K(x1, x2) of `empirical.empirical_ntk`, by `neural_tangents.empirical_ntk_fn`.
 
-    For C outputs the shape is (n1, n2) with "mean" and "sum", (C, n1, n2) with "per-output" and
-    (n1·C, n2·C) with
-    "full". method: "jacobian contraction" forms the Jacobians of all points; "ntk-vector products"
-    does not, and passes through the network n1·n2·C times instead (Novak et al. 2022, "Fast Finite
-    Width Neural Tangent Kernel"). Without x2 the kernel is exactly symmetric, except inside a jit
-    of the caller's, where it is so up to round-off.
+    Raises ValueError if an option is unknown, or if there are no points or no parameters. Points
+    that are not finite or differ in shape are also a ValueError. So are outputs that are not
+    (n_points, n_outputs). Raises ImportError if neural-tangents does not load.
 
-    Raises ValueError for `outputs` or `method` unknown, no points, values that are not finite,
-    points of different shapes, no parameters, or outputs that are not (n_points, n_outputs);
-    ImportError if neural-tangents does not load.
+    Args:
+        apply_fn: The network, apply_fn(params, x) -> (n_points, n_outputs).
+        params: The parameters, an array or a tree of arrays.
+        x1: n1 points.
+        x2: n2 points; None for x1. The kernel is then exactly symmetric; inside the caller's
+            `jax.jit` it is symmetric up to round-off.
+        outputs: "mean", "sum", "per-output" or "full", as in `empirical.empirical_ntk`.
+        method: "jacobian contraction" forms the Jacobians of all points. "ntk-vector products"
+            passes through the network n1·n2·C times instead, for C outputs (Novak et al. 2022,
+            "Fast Finite Width Neural Tangent Kernel").
+
+    Returns:
+        The kernel: (n1, n2) for "mean" and "sum", (C, n1, n2) for "per-output", (n1·C, n2·C) for
+        "full".
     """
     _checks.choice("outputs", outputs, OUTPUTS)
     _checks.choice("method", method, METHODS)
@@ -64,13 +73,11 @@ def reference_ntk(
     kernel = _compiled_empirical(hashable(apply_fn), outputs, method, params, x1, x2)
     if x2 is not None:
         return kernel
-    # Operations of their own: compiled together with the kernel, each of the two sums is rounded in
-    # another way.
+    # Separate operations: compiled together with the kernel, the two sums are rounded differently.
     return (kernel + jnp.swapaxes(kernel, -1, -2)) / 2
 
 
-# For each of OUTPUTS: the axes of the outputs that neural-tangents takes the mean over, and those
-# it keeps once.
+# For each of OUTPUTS: output axes over which neural-tangents averages, and those it keeps once.
 _AXES = {"mean": ((-1,), ()), "sum": ((-1,), ()), "per-output": ((), (-1,)), "full": ((), ())}
 
 
@@ -82,6 +89,7 @@ def _empirical(
     x1: Array,
     x2: Array | None,
 ) -> Array:
+    """Return the kernel of neural-tangents, arranged as by `empirical.empirical_ntk`."""
     library = _library()
     apply_fn, params = variables.differentiable(apply_fn, params)
     trace_axes, diagonal_axes = _AXES[outputs]
@@ -95,7 +103,7 @@ def _empirical(
         ],
     )
     with warnings.catch_warnings():
-        # Its products ask jnp.size about shapes without values.
+        # The products of the package call jnp.size on shapes without values.
         warnings.filterwarnings(
             "ignore", "size requires ndarray or scalar arguments", DeprecationWarning
         )
@@ -110,7 +118,7 @@ def _empirical(
     return kernel
 
 
-# Keeps what it compiled for the next call with the same network and shapes.
+# Compiled once per network and set of shapes.
 @functools.partial(jax.jit, static_argnums=0)
 def reference_limit(
     network: sequential.Network,
@@ -119,32 +127,38 @@ def reference_limit(
 ) -> Float[Array, "n1 n2"]:
     """Compute the kernel of `infinite_width.infinite_width_ntk` for any layers, without checks.
 
+    Raises ImportError if neural-tangents does not load.
+
     Args:
-        network: in the "ntk" parametrisation, with an activation in `STAX_LAYERS`.
+        network: A network in the "ntk" parametrisation, with an activation in `STAX_LAYERS`.
         x1: n1 points, images unless the first layer is dense.
         x2: n2 points; None for x1.
 
     Returns:
         The kernel in float32, or in float64 under `jax.enable_x64`; symmetric up to round-off.
-
-    Raises:
-        ImportError: neural-tangents does not load.
     """
     if network.layers[0].kind == "dense":
         x1, x2 = (None if x is None else x.reshape(len(x), -1) for x in (x1, x2))
-    # Its poolings divide by integers.
+    # The poolings of the package divide by integers.
     with jax.numpy_dtype_promotion("standard"):
         _, _, kernel_fn = _library().stax.serial(*_analytic_layers(network))
         return kernel_fn(x1, x2, "ntk")
 
 
-# Keeps what it compiled for the next call with the same function and shapes.
+# Compiled once per function and set of shapes.
 _compiled_empirical = jax.jit(_empirical, static_argnums=(0, 1, 2))
 
 
 def _analytic_layers(network: sequential.Network) -> Iterator[tuple]:
-    """The layers of `network` in stax, each a triple of functions; the defaults there are W ~ N(0,
-    1)/sqrt(fan_in).
+    """Yield the layers of `network` in stax, each a triple of functions.
+
+    The default there is W ~ N(0, 1)/sqrt(fan_in).
+
+    Yields:
+        A layer, or the activation after it.
+
+    Raises:
+        ValueError: stax does not have the layer.
     """
     stax, last, image = _library().stax, len(network.layers) - 1, network.layers[0].kind != "dense"
     for number, layer in enumerate(network.layers):
@@ -172,7 +186,7 @@ _loading = threading.Lock()
 
 @functools.cache
 def _library() -> types.ModuleType:
-    """Return the package neural-tangents; raise one ImportError where it does not load."""
+    """Return the package neural-tangents; raise one ImportError if it does not load."""
     with _loading, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -191,19 +205,21 @@ def _library() -> types.ModuleType:
 
 @contextmanager
 def _names_of_older_jax() -> Generator[None]:
-    """Put modules with the names that neural-tangents 0.6.5 imports in the places where JAX had
-    them before 0.10.
+    """Restore the modules that neural-tangents 0.6.5 imports from JAX before 0.10, in the block.
 
-    It keeps the modules that it has imported, so that JAX gets its own back afterwards.
+    The package keeps the modules that it imported, so JAX gets its modules back afterwards.
+
+    Yields:
+        Nothing.
     """
-    # Its only part that needs TensorFlow, which is not among our dependencies.
+    # Only this module needs TensorFlow, which is not among our dependencies.
     sys.modules.setdefault(
         "neural_tangents.experimental", types.ModuleType("neural_tangents.experimental")
     )
     names = ("jax.core", "jax.util", "jax.interpreters.ad")
     modules = {name: importlib.import_module(name.replace("jax.", "jax._src.")) for name in names}
     differentiation = types.ModuleType("jax.interpreters.ad")
-    # The key of a rule for a primitive that programs no longer hold.
+    # The package has a rule for this primitive, which JAX no longer has.
     differentiation.zeros_like_p = modules["jax.core"].Primitive("zeros_like")
     vars(differentiation).update(vars(modules["jax.interpreters.ad"]))
     modules["jax.interpreters.ad"] = differentiation
@@ -218,7 +234,7 @@ def _names_of_older_jax() -> Generator[None]:
 
 
 def _place(name: str, module: types.ModuleType | None) -> None:
-    """Make `module` the one that is imported as `name`; None takes away the one that was."""
+    """Make `module` importable as `name`; None removes the present one."""
     package, _, attribute = name.rpartition(".")
     for namespace, key in ((sys.modules, name), (vars(sys.modules[package]), attribute)):
         if module is None:

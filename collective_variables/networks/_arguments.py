@@ -1,4 +1,4 @@
-"""Checks of points, of parameters and of the function of both that a network is."""
+"""Check points, parameters, and the network as a function of both."""
 
 from collections.abc import Callable
 
@@ -14,8 +14,15 @@ ApplyFunction = Callable[[PyTree[Array], PyTree[Array]], Array]
 def checked_points(name: str, x: PyTree[Array]) -> PyTree[Array]:
     """Return the points `x` as JAX arrays.
 
-    Raises ValueError if there are none, if arrays differ in their number, or if a value is not
-    finite.
+    Args:
+        name: Name of the points, for errors.
+        x: An array, a list of numbers, or a tree of arrays.
+
+    Returns:
+        The points.
+
+    Raises:
+        ValueError: There are no points, arrays differ in their number, or a value is not finite.
     """
     if all(isinstance(leaf, int | float) for leaf in jax.tree.leaves(x)):
         x = jnp.asarray(x)  # a list of numbers is an array, not a tree of scalars
@@ -31,7 +38,15 @@ def checked_points(name: str, x: PyTree[Array]) -> PyTree[Array]:
 
 
 def check_shapes(x1: PyTree[Array], x2: PyTree[Array] | None) -> None:
-    """Raise ValueError for points of different shapes."""
+    """Check that x1 and x2 have points of the same shape.
+
+    Args:
+        x1: Points.
+        x2: Other points, or None.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
     shapes = [
         [leaf.shape[1:] for leaf in jax.tree.leaves(x)] for x in (x1, x1 if x2 is None else x2)
     ]
@@ -43,9 +58,17 @@ def check_shapes(x1: PyTree[Array], x2: PyTree[Array] | None) -> None:
 
 
 def check_network(apply_fn: ApplyFunction, params: PyTree[Array], x: PyTree[Array]) -> None:
-    """Raise ValueError unless there are parameters and `apply_fn` gives real numbers a point.
+    """Check that there are parameters, and that `apply_fn` returns real numbers for each point.
 
     Nothing is computed.
+
+    Args:
+        apply_fn: The network.
+        params: The parameters.
+        x: The points.
+
+    Raises:
+        ValueError: There are no parameters, or outputs have another shape or dtype.
     """
     if not jax.tree.leaves(params):
         raise ValueError("params must hold at least one array: received none.")
@@ -69,12 +92,12 @@ def n_points(x: PyTree[Array]) -> int:
 
 
 def n_bytes(tree: PyTree[Array]) -> int:
-    """Return the bytes of all arrays of `tree`, or of arrays of these shapes."""
+    """Return the bytes of all arrays of `tree`, or of arrays with these shapes."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def hashable(apply_fn: ApplyFunction) -> ApplyFunction:
-    """Return `apply_fn`, or a function that calls it if it has no hash."""
+    """Return `apply_fn`, wrapped in a function if it cannot be hashed."""
     try:
         hash(apply_fn)
         return apply_fn

@@ -1,9 +1,9 @@
-"""The forms in which networks come: modules of Flax and of NNX, and pairs of init and apply.
+"""The forms of networks: Flax and NNX modules, and pairs of init and apply.
 
-Each becomes a pair of functions, init(key, x) -> parameters and apply(parameters, x) -> outputs, of
-the network in evaluation mode. What else a network holds, such as the running means of a batch
-normalisation, masks and counters, is what init gives for one key, and stays so. In the tree of
-parameters None stands in its place.
+Each becomes a pair of functions of the network in evaluation mode: init(key, x) -> parameters and
+apply(parameters, x) -> outputs. A network may hold other state, such as the running means of a
+batch normalisation, masks and counters. This state is drawn by init with one key and stays fixed;
+the tree of parameters has None in its place.
 """
 
 import inspect
@@ -20,7 +20,7 @@ from collective_variables.networks import variables
 
 Functions = tuple[Callable[..., PyTree[Array]], Callable[..., Array]]
 
-# Arguments of modules that switch off what belongs to training, with the value that does so.
+# Arguments of modules that switch between training and evaluation, with the value for evaluation.
 EVALUATION = {
     "deterministic": True,
     "is_training": False,
@@ -47,7 +47,7 @@ def is_nnx(value: object) -> bool:
 
 
 def signature(factory: Callable[..., Any]) -> inspect.Signature:
-    """Return the signature of a class or function; the metaclass of NNX hides that of a class."""
+    """Return the signature of a class or function; for an NNX class that of its __init__."""
     nnx = sys.modules.get("flax.nnx")
     if nnx is None or not (isinstance(factory, type) and issubclass(factory, nnx.Module)):
         return inspect.signature(factory)
@@ -56,7 +56,7 @@ def signature(factory: Callable[..., Any]) -> inspect.Signature:
 
 
 def takes_rngs(factory: Callable[..., Any]) -> bool:
-    """Return whether a class or function has the argument `rngs`, as modules of NNX have."""
+    """Return whether a class or function has the argument `rngs`, as NNX modules do."""
     return "rngs" in signature(factory).parameters
 
 
@@ -69,7 +69,7 @@ def network_functions(name: str, network: Any) -> Functions:
 
 
 def nnx_functions(make: Callable[..., Any]) -> Functions:
-    """Return init and apply of the NNX modules that make(rngs=...) gives."""
+    """Return init and apply of the NNX modules that make(rngs=...) returns."""
     from flax import nnx
 
     def parts(key: PRNGKeyArray) -> tuple[Any, Any, Any]:
@@ -89,7 +89,7 @@ def nnx_functions(make: Callable[..., Any]) -> Functions:
 
 
 def _functions_of_flax(module: nn.Module) -> Functions:
-    """Init and apply of a module in evaluation mode, by arguments of its call or its fields."""
+    """Return init and apply of a module in evaluation mode, set by arguments or fields."""
     names = inspect.signature(type(module).__call__).parameters
     options = {name: value for name, value in EVALUATION.items() if name in names}
     fields = {
@@ -107,7 +107,7 @@ def _functions_of_flax(module: nn.Module) -> Functions:
 
 
 def _without_key(name: str, apply: Callable[..., Array]) -> Callable[..., Array]:
-    """Apply(params, x), of a function that may also take a key, which is then None."""
+    """Return apply(params, x), for a function that may also take a key, which becomes None."""
     try:
         parameters = inspect.signature(apply).parameters.values()
     except (TypeError, ValueError):
@@ -130,7 +130,7 @@ def _without_key(name: str, apply: Callable[..., Array]) -> Callable[..., Array]
 def _parameters_alone(
     init: Callable[..., PyTree[Array]], apply: Callable[..., Array], original: Callable[..., Array]
 ) -> Functions:
-    """Init and apply of the parameters alone, all else being held fixed."""
+    """Return init and apply as functions of the parameters only, with all other state fixed."""
 
     def init_parameters(key: PRNGKeyArray, x: Array) -> PyTree[Array]:
         whole = init(key, x)

@@ -1,7 +1,7 @@
 """Residual network, transformer and graph network as Flax modules.
 
-They take points first and treat each separately. None normalises over a batch: a kernel is defined
-between points of a function of single points.
+They take points first and treat each separately. None normalises over a batch, because a kernel
+needs a function of single points.
 """
 
 import dataclasses
@@ -17,10 +17,17 @@ from collective_variables.networks import sequential
 class ResNet(nn.Module):
     """Residual network on images, normalised by groups.
 
-    After He et al. (2016), "Identity mappings", with activations before convolutions. A 3x3
-    convolution of `width` channels, then `n_stages` stages of `n_blocks` residual blocks of two
-    3x3 convolutions; each stage but the first halves the image and doubles the channels. Means over
-    the image lead to the outputs.
+    After He et al. (2016), "Identity mappings", with activations before convolutions. The first
+    layer is a 3x3 convolution of `width` channels. Then follow `n_stages` stages of `n_blocks`
+    residual blocks, each with two 3x3 convolutions. Each stage but the first halves the image and
+    doubles the channels. A dense layer maps the means over the image to the outputs.
+
+    Attributes:
+        n_outputs: Number of outputs.
+        width: Number of channels in the first stage.
+        n_stages: Number of stages.
+        n_blocks: Number of blocks per stage.
+        activation: A name in `sequential.ACTIVATIONS`.
     """
 
     n_outputs: int
@@ -31,6 +38,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n_points h w c"]) -> Float[Array, "n_points n_outputs"]:
+        """Return the outputs of images."""
         activation = sequential.ACTIVATIONS[self.activation]
         x = _conv(self.width)(x)
         for stage in range(self.n_stages):
@@ -47,12 +55,12 @@ class ResNet(nn.Module):
 
 
 def _conv(channels: int, stride: int = 1, window: int = 3) -> sequential.Conv:
-    """A convolution with Flax's initialisation, which is not slow on a CPU in a loop."""
+    """Return a convolution with Flax's initialisation that is fast on a CPU inside a loop."""
     return sequential.Conv(channels, (window, window), (stride, stride), "SAME", "lecun", None)
 
 
 def _group_norm(x: Array) -> nn.GroupNorm:
-    """Groups of eight channels, or one of all."""
+    """Return a normalisation in groups of eight channels, or in one group of all."""
     return nn.GroupNorm(num_groups=x.shape[-1] // 8 if x.shape[-1] % 8 == 0 else 1)
 
 
@@ -60,7 +68,15 @@ class Transformer(nn.Module):
     """Transformer encoder on sequences, whose mean over tokens leads to the outputs.
 
     After Vaswani et al. (2017), normalised before each part. x holds tokens 1 … n_tokens, and 0
-    behind the end of a sequence, which no token attends to.
+    after the end of a sequence; no token attends to those zeros.
+
+    Attributes:
+        n_outputs: Number of outputs.
+        n_tokens: Number of different tokens.
+        width: Number of features of a token.
+        n_layers: Number of layers.
+        n_heads: Number of attention heads.
+        activation: A name in `sequential.ACTIVATIONS`.
     """
 
     n_outputs: int
@@ -72,6 +88,7 @@ class Transformer(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n_points length"]) -> Float[Array, "n_points n_outputs"]:
+        """Return the outputs of sequences."""
         tokens = x.astype(jnp.int32)
         is_token = tokens > 0
         y = nn.Embed(self.n_tokens + 1, self.width)(tokens)
@@ -92,10 +109,16 @@ class Transformer(nn.Module):
 class GraphNetwork(nn.Module):
     """Message passing on graphs, whose sum over nodes leads to the outputs.
 
-    After Gilmer et al. (2017). x holds a row for each node: its features, and behind them its row
-    of the adjacency matrix. Rows without features stand for no node. In every step a node adds to
-    its state a function of it and of the sum of its neighbours' states, weighted by the adjacency
+    After Gilmer et al. (2017). x holds a row for each node: its features, then its row of the
+    adjacency matrix. Rows without features are padding. In every step a node adds a function of two
+    things to its state: the state, and the sum of its neighbours' states, weighted by the adjacency
     matrix.
+
+    Attributes:
+        n_outputs: Number of outputs.
+        width: Number of features of a state.
+        n_steps: Number of steps.
+        activation: A name in `sequential.ACTIVATIONS`.
     """
 
     n_outputs: int
@@ -107,6 +130,7 @@ class GraphNetwork(nn.Module):
     def __call__(
         self, x: Float[Array, "n_points n_nodes n_columns"]
     ) -> Float[Array, "n_points n_outputs"]:
+        """Return the outputs of graphs."""
         n_nodes = x.shape[1]
         features, adjacency = x[..., :-n_nodes], x[..., -n_nodes:]
         is_node = (features != 0).any(axis=-1)
@@ -123,6 +147,7 @@ class GraphNetwork(nn.Module):
 def _mean_over(
     x: Float[Array, "n_points n k"], chosen: Bool[Array, "n_points n"]
 ) -> Float[Array, "n_points k"]:
+    """Return the mean of x over the chosen rows."""
     weights = chosen.astype(x.dtype)
     return jnp.einsum("pn,pnk->pk", weights, x) / jnp.maximum(weights.sum(axis=1), 1.0)[:, None]
 
@@ -131,10 +156,20 @@ ARCHITECTURES = {"resnet": ResNet, "transformer": Transformer, "graph-network": 
 
 
 def build_architecture(name: str, **options: int | str) -> nn.Module:
-    """Return the module of `ARCHITECTURES` with these options.
+    """Return a module of `ARCHITECTURES` with the given options.
 
-    Options are an activation and positive integers. Raises TypeError or ValueError for an unknown
-    name or option, and for a missing one.
+    Also raises TypeError or ValueError for an unknown name or option, and for a value of an option
+    that is no activation or positive integer.
+
+    Args:
+        name: Name of the architecture.
+        **options: An activation and positive integers, by the names of the module's fields.
+
+    Returns:
+        The Flax module.
+
+    Raises:
+        ValueError: A required option is missing, or `width` is not a multiple of `n_heads`.
     """
     module = ARCHITECTURES[_checks.choice("architecture", name, ARCHITECTURES)]
     known = {

@@ -9,8 +9,8 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from collective_variables.networks import sequential
 
-# How many images go through a network at once on a CPU, forward and with the gradient: their
-# activations fit its caches, which makes a convolution several times faster. An accelerator has the
+# Number of images that go through a network at once on a CPU, forward and with the gradient. Their
+# activations fit its caches, which makes a convolution several times faster. An accelerator has
 # memory for more.
 IMAGES = 16
 IMAGES_WITH_GRADIENT = 8
@@ -24,11 +24,19 @@ def forward(
     *,
     at_once: int = 1,
 ) -> Float[Array, "n_points n_outputs"]:
-    """Return network.apply(params, inputs), of images block by block.
+    """Return network.apply(params, inputs), for images in blocks.
 
-    Tables, and images that dense layers flatten, are taken as a whole. at_once: blocks in one step
-    of the loop. They do not depend on each other, so that two fill the cores better than one where
-    no other thread is at work; the outputs are the same.
+    Tables, and images that dense layers flatten, are processed as a whole.
+
+    Args:
+        network: The network.
+        params: Its parameters.
+        inputs: Points (n_points, ...).
+        at_once: Number of independent blocks in one step of the loop. Two use the cores better than
+            one if no other thread is running; the outputs are the same.
+
+    Returns:
+        The outputs (n_points, n_outputs).
     """
     block = block_size(network, inputs, IMAGES)
     if len(inputs) <= block:
@@ -37,8 +45,7 @@ def forward(
 
     def add_blocks(number: Array, outputs: Array) -> Array:
         for i in range(at_once):
-            # The last block ends with the last point; where it overlaps the one before, it repeats
-            # its outputs.
+            # The last block ends with the last point, and may repeat outputs of the one before.
             start = jnp.minimum((at_once * number + i) * block, len(inputs) - block)
             points = jax.lax.dynamic_slice_in_dim(inputs, start, block)
             outputs = jax.lax.dynamic_update_slice_in_dim(
@@ -60,11 +67,22 @@ def mean_loss_and_gradient(
     *,
     at_once: int = 1,
 ) -> tuple[Float[Array, ""], PyTree[Array]]:
-    """Return the mean loss of the first `n_points` ≥ 1 points, and its gradient by `params`.
+    """Return the mean loss of the first `n_points` points, and its gradient by `params`.
 
-    loss(outputs, targets) gives a loss for each point. The rest is padding: any finite points,
-    which change nothing. Points are taken as a whole or in blocks as in `forward`; steps that hold
-    only padding are skipped. at_once: as in `forward`.
+    Points are processed as a whole or in blocks, as in `forward`; steps with only padding are
+    skipped.
+
+    Args:
+        network: The network.
+        loss: Function loss(outputs, targets) that returns a loss for each point.
+        params: The parameters.
+        inputs: Points; those after the first `n_points` are padding, any finite points.
+        targets: Targets (size, n_outputs).
+        n_points: Number of points, at least 1.
+        at_once: As in `forward`.
+
+    Returns:
+        The mean loss and a tree of gradients.
     """
     size = len(inputs)
     block = min(block_size(network, inputs, IMAGES_WITH_GRADIENT), size)
@@ -93,7 +111,7 @@ def mean_loss_and_gradient(
 
 
 def block_size(network: nn.Module, inputs: Float[Array, "n_points ..."], images: int) -> int:
-    """Return how many points go through a network at once: all, or so many images."""
+    """Return how many points go through a network at once: all, or `images` images on a CPU."""
     is_dense = isinstance(network, sequential.Network) and all(
         layer.kind == "dense" for layer in network.layers
     )

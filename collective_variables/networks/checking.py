@@ -1,4 +1,4 @@
-"""What a network must fulfil to have a neural tangent kernel, checked in one place."""
+"""Check in one place that a network has a neural tangent kernel."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from collective_variables.networks import derivability, variables
 from collective_variables.networks._arguments import ApplyFunction, check_network, n_points
 from collective_variables.networks.separation import checks
 
-# What to do about errors of Flax that a module raises unless it is in evaluation mode.
+# Advice for the errors of Flax that a module raises outside evaluation mode.
 ADVICE = {
     "InvalidRngError": "give its __call__ an argument deterministic or train for its dropout",
     "ModifyScopeVariableError": "a batch normalisation needs use_running_average=True",
@@ -19,7 +19,7 @@ ADVICE = {
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error, without the address of a page on it."""
+    """Return the first line of an error, without a web address."""
     return (str(error).strip().splitlines() or [""])[0].partition(" (https://")[0]
 
 
@@ -48,28 +48,33 @@ def check_variables(
 ) -> variables.Split:
     """Return how `params` are split into parameters and constants.
 
+    Also raises the errors of `check_network`, `variables.split_variables` and
+    `checks.check_separate`.
+
     Args:
         apply_fn: The network as the user gave it.
-        function: What stands for it here, function(params, x) -> (n_points, n_outputs).
-        params: Its variables.
+        function: The function that stands for it, function(params, x) -> (n_points, n_outputs).
+        params: The variables of the network.
         x: Points.
-        name: Of the network, for errors.
+        name: Name of the network, for errors.
+
+    Returns:
+        The split.
 
     Raises:
-        ValueError: There is no parameter with a derivative, outputs are not real numbers
-            (n_points, n_outputs), those of a point depend on other points, or a Flax module has
-            dropout or statistics that are not fixed.
+        ValueError: No output has a derivative by a parameter, or a Flax module is not in evaluation
+            mode.
     """
     seen: set[str] = set()
     with variables.collections_seen(seen), _in_evaluation(name):
-        # Another function than `function`, whose trace may be known, so that modules are called.
+        # A new function: JAX may have cached the trace of `function`, and would call no module.
         check_network(partial(function), params, x)
         is_derivable = derivability.has_derivative(partial(function), params, x)
     split = variables.split_variables("params", apply_fn, params, seen)
     if not is_derivable:
         raise ValueError(
             f"The outputs of {name} must have a derivative by a parameter: received outputs that "
-            "depend on none, or through whole numbers and truth values only."
+            "depend on none, or only through integers and Booleans."
         )
     if n_points(x) > 1:
         checks.check_separate(name, function, params, x)

@@ -1,4 +1,4 @@
-"""Whether outputs have a derivative by a parameter, from the dtypes of a traced program."""
+"""Check, from the dtypes of a traced program, that outputs have a derivative by a parameter."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,10 +10,18 @@ from jaxtyping import Array, PyTree
 
 
 def has_derivative(function: Callable[..., Array], params: PyTree[Array], x: PyTree[Array]) -> bool:
-    """Return whether outputs depend on a parameter by floating-point numbers all the way.
+    """Return whether outputs depend on a parameter through floating-point numbers all the way.
 
-    Whole numbers and truth values on the way, as of argmax or of a comparison, have no derivative.
-    Nothing is computed.
+    Integers and Booleans on the way, as from argmax or a comparison, have no derivative. Nothing is
+    computed.
+
+    Args:
+        function: The network, function(params, x).
+        params: The parameters.
+        x: The points.
+
+    Returns:
+        True if at least one output has a derivative.
     """
     closed = jax.make_jaxpr(function)(params, x)
     n_parameters = len(jax.tree.leaves(params))
@@ -25,7 +33,7 @@ def has_derivative(function: Callable[..., Array], params: PyTree[Array], x: PyT
 
 
 def _follow(closed: Any, depends: Sequence[bool]) -> list[bool]:
-    """Which results depend on a parameter, from which operands do."""
+    """Return which results depend on a parameter, given which operands do."""
     jaxpr = closed.jaxpr
     known = {variable for variable, first in zip(jaxpr.invars, depends, strict=True) if first}
     is_known = lambda atom: not isinstance(atom, jax.extend.core.Literal) and atom in known

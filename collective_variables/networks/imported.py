@@ -1,4 +1,4 @@
-"""Imported networks: a module of Flax or NNX, or two functions of JAX, by an import path."""
+"""Import networks by path: a Flax or NNX module, or two JAX functions."""
 
 import hashlib
 import importlib
@@ -20,8 +20,8 @@ from collective_variables.networks import _forms, checking, variables
 
 PARAMETRISATION = "own"
 FORMS = (
-    "a Flax module, what makes one, an NNX module or a pair (init, apply), or a Python module with "
-    "init and apply"
+    "a Flax module, of a class or function that returns a Flax or NNX module or a pair "
+    "(init, apply), or of a Python module with init and apply"
 )
 
 
@@ -29,9 +29,16 @@ FORMS = (
 class Model:
     """An imported network.
 
-    init(key, x) gives parameters, and apply(params, x) gives outputs (n_points, n_outputs). Two
-    models are equal if path, options and version are. A pickled model is its path, and is imported
-    anew where it is unpickled.
+    Two models are equal if path, options and version are. A pickled model contains its path, and is
+    imported again when it is unpickled.
+
+    Attributes:
+        path: The import path.
+        options: Text of the options, for comparison.
+        version: The version of the code.
+        init: init(key, x) draws parameters.
+        apply: apply(params, x) returns outputs (n_points, n_outputs).
+        values: The options.
     """
 
     path: str
@@ -55,21 +62,23 @@ class Model:
 def load_model(path: str, options: Mapping[str, Any] = {}, /, *, version: str = "") -> Model:
     """Import a network by its path, such as "models.Wide".
 
-    The path leads to one of these: a Flax module (`flax.linen.Module`); a class or function that
-    returns a Flax module or a pair (init, apply); a class or function with the argument `rngs` that
-    returns an NNX module; a Python module with functions `init` and `apply`.
+    The path may lead to a Flax module (`flax.linen.Module`), or to a Python module with functions
+    `init` and `apply`. It may also lead to a class or function that returns a Flax module or a pair
+    (init, apply). With the argument `rngs`, the class or function may return an NNX module.
 
     The network is in evaluation mode: dropout is off and a batch normalisation has fixed
-    statistics. The arguments `deterministic`, `train`, `training`, `is_training` and
-    `use_running_average` of a Flax module, and `eval` of an NNX module, are set accordingly. Only
-    floating-point parameters are drawn anew and trained; running means, masks, counters and keys
-    are drawn once, and are the same in all networks.
+    statistics. For a Flax module, the arguments `deterministic`, `train`, `training`, `is_training`
+    and `use_running_average` are set accordingly; for an NNX module, `eval` is called. Only
+    floating-point parameters are drawn anew and trained. Running means, masks, counters and keys
+    are drawn once and shared by all networks.
+
+    Raises ModuleNotFoundError if the module imports another one that does not exist.
 
     Args:
         path: The import path, found from the folders in `sys.path`.
         options: Arguments of the class or function at `path`.
-        version: The version of its code, where it decides which results are those of the same
-            network; models of different versions are not equal.
+        version: Version of the code. Models with different versions are not equal, so their results
+            are kept apart.
 
     Returns:
         The model. `model.init(key, x)` draws parameters, and `model.apply(params, x)` returns
@@ -77,7 +86,6 @@ def load_model(path: str, options: Mapping[str, Any] = {}, /, *, version: str = 
 
     Raises:
         ValueError: The path leads to none of these, or the options do not fit.
-        ModuleNotFoundError: The module imports another that does not exist.
 
     Example:
         >>> import jax
@@ -95,26 +103,27 @@ def load_model(path: str, options: Mapping[str, Any] = {}, /, *, version: str = 
         return _made(path, network, options, version)
     if options:
         raise ValueError(
-            f"options are for what makes a network: received {', '.join(options)} for {path}, "
-            "which is one."
+            f"options must be empty for {path}, which is a network and not a function that "
+            f"returns one: received {', '.join(options)}."
         )
     return _model(path, options, version, _forms.network_functions(path, network))
 
 
 _NNX_INSTANCE = (
-    "An NNX module has its parameters, so that no others can be drawn: {} must be its class, or a "
-    "function with the argument rngs that makes it."
+    "An NNX module has its parameters already, so no others can be drawn: {} must be its class, or "
+    "a function with the argument rngs that returns it."
 )
 
 
 def _model(
     path: str, options: Mapping[str, Any], version: str, functions: _forms.Functions
 ) -> Model:
+    """Return a model of these functions."""
     return Model(path, repr(dict(sorted(options.items()))), version, *functions, dict(options))
 
 
 def _made(path: str, factory: Any, options: Mapping[str, Any], version: str) -> Model:
-    """The model of what a class or function at a path returns for these options."""
+    """Return the model of the network that a class or function returns for these options."""
     make = _bound(path, factory, options)
     if _forms.takes_rngs(factory) and "rngs" not in options:
         return _model(path, options, version, _forms.nnx_functions(make))
@@ -131,7 +140,7 @@ def _made(path: str, factory: Any, options: Mapping[str, Any], version: str) -> 
 
 
 def _bound(path: str, factory: Any, options: Mapping[str, Any]) -> Callable[..., Any]:
-    """The class or function at a path with these options, all that it needs but `rngs`."""
+    """Return the class or function at a path with these options; only `rngs` may be missing."""
     is_factory = isinstance(factory, type | partial) or inspect.isroutine(factory)
     if not is_factory:
         raise ValueError(
@@ -147,10 +156,18 @@ def _bound(path: str, factory: Any, options: Mapping[str, Any]) -> Callable[...,
 
 
 def check_model(model: Model, inputs: Float[Array, "n_points ..."], /) -> None:
-    """Raise ValueError unless `model` has a tangent kernel between single points.
+    """Check that `model` has a tangent kernel between single points.
 
-    It can be called in evaluation mode, it has floating-point parameters, its outputs are
-    (n_points, n_outputs), and those of a point do not depend on the other points.
+    It must run in evaluation mode and have floating-point parameters. Its outputs must be
+    (n_points, n_outputs), and those of a point must not depend on other points. Also raises the
+    errors of `checking.check_variables`.
+
+    Args:
+        model: The model.
+        inputs: Points (n_points, ...).
+
+    Raises:
+        ValueError: The model cannot be called, or a parameter is not a floating-point array.
     """
     x = jnp.asarray(inputs[:2])
     with _as_one_sentence(model.path):
@@ -167,12 +184,12 @@ def check_model(model: Model, inputs: Float[Array, "n_points ..."], /) -> None:
 
 @contextmanager
 def _as_one_sentence(path: str) -> Generator[None]:
-    """Name the model where its functions fail, with what to do about dropout and statistics."""
+    """Name the model in errors of its functions, with advice about dropout and statistics."""
     try:
         yield
     except (MemoryError, variables.ParameterError):
         raise
-    except Exception as error:  # any code of the user's
+    except Exception as error:  # the user's code may raise anything
         kind = type(error).__name__
         advice = f" ({checking.ADVICE[kind]})" if kind in checking.ADVICE else ""
         raise ValueError(
@@ -182,22 +199,22 @@ def _as_one_sentence(path: str) -> Generator[None]:
 
 
 def _at(path: object) -> Any:
-    """What is at an import path: an attribute of a module, or a module."""
+    """Return the module, or the attribute of a module, at an import path; or raise ValueError."""
     if not isinstance(path, str) or not all(part.isidentifier() for part in path.split(".")):
         raise ValueError(f"model must be an import path such as models.Wide: received {path!r}.")
     module = _module_of(path)
-    # A module may have another name than its path: that of os.path is posixpath.
+    # A module may have another name than its path: os.path is named posixpath.
     return module if sys.modules.get(path) is module else getattr(module, path.rpartition(".")[2])
 
 
 def _module_of(path: str) -> ModuleType:
-    """The module that is at a path, or that has the attribute that is."""
+    """Return the module at a path or with the attribute at it; raise ValueError without one."""
     parent, _, name = path.rpartition(".")
     for candidate in (path, parent):
         try:
             module = importlib.import_module(candidate) if candidate else None
         except ModuleNotFoundError as error:
-            # A module that exists, but imports another that does not, says so itself.
+            # If the module exists but imports a missing one, pass its error on.
             if error.name is None or not (
                 candidate == error.name or candidate.startswith(f"{error.name}.")
             ):
@@ -213,15 +230,15 @@ def _module_of(path: str) -> ModuleType:
 
 @cache
 def _digest(module: ModuleType) -> str:
-    """The SHA-256 of a module's file, as it was when this was first called."""
+    """Return the SHA-256 of a module's file at the time of the first call."""
     file = getattr(module, "__file__", None)
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
 
 
 def _unpickle(path: str, options: dict[str, Any], version: str, digest: str) -> Model:
-    """Import a model that was pickled elsewhere, from a file that must be the same."""
+    """Import a pickled model, and raise RuntimeError if its file has changed."""
     if (here := _digest(_module_of(path))) != digest:
         raise RuntimeError(
-            f"The file of the model {path} is another one here: SHA-256 {here} and not {digest}."
+            f"The file of the model {path} differs here: SHA-256 {here}, expected {digest}."
         )
     return load_model(path, options, version=version)

@@ -1,4 +1,4 @@
-"""Parameters of a network: drawn at random, counted, and whether the network fits the data."""
+"""Draw and count the parameters of a network, and check that the network fits the data."""
 
 import math
 
@@ -12,7 +12,16 @@ from collective_variables.networks import checking, imported, sequential
 def initialise(
     network: nn.Module, key: PRNGKeyArray, inputs: Float[Array, "n_points ..."]
 ) -> PyTree[Array]:
-    """Draw parameters of `network` for points like `inputs`, in the dtype of `inputs`."""
+    """Draw parameters of `network`.
+
+    Args:
+        network: The network.
+        key: Random key.
+        inputs: Points, whose shape and dtype determine those of the parameters.
+
+    Returns:
+        The parameters, in the dtype of `inputs`.
+    """
     params = network.init(key, inputs[:1])
     return jax.tree.map(lambda leaf: leaf.astype(inputs.dtype), params)
 
@@ -33,10 +42,17 @@ def n_outputs(network: nn.Module, inputs: Float[Array, "n_points ..."]) -> int:
 def check_points(
     network: nn.Module | imported.Model, inputs: Float[Array, "n_points ..."], /
 ) -> None:
-    """Raise ValueError unless `network` has parameters alone and treats every point separately.
+    """Check that `network` has no variables but parameters, and treats every point separately.
 
-    For an imported model, raises whatever `imported.check_model` raises. Nothing is computed for
-    networks of layers, which do so.
+    Also raises the errors of `imported.check_model` or `checking.check_variables`. Networks of
+    layers pass without a check.
+
+    Args:
+        network: The network.
+        inputs: Points (n_points, ...).
+
+    Raises:
+        ValueError: The network has other variables.
     """
     if isinstance(network, imported.Model):
         imported.check_model(network, inputs)
@@ -48,8 +64,8 @@ def check_points(
     name = type(network).__name__
     if others := sorted(set(variables) - {"params"}):
         raise ValueError(
-            f"The network {name} must have parameters alone: it has {', '.join(others)}, too. "
-            "Load it by its import path (load_model), which holds them fixed."
+            f"The network {name} must have no variables but parameters: received "
+            f"{', '.join(others)}. Load it by its import path (load_model), which keeps them fixed."
         )
     checking.check_variables(
         network.apply, network.apply, variables, points, name=f"The network {name}"
@@ -59,9 +75,17 @@ def check_points(
 def check_fit(
     network: nn.Module | imported.Model, inputs: Array, targets: Float[Array, "n_points n_outputs"]
 ) -> None:
-    """Raise ValueError unless `network` takes `inputs` and has an output for each target column.
+    """Check that `network` accepts `inputs` and has an output for each target column.
 
-    Also raises whatever `check_points` raises.
+    Also raises the errors of `check_points`.
+
+    Args:
+        network: The network.
+        inputs: Points (n_points, ...).
+        targets: Targets (n_points, n_outputs).
+
+    Raises:
+        ValueError: The targets are not a matrix, or the numbers of outputs differ.
     """
     check_points(network, inputs)
     width = n_outputs(network, inputs)

@@ -26,7 +26,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 PARAMETRISATIONS = ("lecun", "ntk")
 PADDINGS = ("SAME", "VALID")
-MAX_NUMBER = 10**7  # in a layer; more than any memory holds, and less than JAX cannot index
+MAX_NUMBER = 10**7  # in a layer; more than any memory holds, and within the range of JAX's indices
 
 _LAYER = re.compile(
     r"(?:dense (?P<width>\d+)"
@@ -38,9 +38,13 @@ _LAYER = re.compile(
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer as it was read: `kind` is dense, conv or avgpool.
+    """One layer.
 
-    window: also the kernel of a convolution.
+    Attributes:
+        kind: "dense", "conv" or "avgpool".
+        width: Number of outputs or channels.
+        window: Height and width of the kernel of a convolution, or of a pooling window.
+        strides: Strides along height and width.
     """
 
     kind: str
@@ -52,11 +56,20 @@ class Layer:
 def parse(layer: str) -> Layer:
     """Read a layer such as "dense 32", "conv 32 3x3 stride 2" or "avgpool 4x4 stride 2".
 
-    Without a stride, a convolution moves by 1 and a pooling by the size of its window. Raises
-    TypeError for anything but a text, ValueError for a text of another form or with a zero.
+    The default stride is 1 for a convolution, and the size of the window for a pooling.
+
+    Args:
+        layer: The layer as a string.
+
+    Returns:
+        The layer.
+
+    Raises:
+        TypeError: The layer is not a string.
+        ValueError: The string has another form, or contains a zero.
     """
     if not isinstance(layer, str):
-        raise TypeError(f"A layer must be a text such as 'dense 32': received {layer!r}.")
+        raise TypeError(f"A layer must be a string such as 'dense 32': received {layer!r}.")
     text = " ".join(layer.lower().split())
     match = _LAYER.fullmatch(text)
     if match is None or not all(0 < int(n) <= MAX_NUMBER for n in re.findall(r"\d+", text)):
@@ -75,12 +88,19 @@ def parse(layer: str) -> Layer:
 
 
 def _pair(text: str) -> tuple[int, int]:
+    """Return the numbers of a string such as "3x3"."""
     height, width = text.split("x")
     return int(height), int(width)
 
 
 class Dense(nn.Module):
-    """y = x W + b over the last axis, in the parametrisation that `Network` names."""
+    """y = x W + b over the last axis, in the parametrisation that `Network` names.
+
+    Attributes:
+        width: Number of outputs.
+        parametrisation: As in `build_network`.
+        b_std: As in `build_network`.
+    """
 
     width: int
     parametrisation: str
@@ -88,14 +108,23 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch n_in"]) -> Float[Array, "*batch n_out"]:
+        """Return y."""
         return _affine(self, x, (x.shape[-1], self.width))
 
 
 class Conv(nn.Module):
     """Two-dimensional convolution of (n_points, height, width, channels), as a matrix product.
 
-    XLA's own convolution falls on a slow path on the CPU inside a loop or under `vmap`; patches
-    times a matrix do not.
+    XLA's convolution is slow on a CPU inside a loop or under `vmap`; patches times a matrix are
+    fast.
+
+    Attributes:
+        width: Number of output channels.
+        window: Height and width of the kernel.
+        strides: Strides along height and width.
+        padding: "SAME" or "VALID".
+        parametrisation: As in `build_network`.
+        b_std: As in `build_network`.
     """
 
     width: int
@@ -109,24 +138,24 @@ class Conv(nn.Module):
     def __call__(
         self, x: Float[Array, "n_points h w c_in"]
     ) -> Float[Array, "n_points h_out w_out c_out"]:
+        """Return the convolution of images."""
         patches = _patches(x, self.window, self.strides, self.padding)
         return _affine(self, patches, (*self.window, x.shape[-1], self.width))
 
 
 def _affine(module: Dense | Conv, x: Array, shape: tuple[int, ...]) -> Array:
-    """x times the kernel of `shape`, flattened to a matrix, plus the bias.
+    """Return x times the kernel of `shape`, flattened to a matrix, plus the bias.
 
-    `lecun` is Flax's default: LeCun normal kernel, zero bias. `ntk`: kernel and bias are N(0, 1)
-    and the forward pass carries 1/sqrt(fan_in) and b_std (Jacot et al. 2018), as in
-    neural-tangents' stax.
+    "lecun" is Flax's default: LeCun normal kernel, zero bias. "ntk": kernel and bias are N(0, 1),
+    and the forward pass multiplies by 1/sqrt(fan_in) and b_std (Jacot et al. 2018), as in stax.
     """
     fan_in = math.prod(shape[:-1])
     ntk = module.parametrisation == "ntk"
     kernel_init = nn.initializers.normal(1.0) if ntk else nn.initializers.lecun_normal()
     kernel = module.param("kernel", kernel_init, shape, x.dtype)
     if isinstance(module, Conv) and fan_in > shape[-1]:
-        # Outputs first, so that the derivative is a product whose result has its longer side last,
-        # which takes half the time. XLA would undo a transposition of the matrix itself.
+        # With outputs first, the derivative is a product whose result has its longer side last,
+        # which takes half the time. XLA would undo a transposition of the matrix.
         kernel = jnp.moveaxis(kernel, -1, 0).reshape(shape[-1], fan_in).T
     else:
         kernel = kernel.reshape(fan_in, shape[-1])
@@ -140,12 +169,12 @@ def _affine(module: Dense | Conv, x: Array, shape: tuple[int, ...]) -> Array:
         "bias", nn.initializers.normal(1.0) if ntk else nn.initializers.zeros, shape[-1:], x.dtype
     )
     bias = bias.reshape((1,) * (y.ndim - 1) + bias.shape)
-    # Without a factor that is 1, so that the derivatives of the kernel find the bias.
+    # Without a factor of 1, so that the derivatives of the kernel find the bias.
     return y + (module.b_std * bias if ntk else bias)
 
 
 def _patches(x: Array, window: tuple[int, int], strides: tuple[int, int], padding: str) -> Array:
-    """The windows of an image, each flattened in the order of a kernel."""
+    """Return the windows of an image, each flattened in the order of a kernel."""
     if padding == "SAME":
         pads = jax.lax.padtype_to_pads(x.shape[1:3], window, strides, "SAME")
         x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
@@ -163,26 +192,33 @@ def _patches(x: Array, window: tuple[int, int], strides: tuple[int, int], paddin
 
 
 def _pool(x: Array, window: tuple[int, int], strides: tuple[int, int]) -> Array:
-    """Means over the whole windows of an image, without padding."""
+    """Return means over the whole windows of an image, without padding."""
     for axis, size, stride in zip((1, 2), window, strides):
         x = _window_sums(x, axis, size, stride)
     return x * (1.0 / math.prod(window))
 
 
 def _window_sums(x: Array, axis: int, size: int, stride: int) -> Array:
-    """Sums over windows of `size` entries along `axis`, `stride` apart.
+    """Return sums over windows of `size` entries along `axis`, at intervals of `stride`.
 
-    Written as shifted slices, because the derivative of XLA's own window sum is slow on the CPU.
+    They are shifted slices, because the derivative of XLA's window sum is slow on a CPU.
     """
     span = x.shape[axis] - size + 1
     return sum(jax.lax.slice_in_dim(x, start, start + span, stride, axis) for start in range(size))
 
 
 class Network(nn.Module):
-    """A chain of layers with an activation after every dense and convolutional one but the last.
+    """A chain of layers, with an activation after every dense and convolutional layer but the last.
 
-    apply(params, x) takes points first and gives (n_points, n_outputs). Poolings are never padded.
-    Points with more than one axis are flattened before a dense layer.
+    apply(params, x) takes points first and returns (n_points, n_outputs). Poolings are never
+    padded. Points with more than one axis are flattened before a dense layer.
+
+    Attributes:
+        layers: The layers.
+        activation: A name in `ACTIVATIONS`.
+        parametrisation: As in `build_network`.
+        padding: As in `build_network`.
+        b_std: As in `build_network`.
     """
 
     layers: tuple[Layer, ...]
@@ -193,6 +229,7 @@ class Network(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n_points ..."]) -> Float[Array, "n_points n_outputs"]:
+        """Return the outputs of points."""
         for number, layer in enumerate(self.layers):
             last = number == len(self.layers) - 1
             if layer.kind == "avgpool":
@@ -215,6 +252,7 @@ class Network(nn.Module):
 
 
 def _image(x: Array, layer: Layer, padding: str) -> Array:
+    """Return images, or raise ValueError if they do not fit the layer."""
     if x.ndim != 4:
         raise ValueError(
             f"A {layer.kind} layer needs images (height, width, channels): "
@@ -237,25 +275,27 @@ def build_network(
 ) -> Network:
     """Build a network from a list of layers.
 
+    Also raises TypeError or ValueError for a wrong layer or argument; the message quotes it.
+
     Args:
-        layers: Each layer as a text: "dense 32", "conv 32 3x3", "conv 32 3x3 stride 2",
-            "avgpool 2x2" or "avgpool 4x4 stride 2". The last layer must be dense; its width is the
-            number of outputs.
+        layers: Each layer as a string: "dense 32", "conv 32 3x3", "conv 32 3x3 stride 2", "avgpool
+            2x2" or "avgpool 4x4 stride 2". The last layer must be dense; its width is the number of
+            outputs.
         activation: A name in `ACTIVATIONS`, applied after every dense and convolutional layer but
             the last.
-        parametrisation: "lecun" is Flax's default: W ~ N(0, 1/fan_in) and biases that are zero at
-            first. "ntk" (Jacot et al. 2018): y = W x / √fan_in + b_std b, where W and b are
-            N(0, 1), as in the `stax` of neural-tangents.
-        padding: "SAME" or "VALID", of the convolutions. Poolings are never padded.
-        b_std: Scale of the biases in "ntk"; None is for no biases. Unused in "lecun".
+        parametrisation: "lecun" is Flax's default: W ~ N(0, 1/fan_in) and biases that start at
+            zero. "ntk" (Jacot et al. 2018): y = W x / √fan_in + b_std b, where W and b are N(0, 1),
+            as in the `stax` of neural-tangents.
+        padding: Padding of the convolutions, "SAME" or "VALID". Poolings are never padded.
+        b_std: Scale of the biases in "ntk"; None for no biases. Unused in "lecun".
 
     Returns:
         A Flax module: `network.init(key, x)` draws parameters, and `network.apply(params, x)`
         returns outputs of shape (n_points, n_outputs).
 
     Raises:
-        TypeError: A layer or an argument has the wrong type; the message quotes it.
-        ValueError: A layer or an argument cannot be read; the message quotes it.
+        TypeError: `layers` is not a list with entries.
+        ValueError: The last layer is not dense.
 
     Example:
         >>> import jax

@@ -1,8 +1,8 @@
-"""Which arrays among the variables of a network are its parameters; the others are constants.
+"""Split the variables of a network into parameters and constants.
 
-Whole numbers, truth values, masks of them and random keys have no derivative. Of the variables of a
-Flax module only the collection "params" is trained, and of the state of an NNX module only what is
-a `Param`: running means and variances of a batch normalisation are constants.
+Integers, Booleans, masks of them and random keys have no derivative. Only the collection "params"
+of a Flax module is trained, and only the `Param` state of an NNX module. Running means and
+variances of a batch normalisation are constants.
 """
 
 import sys
@@ -34,10 +34,10 @@ COLLECTIONS = frozenset(
 
 
 class ParameterError(ValueError):
-    """Variables have no parameter with a derivative, or one that is complex."""
+    """Variables have no parameter with a derivative, or a complex one."""
 
 
-NARROW = 4  # bytes of a number, below which derivatives would be rounded
+NARROW = 4  # bytes of a number; derivatives in fewer would be rounded
 
 
 @partial(
@@ -47,11 +47,14 @@ NARROW = 4  # bytes of a number, below which derivatives would be rounded
 )
 @dataclass(frozen=True)
 class Variables:
-    """The variables of a network, its parameters first and apart.
+    """The variables of a network, with its parameters separated from its constants.
 
-    parameters: those arrays, at least in float32. constants: the others.
-    structure, is_parameter, dtypes: the tree that all come from, which of its leaves are
-        parameters, and the dtypes that these have in it.
+    Attributes:
+        parameters: Arrays of parameters, at least in float32.
+        constants: The other arrays.
+        structure: Tree structure of all variables.
+        is_parameter: For each leaf of the tree, whether it is a parameter.
+        dtypes: Original dtypes of the parameters.
     """
 
     parameters: list[Array]
@@ -71,12 +74,12 @@ class Variables:
 
 
 def whole(params: PyTree[Array]) -> PyTree[Array]:
-    """Return the tree that the network takes, of `Variables` or of parameters alone."""
+    """Return the tree that the network takes, from `Variables` or a tree of parameters."""
     return params.whole() if isinstance(params, Variables) else params
 
 
 def widened(outputs: Any) -> Any:
-    """Return outputs of 16 bits and fewer in float32, and others as they are."""
+    """Return outputs of 16 bits or fewer in float32, and others unchanged."""
     dtype = getattr(outputs, "dtype", None)
     is_narrow = (
         dtype is not None and jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < NARROW
@@ -92,7 +95,7 @@ def parameters(params: PyTree[Array]) -> list[Array]:
 def differentiable(
     apply_fn: ApplyFunction, params: PyTree[Array]
 ) -> tuple[ApplyFunction, PyTree[Array]]:
-    """Return the network as a function of its parameters alone, and these."""
+    """Return the network as a function of its parameters only, and these parameters."""
     if not isinstance(params, Variables):
         return apply_fn, params
 
@@ -115,7 +118,7 @@ class Split:
         )
 
     def __call__(self, params: PyTree[Array]) -> PyTree[Array]:
-        """Return `params` of this structure, as `Variables` if they are not parameters alone."""
+        """Return `params` of this structure, as `Variables` unless all of them are parameters."""
         if not self.is_needed:
             return params
         leaves = jax.tree.leaves(params)
@@ -134,11 +137,14 @@ def split_variables(
     """Return how `params` are split.
 
     Args:
-        name: Of the variables, for errors.
-        apply_fn: The network. All collections but "params" are constants if it is the `apply` of a
-            Flax module.
+        name: Name of the variables, for errors.
+        apply_fn: The network. If it is the `apply` of a Flax module, all collections but "params"
+            are constants.
         params: The variables.
-        collections: Names of collections that Flax modules in it were called with.
+        collections: Names of collections with which Flax modules in the network were called.
+
+    Returns:
+        A function that splits variables of the same structure.
 
     Raises:
         ParameterError: There is no floating-point parameter, or one is complex.
@@ -168,11 +174,12 @@ def split_variables(
 
 
 def _dtype(leaf: Any) -> Any:
+    """Return the dtype of a leaf."""
     return jax.typeof(leaf).dtype
 
 
 def _innermost(function: Any) -> Any:
-    """The function that partials and compiled functions call in the end."""
+    """Return the function that partials and compiled functions finally call."""
     while isinstance(function, partial) or hasattr(function, "__wrapped__"):
         if isinstance(getattr(function, "__self__", None), nn.Module):
             return function  # Flax wraps its own methods
@@ -183,7 +190,7 @@ def _innermost(function: Any) -> Any:
 def _is_in_collection(
     params: PyTree[Array], path: tuple[Any, ...], names: frozenset[str], is_flax: bool
 ) -> bool:
-    """Whether the leaf at a path is in a collection of Flax's other than "params"."""
+    """Return whether the leaf at a path is in a Flax collection other than "params"."""
     node = params
     for depth, key in enumerate(path):
         if not isinstance(node, Mapping):
@@ -198,7 +205,7 @@ def _is_in_collection(
 
 
 def _trained_variables(params: PyTree[Array]) -> list[bool]:
-    """Whether each leaf belongs to a `Param`, where leaves are those of variables of NNX."""
+    """Return whether each leaf is trained; among variables of NNX only `Param` leaves are."""
     nnx = sys.modules.get("flax.nnx")
     if nnx is None:
         return [True] * len(jax.tree.leaves(params))
@@ -216,9 +223,9 @@ def _trained_variables(params: PyTree[Array]) -> list[bool]:
 
 
 def collections_seen(seen: set[str]) -> Any:
-    """Return a context in which collections that Flax modules are called with are added to `seen`.
+    """Return a context that adds to `seen` the collections with which Flax modules are called.
 
-    Modules need only be traced in it.
+    It suffices to trace the modules inside it.
     """
 
     def look(

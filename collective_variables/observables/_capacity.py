@@ -15,8 +15,8 @@ from collective_variables.observables.spectrum import ONE_KERNEL
 
 LARGE = 2048  # rows of a kernel from which its decomposition keeps all cores busy
 DOUBLE = 8  # bytes of a number in float64
-# Arrays in float64, of the kernel's size, that decomposition and alignment hold next to it, and
-# those that are held while the analytic kernel of infinite width is computed.
+# Numbers of float64 arrays of the kernel's size: those that decomposition and alignment hold next
+# to it, and those held while the analytic kernel of infinite width is computed.
 N_ARRAYS = 3
 N_LIMIT_ARRAYS = 5
 
@@ -24,9 +24,11 @@ N_LIMIT_ARRAYS = 5
 class Plan(NamedTuple):
     """How an ensemble is measured.
 
-    n_exact: the largest size whose kernel is decomposed; larger ones are estimated from products.
-    together: whether members run on all cores at once, each with its kernel in one block, or one
-        member after another.
+    Attributes:
+        n_exact: The largest size whose kernel is decomposed; larger ones are estimated from
+            products.
+        together: Whether members run on all cores at once, each with its kernel in one block, or
+            one member after another.
     """
 
     n_exact: int
@@ -35,10 +37,14 @@ class Plan(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Requirements:
-    """The memory that kernels of a network need.
+    """The memory that the kernels of a network need.
 
-    points: (width, ...), like those of the kernels, as many as the largest of them is padded to.
-    has_limit: whether kernels are compared with that of infinite width.
+    Attributes:
+        network: The network.
+        points: Points (width, ...) like those of the kernels, as many as the padded largest kernel
+            has.
+        settings: How the kernels are computed.
+        has_limit: Whether kernels are compared with that of infinite width.
     """
 
     network: sequential.Network
@@ -64,9 +70,9 @@ class Requirements:
         return max(N_LIMIT_ARRAYS * DOUBLE * n**2 * self._n_covariances(), kernel + DOUBLE * n**2)
 
     def _n_covariances(self) -> int:
-        """Return the entries of an analytic kernel for each pair of points.
+        """Return the number of entries of an analytic kernel for each pair of points.
 
-        They belong to pixels, and to pairs of pixels where these are averaged.
+        There is one for each pixel, or for each pair of pixels if pixels are averaged.
         """
         if self.network.layers[0].kind == "dense":
             return 1
@@ -75,15 +81,14 @@ class Requirements:
         return n_pixels**2 if is_averaged else n_pixels
 
     def is_one_block(self, free: int) -> bool:
-        """Tell whether the derivatives of all points fit in `free` bytes, in one block."""
+        """Return whether the derivatives of all points fit in `free` bytes, in one block."""
         width = len(self.points)
         points = self.points.astype(self.settings.dtype)
         if self.settings.block_size is not None and self.settings.block_size < width:
             return False
         n_outputs = parameters.n_outputs(self.network, points)
         n_parameters = parameters.n_parameters(self.network, points)
-        # Only where the whole Jacobian does not fit is the cost of the implementation estimated,
-        # which takes half a second.
+        # Estimate the cost, which takes half a second, only if the whole Jacobian does not fit.
         if width * n_outputs * n_parameters * points.dtype.itemsize <= free:
             return True
         shapes = jax.eval_shape(self.network.init, jax.random.key(0), points[:1])
@@ -105,7 +110,15 @@ def plan_ensemble(
 ) -> Plan:
     """Plan the measurement of subsets of the sizes `n_points`.
 
-    Raises MemoryError if a kernel that cannot be estimated does not fit in the free memory.
+    Args:
+        requirements: The memory that kernels need.
+        n_points: Sizes (n_members, n_sizes).
+
+    Returns:
+        The plan.
+
+    Raises:
+        MemoryError: A kernel that cannot be estimated does not fit in the free memory.
     """
     settings = requirements.settings
     free = _memory.available()
@@ -140,7 +153,7 @@ def describe_plan(plan: Plan, largest: int, settings: Settings) -> dict[str, str
         f"stochastic Lanczos quadrature, {settings.n_leading} leading vectors, "
         f"{settings.n_probes} probes, {settings.n_steps} steps"
     )
-    # What holds for the kernels that are decomposed, and for those that are estimated.
+    # Descriptions for decomposed and for estimated kernels.
     pairs = {
         "implementation": (implementation, "products"),
         "blocks": (blocks, f"tiles of at most {product_tile} points"),
@@ -157,7 +170,7 @@ def describe_plan(plan: Plan, largest: int, settings: Settings) -> dict[str, str
 
 
 def _by_size(n_exact: int, largest: int, exact: str, estimated: str) -> str:
-    """Say up to what size something is `exact`, and `estimated` beyond."""
+    """Return a description: `exact` up to a size, and `estimated` beyond."""
     if n_exact == largest:
         return exact
     return f"{exact} up to {n_exact} points, {estimated} beyond" if n_exact else estimated

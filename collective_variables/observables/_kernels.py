@@ -24,7 +24,7 @@ def padded_rows(rows: Int[np.ndarray, " n_selected"], n_points: int) -> Int[np.n
 class EnsembleKernels:
     """The networks of an ensemble and their kernels on points of `inputs`.
 
-    Each compiled function is kept, so that all members use one compilation.
+    Each compiled function is stored, so all members share one compilation.
     """
 
     def __init__(
@@ -39,10 +39,10 @@ class EnsembleKernels:
         self._settings = settings
         self._inputs = jnp.asarray(inputs, settings.dtype)
         self._keys = seeding.member_keys(seeding.key(seed, "initialisation"), n_members)
-        # Drawn in float32, as for training, so that the networks are the same in float64.
+        # Draw in float32, as for training, so that the networks are the same in float64.
         self._point = jnp.asarray(inputs[:1], jnp.float32)
-        # Compiled apart from the kernel, which is compiled for every padded size: random numbers
-        # compile slowly.
+        # Random numbers compile slowly, so draw them outside the kernel, which is compiled for
+        # every padded size.
         self._draw = batching.over_members(partial(_draw, network, settings.dtype))
         self._in_one_block = batching.over_members(
             lambda inputs, params, rows: self._kernel(params, inputs[rows])
@@ -78,6 +78,7 @@ class EnsembleKernels:
         return self._draw(self._point, self._keys[number : number + 1])
 
     def _kernel(self, params: PyTree[Array], points: Array, block_size: int | None = None) -> Array:
+        """Return the kernel of these points."""
         return empirical.empirical_ntk(
             self._apply,
             params,
@@ -91,6 +92,7 @@ class EnsembleKernels:
 def _draw(
     network: sequential.Network, dtype: str, inputs: Array, key: PRNGKeyArray
 ) -> PyTree[Array]:
+    """Return the parameters of a network in this dtype."""
     params = parameters.initialise(network, key, inputs)
     return jax.tree.map(lambda leaf: leaf.astype(dtype), params)
 
@@ -98,7 +100,8 @@ def _draw(
 class MemberKernel:
     """The kernel of one member's network on the points of its largest subset.
 
-    block: the kernel of the first points, of as many as are decomposed; None if none is.
+    Attributes:
+        block: The kernel of the points that are decomposed, the first ones; None without any.
     """
 
     def __init__(
@@ -121,7 +124,7 @@ class MemberKernel:
             self.block = kernels.in_tiles(number, rows[:n_exact])
 
     def among(self, points: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k k"]:
-        """Return the kernel of some of the points: a part of the block, where that has them all."""
+        """Return the kernel of some points, from the block if it contains them all."""
         if points.max() < self._n_exact:
             return self.block[np.ix_(points, points)]
         return self._kernels.in_tiles(self._number, self._rows[points])

@@ -52,11 +52,15 @@ COLUMNS = {
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A network on the points of its largest subset, and what is known about these points.
+    """A network on the points of its largest subset, with the data of these points.
 
-    classes, limit: the points' classes, and their kernel of infinite width; what is None is not
-        measured.
-    seed, number: of the ensemble and of the member in it; they decide its random keys.
+    Attributes:
+        kernel: The kernel of the points.
+        targets: Targets (n_points, n_outputs).
+        classes: Classes (n_points,); None to measure none separately.
+        limit: Kernel of infinite width (n_points, n_points); None for no comparison.
+        seed: Seed of the ensemble.
+        number: Number of the member; with the seed it determines the random keys.
     """
 
     kernel: MemberKernel
@@ -73,11 +77,12 @@ class Member:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What was measured of one member.
+    """The results for one member.
 
-    spectra: a list for each size, of one spectrum, of one for each output, or of none where the
-        variables were estimated.
-    rows: those of each table.
+    Attributes:
+        spectra: For each size, a list with one spectrum or one per output; empty if the variables
+            were estimated.
+        rows: Rows of each table.
     """
 
     spectra: list[list[spectrum.Spectrum]] = field(default_factory=list)
@@ -91,10 +96,18 @@ class Result:
 def measure_member(
     member: Member, sizes: Sequence[int], n_exact: int, settings: Settings
 ) -> Result:
-    """Measure what `settings` and `member` ask for, on the first n points for each n of `sizes`.
+    """Measure one member, on the first n points for each n of `sizes`.
 
-    sizes: ascending. Kernels of up to n_exact points are decomposed, larger ones are estimated.
     Samples and the limit of infinite width belong to the largest size.
+
+    Args:
+        member: The member.
+        sizes: Numbers of points, ascending.
+        n_exact: Kernels of up to this size are decomposed, larger ones are estimated.
+        settings: How kernels are computed, and which variables are measured.
+
+    Returns:
+        Spectra and rows of the tables.
     """
     result = Result()
     variables: Row = {}
@@ -122,7 +135,7 @@ def measure_member(
 
 
 def _decompose(member: Member, n: int, outputs: str) -> tuple[list[spectrum.Spectrum], list[Row]]:
-    """Decompose the kernel of the first n points, or that of each output."""
+    """Return spectra and variables of the kernel of the first n points, or of each output's."""
     side = n * member.targets.shape[1] if outputs == "full" else n
     block = member.kernel.block[..., :side, :side]
     targets = member.targets[:n]
@@ -163,8 +176,8 @@ def _compare_with_limit(member: Member, n: int, variables: Row) -> Row:
     """Compare the kernel of the first n points with that of infinite width."""
     kernel = member.kernel.among(np.arange(n))
     limit = member.limit[:n, :n]
-    # The analytic kernel of nearly parallel points has half of the digits, so that its round-off is
-    # that of float32.
+    # The analytic kernel of nearly parallel points has half of the digits, so its round-off is that
+    # of float32.
     values = spectrum.eigenvalues(limit.astype(np.float32))
     return {
         "relative_distance": collective.relative_distance(kernel, limit),

@@ -1,7 +1,7 @@
-"""Bounds of the forms vᵀ f(K) v, with f(λ) = λ ln λ, from Lanczos' process started at vectors v.
+"""Bounds of the forms vᵀ f(K) v, with f(λ) = λ ln λ, by the Lanczos process started at vectors v.
 
-The derivatives of f from the second on alternate in sign. Hence Gauss's rule is a lower bound of
-each form, and Gauss-Radau's rule with a node at 0 an upper one (Golub, Meurant 1994).
+The derivatives of f from the second on alternate in sign. Gauss's rule is therefore a lower bound
+of each form, and Gauss-Radau's rule with a node at 0 an upper one (Golub, Meurant 1994).
 """
 
 from collections.abc import Callable
@@ -18,11 +18,14 @@ Product = Callable[[Float[Array, "n_points n_vectors"]], Float[Array, "n_points 
 
 
 class Forms(NamedTuple):
-    """What Lanczos' process tells about each unit vector v, in units of a scale.
+    """Results of the Lanczos process for each unit vector v, in units of a scale.
 
-    trace: vᵀKv.
-    lower, upper: bounds of vᵀf(K)v.
-    largest, residual: the largest Ritz value, and how far the nearest eigenvalue is at most.
+    Attributes:
+        trace: vᵀKv.
+        lower: Lower bound of vᵀf(K)v.
+        upper: Upper bound of vᵀf(K)v.
+        largest: The largest Ritz value.
+        residual: Largest possible distance from it to the nearest eigenvalue.
     """
 
     trace: Float[np.ndarray, " n_vectors"]
@@ -39,9 +42,16 @@ class Forms(NamedTuple):
 def quadratic_forms(
     multiply: Product, vectors: Float[Array, "n_points n_vectors"], n_steps: int, scale: float
 ) -> Forms:
-    """Bound the forms of unit vectors by `n_steps` of Lanczos' process.
+    """Bound the forms of unit vectors by `n_steps` of the Lanczos process.
 
-    multiply(v) = K v. scale: of the eigenvalues of K, so that those of the process are about 1.
+    Args:
+        multiply: Function that returns K v.
+        vectors: Unit vectors (n_points, n_vectors).
+        n_steps: Number of steps.
+        scale: Scale of the eigenvalues of K, so that those of the process are about 1.
+
+    Returns:
+        The bounds.
     """
     diagonals, off_diagonals = _lanczos(multiply, vectors, n_steps, scale)
     inner = off_diagonals[:, :-1]
@@ -60,7 +70,7 @@ def quadratic_forms(
 def _lanczos(
     multiply: Product, vectors: Float[Array, "n_points n_vectors"], n_steps: int, scale: float
 ) -> tuple[Float[np.ndarray, "n_vectors n_steps"], Float[np.ndarray, "n_vectors n_steps"]]:
-    """Compute diagonals and off-diagonals of Lanczos' matrices in units of `scale`.
+    """Return diagonals and off-diagonals of the Lanczos matrices in units of `scale`.
 
     The last off-diagonal lies outside these matrices: it leads to the next vector.
     """
@@ -85,9 +95,10 @@ def _lanczos_step(
     Float[Array, " n_vectors"],
     Float[Array, " n_vectors"],
 ]:
-    """Add the next vectors to the basis, from `images` of basis[step], whose later rows are zero.
+    """Return the basis with the next vectors, the diagonal and the off-diagonal entries.
 
-    A remainder below `floor` is round-off: the process has ended, and its further vectors are zero.
+    `images` are those of basis[step], whose later rows are zero. A remainder below `floor` is
+    round-off: the process has ended, and its further vectors are zero.
     """
     diagonal = jnp.sum(basis[step] * images, axis=0)
     # Once leaves a remainder of round-off along the basis; twice is enough (Kahan).
@@ -103,6 +114,7 @@ def _lanczos_step(
 def _tridiagonal(
     diagonals: Float[np.ndarray, "n_vectors n"], off_diagonals: Float[np.ndarray, "n_vectors n-1"]
 ) -> Float[np.ndarray, "n_vectors n n"]:
+    """Return the tridiagonal matrices."""
     n = diagonals.shape[1]
     matrices = np.zeros((len(diagonals), n, n))
     matrices[:, range(n), range(n)] = diagonals
@@ -115,14 +127,14 @@ def _radau_diagonal(
     off_diagonals: Float[np.ndarray, "n_vectors n_steps"],
     eps: float,
 ) -> Float[np.ndarray, " n_vectors"]:
-    """Compute the diagonal entry that makes Lanczos' matrix singular.
+    """Return the diagonal entry that makes the Lanczos matrix singular.
 
     It is appended together with the last off-diagonal, and puts a node of the rule at 0.
     """
     pivots = np.full(len(diagonals), np.inf)
     previous = np.zeros(len(diagonals))
     for diagonal, off_diagonal in zip(diagonals.T, off_diagonals.T):
-        # A pivot of round-off belongs to a matrix that has the node already.
+        # A pivot within round-off belongs to a matrix that has the node already.
         pivots = np.maximum(diagonal - previous**2 / pivots, eps)
         previous = off_diagonal
     return previous**2 / pivots
@@ -131,6 +143,6 @@ def _radau_diagonal(
 def _rule(
     nodes: Float[np.ndarray, "n_vectors n"], eigenvectors: Float[np.ndarray, "n_vectors n n"]
 ) -> Float[np.ndarray, " n_vectors"]:
-    """Compute Σ w f(node) with the squared first components of the eigenvectors as weights w."""
+    """Return Σ w f(node), with squared first components of the eigenvectors as weights w."""
     nodes = np.maximum(nodes, 0.0)
     return np.sum(eigenvectors[:, 0] ** 2 * special.xlogy(nodes, nodes), axis=1)

@@ -13,10 +13,12 @@ Spectra = list[list[list[Spectrum]]]  # by member, size and output
 
 
 class RoundOff(NamedTuple):
-    """What round-off did to the spectra.
+    """The effect of round-off on the spectra.
 
-    n_eigenvalues, n_negative: how many there are, and how many were negative and set to 0.
-    worst_relative: the most negative one, relative to the largest eigenvalue of its kernel.
+    Attributes:
+        n_eigenvalues: Number of eigenvalues.
+        n_negative: Number of eigenvalues that were negative and set to 0.
+        worst_relative: The most negative one, relative to the largest eigenvalue of its kernel.
     """
 
     n_eigenvalues: int
@@ -25,15 +27,16 @@ class RoundOff(NamedTuple):
 
 
 class Measurement(NamedTuple):
-    """What was measured on one array of subsets.
+    """The measurement of one array of subsets.
 
-    eigenvalues: (n_members, n_sizes, n_largest), ascending, NaN after those that a kernel has, and
-        where it was not decomposed; with outputs "per-output" (n_members, n_sizes, n_outputs,
-        n_largest).
-    round_off: what round-off did to these eigenvalues.
-    tables: those of `_member.COLUMNS`, with the columns member and n_points in front; empty where
-        not requested.
-    description: how the variables were computed, in words.
+    Attributes:
+        eigenvalues: (n_members, n_sizes, n_largest), ascending. NaN follows the eigenvalues of a
+            smaller kernel, and stands for a kernel that was not decomposed. For outputs
+            "per-output" the shape is (n_members, n_sizes, n_outputs, n_largest).
+        round_off: The effect of round-off on these eigenvalues.
+        tables: Tables of `_member.COLUMNS`, with the columns member and n_points in front; empty
+            unless requested.
+        description: How the variables were computed, in words.
     """
 
     eigenvalues: Float[np.ndarray, "n_members n_sizes *n_outputs n_largest"]
@@ -79,9 +82,9 @@ def count_round_off(spectra: Spectra, /) -> RoundOff:
 def pad_eigenvalues(
     spectra: Spectra, /
 ) -> Float[np.ndarray, "n_members n_sizes n_kernels n_largest"]:
-    """Collect all eigenvalues, ascending, in one array with at least one kernel for each size.
+    """Return all eigenvalues, ascending, in one array with at least one kernel for each size.
 
-    NaN where there is no eigenvalue.
+    Missing eigenvalues are NaN.
     """
     flat = [size for member in spectra for size in member]
     n_kernels = max(1, *map(len, flat))

@@ -9,19 +9,25 @@ from collective_variables.observables import lanczos, spectrum, subsampling
 
 @dataclass(frozen=True)
 class Settings:
-    """How kernels and their spectra are computed, and what is measured besides.
+    """How kernels and their spectra are computed, and what else is measured.
 
-    outputs, implementation, block_size: as in `empirical.empirical_ntk`. "per-output" gives a
-        kernel for each output, whose collective variables are averaged; "full" gives one kernel
-        with a row for each point and output.
-    dtype: "float32" or "float64", of points, parameters and kernel. The networks are the same in
-        both.
-    spectrum: "exact" decomposes every kernel, in float64. "stochastic" estimates entropy, trace and
-        largest eigenvalue from products of the kernel (`lanczos.estimate_entropy`, with n_leading,
-        n_probes and n_steps); it requires the outputs "mean" or "sum". "auto" estimates where
-        kernel and decomposition do not fit in the free memory.
-    subsample: {"n_samples", "sample_size"} of `subsampling.draw_samples`; None for no samples.
-    accuracy: relative accuracy for `subsampling.plan_samples`; None for no plan.
+    Attributes:
+        outputs: As in `empirical.empirical_ntk`. "per-output" gives a kernel for each output, whose
+            collective variables are averaged; "full" gives one kernel with a row for each point and
+            output.
+        implementation: As in `empirical.empirical_ntk`.
+        block_size: As in `empirical.empirical_ntk`.
+        dtype: "float32" or "float64", of points, parameters and kernel. The networks are the same
+            in both.
+        spectrum: "exact" decomposes every kernel, in float64. "stochastic" estimates entropy, trace
+            and largest eigenvalue from products of the kernel (`lanczos.estimate_entropy`); it
+            requires the outputs "mean" or "sum". "auto" estimates if kernel and decomposition do
+            not fit in the free memory.
+        n_leading: As in `lanczos.estimate_entropy`.
+        n_probes: As in `lanczos.estimate_entropy`.
+        n_steps: As in `lanczos.estimate_entropy`.
+        subsample: {"n_samples", "sample_size"} of `subsampling.draw_samples`; None for no samples.
+        accuracy: Relative accuracy for `subsampling.plan_samples`; None for no plan.
     """
 
     outputs: str = "mean"

@@ -20,9 +20,16 @@ def kernel_variables(
 ) -> dict[str, float]:
     """Compute `spectrum.collective_variables` of a kernel, its cosine and magnitude entropies.
 
-    With `targets` also `target_alignment` and, with both kernels centred,
-    `centred_target_alignment`.
-    eigenvalues: those of the kernel, where they are known.
+    Also raises the errors of `spectrum.decompose` and `target_alignment`.
+
+    Args:
+        kernel: (n_points, n_points).
+        targets: (n_points, n_outputs) targets to align with.
+        eigenvalues: (n_points,) eigenvalues of the kernel, if they are known.
+
+    Returns:
+        The variables by name. With `targets` also "target_alignment" and, with both kernels
+        centred, "centred_target_alignment".
     """
     values = spectrum.eigenvalues(kernel) if eigenvalues is None else eigenvalues
     variables = spectrum.collective_variables(values) | {
@@ -40,7 +47,11 @@ def kernel_variables(
 def cosine(kernel: Kernel) -> Float[np.ndarray, "n_points n_points"]:
     """Compute K_ij/√(K_ii K_jj), the cosines between the gradients of points, in float64.
 
-    A point without a gradient has the cosine 0 with every point.
+    Args:
+        kernel: (n_points, n_points).
+
+    Returns:
+        (n_points, n_points) cosines. A point without a gradient has the cosine 0 with every point.
     """
     kernel = _float64(kernel)
     norms = np.sqrt(np.maximum(np.diag(kernel), 0.0))
@@ -52,16 +63,26 @@ def cosine_entropy(kernel: Kernel) -> float:
     """Compute the von Neumann entropy, in nats, of the cosine kernel.
 
     It depends on the directions of the gradients only.
+
+    Args:
+        kernel: (n_points, n_points).
+
+    Returns:
+        The entropy.
     """
-    # In the dtype of the kernel, which decides how negative an eigenvalue of round-off may be.
+    # The dtype of the kernel determines how negative an eigenvalue may be by round-off.
     cosines = cosine(kernel).astype(np.result_type(kernel, np.float32))
     return spectrum.entropy(spectrum.eigenvalues(cosines))
 
 
 def magnitude_entropy(kernel: Kernel) -> float:
-    """Compute the Shannon entropy, in nats, of the lengths of the gradients, √K_ii over their sum.
+    """Compute the Shannon entropy of the lengths of the gradients, √K_ii over their sum.
 
-    NaN for a kernel that is zero.
+    Args:
+        kernel: (n_points, n_points).
+
+    Returns:
+        The entropy in nats; NaN for a kernel that is zero.
     """
     return spectrum.entropy(_lengths(kernel))
 
@@ -69,7 +90,11 @@ def magnitude_entropy(kernel: Kernel) -> float:
 def magnitude_variance(kernel: Kernel) -> float:
     """Compute the variance of the lengths of the gradients, √K_ii, over their squared mean.
 
-    NaN for a kernel that is zero.
+    Args:
+        kernel: (n_points, n_points).
+
+    Returns:
+        The relative variance; NaN for a kernel that is zero.
     """
     lengths = _lengths(kernel)
     return float(np.var(lengths / lengths.mean())) if lengths.any() else float("nan")
@@ -78,11 +103,17 @@ def magnitude_variance(kernel: Kernel) -> float:
 def mutual_information(first: float, second: float, union: float) -> float:
     """Compute 2 (S_a + S_b − S_ab)/(S_a + S_b), the normalised "neural mutual information".
 
-    first, second, union: entropies of the kernels of two sets of points and of their union. The
-    definition is the authors'. The blocks of a kernel are not its marginals, so this is not a
-    mutual information in the strict sense: it is 1 for the same set twice, but 1 − ln 2/ln n for
-    two sets of n orthogonal gradients of one length, which have nothing in common. NaN for two sets
-    without entropy.
+    The definition is the authors'. The blocks of a kernel are not its marginals, so this is not a
+    mutual information in the strict sense. It is 1 for the same set twice, but 1 − ln 2/ln n for
+    two sets of n orthogonal gradients of one length, which have nothing in common.
+
+    Args:
+        first: Entropy S_a of the kernel of one set of points.
+        second: Entropy S_b of the kernel of another set.
+        union: Entropy S_ab of the kernel of both sets.
+
+    Returns:
+        The information; NaN for two sets without entropy.
     """
     return 2.0 * (first + second - union) / (first + second) if first + second > 0 else float("nan")
 
@@ -92,10 +123,21 @@ def target_alignment(
 ) -> float:
     """Compute the kernel-target alignment ⟨K, YYᵀ⟩/(‖K‖ ‖YYᵀ‖) (Cristianini et al. 2001).
 
-    The norm is Frobenius'; the alignment lies between 0 and 1.
-    centred: centre both kernels in feature space first (Cortes, Mohri, Rostamizadeh 2012), which
-    removes the mean of targets and gradients. NaN where a kernel is zero (all targets equal, if
-    centred).
+    The norm is Frobenius'. Also raises the errors of `spectrum.square`, and ValueError for targets
+    that are not finite.
+
+    Args:
+        kernel: (n_points, n_points).
+        targets: Targets Y, (n_points, n_outputs).
+        centred: Whether to centre both kernels in feature space first, which removes the mean of
+            targets and gradients (Cortes, Mohri, Rostamizadeh 2012).
+
+    Returns:
+        The alignment, between 0 and 1; NaN if a kernel is zero (if centred: if all targets are
+        equal).
+
+    Raises:
+        ValueError: The targets have another shape.
     """
     kernel = _float64(kernel)
     targets = np.asarray(targets, dtype=np.float64)
@@ -116,18 +158,16 @@ def kernel_alignment(kernel: Kernel, other: Kernel) -> float:
     """Compute the alignment of two kernels of the same points.
 
     ⟨K, L⟩/(‖K‖ ‖L‖) in the Frobenius norm (Cristianini et al. 2001). It does not depend on the
-    scale of either kernel.
+    scale of either kernel. Raises ValueError if a kernel is not one finite square matrix, or if the
+    two differ in size.
 
     Args:
         kernel: (n_points, n_points).
         other: (n_points, n_points), a kernel of the same points in the same order.
 
     Returns:
-        The alignment: between 0 and 1 for positive semi-definite kernels, 1 where one is a multiple
-        of the other, NaN where one is zero.
-
-    Raises:
-        ValueError: A kernel is not one finite square matrix, or the two differ in size.
+        The alignment: between 0 and 1 for positive semi-definite kernels, 1 if one is a multiple of
+        the other, NaN if one is zero.
 
     Example:
         >>> import collective_variables as cv
@@ -140,7 +180,17 @@ def kernel_alignment(kernel: Kernel, other: Kernel) -> float:
 
 
 def relative_distance(kernel: Kernel, reference: Kernel) -> float:
-    """Compute ‖K − L‖/‖L‖ in the Frobenius norm, with the reference L; NaN where L is zero."""
+    """Compute ‖K − L‖/‖L‖ in the Frobenius norm.
+
+    Also raises the errors of `kernel_alignment`.
+
+    Args:
+        kernel: K, (n_points, n_points).
+        reference: L, (n_points, n_points).
+
+    Returns:
+        The distance; NaN if L is zero.
+    """
     kernel, reference = _same_points(kernel, reference)
     norm = np.linalg.norm(reference)
     return float(np.linalg.norm(kernel - reference) / norm) if norm > 0 else float("nan")
@@ -149,10 +199,15 @@ def relative_distance(kernel: Kernel, reference: Kernel) -> float:
 def class_variables(
     kernel_function: KernelFunction, classes: Int[Array, " n_points"]
 ) -> list[dict[str, float]]:
-    """Compute `kernel_variables` of the points of each class: a row per class.
+    """Compute `kernel_variables` of the points of each class.
 
-    Each row has the class and its number of points, n_in_class. kernel_function(rows) returns the
-    kernel of the points `rows`, so that the kernel of all points is not needed.
+    Args:
+        kernel_function: Function that returns the kernel of the points in given rows. The kernel of
+            all points is not needed.
+        classes: (n_points,) class of each point.
+
+    Returns:
+        A row per class, which also has the class and its number of points, n_in_class.
     """
     classes = np.asarray(classes)
     members = {int(value): np.flatnonzero(classes == value) for value in np.unique(classes)}
@@ -173,6 +228,7 @@ def _lengths(kernel: Kernel) -> Float[np.ndarray, " n_points"]:
 
 
 def _same_points(first: Kernel, second: Kernel) -> list[Float[np.ndarray, "n_points n_points"]]:
+    """Return two checked kernels in float64, or raise ValueError if they differ in size."""
     kernels = [_float64(first), _float64(second)]
     if kernels[0].shape != kernels[1].shape:
         raise ValueError(

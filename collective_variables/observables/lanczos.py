@@ -1,10 +1,13 @@
 """Estimate entropy, trace and largest eigenvalue of a kernel from its products with vectors.
 
-Stochastic Lanczos quadrature (Ubaru, Chen, Saad 2017) after the leading directions are taken out
-(as in Hutch++, Meyer et al. 2021). With orthonormal columns Q, P = 1 − QQᵀ, d = n_points −
-n_leading, f(λ) = λ ln λ and z a random unit vector in the range of P, tr f(K) = Σ_i q_iᵀ f(K) q_i +
-d E[zᵀ f(K) z] holds for every Q: leading directions that have not converged to eigenvectors raise
-the variance and cause no bias. `_quadrature` bounds the forms of each q_i and z.
+The method is stochastic Lanczos quadrature (Ubaru, Chen, Saad 2017) after the leading directions
+are taken out (as in Hutch++, Meyer et al. 2021). Let Q have orthonormal columns, P = 1 − QQᵀ, d =
+n_points − n_leading, f(λ) = λ ln λ, and z be a random unit vector in the range of P. Then
+
+    tr f(K) = Σ_i q_iᵀ f(K) q_i + d E[zᵀ f(K) z]
+
+for every Q. Leading directions that have not converged to eigenvectors raise the variance and cause
+no bias. `_quadrature` bounds the forms of each q_i and z.
 """
 
 from dataclasses import dataclass
@@ -20,8 +23,8 @@ from collective_variables import _checks
 from collective_variables.observables import spectrum
 from collective_variables.observables._quadrature import Forms, Product, quadratic_forms
 
-N_ITERATIONS = 2  # of the subspace iteration that finds the leading directions
-N_LEADING_STEPS = 4  # of Lanczos' process from the leading directions, nearly eigenvectors
+N_ITERATIONS = 2  # iterations of the subspace iteration that finds the leading directions
+N_LEADING_STEPS = 4  # Lanczos steps from the leading directions, which are nearly eigenvectors
 MIN_PROBES = 3  # a line through the probes leaves n_probes - 2 degrees of freedom
 
 
@@ -29,19 +32,25 @@ MIN_PROBES = 3  # a line through the probes leaves n_probes - 2 degrees of freed
 class Estimate:
     """Collective variables of a kernel and their errors.
 
-    Entropies are in nats, the other variables in the unit of the kernel.
-    entropy_standard_error, trace_standard_error: one standard deviation of the estimate, from the
-        spread over probes; for few probes use Student's t with `degrees_of_freedom` (see
-        `interval`). The trace has no error if the diagonal is known.
-    entropy_quadrature_error: bound of how far the finite number of Lanczos steps moves the entropy
-        either way, which the standard error does not include.
-    largest_eigenvalue, largest_eigenvalue_residual: a lower bound, and the distance within which
-        there is an eigenvalue, though not surely the largest.
-    n_leading, n_probes, n_steps: those of the estimate; n_points, 0, 0 and no errors if the kernel
-        was formed.
-    n_products: how many vectors were multiplied by the kernel.
+    Entropies are in nats, the other variables in the unit of the kernel. No error includes the
+    round-off of `product`.
 
-    No error covers the round-off of `product`.
+    Attributes:
+        entropy: The entropy.
+        entropy_standard_error: One standard deviation of the estimate, from the spread over probes.
+            For few probes use Student's t with `degrees_of_freedom` (see `interval`).
+        entropy_quadrature_error: Bound of the change of the entropy, up or down, by the finite
+            number of Lanczos steps; the standard error does not include it.
+        trace: The trace.
+        trace_standard_error: As for the entropy; 0 if the diagonal is known.
+        largest_eigenvalue: A lower bound of the largest eigenvalue.
+        largest_eigenvalue_residual: Distance from it within which there is an eigenvalue, though
+            not surely the largest.
+        degrees_of_freedom: Degrees of freedom of the standard error.
+        n_leading: Number of leading directions; n_points if the kernel was formed.
+        n_probes: Number of probes; 0 if the kernel was formed.
+        n_steps: Number of steps; 0 if the kernel was formed.
+        n_products: Number of vectors that were multiplied by the kernel.
     """
 
     entropy: float
@@ -60,8 +69,17 @@ class Estimate:
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Return an interval of the entropy.
 
-        Its half-width is Student's t times the standard error, plus the bound of the quadrature's
+        Its half-width is Student's t times the standard error, plus the bound of the quadrature
         error.
+
+        Args:
+            confidence: Probability, between 0 and 1.
+
+        Returns:
+            The lower and the upper end, in nats.
+
+        Raises:
+            ValueError: The confidence is out of its range.
         """
         confidence = _checks.number("confidence", confidence, above=0.0)
         if confidence >= 1:
@@ -88,32 +106,30 @@ def estimate_entropy(
     """Estimate the entropy, trace and largest eigenvalue of a kernel that is not formed.
 
     Stochastic Lanczos quadrature with the leading directions taken out (Ubaru, Chen, Saad 2017;
-    Meyer et al. 2021; the formula is in the docstring of this module). It takes memory for
-    n_points · max(n_steps n_probes, 4 n_leading) numbers. A kernel of no more points than the
-    products that the estimate would take is formed and decomposed instead.
+    Meyer et al. 2021; the formula is in the docstring of this module). It needs memory for n_points
+    · max(n_steps n_probes, 4 n_leading) numbers. A kernel with no more points than the estimate
+    would take products is formed and decomposed instead.
+
+    Raises TypeError if a number is not an integer. Raises ValueError if an argument is out of its
+    range, or if products have another shape or are not finite. Leading directions that show an
+    asymmetric or indefinite kernel are also a ValueError.
 
     Args:
         product: product(v) = K v for v of shape (n_points, n_vectors), at most max(n_leading,
-            n_probes) vectors at once; K is symmetric and positive semi-definite.
-            `kernel_product` returns one, and a function of JAX is faster if compiled with
-            `jax.jit`. Arrays are float32, or float64 in JAX's 64-bit mode. On an accelerator,
-            compute the products with precision="highest".
+            n_probes) vectors at once; K is symmetric and positive semi-definite. `kernel_product`
+            returns one. A JAX function is faster if compiled with `jax.jit`. Arrays are float32, or
+            float64 in JAX's 64-bit mode. On an accelerator, compute the products with
+            precision="highest".
         n_points: Number of points, the rows of K.
         key: Random key; the same key gives the same estimate.
-        diagonal: (n_points,) diagonal of K. The trace is then exact, and the probes' own traces,
-            whose mean it determines, reduce the scatter of the entropy.
+        diagonal: (n_points,) diagonal of K. The trace is then exact, and the known mean of the
+            probes' traces reduces the scatter of the entropy.
         n_leading: Number of leading directions.
         n_probes: Number of random probes, at least 3.
         n_steps: Number of Lanczos steps from each probe.
 
     Returns:
         The variables with their errors; the entropy (nats) of a kernel that is zero is NaN.
-
-    Raises:
-        TypeError: A number is not an integer.
-        ValueError: An argument is out of its range, or the products are of another shape, not
-            finite, or not those of a symmetric positive semi-definite kernel as far as the leading
-            directions show.
 
     Example:
         >>> import jax
@@ -168,6 +184,7 @@ def estimate_entropy(
 
 
 def _zero_kernel(n_leading: int, n_probes: int, n_steps: int, n_products: int) -> Estimate:
+    """Return the estimate for a kernel that is zero."""
     return Estimate(
         entropy=np.nan,
         entropy_standard_error=np.nan,
@@ -185,6 +202,7 @@ def _zero_kernel(n_leading: int, n_probes: int, n_steps: int, n_products: int) -
 
 
 def _trace(diagonal: Float[Array, " n_points"], n_points: int) -> float:
+    """Return the sum of a checked diagonal."""
     values = np.asarray(diagonal, dtype=np.float64)
     if values.shape != (n_points,):
         raise ValueError(f"diagonal must be ({n_points},): received the shape {values.shape}.")
@@ -197,6 +215,7 @@ def _trace(diagonal: Float[Array, " n_points"], n_points: int) -> float:
 def _multiply(
     product: Product, vectors: Float[Array, "n_points n_vectors"]
 ) -> Float[Array, "n_points n_vectors"]:
+    """Return checked products with vectors."""
     images = product(vectors)
     if images.shape != vectors.shape:
         raise ValueError(
@@ -208,7 +227,7 @@ def _multiply(
 
 
 def _decomposed(multiply: Product, n_points: int, width: int) -> Estimate:
-    """Form the kernel, `width` columns at a time, and decompose it."""
+    """Return the variables of a kernel, formed `width` columns at a time and decomposed."""
     starts = range(0, n_points, width)
     columns = [
         multiply(jax.nn.one_hot(start + jnp.arange(width), n_points, axis=0)) for start in starts
@@ -233,28 +252,24 @@ def _decomposed(multiply: Product, n_points: int, width: int) -> Estimate:
 
 
 def _check_symmetric(matrix: Float[np.ndarray, "n n"]) -> None:
+    """Raise ValueError if a matrix is not symmetric."""
     asymmetry = np.abs(matrix - matrix.T).max()
     if asymmetry > _round_off(matrix.dtype) * np.abs(matrix).max():
         raise ValueError(
-            f"product must be that of a symmetric kernel: received entries {asymmetry:.3g} apart."
+            "product must be that of a symmetric kernel: received entries that differ by "
+            f"{asymmetry:.3g} from their mirrors."
         )
 
 
 def _round_off(dtype: np.dtype) -> float:
-    """Bound the difference of products whose sums differ in their order.
-
-    Relative to the largest eigenvalue.
-    """
+    """Return a bound of differences by the order of sums, relative to the largest eigenvalue."""
     return 10 * float(np.sqrt(jnp.finfo(dtype).eps))
 
 
 def _leading(
     multiply: Product, vectors: Float[Array, "n_points n_leading"]
 ) -> tuple[Float[Array, "n_points n_leading"], float]:
-    """Approximate the leading eigenvectors and the largest eigenvalue by subspace iteration.
-
-    Halko, Martinsson, Tropp 2011.
-    """
+    """Return leading eigenvectors and the largest eigenvalue (Halko, Martinsson, Tropp 2011)."""
     for _ in range(N_ITERATIONS):
         vectors = jnp.linalg.qr(multiply(vectors))[0]
     matrix = np.asarray(jnp.matmul(vectors.T, multiply(vectors), precision="highest"))
@@ -271,7 +286,7 @@ def _leading(
 def _unit_complement(
     leading: Float[Array, "n_points n_leading"], vectors: Float[Array, "n_points n_probes"]
 ) -> Float[Array, "n_points n_probes"]:
-    """Make Gaussian vectors orthogonal to `leading` and of length one.
+    """Return Gaussian vectors made orthogonal to `leading` and of length one.
 
     They are then uniform on the unit sphere of the complement.
     """
@@ -284,10 +299,10 @@ def _unit_complement(
 def _combine(
     exact: Forms, sampled: Forms, trace: float | None
 ) -> tuple[float, float, float, float]:
-    """Combine the forms to the entropy S = ln Tr − tr f(K)/Tr and the trace, with standard errors.
+    """Return the entropy S = ln Tr − tr f(K)/Tr and the trace, each with its standard error.
 
-    exact: the forms of the leading directions; sampled: those of the probes, which stand for the
-    rest.
+    `exact` holds the forms of the leading directions; `sampled` those of the probes, which stand
+    for the rest.
     """
     n_probes = len(sampled.trace)
     forms = (sampled.lower + sampled.upper) / 2
@@ -309,7 +324,7 @@ def _combine(
 def _line_at(
     x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], at: float
 ) -> tuple[float, float]:
-    """Evaluate the least-squares line of y in x at the known mean of x, with its standard error."""
+    """Return the least-squares line of y in x at the known mean of x, and its standard error."""
     deviation = x - x.mean()
     spread = float(deviation @ deviation)
     slope = float(deviation @ y) / spread if spread > 0 else 0.0

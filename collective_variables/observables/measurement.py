@@ -1,7 +1,7 @@
 """Measure the kernels of an ensemble of untrained networks, on nested subsets of a pool of points.
 
 `_capacity` plans what fits in memory, `_kernels` computes the kernels of each member, `_member`
-measures one member on them, and `_results` joins the members' results into arrays and tables.
+measures one member, and `_results` joins the results into arrays and tables.
 """
 
 from collections.abc import Sequence
@@ -31,9 +31,12 @@ MIN_FOR_ACCURACY = 64  # points that `subsampling.plan_samples` requires
 
 
 class Pool(NamedTuple):
-    """The points to draw subsets from.
+    """The points from which subsets are drawn.
 
-    classes: of each point, where each class is measured separately (see `classes_of`).
+    Attributes:
+        inputs: Inputs (n_pool, ...).
+        targets: Targets (n_pool, n_outputs).
+        classes: Class of each point, to measure each class separately (see `classes_of`); or None.
     """
 
     inputs: Float[np.ndarray, "n_pool ..."]
@@ -55,33 +58,32 @@ def measure_ensemble(
 ) -> list[Measurement]:
     """Measure the kernels of an ensemble of untrained networks on nested subsets of points.
 
-    For each array of subsets, each member and each n of `n_points`, this computes the kernel on the
-    member's first n indices, and its collective variables (Tovey et al. 2023, eqs 5 and 7). A
-    member's network is the same for all arrays of subsets. Its kernel is computed once, on its
-    largest subset; the kernels of the smaller, nested subsets are leading blocks of it.
+    For each member and each n of `n_points`, this computes the kernel on the first n indices and
+    its collective variables (Tovey et al. 2023, eqs 5 and 7). A member's network is the same for
+    all arrays of subsets. Its kernel is computed once per array, on its largest subset; the kernels
+    of the smaller, nested subsets are leading blocks of it.
+
+    Raises ValueError if the pool is not finite, or if an index lies outside it. Sizes that exceed
+    the subsets, do not ascend or do not suit the settings are also a ValueError. Raises MemoryError
+    if a kernel that must be formed does not fit in the free memory. All of this is checked before
+    any kernel is computed.
 
     Args:
-        network: As `build_network` returns it. Member m is drawn with the key m of the purpose
+        network: A network from `build_network`. Member m is drawn with the key m of the purpose
             "initialisation" of `seed`, as for training.
         pool: Inputs (n_pool, ...) and targets (n_pool, n_outputs) of the points; with classes
-            (n_pool,), each class is measured separately as well.
+            (n_pool,), each class is also measured separately.
         subsets: Arrays (n_members, n_selected) of rows of the pool.
         n_points: (n_members, n_sizes) sizes of the subsets, ascending along its rows.
-        seed: Seed of the networks and of all that is drawn at random.
-        settings: How kernels and spectra are computed, and what is measured besides.
+        seed: Seed of the networks and of everything that is drawn at random.
+        settings: How kernels and spectra are computed, and what else is measured.
         limit: Function that returns the kernel of infinite width of points (see
-            `infinite_width_limit`), with which networks in the parametrisation "ntk" are compared.
-            It is computed once for all members with the same points.
+            `infinite_width_limit`), for comparison with networks in the parametrisation "ntk". It
+            is computed once for all members with the same points.
         progress: Description of the progress bar; "" shows none.
 
     Returns:
         A `Measurement` for each array of `subsets`, with eigenvalues and tables.
-
-    Raises:
-        ValueError: The pool is not finite, an index lies outside it, sizes exceed the subsets or do
-            not ascend, or the settings do not suit them.
-        MemoryError: A kernel that must be formed does not fit in the free memory. This is checked
-            before any kernel is computed.
 
     Example:
         >>> import numpy as np
@@ -120,7 +122,7 @@ def measure_ensemble(
 
 @dataclass(frozen=True, eq=False)
 class _Ensemble:
-    """What the measurements of all members share; it is sent to workers as a whole."""
+    """The data that the measurements of all members share; workers receive it as a whole."""
 
     pool: Pool
     subsets: Subsets
@@ -132,7 +134,7 @@ class _Ensemble:
     limit: _kernels.LimitKernel | None
 
     def tasks(self) -> list[list[Task]]:
-        """Return all tasks one by one; with a limit, those with the same points together."""
+        """Return all tasks one by one; with a limit, tasks with the same points together."""
         groups: dict[object, list[Task]] = {}
         for task in np.ndindex(len(self.subsets), len(self.n_points)):
             place, number = task
@@ -143,7 +145,7 @@ class _Ensemble:
     def measure(self, tasks: list[Task], advance: _types.Advance) -> dict[Task, _member.Result]:
         """Measure the members of tasks with the same points, in one thread."""
         results = {}
-        # A thread does not inherit this setting of JAX from the thread that started it.
+        # A thread does not inherit this JAX setting from the thread that started it.
         with jax.default_matmul_precision("highest"):
             limit = None if self.limit is None else self.limit.among(self._limit_rows(tasks))
             for task in tasks:
@@ -163,6 +165,7 @@ class _Ensemble:
         return _kernels.padded_rows(self.subsets[place][number], int(self.n_points[number].max()))
 
     def _member(self, task: Task, limit: Float[np.ndarray, "width width"] | None) -> _member.Member:
+        """Return the member of a task."""
         place, number = task
         rows = self.subsets[place][number]
         sizes = self.n_points[number]
@@ -205,6 +208,7 @@ def _ensemble(
 def _check(
     pool: Pool, subsets: Subsets, n_points: SubsetSizes, settings: Settings, *, has_limit: bool
 ) -> None:
+    """Raise an error if the arguments of `measure_ensemble` do not suit each other."""
     _checks.finite("pool", pool.inputs)
     n_selected = min(subset.shape[1] for subset in subsets)
     if n_points.max() > n_selected:
@@ -239,7 +243,20 @@ def infinite_width_limit(
 ) -> Limit:
     """Return `infinite_width.infinite_width_ntk` of a network as a function of points.
 
-    Raises ValueError, before anything is computed, for a network that has no such limit.
+    Also raises the errors of `infinite_width.network_with_limit`, before anything is computed.
+
+    Args:
+        layers: As in `build_network`.
+        parametrisations: The parametrisations of the networks to compare with.
+        activation: As in `build_network`.
+        padding: As in `build_network`.
+        b_std: As in `build_network`.
+
+    Returns:
+        The function.
+
+    Raises:
+        ValueError: None of the networks has the parametrisation "ntk".
     """
     if "ntk" not in parametrisations:
         raise ValueError(
@@ -255,7 +272,15 @@ def classes_of(
 ) -> Int[np.ndarray, " n_pool"]:
     """Return the class of each point from one-hot targets.
 
-    Raises ValueError for a task other than classification.
+    Args:
+        targets: (n_pool, n_outputs) one-hot targets.
+        task: The task of the problem.
+
+    Returns:
+        The classes, (n_pool,).
+
+    Raises:
+        ValueError: The task is not classification.
     """
     if task != "classification":
         raise ValueError(f"per_class needs a problem of classification: received one of {task}.")
@@ -263,10 +288,14 @@ def classes_of(
 
 
 def metrics(measurements: dict[str, Measurement], /) -> dict[str, str | dict[str, float]]:
-    """Summarise labelled measurements: how the kernels were computed, and numbers for each label.
+    """Summarise labelled measurements.
 
-    The numbers are what round-off did, and the means over members of the distance and alignment to
-    the limit of infinite width.
+    Args:
+        measurements: Measurements by label.
+
+    Returns:
+        How the kernels were computed, and numbers for each label: the effect of round-off, and the
+        means over members of the distance and alignment to the limit of infinite width.
     """
     texts = {
         name: [measurement.description[name] for measurement in measurements.values()]
@@ -281,5 +310,6 @@ def metrics(measurements: dict[str, Measurement], /) -> dict[str, str | dict[str
 
 
 def _mean_limit(limits: pd.DataFrame) -> dict[str, float]:
+    """Return the mean distance and alignment to the limit, if there is one."""
     names = ("relative_distance", "alignment") if len(limits) else ()
     return {f"infinite_width_{name}": float(limits[name].mean()) for name in names}

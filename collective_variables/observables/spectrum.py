@@ -26,11 +26,12 @@ Eigenvalues = Float[Array, " n_points"]
 
 
 class Spectrum(NamedTuple):
-    """Eigenvalues of a kernel, and what round-off did to the smallest ones.
+    """Eigenvalues of a kernel, and the effect of round-off on the smallest ones.
 
-    eigenvalues: (n_points,), ascending, none negative.
-    n_negative: how many eigenvalues were negative and were set to 0.
-    most_negative: the lowest eigenvalue before that; 0.0 if none was negative.
+    Attributes:
+        eigenvalues: (n_points,), ascending, none negative.
+        n_negative: Number of eigenvalues that were negative and set to 0.
+        most_negative: The lowest eigenvalue before that; 0.0 if none was negative.
     """
 
     eigenvalues: Float[np.ndarray, " n_points"]
@@ -43,6 +44,10 @@ def eigenvalues(kernel: Kernel) -> Float[np.ndarray, " n_points"]:
 
     The decomposition runs in NumPy and in float64, so this function does not work inside `jax.jit`.
 
+    Raises ValueError if the kernel is empty, not square, not finite, not symmetric or not positive
+    semi-definite, or if it is a stack of kernels. Raises MemoryError if the copy of the kernel in
+    float64 does not fit in the free memory (`estimate_entropy` needs no kernel).
+
     Args:
         kernel: (n_points, n_points), symmetric and positive semi-definite up to the round-off of
             its dtype.
@@ -50,12 +55,6 @@ def eigenvalues(kernel: Kernel) -> Float[np.ndarray, " n_points"]:
     Returns:
         (n_points,) eigenvalues in float64, ascending, in the unit of the kernel. Eigenvalues that
         round-off made negative are set to 0 (`decompose` also counts them).
-
-    Raises:
-        ValueError: The kernel is empty, not square, not finite, not symmetric or not positive
-            semi-definite, or it is a stack of kernels.
-        MemoryError: The copy of the kernel in float64 does not fit in the free memory
-            (`lanczos.estimate_entropy` needs no kernel).
 
     Example:
         >>> import collective_variables as cv
@@ -69,18 +68,14 @@ def entropy(x: Kernel | Eigenvalues) -> float:
     """Compute the von Neumann entropy of a kernel.
 
     S = −Σ p_i ln p_i with the shares p_i = λ_i/Σλ and 0 ln 0 = 0 (Tovey et al. 2023, eq. 5), so
-    that 0 ≤ S ≤ ln n_points.
+    that 0 ≤ S ≤ ln n_points. Raises the errors of `eigenvalues` for a kernel. Raises ValueError for
+    eigenvalues that are not finite or, beyond round-off, negative.
 
     Args:
         x: A kernel (n_points, n_points), or its eigenvalues (n_points,) in any order.
 
     Returns:
         The entropy in nats; NaN for a kernel that is zero, which has no shares.
-
-    Raises:
-        ValueError: As `eigenvalues` does for a kernel; eigenvalues that are not finite or, beyond
-            round-off, negative.
-        MemoryError: As `eigenvalues` does for a kernel.
 
     Example:
         >>> import collective_variables as cv
@@ -106,16 +101,15 @@ def trace(x: Kernel | Eigenvalues) -> float:
     Tr = Σ λ_i, not divided by the number of points (Tovey et al. 2023, eq. 7). The trace of a
     kernel is the sum of its diagonal: nothing is decomposed.
 
+    Raises ValueError if the kernel is empty, not square, not finite, not symmetric, or a stack of
+    kernels. A negative entry on its diagonal is also a ValueError. So are eigenvalues that are not
+    finite or, beyond round-off, negative.
+
     Args:
         x: A kernel (n_points, n_points), or its eigenvalues (n_points,) in any order.
 
     Returns:
         The trace, in the unit of the kernel.
-
-    Raises:
-        ValueError: The kernel is empty, not square, not finite or not symmetric, has a negative
-            entry on its diagonal, or is a stack of kernels; eigenvalues that are not finite or,
-            beyond round-off, negative.
 
     Example:
         >>> import collective_variables as cv
@@ -135,8 +129,8 @@ def collective_variables(x: Kernel | Eigenvalues) -> dict[str, float]:
     """Compute entropy, trace and largest eigenvalue of a kernel, and forms free of its size.
 
     Entropy S and trace Tr are those of Tovey et al. 2023, eqs 5 and 7. The other forms do not grow
-    with the number of points N merely because there are more points: S/ln N, exp S, Tr/N and
-    λ_max/Tr, which eq. 7 takes to be about 1.
+    merely with the number of points N: S/ln N, exp S, Tr/N and λ_max/Tr, which eq. 7 takes to be
+    about 1. Raises the errors of `entropy`.
 
     Args:
         x: A kernel (n_points, n_points), or its eigenvalues (n_points,) in any order.
@@ -145,10 +139,6 @@ def collective_variables(x: Kernel | Eigenvalues) -> dict[str, float]:
         A dictionary of floats: "entropy" (nats), "trace" and "largest_eigenvalue" (in the unit of
         the kernel), "effective_entropy" (S/ln N; NaN for one point), "effective_rank" (exp S),
         "trace_per_point" (Tr/N) and "largest_eigenvalue_fraction" (λ_max/Tr).
-
-    Raises:
-        ValueError: As `entropy` does.
-        MemoryError: As `entropy` does.
 
     Example:
         >>> import collective_variables as cv
@@ -185,10 +175,18 @@ def with_size_free_forms(
 def decompose(kernel: Kernel) -> Spectrum:
     """Compute the eigenvalues of a kernel in float64, and count the negative ones.
 
-    Raises ValueError for a kernel that is empty, not square, not finite, not symmetric, or has a
-    negative eigenvalue larger than the round-off of its dtype allows (10 n_points machine epsilons
-    of the largest eigenvalue). Raises MemoryError for a kernel whose copy in float64 does not fit
-    in the free memory.
+    Also raises ValueError unless the kernel is one finite, symmetric square matrix, and MemoryError
+    if its copy in float64 does not fit in the free memory.
+
+    Args:
+        kernel: (n_points, n_points).
+
+    Returns:
+        The eigenvalues.
+
+    Raises:
+        ValueError: A negative eigenvalue is larger than the round-off of the dtype allows (10
+            n_points machine epsilons of the largest eigenvalue).
     """
     kernel, asymmetry = _symmetric(np.asarray(kernel))
     # The decomposition overwrites its copy of the kernel; making it symmetric takes a second copy
@@ -199,7 +197,7 @@ def decompose(kernel: Kernel) -> Spectrum:
     matrix = kernel.astype(np.float64)
     if asymmetry:
         matrix = (matrix + matrix.T) / 2
-    # In place, in LAPACK's own order: the eigenvalues of 10000 points take one array of 0.8 GB.
+    # In place, in the order of LAPACK: the eigenvalues of 10000 points take one array of 0.8 GB.
     values = scipy.linalg.eigh(
         matrix.T, eigvals_only=True, overwrite_a=True, check_finite=False, driver="evd"
     )
@@ -214,7 +212,17 @@ def decompose(kernel: Kernel) -> Spectrum:
 def leading(kernel: Kernel, n_points: Sequence[int]) -> list[Spectrum]:
     """Decompose the leading blocks of `kernel`, which belong to nested subsets of the given sizes.
 
-    Raises ValueError for a size beyond that of the kernel.
+    Also raises the errors of `decompose`.
+
+    Args:
+        kernel: (n_points, n_points).
+        n_points: Sizes of the blocks.
+
+    Returns:
+        The spectrum of each block.
+
+    Raises:
+        ValueError: A size exceeds that of the kernel.
     """
     if max(n_points) > len(kernel):
         raise ValueError(f"n_points must not exceed the kernel: {max(n_points)} > {len(kernel)}.")
@@ -222,9 +230,16 @@ def leading(kernel: Kernel, n_points: Sequence[int]) -> list[Spectrum]:
 
 
 def square(kernel: Kernel) -> Float[np.ndarray, "n_points n_points"]:
-    """Return the kernel as a NumPy array in its own dtype.
+    """Return the kernel as a NumPy array in its dtype, checked to be one finite square matrix.
 
-    Raises ValueError unless it is one square matrix of at least one point and finite.
+    Args:
+        kernel: (n_points, n_points).
+
+    Returns:
+        The kernel.
+
+    Raises:
+        ValueError: The kernel is not one square matrix of at least one point, or not finite.
     """
     kernel = np.asarray(kernel)
     if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or kernel.size == 0:
@@ -239,7 +254,7 @@ def square(kernel: Kernel) -> Float[np.ndarray, "n_points n_points"]:
 
 
 def _symmetric(kernel: np.ndarray) -> tuple[Float[np.ndarray, "n_points n_points"], float]:
-    """Return a checked kernel, and the largest difference of an entry from its mirror."""
+    """Return a symmetric kernel and its largest asymmetry; raise ValueError beyond round-off."""
     kernel = square(kernel)
     asymmetry = _asymmetry(kernel)
     tolerance = _tolerance(len(kernel), _precision(kernel))
@@ -252,10 +267,10 @@ def _symmetric(kernel: np.ndarray) -> tuple[Float[np.ndarray, "n_points n_points
 
 
 def _asymmetry(kernel: Float[np.ndarray, "n_points n_points"], block: int = 512) -> float:
-    """Find the largest difference of an entry from its mirror, in float64, by blocks of rows."""
+    """Return the largest difference between an entry and its mirror entry, by blocks of rows."""
     starts = range(0, len(kernel), block)
     pairs = ((kernel[i : i + block], kernel[:, i : i + block].T) for i in starts)
-    # Most kernels are symmetric to the last digit, which takes a tenth of the time to see.
+    # Most kernels are symmetric to the last digit; checking this takes a tenth of the time.
     unequal = (pair for pair in pairs if not np.array_equal(*pair))
     differences = (
         np.abs(one.astype(np.float64) - other.astype(np.float64)).max() for one, other in unequal
@@ -270,7 +285,7 @@ def _spectrum(x: Kernel | Eigenvalues) -> Float[np.ndarray, " n_points"]:
 
 
 def _nonnegative(name: str, values: np.ndarray) -> Float[np.ndarray, " n_points"]:
-    """Return finite values in float64, with those that round-off made negative set to 0."""
+    """Return finite values in float64, none negative; raise ValueError beyond round-off."""
     values = values.astype(np.float64)
     if values.size == 0:
         raise ValueError(f"{name} must hold at least one value: received the shape {values.shape}.")
@@ -286,5 +301,5 @@ def _precision(kernel: np.ndarray) -> np.dtype:
 
 
 def _tolerance(n_points: int, dtype: np.dtype) -> float:
-    """Bound the round-off of an eigenvalue relative to the largest one."""
+    """Return a bound of the round-off of an eigenvalue, relative to the largest one."""
     return 10 * n_points * float(jnp.finfo(dtype).eps)

@@ -1,8 +1,8 @@
 """Estimate entropy and trace from random samples of the points (Tovey et al. 2024).
 
-Tr/k of k points is an unbiased estimate of Tr/n_points. Their entropy is a biased estimate of the
-entropy of all points: it is at most ln k and grows with k, so that no number of samples makes up
-for samples that are too small. `plan_samples` predicts what size and number an accuracy takes.
+Tr/k of k points is an unbiased estimate of Tr/n_points. The entropy of k points underestimates that
+of all points: it is at most ln k and grows with k. More samples cannot make up for small ones.
+`plan_samples` predicts the size and number of samples for an accuracy.
 """
 
 import math
@@ -17,10 +17,10 @@ from collective_variables import _checks
 from collective_variables.observables import spectrum
 from collective_variables.observables.collective import KernelFunction
 
-# Sizes in one fit. The pilot has one more, so that the fit can be repeated without its largest.
+# Sizes in one fit. The pilot has one more, so that the fit can be repeated without the largest.
 N_FITTED = 4
-# The law may change beyond the pilot: its uncertainty includes this part of the range from no
-# further growth to a logarithmic one.
+# The law may change beyond the pilot. Its uncertainty includes this part of the range between no
+# further growth and logarithmic growth.
 RISK = 0.2
 # From nearly a logarithm (an unbounded spectrum) to beyond 1/k (a short one).
 EXPONENTS = np.linspace(0.02, 2.0, 199)
@@ -34,12 +34,12 @@ class Samples:
 
     @property
     def mean(self) -> float:
-        """Return the mean over the samples."""
+        """The mean over the samples."""
         return float(self.values.mean())
 
     @property
     def standard_deviation(self) -> float:
-        """Return the standard deviation between samples, the error bar of Tovey et al. 2024.
+        """The standard deviation between samples, the error bar of Tovey et al. 2024.
 
         It has n_samples − 1 degrees of freedom.
         """
@@ -47,19 +47,23 @@ class Samples:
 
     @property
     def standard_error(self) -> float:
-        """Return the standard error of the mean, as an estimate for all samples of this size.
+        """The standard error of the mean, as an estimate for all samples of this size.
 
-        It says nothing about other sizes.
+        It does not include the difference to other sizes.
         """
         return self.standard_deviation / math.sqrt(len(self.values))
 
 
 @dataclass(frozen=True, eq=False)
 class Subsample:
-    """Entropy S (nats) and trace Tr of samples of sample_size = k points.
+    """Entropy S and trace Tr of samples of k points.
 
-    effective_entropy: S/ln k, NaN for k = 1.
-    trace_per_point: Tr/k.
+    Attributes:
+        sample_size: The number of points k.
+        entropy: S, in nats.
+        trace: Tr.
+        effective_entropy: S/ln k, NaN for k = 1.
+        trace_per_point: Tr/k.
     """
 
     sample_size: int
@@ -73,20 +77,25 @@ class Subsample:
 class SamplePlan:
     """The samples that an accuracy of the entropy of all points takes, and that entropy.
 
-    sample_size, n_samples: the smallest, from the smallest fitted size up, such that the bias of
-        the mean entropy and two of its standard errors are each at most half of the accuracy;
-        n_points and 1 if no smaller size reaches it (`reachable` is then False).
-    relative_cost: entries of the kernels of the samples, relative to those of the whole kernel;
-        above 1 the whole kernel is cheaper.
-    bias, standard_deviation: predicted at sample_size, in nats; the bias is that of the mean and
-        not positive.
-    entropy, entropy_uncertainty: extrapolated to n_points, in nats. The uncertainty is about one
-        standard deviation. It combines the jackknife over the pilot's repeats, the change when the
-        largest size is left out, and a fifth of what the entropy would still gain if it grew as
-        ln k beyond the pilot. Where it is not well below the accuracy, the plan is a guess: take a
-        larger pilot.
-    exponent: γ of the bias −c (k^−γ − n_points^−γ).
-    sizes, means, standard_deviations: (n_sizes,), those of the pilot.
+    Attributes:
+        sample_size: The smallest size k, from the smallest fitted size up, with a bias of at most
+            half of the accuracy; n_points if no smaller size reaches it.
+        n_samples: The smallest number with two standard errors of at most half of the accuracy;
+            1 if `reachable` is False.
+        reachable: Whether a size below n_points reaches the accuracy.
+        relative_cost: Kernel entries of all samples, relative to those of the whole kernel; above 1
+            the whole kernel is cheaper.
+        bias: Predicted bias of the mean entropy at sample_size, in nats, not positive.
+        standard_deviation: Predicted standard deviation between samples, in nats.
+        entropy: Entropy extrapolated to n_points, in nats.
+        entropy_uncertainty: About one standard deviation, from the jackknife over the pilot's
+            repeats and the change without the largest size. It includes a fifth of the further gain
+            if the entropy grew as ln k beyond the pilot. Unless it is well below the accuracy, the
+            plan is a guess: take a larger pilot.
+        exponent: γ of the bias −c (k^−γ − n_points^−γ).
+        sizes: (n_sizes,) sizes of the pilot.
+        means: (n_sizes,) mean entropies of the pilot.
+        standard_deviations: (n_sizes,) standard deviations of the pilot.
     """
 
     sample_size: int
@@ -113,9 +122,17 @@ def draw_samples(
 ) -> Subsample:
     """Measure entropy and trace of independent random samples of points (Tovey et al. 2024).
 
-    kernel_function(rows) returns the kernel of the points `rows`, which are drawn without
-    replacement from n_points. The same key draws the same rows. Raises TypeError or ValueError for
-    a wrong argument or a matrix that is not a kernel (see `spectrum.decompose`).
+    Raises TypeError or ValueError for a wrong argument, and the errors of `spectrum.decompose`.
+
+    Args:
+        kernel_function: Function that returns the kernel of the points in given rows.
+        n_points: Number of points, from which rows are drawn without replacement.
+        n_samples: Number of samples, at least 2.
+        sample_size: Number of points in a sample.
+        key: Random key; the same key draws the same rows.
+
+    Returns:
+        Entropy and trace of each sample.
     """
     n_points = _checks.integer("n_points", n_points, minimum=1)
     n_samples = _checks.integer("n_samples", n_samples, minimum=2)
@@ -145,22 +162,36 @@ def plan_samples(
     largest_size: int | None = None,
     n_repeats: int = 10,
 ) -> SamplePlan:
-    """Plan samples that give the entropy of all `n_points` ≥ 64 points to a relative `accuracy`.
+    """Plan samples that give the entropy of all points to a relative accuracy.
 
-    A pilot of `n_repeats` nested samples gives the mean entropy S_k of k points. Its sizes are
-    largest_size, a half, a quarter, … of it; largest_size defaults to an eighth of the points, or
-    to the lesser of 80 and half of the points if that is more. The law S_k = S − c (k^−γ −
-    n_points^−γ), fitted by least squares to the four largest sizes, gives the bias, which ends
-    where k is all points; γ is about 1 for a few leading eigenvalues, and smaller the more slowly
-    the eigenvalues fall. σ_k² ∝ k^−2h (1 − k/n_points), fitted to the logarithms, gives the spread
-    between samples. kernel_function is as in `draw_samples`, and is called n_repeats times.
+    A pilot of nested samples gives the mean entropy S_k of k points. The law S_k = S − c (k^−γ −
+    n_points^−γ), fitted by least squares to the four largest sizes, gives the bias, which vanishes
+    at k = n_points. γ is about 1 for a few leading eigenvalues, and smaller if the eigenvalues fall
+    slowly. σ_k² ∝ k^−2h (1 − k/n_points), fitted to the logarithms, gives the spread between
+    samples.
 
-    The fit is an assumption: a spectrum whose decay changes beyond the sizes of the pilot changes
-    the answer. A plateau of small eigenvalues below a few large ones, for example, hardly shows in
-    small samples.
+    The fit is an assumption: a spectrum whose decay changes beyond the pilot changes the answer.
+    For example, a plateau of small eigenvalues below a few large ones hardly shows in small
+    samples.
 
-    Raises TypeError or ValueError for a wrong argument, a matrix that is not a kernel, or a kernel
-    of entropy zero.
+    Also raises TypeError or ValueError for a wrong argument, and the errors of
+    `spectrum.decompose`.
+
+    Args:
+        kernel_function: As in `draw_samples`; it is called n_repeats times.
+        n_points: Number of points, at least 64.
+        accuracy: Relative accuracy of the entropy.
+        key: Random key.
+        largest_size: Largest size of the pilot; the others are a half, a quarter, … of it. Defaults
+            to an eighth of the points, or to the lesser of 80 and half of the points if that is
+            more.
+        n_repeats: Number of nested samples in the pilot, at least 3.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: The entropy is zero.
     """
     n_points = _checks.integer("n_points", n_points, minimum=64)
     accuracy = _checks.number("accuracy", accuracy, above=0.0)
@@ -210,6 +241,7 @@ def _pilot_sizes(largest_size: int | None, n_points: int) -> Int[np.ndarray, " n
 
 
 def _size(name: str, value: object, n_points: int, *, minimum: int) -> int:
+    """Return a size, or raise an error if it is not an integer from `minimum` to n_points."""
     size = _checks.integer(name, value, minimum=minimum)
     if size > n_points:
         raise ValueError(f"{name} must not exceed the points: {size} > {n_points}.")
@@ -241,10 +273,11 @@ class _Growth(NamedTuple):
     exponent: float
 
     def bias(self, size: int, n_points: int) -> float:
+        """Return the bias at a size."""
         return -self.scale * float(_distance(np.array([size]), self.exponent, n_points)[0])
 
     def smallest_size(self, bias: float, n_points: int) -> int:
-        """Return the smallest size, of at most n_points, with a bias no larger than `bias`."""
+        """Return the smallest size, up to n_points, whose bias is at most `bias`."""
         if self.scale == 0.0:
             return 1
         power = n_points**-self.exponent + self.exponent * bias / self.scale
@@ -254,6 +287,7 @@ class _Growth(NamedTuple):
 def _distance(
     sizes: Int[np.ndarray, " n_sizes"], exponent: float, n_points: int
 ) -> Float[np.ndarray, " n_sizes"]:
+    """Return (k^−γ − n_points^−γ)/γ for each size k."""
     return (sizes.astype(float) ** -exponent - float(n_points) ** -exponent) / exponent
 
 
@@ -276,10 +310,7 @@ def _uncertainty(
     entropies: Float[np.ndarray, "n_repeats n_sizes"],
     n_points: int,
 ) -> float:
-    """Add in quadrature what makes the extrapolation uncertain.
-
-    These are the jackknife over repeats, the change as the fitted sizes double, and `RISK`.
-    """
+    """Return scatter over repeats, change by the largest size and `RISK`, added in quadrature."""
     n_repeats = len(entropies)
     means = entropies.mean(axis=0)
     jackknife = [
@@ -301,13 +332,10 @@ def _spread(
     n_points: int,
     size: int,
 ) -> float:
-    """Predict the standard deviation between samples of `size`.
-
-    It follows a power law, times the effect of a finite population: samples that are nearly all of
-    the points share most of them.
-    """
+    """Return the predicted standard deviation between samples of `size`."""
     if (deviations <= 0).any():
         return float(deviations.max())
+    # A power law, times the effect of a finite population: large samples share most points.
     finite = np.sqrt(1 - sizes / n_points)
     law = np.polyfit(np.log(sizes), np.log(deviations / finite), 1)
     return float(np.exp(np.polyval(law, math.log(size))) * math.sqrt(1 - size / n_points))

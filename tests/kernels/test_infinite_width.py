@@ -469,7 +469,7 @@ def test_unfit_arguments_are_refused(change, error, message):
 
 @pytest.mark.parametrize("activation", sorted(sequential.ACTIVATIONS.keys() - ANALYTIC_ACTIVATIONS))
 def test_an_activation_without_an_analytic_kernel_is_refused(activation):
-    message = f"must have an analytic kernel, as relu, erf, linear have: received '{activation}'"
+    message = rf"must have an analytic kernel \(relu, erf, linear\): received '{activation}'"
     with pytest.raises(ValueError, match=message):
         infinite_width_ntk(dense(1), jnp.ones((5, 4)), activation=activation)
     with pytest.raises(ValueError, match=message):
@@ -483,5 +483,5 @@ def test_a_layer_without_an_analytic_kernel_is_refused(monkeypatch):
         lambda: infinite_width_ntk(layers, jnp.ones((5, 4, 4, 1))),
         lambda: infinite_width_kernel(layers),
     ):
-        with pytest.raises(ValueError, match="layers must have an analytic kernel, as dense have"):
+        with pytest.raises(ValueError, match=r"layers must have an analytic kernel \(dense\)"):
             function()

@@ -86,7 +86,7 @@ def test_it_is_the_network_itself():
         (
             "own_model.module",
             {"width": 3},
-            "options are for what makes a network: received width for own_model.module",
+            "options must be empty for own_model.module, which is a network .* received width",
         ),
         (
             "notebooks.models.Residual",
@@ -128,7 +128,7 @@ def test_a_module_that_lacks_another_says_so(tmp_path, monkeypatch):
         (
             "own_model.Centred",
             "The model own_model.Centred must treat every point separately: "
-            "the outputs of one change by 0.7",
+            "the outputs of one point change by 0.7",
         ),
         (
             "own_model.Flat",
@@ -238,7 +238,7 @@ def test_it_is_trained_and_the_rest_stays_as_it_was(path):
 
 def test_a_module_given_itself_has_parameters_alone():
     module = own_model.Normalised()
-    with pytest.raises(ValueError, match="Normalised must have parameters alone: it has batch_sta"):
+    with pytest.raises(ValueError, match="must have no variables but parameters: received batch_s"):
         parameters.check_fit(module, X, Y)
     with pytest.raises(ValueError, match="Centred must treat every point separately"):
         registry.select(X, 3, method="rnd", network=own_model.Centred(), key=jax.random.key(0))
@@ -276,7 +276,7 @@ def test_pickled_it_is_imported_anew_and_refused_where_its_file_is_another(monke
     monkeypatch.setattr(imported, "_digest", lambda module: "0123")
     with pytest.raises(
         RuntimeError,
-        match="The file of the model notebooks.models.fourier is another one here: SHA-256 0123",
+        match="The file of the model notebooks.models.fourier differs here: SHA-256 0123",
     ):
         pickle.loads(sent)
 

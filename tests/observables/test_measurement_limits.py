@@ -90,7 +90,7 @@ def test_the_limit_is_computed_once_for_the_same_points_and_not_for_other_parame
         ),
         (
             {"activation": "tanh"},
-            f"activation must have an analytic kernel, as {ANALYTIC} have: received 'tanh'.",
+            rf"activation must have an analytic kernel \({ANALYTIC}\): received 'tanh'.",
         ),
     ],
 )

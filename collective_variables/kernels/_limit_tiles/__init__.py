@@ -1,1 +1,1 @@
-"""Kernels of infinite width tile by tile, where all pairs of points do not fit the memory."""
+"""Kernels of infinite width tile by tile, if all pairs of points do not fit the memory."""

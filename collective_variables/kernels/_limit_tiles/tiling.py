@@ -18,10 +18,10 @@ Kernel = Callable[[Float[Array, "n1 ..."], Float[Array, "n2 ..."] | None], Float
 
 
 def pair_bytes(network: Network, x: Float[Array, "n ..."]) -> int:
-    """Return the bytes that the limit of two points takes at the peak.
+    """Return the bytes that the limit kernel of two points needs at the peak.
 
-    A layer has covariances of each pixel of one with that of the other, and of all pairs of pixels
-    where pixels are averaged; a dense network has one.
+    A dense network has one covariance. Other networks have one for each pixel, or for each pair of
+    pixels if pixels are averaged.
     """
     kinds = {layer.kind for layer in network.layers}
     n_pixels = 1 if kinds == {"dense"} else math.prod(x.shape[1:3])
@@ -33,8 +33,17 @@ def in_tiles(
 ) -> Float[Array, "n1 n2"]:
     """Return kernel(x1, x2), tile by tile if it does not fit the free memory at once.
 
-    n_bytes: what a pair of points takes. Of a square kernel (x2 is None) only the tiles on and
-    above the diagonal are computed. Raises MemoryError if not even a pair fits, or the result.
+    Args:
+        kernel: Function that returns the kernel of two sets of points.
+        x1: n1 points.
+        x2: n2 points; None for x1. Only tiles on and above the diagonal are then computed.
+        n_bytes: Memory for one pair of points.
+
+    Returns:
+        The kernel (n1, n2).
+
+    Raises:
+        MemoryError: The kernel, or even one pair of points, does not fit.
     """
     if any(isinstance(x, jax.core.Tracer) for x in (x1, x2)):
         return kernel(x1, x2)
@@ -58,6 +67,7 @@ def in_tiles(
 def _computed(
     kernel: Kernel, x1: Float[Array, "n1 ..."], x2: Float[Array, "n2 ..."] | None, tile: int
 ) -> Float[np.ndarray, "n1 n2"]:
+    """Return the kernel, filled tile by tile."""
     rows = Tiles(lambda points: points, x1, tile, keep=False)
     columns = rows if x2 is None else Tiles(lambda points: points, x2, tile, keep=False)
     result = np.empty((len(x1), len(x1 if x2 is None else x2)), x1.dtype)

@@ -1,8 +1,8 @@
-"""Fingerprints of what a function can see, so that a compiled kernel is used only while it holds.
+"""Fingerprints of what a function can see, which tell whether a compiled kernel is still valid.
 
-A function depends on more than its arguments: on its code, the variables it closes over, its
-default arguments, the globals that its code reads, and the attributes of the objects among these.
-Two functions with equal fingerprints compute the same, as far as all of this can be looked into.
+A function depends on more than its arguments. It depends on its code, the variables it closes over,
+its default arguments, the globals that its code reads, and the attributes of objects among them.
+Two functions with equal fingerprints compute the same, provided that all of these can be inspected.
 """
 
 from collective_variables.kernels._surroundings.fingerprints import fingerprint as fingerprint

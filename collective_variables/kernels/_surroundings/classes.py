@@ -1,4 +1,4 @@
-"""What is known of classes: which belong to libraries, and what their objects consist of."""
+"""Facts about classes: which belong to libraries, and what their objects consist of."""
 
 import abc
 import sys
@@ -8,14 +8,14 @@ import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-# Packages whose own globals and classes do not change while a program runs. User code that reaches
-# a function through them, as in `jax.vmap(f)`, is in the variables that they close over.
+# Packages whose globals and classes do not change while a program runs. They hold user code, as in
+# `jax.vmap(f)`, only in the variables that they close over.
 LIBRARIES = frozenset({
     *sys.stdlib_module_names,
     *("jax", "jaxlib", "flax", "numpy", "scipy", "optax", "ml_dtypes", "opt_einsum", "jaxtyping"),
     *("chex", "equinox", "haiku", "jraph", "neural_tangents", "collective_variables"),
 })  # fmt: skip
-# Modules of these names are looked at all the same: a program may change them.
+# Modules with these names are inspected nevertheless: a program may change them.
 OPEN = ("__main__", "collective_variables.networks")
 
 _HEAP_TYPE = 1 << 9  # CPython's flag of classes that a `class` statement makes
@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 
 
 class Identity:
-    """Equal to another only while both refer to one living object, which is held weakly."""
+    """Compares equal only while both refer to one living object, which is held weakly."""
 
     __slots__ = ("number", "reference")
 
@@ -44,7 +44,7 @@ class Identity:
 
 
 class StrongIdentity:
-    """The same of an object without weak references, which is kept alive."""
+    """As `Identity`, for an object without weak references, which is kept alive."""
 
     __slots__ = ("value",)
 
@@ -59,7 +59,7 @@ class StrongIdentity:
 
 
 def for_each_class(function: Callable[[type], Result]) -> Callable[[type], Result]:
-    """Decorate a function of a class so that it keeps its result as long as the class lives."""
+    """Return a function of a class that keeps its results for the lifetime of each class."""
     results: weakref.WeakKeyDictionary[type, Result] = weakref.WeakKeyDictionary()
 
     def kept(kind: type) -> Result:
@@ -81,14 +81,14 @@ def is_library(module_name: object) -> bool:
 
 @for_each_class
 def slots(kind: type) -> tuple[Any, ...] | None:
-    """Return the descriptors of a class's slots, or None if its objects have contents beyond."""
+    """Return the descriptors of a class's slots, or None if its objects hold anything else."""
     descriptors = tuple(
         entry
         for base in kind.__mro__
         for entry in vars(base).values()
         if isinstance(entry, types.MemberDescriptorType)
     )
-    # As CPython decides which objects it can copy: what is known explains their size.
+    # As CPython decides which objects it can copy: dictionary and slots must explain their size.
     known = object.__basicsize__ + 8 * len(descriptors)
     known += 8 * (kind.__dictoffset__ > 0) + 8 * (kind.__weakrefoffset__ > 0)
     is_python = all(base is object or base.__flags__ & _HEAP_TYPE for base in kind.__mro__)
@@ -98,10 +98,10 @@ def slots(kind: type) -> tuple[Any, ...] | None:
 
 @for_each_class
 def is_plain(kind: type) -> bool:
-    """Return whether the attributes that its methods name are all that they read of an object.
+    """Return whether methods of a class read only the attributes of an object that they name.
 
-    This holds for a class of the user's without a base from a library, whose methods could read
-    anything, and without attributes that are computed when they are asked for.
+    This is true for user classes without a base from a library, whose methods could read anything,
+    and without computed attributes.
     """
     bases = [base for base in kind.__mro__ if base not in _HARMLESS_BASES]
     return (

@@ -1,4 +1,4 @@
-"""The walk over everything that a function can see, which becomes a flat list of tokens."""
+"""Walk over everything that a function can see, and turn it into a flat list of tokens."""
 
 import itertools
 import sys
@@ -23,24 +23,30 @@ from collective_variables.kernels._surroundings.visitors import (
 DYNAMIC = frozenset({"globals", "locals", "vars", "eval", "exec", "open", "input", "__import__"})
 ENVIRONMENT = frozenset({"environ", "getenv", "environb", "getenvb"})
 FILES = frozenset({"fromfile", "genfromtxt", "loadtxt", "read_bytes", "read_text"})
-# Modules, and parts of them, that give something else each time or hold what is looked up there.
+# Modules, and parts of them, whose results or contents differ from call to call.
 CHANGING = frozenset({"random", "secrets", "time"})
 CHANGING_PARTS = {"numpy": "random", "sys": "modules"}
-LARGEST = 20_000  # tokens; to look at more takes longer than to trace the function anew
+LARGEST = 20_000  # tokens; more take longer than a new trace of the function
 
 
 def fingerprint(function: Callable[..., Any], *, is_lenient: bool = False) -> tuple:
     """Return a hashable value that changes when anything that `function` can see changes.
 
-    Containers, NumPy arrays and objects of classes written in Python are compared by their
-    contents; JAX arrays, which are immutable, by identity. Objects are held weakly where that is
-    possible.
+    Containers, NumPy arrays and objects of Python classes are compared by their contents; JAX
+    arrays are immutable and compared by identity. Objects are held weakly if possible.
 
-    is_lenient: whether objects that cannot be looked into, such as those of extensions, count as
-    unchanged while they are the same objects, and code that may read anything as reading nothing.
+    Args:
+        function: The function.
+        is_lenient: Whether opaque objects, such as those of extensions, count as unchanged while
+            they are the same objects. Code that may read anything then counts as reading nothing.
 
-    Raises UnknownSurroundings for values of a JAX transformation in progress, and unless
-    `is_lenient` for such objects, such code, and too many objects.
+    Returns:
+        A tuple of tokens.
+
+    Raises:
+        UnknownSurroundings: The function sees a value of a JAX transformation in progress. Unless
+            `is_lenient`, also for opaque objects and for code that may read anything.
+        TooManyObjects: The function sees too many objects, and `is_lenient` is False.
     """
     walk = Walk(is_lenient)
     try:
@@ -57,17 +63,17 @@ def fingerprint(function: Callable[..., Any], *, is_lenient: bool = False) -> tu
 
 
 class TooManyObjects(UnknownSurroundings):
-    """A function can see more than can be compared in the time that it takes to trace it."""
+    """A function sees more than can be compared in the time of a trace."""
 
 
 class Walk:
-    """One walk: its tokens, what it has visited, and what is still to be looked at."""
+    """One walk: its tokens, the values it has visited, and the modules still to be visited."""
 
     def __init__(self, is_lenient: bool):
         self.tokens: list[Any] = []
         self.is_lenient = is_lenient
         self.numbers: dict[object, int] = {}  # of the visits, by identity
-        self.alive: list[object] = []  # what was visited, so that no identity is used twice
+        self.alive: list[object] = []  # visited values, kept so that no identity is reused
         self.attributes: set[str] = set()
         self.modules: list[types.ModuleType] = []
 
@@ -80,7 +86,7 @@ class Walk:
             visit(self, value)
 
     def is_visited(self, key: object, value: object) -> bool:
-        """Whether there was a visit with this key, which is then a token; it is noted if not."""
+        """Return whether this key was visited before; note the visit and add a token if so."""
         number = self.numbers.setdefault(key, len(self.alive))
         if number < len(self.alive):
             self.tokens += ("again", number)
@@ -91,12 +97,14 @@ class Walk:
         return False
 
     def visit_all(self, values: Iterable[Any]) -> None:
+        """Visit values in order."""
         values = list(values)
         self.tokens.append(len(values))
         for value in values:
             self.visit(value)
 
     def visit_named(self, items: Iterable[tuple[str, Any]]) -> None:
+        """Visit values with their names."""
         items = list(items)
         self.tokens.append(len(items))
         for name, value in items:
@@ -111,7 +119,7 @@ class Walk:
             self.visit(function)
 
     def visit_used(self, value: Any, attributes: frozenset[str] | None) -> None:
-        """Visit a value of which only these attributes are read, or which is used as a whole."""
+        """Visit only these attributes of a value, or the whole value if `attributes` is None."""
         if attributes is not None and isinstance(value, types.ModuleType):
             self.tokens.append(Identity(value))
             name = value.__name__
@@ -125,10 +133,11 @@ class Walk:
             self.visit(value)
 
     def visit_present(self, namespace: Mapping[str, Any], wanted: Iterable[str]) -> None:
+        """Visit the wanted names that a namespace has."""
         self.visit_named((name, namespace[name]) for name in wanted if name in namespace)
 
     def visit_attributes(self, value: Any, wanted: frozenset[str]) -> None:
-        """Visit these attributes of an object of a plain class, and what its methods use of it."""
+        """Visit attributes of an object of a plain class, and what its methods use of it."""
         self.tokens += (Identity(type(value)), len(wanted))
         for name in sorted(wanted):
             self.tokens.append(name)
@@ -136,6 +145,7 @@ class Walk:
                 self._visit_attribute(value, name)
 
     def _visit_attribute(self, value: Any, name: str) -> None:
+        """Visit one attribute of an object, in the order in which Python looks it up."""
         contents = getattr(value, "__dict__", {})
         entry = next((vars(base)[name] for base in type(value).__mro__ if name in vars(base)), None)
         if isinstance(entry, property):
@@ -147,13 +157,13 @@ class Walk:
         elif isinstance(entry, types.MemberDescriptorType):  # of a slot
             self.visit(getattr(value, name, None))
         elif hasattr(type(entry), "__get__"):
-            # What a descriptor reads cannot be told.
+            # A descriptor may read anything.
             self.visit(value)
         else:
             self.visit(entry)
 
     def visit_bound(self, function: Any, owner: Any) -> None:
-        """Visit a function and what it uses of its first argument."""
+        """Visit a function, and what it uses of its first argument."""
         self.visit(function)
         first = names(function.__code__).first if type(function) is types.FunctionType else None
         self.visit_used(owner, first)
@@ -161,7 +171,7 @@ class Walk:
     def visit_code(
         self, code: types.CodeType, cells: tuple[types.CellType, ...], namespace: dict[str, Any]
     ) -> None:
-        """Visit the variables and globals that a code reads, and the modules that it imports."""
+        """Visit the variables and globals that code reads, and the modules that it imports."""
         read = names(code)
         called = DYNAMIC & read.read.keys() | (ENVIRONMENT | FILES) & read.attributes
         if called and not self.is_lenient:
@@ -181,6 +191,7 @@ class Walk:
         self.tokens.append("end")
 
     def visit_cell(self, cell: types.CellType, attributes: frozenset[str] | None) -> None:
+        """Visit the value of a variable of an enclosing function."""
         try:
             value = cell.cell_contents
         except ValueError:  # not yet assigned
@@ -189,7 +200,7 @@ class Walk:
             self.visit_used(value, attributes)
 
     def visit_module_attributes(self) -> None:
-        """Visit the attributes of whole modules that any of the code names, until none is new."""
+        """Visit attributes of whole modules that any of the code names, until there are no more."""
         visited = set()
         for _ in itertools.count():
             new = {
@@ -205,7 +216,7 @@ class Walk:
             visited |= new
 
     def unknown(self, value: object) -> None:
-        """Take an object that cannot be looked into as unchanged while it is the same one."""
+        """Treat an opaque object as unchanged while it is the same one; raise unless lenient."""
         if not self.is_lenient:
             kind = type(value)
             raise UnknownSurroundings(
@@ -214,6 +225,7 @@ class Walk:
         self.same(value)
 
     def same(self, value: object) -> None:
+        """Add the identity of a value."""
         try:
             self.tokens.append(Identity(value))
         except TypeError:
@@ -221,7 +233,7 @@ class Walk:
 
 
 def _import_paths(name: str, package: str) -> list[str]:
-    """What an import of `name` in a module of `package` may mean, relative ones included."""
+    """Return what an import of `name` in a module of `package` may mean, relative ones included."""
     parts = name.split(".") if name else []
     absolute = [".".join(parts[: i + 1]) for i in range(len(parts))]
     parents = package.split(".") if package else []

@@ -1,4 +1,4 @@
-"""Which names the code of a function reads, and which attributes of what they stand for."""
+"""Names that the code of a function reads, and the attributes read of their values."""
 
 import dis
 import types
@@ -7,15 +7,15 @@ from functools import lru_cache
 from typing import NamedTuple
 
 ATTRIBUTE_OPERATIONS = frozenset({"LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "DELETE_ATTR"})
-# Operations that take a variable only to hand it to a nested function, whose own code is looked at.
+# Operations that only pass a variable to a nested function, whose code is inspected separately.
 CLOSURES = frozenset({"LOAD_CLOSURE", "MAKE_CELL", "COPY_FREE_VARS"})
 
-# The attributes that are read of a variable; None where it is used in any other way.
+# Attributes that are read of each variable; None if it is used in another way.
 Uses = Mapping[str, frozenset[str] | None]
 
 
 class Names(NamedTuple):
-    """Names in the code of a function and of all functions that are defined in it."""
+    """Names in the code of a function and of all functions defined in it."""
 
     read: Uses  # globals
     free: Uses  # variables of enclosing functions
@@ -43,7 +43,7 @@ def names(code: types.CodeType) -> Names:
     if "getattr" in read:
         attributes |= {constant for constant in code.co_consts if isinstance(constant, str)}
     first = None
-    if code.co_argcount and "super" not in read:  # which takes the first argument unseen
+    if code.co_argcount and "super" not in read:  # `super` uses the first argument implicitly
         name = code.co_varnames[0]
         first = _union(local.get(name, frozenset()), free.get(name, frozenset()))
     return Names(
@@ -54,6 +54,7 @@ def names(code: types.CodeType) -> Names:
 def _add_nested(
     code: types.CodeType, read: dict, free: dict, imported: set[str], attributes: set[str]
 ) -> None:
+    """Add the names in functions that are defined in `code`."""
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             nested = names(constant)
@@ -66,7 +67,7 @@ def _add_nested(
 
 
 def _loaded(instruction: dis.Instruction) -> Iterator[tuple[str, str, bool]]:
-    """Kind and name of each variable that an instruction reads, and whether it is read last."""
+    """Yield kind and name of each variable that an instruction reads, and whether it comes last."""
     operation = instruction.opname
     if operation in CLOSURES:
         return
@@ -79,7 +80,7 @@ def _loaded(instruction: dis.Instruction) -> Iterator[tuple[str, str, bool]]:
     elif operation.startswith("LOAD_FROM_DICT_OR_GLOBALS"):
         yield "global", instruction.argval, True
     elif "LOAD_FAST" in operation:
-        # From Python 3.13 on one instruction may read two variables.
+        # Since Python 3.13 one instruction may read two variables.
         loaded = (
             instruction.argval if isinstance(instruction.argval, tuple) else (instruction.argval,)
         )
@@ -88,8 +89,10 @@ def _loaded(instruction: dis.Instruction) -> Iterator[tuple[str, str, bool]]:
 
 
 def _add(uses: dict[str, frozenset[str] | None], name: str, more: frozenset[str] | None) -> None:
+    """Add attributes to those read of a name."""
     uses[name] = _union(uses.get(name, frozenset()), more)
 
 
 def _union(first: frozenset[str] | None, second: frozenset[str] | None) -> frozenset[str] | None:
+    """Return the union of two sets of attributes, where None stands for all."""
     return None if first is None or second is None else first | second

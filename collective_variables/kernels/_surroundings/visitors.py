@@ -1,7 +1,7 @@
-"""How values of each kind are looked at.
+"""Visitors for values of each kind.
 
-A visitor adds tokens of a value to a walk (see `fingerprints.Walk`), and hands on what can be
-reached from it.
+A visitor adds the tokens of a value to a walk (see `fingerprints.Walk`), and passes on everything
+that can be reached from the value.
 """
 
 import decimal
@@ -35,19 +35,19 @@ from collective_variables.kernels._surroundings.classes import (
 Visitor = Callable[[Any, Any], None]
 
 PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
-MANY = 256  # entries of a container from which a digest is quicker
-SMALL = 64  # bytes of a JAX array that is compared by value; others are the same if they are one
+MANY = 256  # entries of a container from which a digest is faster
+SMALL = 64  # bytes up to which a JAX array is compared by value, and not by identity
 
 
 class UnknownSurroundings(Exception):
-    """A function can see something that cannot be compared with its state at another time."""
+    """A function sees something that cannot be compared with its state at another time."""
 
 
 # Values
 
 
 def _repr(walk: Any, value: object) -> None:
-    # Numbers by their digits: 0.0 == -0.0, and a NaN is not equal to itself.
+    # Compare numbers by their digits: 0.0 == -0.0, and NaN is not equal to itself.
     walk.tokens += (type(value), repr(value))
 
 
@@ -56,7 +56,7 @@ def _constant(walk: Any, value: Any) -> None:
 
 
 def _kind(walk: Any, value: object) -> None:
-    """Visit what has no more to say than its kind, such as a lock or the descriptor of a slot."""
+    """Add only the type of a value, such as a lock or the descriptor of a slot."""
     walk.tokens.append(type(value))
 
 
@@ -73,7 +73,7 @@ def _mapping(walk: Any, value: Any) -> None:
 def _visit_entries(walk: Any, values: list[Any]) -> None:
     """Visit the entries of a container, or take a digest of many plain ones."""
     if len(values) > MANY and PLAIN.issuperset(map(type, values)):
-        # Format 2 depends on the values only, not on which of them are one object.
+        # Format 2 depends on the values only, not on their identities.
         walk.tokens += (len(values), hashlib.sha256(marshal.dumps(values, 2)).digest())
     else:
         walk.visit_all(values)
@@ -183,7 +183,7 @@ def _property(walk: Any, value: property) -> None:
 
 
 def _extension(walk: Any, value: Any) -> None:
-    """Visit an object of JAX's own extension: a compiled function by what it wraps."""
+    """Visit an object of JAX's extension: a compiled function by the function it wraps."""
     if hasattr(value, "__wrapped__"):
         _wrapped(walk, value)
     else:
@@ -216,7 +216,7 @@ _FLAX_STATE = frozenset({"_state", "_id", "_parent_ref", "parent", "scope"})
 
 
 def _is_visible(name: str, entry: Any, owner: type) -> bool:
-    """Whether an entry of a class can change what its methods compute."""
+    """Return whether an entry of a class can change what its methods compute."""
     if name in _UNSEEN or (name in _FLAX_STATE and issubclass(owner, nn.Module)):
         return False
     is_special = name.startswith("__") and name.endswith("__")
@@ -236,7 +236,7 @@ def _member(walk: Any, value: enum.Enum) -> None:
 
 
 def _object(walk: Any, value: Any) -> None:
-    """Visit an object of a class written in Python: its class and all its attributes."""
+    """Visit an object of a Python class: its class and all its attributes."""
     kind = type(value)
     walk.visit(kind)
     walk.visit_named(getattr(value, "__dict__", {}).items())
@@ -251,7 +251,7 @@ def _object(walk: Any, value: Any) -> None:
 
 
 def _with_attributes(visit_contents: Visitor) -> Visitor:
-    """For subclasses of a container: its contents, then its class and attributes."""
+    """Return a visitor for subclasses of a container: its contents, class and attributes."""
 
     def visit(walk: Any, value: Any) -> None:
         visit_contents(walk, value)
@@ -319,7 +319,7 @@ _BY_BASE: tuple[tuple[Any, Visitor], ...] = (
 
 
 def visit(walk: Any, value: Any) -> None:
-    """Add the tokens of a value that is no atom to a walk."""
+    """Add the tokens of a value whose type is not in `ATOMS` to a walk."""
     kind = type(value)
     visitor = _BY_KIND.get(kind)
     if visitor is None:

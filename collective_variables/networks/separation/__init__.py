@@ -1,1 +1,1 @@
-"""Whether a network treats every point separately: from its traced program, or by trying it."""
+"""Check that a network treats every point separately, by its traced program or by trial."""

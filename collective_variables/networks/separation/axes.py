@@ -1,8 +1,8 @@
-"""Where the points are in the arrays of a traced program, primitive by primitive.
+"""Locate the points in the arrays of a traced program, primitive by primitive.
 
-The program is traced for a prime number of points, so that an axis holds points where its size is a
-multiple of the prime. A rule says where they are in the result of a primitive, provided that entry
-i of the result depends on entry i of the operands only, and in the same way for all i.
+The program is traced for a prime number of points, so an axis may hold points only if its size is a
+multiple of the prime. A rule locates the points in the result of a primitive. It applies if entry i
+of the result depends only on entry i of the operands, in the same way for all i.
 """
 
 import math
@@ -11,15 +11,18 @@ from typing import Any, NamedTuple
 
 
 class Mixed(Exception):
-    """Points may depend on each other, or on their number or order, as far as can be told."""
+    """Points may depend on each other, or on their number or order; no rule excludes it."""
 
 
 class Place(NamedTuple):
     """The axis that holds the points.
 
-    It may also hold other positions, as after a reshape to (n_points · n_tokens, n_features); after
-    says how many of them lie within each point. It is None where all entries along the axis are
-    equal, as after a broadcast.
+    It may also hold other positions, as after a reshape to (n_points · n_tokens, n_features).
+
+    Attributes:
+        axis: Number of the axis.
+        after: Number of positions within each point; None if all entries along the axis are equal,
+            as after a broadcast.
     """
 
     axis: int
@@ -36,7 +39,7 @@ def point_axes(shape: Sequence[int], n_points: int) -> list[int]:
 
 
 def join(places: Places) -> Place | None:
-    """Return the place of arrays that are combined entry by entry; None if none has points."""
+    """Return the place in arrays combined entry by entry, or None if no array has points."""
     present = [place for place in places if place is not None]
     if not present:
         return None
@@ -119,7 +122,7 @@ def _reduce(equation: Any, places: Places, n_points: int) -> list[Place | None]:
 
 
 def _without(place: Place | None, removed: Sequence[int]) -> Place:
-    """The place of an array that has lost some other axes."""
+    """Return the place in an array that has lost some other axes."""
     axis, after = _required(place)
     if axis in removed:
         raise Mixed
@@ -133,7 +136,7 @@ def _required(place: Place | None) -> Place:
 
 
 def _along(*names: str) -> Rule:
-    """The rule of what works along the axes in a parameter, and leaves the shape."""
+    """Return the rule of primitives that work along the axes in a parameter and keep the shape."""
 
     def rule(equation: Any, places: Places, n_points: int) -> list[Place | None]:
         place = join(places)
@@ -149,7 +152,7 @@ def _along(*names: str) -> Rule:
 
 
 def _last(n_axes: Callable[[Any], int]) -> Rule:
-    """The rule of what works along the last axes, and leaves those before them."""
+    """Return the rule of primitives that work along the last axes and keep the others."""
 
     def rule(equation: Any, places: Places, n_points: int) -> list[Place | None]:
         place = join(places)

@@ -1,4 +1,4 @@
-"""Refuse networks whose outputs of a point depend on other points."""
+"""Reject networks whose outputs for a point depend on other points."""
 
 from collections.abc import Callable
 
@@ -11,16 +11,19 @@ from collective_variables.networks.separation import outputs, programs
 def check_separate(
     name: str, function: Callable[..., Array], params: PyTree[Array], x: PyTree[Array], /
 ) -> None:
-    """Raise ValueError unless function(params, x) treats every point separately.
+    """Check that function(params, x) treats every point separately.
 
-    The program says so for nearly every network that does. Only if it does not, outputs of a few
+    The traced program proves it for nearly every such network. If it does not, outputs of a few
     points are computed, together and one by one.
 
     Args:
-        name: Of the function, for the error.
+        name: Name of the function, for the error.
         function: The network, whose outputs are (n_points, n_outputs).
         params: Its parameters.
         x: At least two points.
+
+    Raises:
+        ValueError: Outputs of a point depend on other points.
     """
     if programs.is_separate(function, params, x):
         return
@@ -30,7 +33,7 @@ def check_separate(
         change = float("inf")
     if change:
         raise ValueError(
-            f"{name} must treat every point separately: the outputs of one change by "
-            f"{change:.2g}, relative, when others are added. What is taken over points, such as "
+            f"{name} must treat every point separately: the outputs of one point change by "
+            f"{change:.2g} (relative) when others are added. Statistics over points, such as "
             "the mean of a batch normalisation, must be fixed (use_running_average=True)."
         )

@@ -1,4 +1,4 @@
-"""Whether outputs of a point change with the points next to it, by computing them."""
+"""Compute whether outputs of a point change with the points next to it."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +12,7 @@ from collective_variables.networks.separation import programs
 
 N_POINTS = 5
 MOVES = (0.0, 0.1, 3.0)
-# Relative, between outputs of a point with others and without, of which round-off is a hundredth.
+# Relative difference between outputs of a point with and without others; round-off is far less.
 TOLERANCE = 1e-4
 
 
@@ -21,10 +21,16 @@ def largest_change(
 ) -> float:
     """Return how much the outputs of single points differ from those of the points together.
 
-    The difference is relative to the largest output, and 0 if it is within round-off. Parameters
-    and points are also changed at random, little and much: outputs of zero, or equal points, would
-    hide what they depend on. Values of a JAX transformation in progress are replaced by random
-    ones.
+    Parameters and points are also changed at random, little and much: zero outputs or equal points
+    could hide a dependence. Values of a JAX transformation in progress are replaced by random ones.
+
+    Args:
+        function: The network, function(params, x).
+        params: Its parameters.
+        x: Its points.
+
+    Returns:
+        The difference relative to the largest output, or 0 if it is within round-off.
     """
     generator = np.random.default_rng(0)
     rows = np.arange(N_POINTS)
@@ -39,7 +45,7 @@ def largest_change(
 
 
 def _change(function: Callable[..., Array], params: PyTree[Array], points: PyTree[Array]) -> float:
-    """The largest relative difference; NaN if outputs are not finite in any case."""
+    """Return the largest relative difference; NaN if outputs are not finite in any case."""
     n = len(jax.tree.leaves(points)[0])
     backwards = jax.tree.map(lambda leaf: leaf[::-1], points)
     alone = np.concatenate(
@@ -61,14 +67,18 @@ def _change(function: Callable[..., Array], params: PyTree[Array], points: PyTre
 
 
 def _numbers(outputs: Array) -> np.ndarray:
+    """Return outputs as a NumPy array of floats."""
     return np.asarray(outputs.astype(float))
 
 
 def _values(tree: PyTree[Array], generator: np.random.Generator) -> PyTree[Array]:
+    """Return the tree with random values in place of traced ones."""
     return jax.tree.map(lambda leaf: _made_up(leaf, generator) if _is_traced(leaf) else leaf, tree)
 
 
 def _points(x: PyTree[Array], rows: np.ndarray, generator: np.random.Generator) -> PyTree[Array]:
+    """Return these rows of the points, or random ones if they are traced."""
+
     def few(leaf: Array) -> Array:
         if _is_traced(leaf):
             return _made_up(
@@ -80,10 +90,12 @@ def _points(x: PyTree[Array], rows: np.ndarray, generator: np.random.Generator) 
 
 
 def _is_traced(leaf: Array) -> bool:
+    """Return whether a leaf has no values."""
     return isinstance(leaf, jax.core.Tracer | jax.ShapeDtypeStruct | jax.core.ShapedArray)
 
 
 def _made_up(leaf: Array, generator: np.random.Generator) -> Array:
+    """Return random values with the shape and dtype of a leaf."""
     if programs.is_key(leaf):
         return jax.random.split(jax.random.key(0), leaf.shape)
     if jnp.issubdtype(leaf.dtype, jnp.inexact):
@@ -92,7 +104,7 @@ def _made_up(leaf: Array, generator: np.random.Generator) -> Array:
 
 
 def _moved(size: float, generator: np.random.Generator, leaf: Array) -> Array:
-    """The numbers, each larger by up to `size` times their mean; whole numbers as they are."""
+    """Return numbers increased by up to `size` times their mean, but integers unchanged."""
     dtype = jnp.asarray(leaf).dtype if isinstance(leaf, int | float) else leaf.dtype
     if not jnp.issubdtype(dtype, jnp.floating):
         return leaf

@@ -22,7 +22,7 @@ from collective_variables.networks.separation.axes import (
 )
 
 FIRST_PRIME = 53
-# What calls another program with its operands, with the parameter that holds the program.
+# Primitives that call another program with their operands, and the parameter with the program.
 CALLS = {
     "checkpoint": "jaxpr",
     "closed_call": "call_jaxpr",
@@ -38,8 +38,16 @@ CALLS = {
 def is_separate(function: Callable[..., Array], params: PyTree[Array], x: PyTree[Array]) -> bool:
     """Return whether a network certainly treats every point separately; nothing is computed.
 
-    The program of function(params, x) is traced for two numbers of points, whatever the number in
-    x. False says that it cannot be told: the program has a primitive without a rule, say.
+    The program is traced for two numbers of points, regardless of the number in x. False means
+    "unknown": for example, the program may have a primitive without a rule.
+
+    Args:
+        function: The network, function(params, x).
+        params: Its parameters.
+        x: Its points.
+
+    Returns:
+        True if it certainly does.
     """
     sizes = [np.shape(leaf) for leaf in jax.tree.leaves(params)]
     sizes += [leaf.shape[1:] for leaf in jax.tree.leaves(x)]
@@ -49,14 +57,14 @@ def is_separate(function: Callable[..., Array], params: PyTree[Array], x: PyTree
         program, other = trace(first), trace(second)
         is_same = _have_equal_values(program, other)
         if not is_same and _have_equal_values(program, trace(first)):
-            return False  # numbers depend on the number of points, and not on the trace
+            return False  # numbers depend on the number of points, not on the trace
         return _follow(program, len(sizes), x, first)
     except (Mixed, AttributeError, KeyError, ValueError):  # or a primitive of another JAX
         return False
 
 
 def _primes(product: int) -> Iterator[int]:
-    """Primes that divide no size of an array whose sizes have this product."""
+    """Yield primes that divide no size of an array, given the product of all sizes."""
     for number in itertools.count(FIRST_PRIME, 2):
         is_prime = all(number % divisor for divisor in range(3, math.isqrt(number) + 1, 2))
         if is_prime and (product == 0 or product % number):
@@ -66,17 +74,19 @@ def _primes(product: int) -> Iterator[int]:
 def _trace(
     function: Callable[..., Array], params: PyTree[Array], x: PyTree[Array], n_points: int
 ) -> Any:
+    """Return the program of a function for `n_points` points, or raise Mixed."""
     points = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((n_points, *leaf.shape[1:]), leaf.dtype), x
     )
     try:
-        # JAX keeps traces of a function, of which this is another one.
+        # JAX caches traces by function, so trace a new one.
         return jax.make_jaxpr(partial(function))(params, points)
-    except Exception as error:  # a function of the user's, for a number of points not asked for
+    except Exception as error:  # the user's function may not take this number of points
         raise Mixed from error
 
 
 def _follow(closed: Any, n_leaves: int, x: PyTree[Array], n_points: int) -> bool:
+    """Return whether the outputs hold the points along their first axis."""
     n_points_leaves = len(jax.tree.leaves(x))
     places = [None] * (n_leaves - n_points_leaves) + [Place(0)] * n_points_leaves
     results = _Walk(n_points).closed(closed, places)
@@ -84,13 +94,13 @@ def _follow(closed: Any, n_leaves: int, x: PyTree[Array], n_points: int) -> bool
 
 
 class _Walk:
-    """The walk through one program for so many points."""
+    """The walk through one program for a given number of points."""
 
     def __init__(self, n_points: int):
         self.n_points = n_points
 
     def closed(self, closed: Any, places: Places) -> list[Place | None]:
-        """Return the places of the results, from those of the operands; raise Mixed."""
+        """Return the places in the results, from those in the operands; or raise Mixed."""
         jaxpr = getattr(closed, "jaxpr", closed)
         known = dict(zip(jaxpr.invars, places, strict=True))
         for variable in jaxpr.constvars:
@@ -103,13 +113,14 @@ class _Walk:
         return [find_place(atom) for atom in jaxpr.outvars]
 
     def _checked(self, place: Place | None, variable: Any) -> Place | None:
-        """The place, if it is the only axis that may hold points."""
+        """Return the place if it is the only axis that may hold points; or raise Mixed."""
         axes = point_axes(getattr(variable.aval, "shape", ()), self.n_points)
         if axes != ([] if place is None else [place.axis]):
             raise Mixed
         return place
 
     def _results(self, equation: Any, places: Places) -> list[Place | None]:
+        """Return the places in the results of one primitive."""
         name = equation.primitive.name
         if name in CALLS:
             return self.closed(equation.params[CALLS[name]], places)
@@ -141,7 +152,7 @@ class _Walk:
     def _scan_over_points(
         self, options: dict[str, Any], constants: Places, carried: Places, rows: Places
     ) -> list[Place | None]:
-        """Each step has one point, and nothing from another step."""
+        """Return the places in the results of a loop over points without shared state."""
         place = join(rows)
         if carried or None in rows or any(constants):
             raise Mixed
@@ -171,7 +182,7 @@ class _Walk:
 
 
 def _have_equal_values(first: Any, second: Any) -> bool:
-    """Whether no number in two programs of a function depends on the number of points."""
+    """Return whether no number in two programs of a function depends on the number of points."""
     numbers = [list(_numbers(closed)) for closed in (first, second)]
     return len(numbers[0]) == len(numbers[1]) and all(map(_is_equal, *numbers))
 
@@ -203,7 +214,7 @@ def largest_epsilon(closed: Any) -> float:
 
 
 def _parts(equation: Any) -> Iterator[Any]:
-    """The programs that a primitive calls."""
+    """Yield the programs that a primitive calls."""
     for option in equation.params.values():
         for part in option if isinstance(option, tuple) else (option,):
             if hasattr(part, "eqns") or hasattr(part, "jaxpr"):
@@ -211,7 +222,7 @@ def _parts(equation: Any) -> Iterator[Any]:
 
 
 def _numbers(closed: Any) -> Iterator[Any]:
-    """All names of primitives, constants and numbers of a program, in order."""
+    """Yield the names of primitives, the constants and the numbers of a program, in order."""
     yield from getattr(closed, "consts", ())
     for equation in getattr(closed, "jaxpr", closed).eqns:
         yield equation.primitive.name
