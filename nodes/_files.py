@@ -1,6 +1,4 @@
-"""Reading and writing what the stages hand to each other: arrays as NPZ, tables as CSV, values as
-JSON.
-"""
+"""Read and write the files of the stages: arrays as NPZ, tables as CSV, values as JSON."""
 
 import io
 import json
@@ -23,7 +21,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class Subset(NamedTuple):
-    """Chosen points of every member, and the name of the method that chose them."""
+    """Hold the chosen points of every member, and the name of the method that chose them."""
 
     method: str
     points: Selection
@@ -31,7 +29,7 @@ class Subset(NamedTuple):
 
 @contextmanager
 def whole(path: Path) -> Generator[Path]:
-    """Give another name to write a file under; the file gets its own name when it is complete."""
+    """Yield a temporary name to write a file under; it is renamed when the file is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.stem}.unfinished{path.suffix}")
     yield unfinished
@@ -39,7 +37,7 @@ def whole(path: Path) -> Generator[Path]:
 
 
 def write_arrays(path: Path, **arrays: Any) -> None:
-    """Write named arrays to an uncompressed NPZ file; what would need a pickle is refused."""
+    """Write named arrays to an uncompressed NPZ file, without any that would need a pickle."""
     with whole(path) as unfinished:
         np.savez(unfinished, allow_pickle=False, **arrays)
 
@@ -65,10 +63,9 @@ def read_subset(node: zntrack.Node, path: Path) -> Subset:
 
 
 def read_subsets(nodes: list[zntrack.Node]) -> dict[str, np.ndarray]:
-    """Read the indices of each node's subsets by the name of its method.
+    """Return the indices of each node's subsets by the name of its method.
 
-    Raises:
-        ValueError: Two nodes have the same method.
+    Raises ValueError if two nodes have the same method.
     """
     subsets = [node.subset for node in nodes]
     _checks.unique("methods", [subset.method for subset in subsets])
@@ -76,7 +73,7 @@ def read_subsets(nodes: list[zntrack.Node]) -> dict[str, np.ndarray]:
 
 
 class _Kept(MutableMapping[str, Arrays]):
-    """Named arrays in the NPZ files of a folder; a file is there whole or not at all."""
+    """Store named arrays in the NPZ files of a folder; a file is complete or does not exist."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -113,8 +110,11 @@ def kept(folder: Path, code: Path) -> Generator[MutableMapping[str, Arrays]]:
     """Keep arrays in a folder until the stage that computes them ends without an error.
 
     Args:
-        folder: What is left in it when the stage is interrupted is there when it runs again.
-        code: The file with the digest of the stage's code. What other code left is not used.
+        folder: The folder. Arrays of an interrupted stage are still there when it runs again.
+        code: The file with the digest of the stage's code. Arrays of other code are not used.
+
+    Yields:
+        The stored arrays by name.
     """
     yield _Kept(folder / Path(code).read_text()[:16])
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,13 +1,13 @@
-"""Which files of a project run when one of them is imported, read from their syntax trees.
+"""List the files of a project that run when one of them is imported, from their syntax trees.
 
-Nothing is imported. Followed are all import statements, wherever they stand in a file: absolute and
-relative ones, those of a star, and the `__init__.py` of every package on the way. What stands under
-`if TYPE_CHECKING:` never runs. Calls of importlib are not followed.
+Nothing is imported. All import statements are followed, wherever they stand in a file: absolute and
+relative ones, those of a star, and the `__init__.py` of every package on the way. Code under `if
+TYPE_CHECKING:` never runs. Calls of importlib are not followed.
 
 A package is lazy if its `__init__.py` has a table `_MODULES = {"module": ("name", …), …}` of the
-names that it loads from its modules when they are asked for (PEP 562). Whoever imports a name from
-it runs the module that has the name, and whoever imports the package the modules of the names that
-it uses: all modules of the package, if it does more with it than take its attributes.
+names that it loads from its modules on demand (PEP 562). Importing a name from it runs the module
+that has the name. Importing the package runs the modules of the names that the importer uses, or
+all modules of the package if the importer does more than take its attributes.
 """
 
 import ast
@@ -17,19 +17,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 LAZY, FOLLOWED = "_MODULES", "FOLLOWED_FILES"
-# What a lazy package says of its names. Whoever uses a name runs the module that has it, so that an
-# entry for another name changes nothing for it.
+# Tables of a lazy package's names. Using a name runs the module that has it, so entries for other
+# names change nothing.
 TABLES = (LAZY, "__all__", "__version__")
 IMPORT_ERRORS = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
 Parts = tuple[str, ...]
 
 
 class SourceError(Exception):
-    """A file cannot be followed; the message names it, and the line."""
+    """Report a file that cannot be followed; the message names the file and the line."""
 
 
 class Import(NamedTuple):
-    """One name of an import statement, and whether an ImportError of it is caught."""
+    """Hold one name of an import statement, and whether an ImportError is caught."""
 
     statement: ast.Import | ast.ImportFrom
     alias: ast.alias
@@ -37,22 +37,24 @@ class Import(NamedTuple):
 
     @property
     def bound(self) -> str:
-        """The name that the statement gives to what it imports."""
+        """Name that the statement gives to what it imports."""
         whole = isinstance(self.statement, ast.ImportFrom)
         return self.alias.asname or (self.alias.name if whole else self.alias.name.split(".")[0])
 
 
 class Tree:
-    """The Python files below a folder. Each is read once: what is edited later is not seen."""
+    """Follow the Python files below a folder; each is read once, so later edits are not seen."""
 
     def __init__(self, root: Path):
         self.root = root
         self.parse, self.imports = cache(self.parse), cache(self.imports)
 
     def follow(self, *files: str, ends: Callable[[str], bool] = lambda file: False) -> list[str]:
-        """List these files and all that they run, in the order of their imports.
+        """Return these files and all that they run, in the order of their imports.
 
-        ends: whether a file, unless it is one of `files`, is not followed any further.
+        Args:
+            *files: Paths of the files, relative to the folder.
+            ends: Whether a file, unless it is one of `files`, is not followed any further.
         """
         followed: dict[str, None] = {}
         waiting = list(reversed(files))
@@ -65,9 +67,9 @@ class Tree:
         return list(followed)
 
     def follow_path(self, path: str) -> list[str]:
-        """List the files that an import path runs, of a module or of a name in one.
+        """Return the files that an import path runs, for a module or a name in one.
 
-        None where the module is not part of the project.
+        There are none if the module is not part of the project.
         """
         parts = tuple(str(path).split("."))
         for module in (parts, parts[:-1]):
@@ -76,14 +78,14 @@ class Tree:
         return []
 
     def parse(self, file: str) -> ast.Module:
-        """The syntax tree of a file."""
+        """Return the syntax tree of a file."""
         try:
             return ast.parse((self.root / file).read_bytes())
         except (SyntaxError, ValueError) as error:
             raise SourceError(f"{file}:{getattr(error, 'lineno', 1)}: {error}") from None
 
     def literal(self, file: str, name: str) -> object:
-        """The value that a file gives to a name, which must be written out; None without one."""
+        """Return the literal value that a file gives to a name; None without one."""
         for node in self.parse(file).body:
             if _assigned(node) == name:
                 try:
@@ -95,10 +97,10 @@ class Tree:
         return None
 
     def content(self, file: str) -> bytes:
-        """The bytes of a file that change what runs.
+        """Return the bytes of a file that change what runs.
 
-        Not its list of followed files, which count themselves; and of a lazy package neither its
-        docstring nor its tables of names.
+        A file's list of followed files is left out, since these count themselves. A lazy package's
+        docstring and tables of names are left out too.
         """
         content = (self.root / file).read_bytes()
         if not file.endswith(".py"):
@@ -114,21 +116,21 @@ class Tree:
         return b"".join(line for line in lines if line.strip())
 
     def file(self, module: Parts) -> str | None:
-        """The file of a module or package; None if it has none."""
+        """Return the file of a module or package; None if it does not have one."""
         path = "/".join(module)
         files = (f"{path}/__init__.py", f"{path}.py")
         return next((file for file in files if (self.root / file).is_file()), None)
 
     def imports(self, file: str) -> list[Import]:
-        """The import statements of a file that can run, a name at a time."""
+        """Return the import statements of a file that can run, one name at a time."""
         return list(_imports([self.parse(file)]))
 
     def imported(self, file: str) -> list[str]:
-        """The files that the import statements of a file run themselves."""
+        """Return the files that the import statements of a file run directly."""
         return [other for one in self.imports(file) for other in self.imported_by(file, one)]
 
     def imported_by(self, file: str, item: Import) -> list[str]:
-        """The files that one import statement of a file runs."""
+        """Return the files that one import statement of a file runs."""
         try:
             if isinstance(item.statement, ast.Import):
                 return self._import(file, item)
@@ -163,7 +165,7 @@ class Tree:
         return files + self._attribute(module, name)
 
     def _attribute(self, module: Parts, name: str) -> list[str]:
-        """What the import of a name from a module runs beside the module."""
+        """Return the files that the import of a name runs in addition to its module."""
         file, inner = self.file(module), (*module, name)
         names = self._lazy_names(file or "")
         if name in names:
@@ -193,7 +195,7 @@ class Tree:
         ]
 
     def _used(self, file: str, name: str, package: Parts) -> list[str]:
-        """What runs for the attributes that a file takes of a lazy package under a name."""
+        """Return the files that run for the attributes of a lazy package that a file uses."""
         if not self._is_lazy(package):
             return []
         names, nodes = self._lazy_names(self.file(package) or ""), list(ast.walk(self.parse(file)))
@@ -210,7 +212,7 @@ class Tree:
         return files
 
     def _module(self, module: Parts) -> list[str]:
-        """The files that the import of a module runs: its own, and those of its packages."""
+        """Return the files that the import of a module runs, with those of its packages."""
         files = []
         for end in range(1, len(module) + 1):
             if file := self.file(module[:end]):
@@ -227,14 +229,14 @@ class Tree:
         return self.root.joinpath(*module).is_dir()
 
     def _is_here(self, module: Parts) -> bool:
-        """Whether an import is one of this project: a module, or a folder with modules."""
+        """Return whether an import belongs to this project: a module, or a folder with modules."""
         return self.file(module[:1]) is not None or any((self.root / module[0]).rglob("*.py"))
 
     def _is_lazy(self, module: Parts) -> bool:
         return bool(self._lazy_names(self.file(module) or ""))
 
     def _lazy_names(self, file: str) -> dict[str, str]:
-        """The module of every name of a lazy package; none of another file."""
+        """Return the module of every name of a lazy package; for another file, nothing."""
         table = self.literal(file, LAZY) if file.endswith("/__init__.py") else None
         # pyrefly: ignore[missing-attribute]
         return {name: module for module, names in (table or {}).items() for name in names}
@@ -254,7 +256,7 @@ def _imports(nodes: Iterable[ast.AST], may_fail: bool = False) -> Iterator[Impor
 
 
 def _catches(handler: ast.ExceptHandler) -> bool:
-    """Whether an ImportError ends in this handler."""
+    """Return whether this handler catches an ImportError."""
     if handler.type is None:
         return True
     types = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
@@ -279,7 +281,7 @@ def _is_docstring(node: ast.AST) -> bool:
 
 
 def _assigned(node: ast.AST) -> str | None:
-    """The name that a statement gives a value to."""
+    """Return the name that a statement assigns a value to."""
     target = None
     if isinstance(node, ast.Assign) and len(node.targets) == 1:
         target = node.targets[0]
@@ -289,7 +291,7 @@ def _assigned(node: ast.AST) -> str | None:
 
 
 def _defined(tree: ast.Module) -> set[str]:
-    """The names that a module defines itself, outside functions and classes."""
+    """Return the names that a module defines, outside functions and classes."""
     nodes = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     bound = {item.bound for item in _imports([tree])}
     return bound | {node.name for node in nodes} | {_assigned(node) or "" for node in tree.body}

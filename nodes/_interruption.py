@@ -1,6 +1,6 @@
-"""Ctrl-C ends a stage at once, also while XLA computes and no line of Python is run.
+"""End a stage at once on Ctrl-C, also while XLA computes and no line of Python runs.
 
-Files of stages are there whole or not at all (`_files.whole`), so nothing has to be waited for.
+Files of stages are complete or do not exist (`_files.whole`), so there is no need to wait.
 """
 
 import os
@@ -16,9 +16,9 @@ INTERRUPTED = 130  # 128 + SIGINT
 
 @contextmanager
 def at_once(name: str, kept: Path) -> Generator[None]:
-    """End this process when it is interrupted, and say what is kept in the folder `kept`.
+    """End this process when it is interrupted, and print what is kept in the folder `kept`.
 
-    Where interruptions are ignored, as in the background of a script, they stay ignored.
+    If interruptions are ignored, as in the background of a script, they stay ignored.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
@@ -53,6 +53,6 @@ def end(name: str, kept: Path) -> None:
         if resumes
         else ("nothing of it is kept")
     )
-    # In a line of its own, below the progress bar.
+    # On a separate line, below the progress bar.
     os.write(sys.stderr.fileno(), f"\n{name}: interrupted; {rest}.\n".encode())
     os._exit(INTERRUPTED)

@@ -1,4 +1,4 @@
-"""One process at a time for each stage: what a killed `dvc` leaves running ends first."""
+"""Run one process at a time for each stage: one that a killed `dvc` has left running ends first."""
 
 import fcntl
 import os
@@ -11,7 +11,7 @@ import zntrack
 
 @contextmanager
 def alone(node: zntrack.Node) -> Generator[None]:
-    """Wait for another process that runs the same stage in the same folder, and say so.
+    """Wait for another process that runs the same stage in the same folder, and print a line.
 
     If the process that asked for the stage, such as `dvc`, is killed meanwhile, the stage does not
     run any more.

@@ -1,9 +1,9 @@
-"""Write into params.yaml what the graph adds to it, and leave all else as a person wrote it.
+"""Write into params.yaml what the graph adds to it, and leave the rest as a person wrote it.
 
-The order of sections and parameters, comments, quotation marks and blank lines stay. A default that
-was not written goes to the end of its section, and a new section behind the last one of its group.
-Two things are written anew where they stand: an alias becomes the value itself, so that no two
-stages share one, and a number such as 1e-3, which some readers of YAML take for a text, 0.001.
+The order of sections and parameters, comments, quotation marks and blank lines stay. A missing
+default is added at the end of its section, and a new section behind the last one of its group. Two
+things are rewritten in place. An alias becomes its value, so that no two stages share one. A number
+such as 1e-3, which some readers of YAML take for a text, becomes 0.001.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ BLOCK_INDENT = 2
 
 
 class Edit(NamedTuple):
-    """A part of a text, from `start` to before `end`, and what takes its place."""
+    """Hold a part of a text, from `start` to before `end`, and its replacement."""
 
     start: int
     end: int
@@ -25,12 +25,13 @@ class Edit(NamedTuple):
 
 
 class PlainDumper(yaml.SafeDumper):
-    """Write a value that occurs twice twice, and not as an alias of the other.
+    """Write a value that occurs twice in full both times, and not as an alias.
 
-    An alias would tie two stages together: who edits one value would change both.
+    An alias would tie two stages together: editing one value would change both.
     """
 
     def ignore_aliases(self, data: object) -> bool:
+        """Return True, whatever the data."""
         return True
 
 
@@ -40,14 +41,14 @@ def to_yaml(content: object, **options: object) -> str:
 
 
 def complete(text: str, name: str, sections: Mapping[str, dict]) -> str:
-    """Return the text of params.yaml with all of `sections`, of which it has some or parts."""
+    """Return the text of params.yaml completed by all of `sections`, some of which it may have."""
     line_end = "\r\n" if "\r\n" in text else "\n"
     text = text.replace("\r\n", "\n")
     text = _apply(text, _without_aliases(text))
     text = _apply(text, _plain_numbers(text))
     text = text if text.endswith("\n") else f"{text}\n"
     text = _apply(text, _additions(text, _values.parse(text, name), sections))
-    # Of YAML that is written in a way that this does not know, the values count.
+    # If the edits failed on an unusual form of YAML, plain YAML with all values replaces it.
     text = text if _reads_as(text, sections) else to_yaml(dict(sections))
     return text.replace("\n", line_end)
 
@@ -66,7 +67,7 @@ def _apply(text: str, edits: Iterator[Edit]) -> str:
 
 
 def _without_aliases(text: str) -> Iterator[Edit]:
-    """Replace aliases by what they stand for, and remove anchors."""
+    """Yield the edits that replace aliases by their values, and remove anchors."""
     anchored = _anchored(text)
     for event in yaml.parse(text, yaml.SafeLoader):
         anchor = getattr(event, "anchor", None)
@@ -79,7 +80,7 @@ def _without_aliases(text: str) -> Iterator[Edit]:
             length = len(f"&{anchor}")
             while text[start + length : start + length + 1] == " ":
                 length += 1
-            # Of an anchor that ends its line the blank in front goes as well.
+            # If an anchor ends its line, the blank in front of it is removed too.
             ends_line = text[start + length : start + length + 1] == "\n"
             yield Edit(start - (ends_line and text[start - 1] == " "), start + length, "")
 
@@ -105,7 +106,7 @@ def _anchored(text: str) -> dict[str, object]:
 
 
 def _plain_numbers(text: str) -> Iterator[Edit]:
-    """Write numbers that only some readers take for numbers so that all do."""
+    """Yield the edits that rewrite numbers which some readers take for texts."""
     for event in yaml.parse(text, yaml.SafeLoader):
         if not isinstance(event, yaml.ScalarEvent) or not event.implicit[0]:
             continue
@@ -117,7 +118,7 @@ def _plain_numbers(text: str) -> Iterator[Edit]:
 def _additions(
     text: str, written: Mapping[str, dict], sections: Mapping[str, dict]
 ) -> Iterator[Edit]:
-    """Add the parameters that a section lacks, and the sections that the text lacks."""
+    """Yield the parameters that a section lacks, and the sections that the text lacks."""
     root = yaml.compose(text, yaml.SafeLoader)
     if not isinstance(root, yaml.MappingNode) or root.flow_style:
         return
@@ -147,7 +148,7 @@ def _new_sections(
 def _add_parameters(
     text: str, key: yaml.Node, node: yaml.Node, missing: Mapping[str, object]
 ) -> Edit:
-    """Add parameters at the end of a section."""
+    """Return the edit that adds parameters at the end of a section."""
     if isinstance(node, yaml.MappingNode) and node.flow_style:
         place = node.end_mark.index - 1
         inside = _in_flow(dict(missing))[1:-1]
@@ -166,15 +167,15 @@ def _add_parameters(
 
 
 def _line_end(text: str, node: yaml.Node) -> int:
-    """Return where the line ends in which the last value of a node does.
+    """Return the end of the line in which the last value of a node ends.
 
-    A collection in lines of its own ends where the next thing begins, with comments between.
+    A collection on separate lines ends where the next entry begins, with comments between.
     """
     while isinstance(node, yaml.CollectionNode) and node.value and not node.flow_style:
         last = node.value[-1]
         node = last[1] if isinstance(last, tuple) else last
     end = node.end_mark.index
-    if end and text[end - 1] == "\n":  # of a text in several lines
+    if end and text[end - 1] == "\n":  # a text of several lines
         return end
     return text.index("\n", end) + 1
 

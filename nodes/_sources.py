@@ -1,12 +1,12 @@
-"""Write a digest of the code of every kind of stage: python -m nodes._sources
+"""Write a digest of the code of every kind of stage.
 
-The stage `Sources` runs this, and every other stage depends on the digest of its kind alone, so
-that an edit reruns the stages that run the edited file, and no other.
+The stage `Sources` runs this, as `python -m nodes._sources`. Every other stage depends only on the
+digest of its kind, so that an edit reruns the stages that run the edited file, and no other.
 
 A kind is the class in a module of nodes/ that has the module's name. It runs this module, those of
-the stages that it is derived from, and all that these import from the project. Of any other module
-in nodes/ only the file itself counts: it has the loader of that stage's results, and what it calls
-reruns that stage, which this one follows if the results change. Files that a stage reads, and does
+the stages that it is derived from, and all that these import from the project. For any other module
+in nodes/ only the file itself counts: it has the loader of that stage's results, and its imports
+rerun that stage, which this one follows if the results change. Files that a stage reads, and does
 not import, are in its module's FOLLOWED_FILES.
 """
 
@@ -25,38 +25,38 @@ Hashes = dict[str, str]  # the SHA-256 of each file
 
 
 def kinds(tree: Tree) -> dict[str, list[str]]:
-    """List the files that every kind of stage runs or reads, in the order of their imports."""
+    """Return the files that every kind of stage runs or reads, in the order of their imports."""
     modules = sorted(tree.root.joinpath(STAGES).glob("[!_]*.py"))
     return dict(_kind(tree, f"{STAGES}/{path.name}") for path in modules)
 
 
 def model_files(path: str) -> list[str]:
-    """List the files of this project that a model at an import path runs, in that order."""
+    """Return the files of this project that a model at an import path runs, in that order."""
     return Tree(ROOT).follow_path(path)
 
 
 def hashes(files: Iterable[str], tree: Tree | None = None) -> Hashes:
-    """Compute the SHA-256 of what counts of each file."""
+    """Return the SHA-256 of the relevant content of each file."""
     tree = tree or Tree(ROOT)
     return {file: hashlib.sha256(tree.content(file)).hexdigest() for file in files}
 
 
 def digest(hashes: Hashes) -> str:
-    """Compute one SHA-256 of the contents of files in the order in which they are imported.
+    """Return one SHA-256 of the contents of files in the order in which they are imported.
 
-    The names of the files are no part of it, so that a file that is renamed alone reruns nothing.
+    The names of the files do not enter, so that a mere renaming reruns nothing.
     """
     return hashlib.sha256("\n".join(hashes.values()).encode()).hexdigest()
 
 
 def dependencies(tree: Tree) -> list[str]:
-    """What the stage `Sources` depends on: the library as a whole, and other files one by one."""
+    """Return what the stage `Sources` depends on: the whole library, and single other files."""
     files = set(tree.follow(f"{STAGES}/{Path(__file__).name}")).union(*kinds(tree).values())
     return sorted({LIBRARY, *(file for file in files if not file.startswith(f"{LIBRARY}/"))})
 
 
 def contents(tree: Tree) -> dict[str, str]:
-    """What the stage `Sources` writes into each of its outputs."""
+    """Return the content of each output of the stage `Sources`."""
     by_kind = {kind: hashes(files, tree) for kind, files in kinds(tree).items()}
     texts = {f"{kind}.txt": digest(files) + "\n" for kind, files in by_kind.items()}
     texts["files.json"] = json.dumps(by_kind, indent=1) + "\n"
@@ -64,7 +64,7 @@ def contents(tree: Tree) -> dict[str, str]:
 
 
 def main() -> None:
-    """Write the outputs, unless dvc.yaml does not have all that they depend on."""
+    """Write the outputs, or raise SourceError if dvc.yaml lacks one of their dependencies."""
     tree = Tree(ROOT)
     texts, graph = contents(tree), (ROOT / "dvc.yaml").read_text()
     for path in (*dependencies(tree), *texts):
@@ -91,7 +91,7 @@ def _kind(tree: Tree, file: str) -> tuple[str, list[str]]:
 
 
 def _with_bases(tree: Tree, file: str) -> list[str]:
-    """A module of nodes/ and those that have the stages which its own are derived from."""
+    """Return a module of nodes/ and those of the stages which its classes are derived from."""
     modules = [file]
     for module in modules:
         classes = [node for node in tree.parse(module).body if isinstance(node, ast.ClassDef)]

@@ -1,7 +1,7 @@
 """Run a stage as `zntrack run` does, one process at a time, and check params.yaml before it.
 
-What a person can mend is one line: a wrong name or value in params.yaml, data that do not fit, a
-training that diverges, an interruption. A traceback is left to bugs.
+Errors that a person can fix are one line: a wrong name or value in params.yaml, data that do not
+fit, a training that diverges, an interruption. Only bugs show a traceback.
 """
 
 import datetime
@@ -21,10 +21,10 @@ from nodes import _interruption, _values
 from nodes._imports import SourceError
 from nodes._lock import alone
 
-# Of the last params.yaml whose sections have all been checked, with the graph and the code.
+# Digest of the last params.yaml whose sections have all been checked, with the graph and the code.
 CHECKED = Path(".dvc/tmp/params.checked")
 DECISIVE = (PARAMS_FILE_PATH, ZNTRACK_FILE_PATH, Path("nodes/Sources/files.json"))
-# Besides what the library says of its arguments: numbers that overflow, and what the machine lacks.
+# In addition to the library's errors about arguments: numbers that overflow, and missing resources.
 EXPLAINED = (
     *(_values.ParameterError, SourceError, _extras.MissingPackageError),
     *(FloatingPointError, MemoryError, OSError),
@@ -32,7 +32,7 @@ EXPLAINED = (
 
 
 def run_stage(path: str, name: str) -> None:
-    """Run the stage of a name, whose class is at an import path, and write what it has.
+    """Run the stage called `name`, whose class is at an import path, and write its outputs.
 
     The time in its node-meta.json is that of its `run`, without imports and waiting.
     """
@@ -56,9 +56,9 @@ def run_stage(path: str, name: str) -> None:
 
 
 def read_parameters(node: zntrack.Node) -> None:
-    """Read all parameters of a node at once; one that is not written has its default.
+    """Read all parameters of a node at once; a missing one has its default.
 
-    ZnTrack 0.8 parses the file anew for each, with a reader ten times as slow.
+    ZnTrack 0.8 parses the file again for each parameter, with a reader that is ten times slower.
     """
     sections = _values.parse(PARAMS_FILE_PATH.read_bytes(), PARAMS_FILE_PATH.name)
     values = sections.get(node.name, {})

@@ -1,10 +1,12 @@
-"""Start one stage: python nodes/_start.py nodes.ensemble.Ensemble --name fuel_Ensemble
+"""Start one stage.
+
+    python nodes/_start.py nodes.ensemble.Ensemble --name fuel_Ensemble
 
 Importing JAX, pandas and ZnTrack takes seconds, and `dvc repro` starts a process for every stage.
-The first stage of a `dvc` also starts a process that imports these packages, and no code of this
-project (nodes/_warm.py); the following stages are forks of it, and start in a fraction of a second.
-That process belongs to this `dvc` alone, has its limits, environment and process group, and ends
-with it. Wherever it cannot be had, a stage runs in this process, as the first one does.
+The first stage of a `dvc` therefore also starts a process that imports these packages, and no code
+of this project (nodes/_warm.py). The following stages are forks of it, and start in a fraction of a
+second. That process serves only this `dvc`, has its limits, environment and process group, and ends
+with it. If it is not available, a stage runs in this process, as the first one does.
 
 COLLECTIVE_VARIABLES_WARM=0 in the environment turns this off.
 """
@@ -20,16 +22,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 SWITCH = "COLLECTIVE_VARIABLES_WARM"
-# DVC sets this one for every command that it runs, to the name of the stage.
+# DVC sets this variable to the name of the stage for every command that it runs.
 STAGE = "DVC_STAGE"
 FOLDER = Path(".dvc/tmp/warm")
 INTERRUPTED = 130  # 128 + SIGINT
-# What a shell changes between two commands, and no package reads.
+# Variables that a shell changes between two commands, and that no package reads.
 VOLATILE = {STAGE, "_", "OLDPWD", "PWD", "SHLVL"}
 
 
 class Process(NamedTuple):
-    """A process, by its number and the time of its start, which together name no other."""
+    """Identify a process, by its number and the time of its start."""
 
     pid: int
     start: str
@@ -57,7 +59,7 @@ def run_here(path: str, name: str) -> None:
 
 
 def _run_elsewhere(path: str, name: str) -> int | None:
-    """Let the warm process run a stage: its exit status; None if it has to run here."""
+    """Return the exit status of a stage in the warm process; None if it has to run here."""
     dvc = find_dvc()
     if dvc is None or not FOLDER.parent.is_dir():
         return None
@@ -71,11 +73,11 @@ def _run_elsewhere(path: str, name: str) -> int | None:
 
 
 def _ask(connection: socket.socket, path: str, name: str) -> int | None:
-    """Ask for a stage and wait for its end: its exit status; None if nobody runs it."""
+    """Return the exit status of a stage after asking for it; None if nobody runs it."""
     folder, environment = os.getcwd(), dict(os.environ)
     request = {"path": path, "name": name, "folder": folder, "environment": environment}
     text = json.dumps(request).encode()
-    # The stage has its own Ctrl-C, and this process waits for what it makes of it.
+    # The stage handles Ctrl-C, and this process waits for its answer.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         socket.send_fds(connection, [len(text).to_bytes(8, "big")], [0, 1, 2])
@@ -99,9 +101,9 @@ def _wait(connection: socket.socket, name: str) -> int:
 
 
 def find_dvc() -> Process | None:
-    """Find the process that runs the stage: the nearest one that is not of the stage itself.
+    """Return the nearest process that is not part of the stage, which runs the stage.
 
-    Between may be a shell and what else the user lets commands run in.
+    A shell, or other programs that run commands for the user, may be in between.
     """
     own = f"{STAGE}={os.environ[STAGE]}".encode()
     pid = os.getppid()
@@ -113,17 +115,17 @@ def find_dvc() -> Process | None:
 
 
 def read_start(pid: int) -> str:
-    """Read when a process was started, in ticks since the start of the machine."""
+    """Return when a process was started, in ticks since the start of the machine."""
     return _read_status(pid)[19]
 
 
 def _read_status(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat behind the name of the program: state, parent and others."""
+    """Return the fields of /proc/PID/stat after the program's name: state, parent and others."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def _fingerprint() -> str:
-    """A name for all that packages may have read when they were imported."""
+    """Return a name for all that packages may have read when they were imported."""
     values = sorted((name, value) for name, value in os.environ.items() if name not in VOLATILE)
     code = [
         Path(__file__).with_name("_warm.py").stat().st_mtime_ns,
@@ -137,7 +139,7 @@ def _start_warm_process(address: Path, dvc: Process) -> None:
     address.parent.mkdir(exist_ok=True)
     program = str(Path(__file__).with_name("_warm.py"))
     command = [sys.executable, program, str(address), str(dvc.pid), dvc.start]
-    # Without the streams of this process, whose readers would wait for its end.
+    # Without the streams of this process, whose readers would wait until they are closed.
     streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
     subprocess.Popen(command, **streams)
 

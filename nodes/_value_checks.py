@@ -1,7 +1,7 @@
-"""What the library says of the values of each kind of stage, before any data are read.
+"""Check the values of each kind of stage with the library, before any data are read.
 
-A check takes the stage's own values, those of all stages of its group, and all sections. It calls
-what the stage will call with these values, and lets its errors through.
+A check takes the stage's values and those of all stages of its group; that of Report takes all
+sections. It calls what the stage will call with these values, and does not catch its errors.
 """
 
 from collections.abc import Callable, Mapping
@@ -40,7 +40,7 @@ def check(
 
 
 def _fields(settings: type, own: SimpleNamespace) -> dict[str, object]:
-    """The values of a stage that are fields of these settings."""
+    """Return the values of a stage that are fields of these settings."""
     return {
         field.name: getattr(own, field.name)
         for field in fields(settings)
@@ -113,7 +113,7 @@ def _compute_ntk(own: SimpleNamespace, group: Group) -> None:
 
 
 def _task(group: Group) -> str | None:
-    """The task of a group's problem, None where only its file says what it is."""
+    """Return the task of a group's problem; None if only the file of the group determines it."""
     if own := group.get("LoadDataset"):
         return problems.PROBLEMS[own.problem].task if own.problem in problems.PROBLEMS else None
     return getattr(group.get("LoadFile"), "task", None)
@@ -148,7 +148,7 @@ def _train_agent(own: SimpleNamespace, group: Group) -> None:
 
 
 def _record(record: dict, n_epochs: int, evaluate_every: int, loss: str | None) -> None:
-    """Check the settings of a recording through so many epochs."""
+    """Check the settings of a recording for this number of epochs."""
     known = [field.name for field in fields(recording.Settings)]
     if unknown := [name for name in record if name not in known]:
         raise TypeError(
@@ -181,7 +181,7 @@ def _report(own: SimpleNamespace, sections: Mapping[str, Mapping[str, object]]) 
 
 
 def _method_names(sections: Mapping[str, Mapping[str, object]]) -> set[str]:
-    """What tables call the methods of all groups, as SelectSubset does, and all known methods."""
+    """Return the names of methods in the tables of all groups, and those of all known methods."""
     named = {name.partition("SelectSubset-")[2] for name in sections if "SelectSubset-" in name}
     return named | set(registry.SELECTION_METHODS)
 

@@ -1,11 +1,11 @@
-"""Read params.yaml, and refuse a name or a value that no stage can use, before anything runs.
+"""Read params.yaml, and reject a name or a value that no stage can use, before anything runs.
 
-main.py checks all sections before it writes the graph. A stage checks its own section and, once for
-each params.yaml, all others: the first stage that a `dvc repro` starts refuses what a later one
+main.py checks all sections before it writes the graph. A stage checks its section and, once for
+each params.yaml, all others: the first stage that a `dvc repro` starts rejects what a later one
 could not use. An error is one line with the section, what is expected, what was received and what
 to write.
 
-No stage imports this, so that other words here make no result stale.
+No stage imports this, so that a change of messages here makes no result stale.
 """
 
 import dataclasses
@@ -46,7 +46,8 @@ _ALL_MODULES = MODULES | {
     "Findings": "findings",
 }
 RESERVED_GROUPS = ("", *(name.partition("_")[0] for name in SUMMARIES))
-# 1e-3 and 1.5e5, which DVC takes for numbers and writes, as YAML 1.2 does, and PyYAML for texts.
+# 1e-3 and 1.5e5 are numbers in YAML 1.2. DVC reads and writes them as such; PyYAML takes them for
+# texts.
 EXPONENTIAL = re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
 _WORDS = {
     bool: "true or false",
@@ -61,13 +62,14 @@ Sections = dict[str, dict]
 
 
 class ParameterError(Exception):
-    """A section, a name or a value of params.yaml cannot be used; the message is one line."""
+    """Report a section, a name or a value of params.yaml that cannot be used, in one line."""
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """PyYAML's reader, which takes the same texts for numbers as DVC does, and no name twice."""
+    """Read YAML with the numbers that DVC reads, and reject a name that occurs twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """Return the mapping of a node, or raise ConstructorError for a name that occurs twice."""
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
@@ -82,7 +84,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENTIAL, list("-+01
 
 
 def parse(text: str | bytes, name: str) -> Sections:
-    """Read the text of params.yaml by the names of its sections; `name` is for the error."""
+    """Return the sections of params.yaml from its text; `name` is for the error."""
     try:
         params = yaml.load(text, _Loader) or {}
     except yaml.YAMLError as error:
@@ -91,7 +93,7 @@ def parse(text: str | bytes, name: str) -> Sections:
         raise ParameterError(
             f"{name} must have sections <group>_<Stage>: received {params or 'none'}."
         )
-    # In whatever order they are written, the graph is the same.
+    # Sorted, so that the graph does not depend on the order in the file.
     return {
         str(section): {} if params[section] is None else params[section]
         for section in sorted(params, key=str)
@@ -99,7 +101,7 @@ def parse(text: str | bytes, name: str) -> Sections:
 
 
 def stage_class(section: str) -> type[zntrack.Node] | None:
-    """Return the class of the stage that a section belongs to; None if its name is of no stage."""
+    """Return the class of the stage that a section belongs to; None if no stage has its name."""
     if (name := _class_name(section)) is None:
         return None
     return getattr(importlib.import_module(f"nodes.{_ALL_MODULES[name]}"), name)
@@ -115,12 +117,12 @@ def _class_name(section: str) -> str | None:
 
 
 def is_selection(stage: str) -> bool:
-    """Whether a stage is SelectSubset, with or without a name behind it."""
+    """Return whether a stage is SelectSubset, with or without a name behind it."""
     return stage == SELECT_SUBSET or stage.startswith(f"{SELECT_SUBSET}-")
 
 
 def parse_scalar(text: str) -> object:
-    """Read a single value as it would be read without quotation marks."""
+    """Return a single value as it would be read without quotation marks."""
     return yaml.load(text, _Loader)
 
 
@@ -128,14 +130,14 @@ def check(sections: Mapping[str, object]) -> None:
     """Raise ParameterError for the first section, name or value that no stage can use."""
     for section, kind in check_kinds(sections).items():
         check_section(section, sections[section], kind)
-    # In the order in which stages run: what Network cannot use others cannot, either.
+    # In the order in which stages run: what Network cannot use, others cannot use either.
     order = [*_ALL_MODULES]
     for section in sorted(sections, key=lambda section: order.index(_class_name(section))):
         check_values(section, sections)
 
 
 def check_kinds(sections: Mapping[str, object]) -> dict[str, type[zntrack.Node]]:
-    """Return the class of each section's stage; ParameterError for one that is no mapping."""
+    """Return the class of each section's stage; ParameterError for one that is not a mapping."""
     for section, values in sections.items():
         _check_name(section)
         _check_mapping(section, values)
@@ -150,7 +152,7 @@ def _check_mapping(section: str, values: object) -> None:
 
 
 def _check_name(section: str) -> None:
-    """Raise ParameterError for a section whose name is of no stage."""
+    """Raise ParameterError for a section whose name belongs to no stage."""
     if _class_name(section) is not None:
         return
     stages = [*MODULES, SELECT_SUBSET, f"{SELECT_SUBSET}-NAME"]
@@ -165,7 +167,7 @@ def _check_name(section: str) -> None:
 
 
 def check_known(sections: Iterable[str], stages: Collection[str]) -> None:
-    """Raise ParameterError for a section that is no stage of the graph as it is written."""
+    """Raise ParameterError for a section that is not a stage of the written graph."""
     for section in sections:
         _check_name(section)
         if section not in stages:
@@ -180,7 +182,7 @@ def check_known(sections: Iterable[str], stages: Collection[str]) -> None:
 
 
 def check_section(section: str, values: object, kind: type[zntrack.Node]) -> None:
-    """Raise ParameterError for a name that a stage has not, or lacks, and for a wrong type."""
+    """Raise ParameterError for an unknown or missing name, and for a wrong type."""
     fields = parameters(kind)
     _check_mapping(section, values)
     if unknown := [name for name in values if name not in fields]:
@@ -201,7 +203,7 @@ def check_section(section: str, values: object, kind: type[zntrack.Node]) -> Non
 
 
 def check_values(section: str, sections: Mapping[str, object]) -> None:
-    """Raise ParameterError for a value that the library refuses, with the library's own words."""
+    """Raise ParameterError for a value that the library rejects, with the library's message."""
     # Imported here, because it brings most of the library.
     from nodes import _value_checks
 
@@ -222,7 +224,7 @@ def check_values(section: str, sections: Mapping[str, object]) -> None:
 
 
 def parameters(kind: type[zntrack.Node]) -> dict[str, dataclasses.Field]:
-    """The parameters of a stage by their names."""
+    """Return the parameters of a stage by their names."""
     fields = dataclasses.fields(kind)
     return {
         field.name: field for field in fields if field.metadata.get(FIELD_TYPE) == FieldTypes.PARAMS
@@ -230,7 +232,7 @@ def parameters(kind: type[zntrack.Node]) -> dict[str, dataclasses.Field]:
 
 
 def defaults(kind: type[zntrack.Node]) -> dict[str, object]:
-    """The defaults of a stage's parameters, without those that must be given."""
+    """Return the defaults of a stage's parameters, without those that must be given."""
     values = {}
     for name, field in parameters(kind).items():
         if field.default is not dataclasses.MISSING:
@@ -241,7 +243,7 @@ def defaults(kind: type[zntrack.Node]) -> dict[str, object]:
 
 
 def in_yaml(value: object) -> str:
-    """Write a value as it stands in params.yaml, in one line; a text has its quotation marks."""
+    """Return a value as in params.yaml, in one line; a text has its quotation marks."""
     if isinstance(value, str):
         return repr(value)
     text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6)
@@ -249,7 +251,7 @@ def in_yaml(value: object) -> str:
 
 
 def _types(annotation: object) -> list[type]:
-    """The types that an annotation such as `int | None` allows, without what they hold."""
+    """Return the types that an annotation such as `int | None` allows, without their contents."""
     options = (
         typing.get_args(annotation)
         if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union
@@ -265,7 +267,7 @@ def _is_a(value: object, kind: type) -> bool:
 
 
 def _correction(value: object, allowed: list[type], field: dataclasses.Field) -> str:
-    """Say what to write in place of a value of the wrong type, as far as that can be known."""
+    """Return what to write instead of a value of the wrong type, if that can be known."""
     if value is None:
         has_default = field.default is not dataclasses.MISSING
         return f" Write {in_yaml(field.default)}, the default, or another." if has_default else ""
@@ -291,13 +293,13 @@ def _is_plain(text: str) -> bool:
 
 
 def suggestion(name: str, allowed: Iterable[str]) -> str:
-    """Say what to write in place of a wrong name, or nothing."""
+    """Return what to write instead of a wrong name, or nothing."""
     near = nearest(name, allowed)
     return f" Write {near}." if near else ""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
-    """Return the name that was probably meant, in any case of letters; None if none is near."""
+    """Return the name that was probably meant, ignoring case; None if no name is near."""
     by_case = {one.lower(): one for one in allowed}
     near = difflib.get_close_matches(name.lower(), by_case, n=1, cutoff=0.7)
     return by_case[near[0]] if near else None

@@ -2,11 +2,11 @@
 
     python nodes/_warm.py ADDRESS PID START
 
-It imports packages alone, no code of this project, and does not start JAX's backend: every stage
-has its own, and reads the project's code as it is then. It is a child of one `dvc` and in its
-process group, so that what ends or limits `dvc` and its stages does so with this process, too:
-Ctrl-C reaches the stage, and `kill -9` of the group all. It ends when `dvc` ends, however that is,
-or when it has had nothing to do for a minute. Stages that still run then go on, as without it.
+It imports only packages, no code of this project, and does not start JAX's backend: every stage
+starts a backend, and reads the project's code as it is then. It is a child of one `dvc` and in its
+process group, so that what ends or limits `dvc` and its stages also ends or limits this process:
+Ctrl-C reaches the stage, and `kill -9` of the group all. It ends when `dvc` ends, however that
+happens, or after a minute without work. Stages that still run then continue, as without it.
 """
 
 import atexit
@@ -28,15 +28,15 @@ PACKAGES = (
     *("threadpoolctl", "plotly.graph_objects", "plotly.offline", "plotly.subplots", "jinja2"),
 )
 IDLE = 60.0  # seconds
-# As `dvc` has it: ignored in the background of a script.
+# The handler of `dvc`: interruptions are ignored in the background of a script.
 INTERRUPT = signal.getsignal(signal.SIGINT)
-# Of a stage that came to its end without an error.
+# Has an entry after a stage ended without an error.
 successes: list[bool] = []
 
 
 @atexit.register
 def end_quickly() -> None:
-    """End a stage without taking apart all packages, which takes longer than many a stage.
+    """End a stage without taking apart all packages, which takes longer than many stages.
 
     This runs after the threads of the stage have ended and all that was registered later has run.
     """
@@ -47,7 +47,7 @@ def end_quickly() -> None:
 
 
 class Request:
-    """What a stage is asked for, and the connection to the process that asks."""
+    """Hold the request for a stage, and the connection to the process that asks."""
 
     def __init__(self, connection: socket.socket):
         self.connection = connection
@@ -56,13 +56,13 @@ class Request:
             self.values = json.loads(text.read(int.from_bytes(size, "big")))
 
     def close(self) -> None:
-        """Close what the stage alone needs."""
+        """Close what only the stage needs."""
         for stream in self.streams:
             os.close(stream)
 
 
 def listen(address: str) -> socket.socket:
-    """Make an address that this user alone can connect to, and that listens once it is there."""
+    """Return a socket for this user only; it listens as soon as its address exists."""
     listener = socket.socket(socket.AF_UNIX)
     mask = os.umask(0o177)
     listener.bind(f"{address}.new")
@@ -73,7 +73,7 @@ def listen(address: str) -> socket.socket:
 
 
 class Server:
-    """Forks for each request, tells who asks how the stage ended, and ends it if nobody asks."""
+    """Fork for each request, report how the stage ended, and kill it if nobody waits for it."""
 
     def __init__(self, address: str, dvc: int):
         self.listener = listen(address)
@@ -87,7 +87,7 @@ class Server:
         self.inherited = (self.ends, writes, dvc)
 
     def serve(self) -> Request | None:
-        """Wait for requests. In the fork of one returns the request; None when all is over."""
+        """Wait for requests; return each in its fork, and None in this process at the end."""
         while True:
             sources = [self.listener, self.dvc, self.ends, *self.stages.values()]
             ready = select.select(sources, [], [], None if self.stages else IDLE)[0]
@@ -98,12 +98,12 @@ class Server:
                 self._report()
             for pid, connection in self.stages.items():
                 if connection in ready:
-                    os.kill(pid, signal.SIGKILL)  # as who asked was killed
+                    os.kill(pid, signal.SIGKILL)  # since the process that asked was killed
             if self.listener in ready and (request := self._accept()):
                 return request
 
     def _accept(self) -> Request | None:
-        """Fork for the next request; None in this process, or for one that nobody waits for."""
+        """Fork for the next request; return None in this process, or if nobody waits for it."""
         connection, _ = self.listener.accept()
         try:
             connection.settimeout(10.0)
@@ -113,7 +113,7 @@ class Server:
             connection.close()
             return None
         with warnings.catch_warnings():
-            # Of threads that packages have started, and that no stage uses.
+            # About threads that packages have started, and that no stage uses.
             warnings.simplefilter("ignore")
             pid = os.fork()
         if pid == 0:
@@ -124,7 +124,7 @@ class Server:
         return None
 
     def _report(self) -> None:
-        """Say of all stages that have ended how they did."""
+        """Report how the stages that have ended did so."""
         for pid in list(self.stages):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
@@ -144,7 +144,7 @@ class Server:
 
 
 def import_packages(dvc: int) -> bool:
-    """Import all packages that are there; whether `dvc` still waits for them."""
+    """Import all available packages, and return whether `dvc` still waits for them."""
     for package in PACKAGES:
         with contextlib.suppress(ImportError):
             importlib.import_module(package)
@@ -154,13 +154,13 @@ def import_packages(dvc: int) -> bool:
 
 
 def has_backend() -> bool:
-    """Whether an import has started JAX's backend, whose threads a fork would not have."""
+    """Return whether an import has started JAX's backend, whose threads a fork would lack."""
     bridge = sys.modules.get("jax._src.xla_bridge")
     return bool(bridge and bridge.backends_are_initialized())
 
 
 def become(request: Request) -> None:
-    """Take over the streams, folder and environment of who asks, and run the stage."""
+    """Take over the streams, folder and environment of the request, and run the stage."""
     for place, stream in enumerate(request.streams):
         os.dup2(stream, place)
         os.close(stream)
@@ -201,7 +201,7 @@ def main(address: str, pid: int, start: str) -> None:
     os.chdir("/")
     is_wanted = import_packages(dvc)
     if has_backend():
-        # Nobody listens, but the address stays: so no stage starts this again.
+        # The address stays although nobody listens, so that no stage starts this again.
         return
     gc.freeze()  # so that no fork copies what it does not change
     if request := server.serve() if is_wanted else None:

@@ -1,4 +1,4 @@
-"""ComputeNTK: collective variables of the kernels on every subset, before training."""
+"""Define ComputeNTK: collective variables of the kernels on every subset, before training."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -20,23 +20,27 @@ from nodes.select_subset import SelectSubset
 class ComputeNTK(zntrack.Node):
     """Measure one kernel per parametrisation, selection method, member and subset size.
 
-    The networks are those that TrainModel starts from; a member's is the same for all methods and
-    sizes.
+    The networks are those that TrainModel starts from; a member has the same network for all
+    methods and sizes.
 
     Args:
         outputs: "mean" or "sum" over the network's outputs, "per-output" for a kernel each, "full"
             for one over all.
-        implementation, block_size: "auto" and null let `empirical.empirical_ntk` choose.
+        implementation: Implementation of the kernel; "auto" lets `empirical.empirical_ntk` choose.
+        block_size: Points on a side of the kernel's tiles; null lets `empirical.empirical_ntk`
+            choose.
         dtype: "float32" or "float64", of points, parameters and kernels; eigenvalues are always in
             float64.
         spectrum: "exact" eigenvalues, "stochastic" estimates from products of the kernel, which
-            need not fit the memory, or "auto": exact where it fits.
-        n_leading, n_probes, n_steps: Of the estimates (`lanczos.estimate_entropy`).
-        per_class: Whether the points of each class are measured separately, too.
+            need not fit the memory, or "auto": exact if it fits.
+        n_leading: Number of leading eigenvectors in estimates (`lanczos.estimate_entropy`).
+        n_probes: Number of random vectors in estimates.
+        n_steps: Number of Lanczos steps in estimates.
+        per_class: Whether the points of each class are also measured separately.
         infinite_width: Whether kernels in the "ntk" parametrisation are compared with their limit
             of infinite width.
         subsample: {n_samples, sample_size} of estimates from samples of the points, null for none.
-        accuracy: Relative one of the entropy, for which samples are planned
+        accuracy: Relative accuracy of the entropy, for which samples are planned
             (`subsampling.plan_samples`), null for none.
     """
 
@@ -64,6 +68,7 @@ class ComputeNTK(zntrack.Node):
     metrics: dict = zntrack.metrics()
 
     def run(self) -> None:
+        """Measure the kernels and write their spectra, tables and metrics."""
         settings = measurement.Settings(
             **{field.name: getattr(self, field.name) for field in fields(measurement.Settings)}
         )
@@ -99,7 +104,7 @@ class ComputeNTK(zntrack.Node):
         """Eigenvalues by "parametrisation/method", each (n_members, n_sizes, n_largest).
 
         With outputs "per-output" each is (n_members, n_sizes, n_outputs, n_largest). They are NaN
-        behind a kernel's size, and where they were estimated.
+        beyond a kernel's size, and if they were estimated.
         """
         return _files.read_arrays(self, self.results_path / "spectra.npz")
 
@@ -110,7 +115,7 @@ class ComputeNTK(zntrack.Node):
 
     @property
     def per_output(self) -> pd.DataFrame:
-        """The same with a row for each output; no rows but with outputs "per-output"."""
+        """The same with a row for each output; no rows unless outputs is "per-output"."""
         return self._table("per_output")
 
     @property
@@ -130,7 +135,7 @@ class ComputeNTK(zntrack.Node):
 
     @property
     def required(self) -> pd.DataFrame:
-        """The samples that `accuracy` takes for each largest subset; no rows without it."""
+        """Samples that `accuracy` requires for each largest subset; no rows without it."""
         return self._table("required")
 
     def _table(self, name: str) -> pd.DataFrame:
@@ -138,13 +143,13 @@ class ComputeNTK(zntrack.Node):
 
 
 def _in_words(name: str) -> str:
-    """Name the kernels of "ntk/k-center" as other metrics do: "kernels k-center ntk"."""
+    """Return "kernels k-center ntk" for "ntk/k-center", as other metrics name kernels."""
     parametrisation, _, method = name.partition("/")
     return f"kernels {method} {parametrisation}" if method else name
 
 
 def _limit(architecture: dict) -> measurement.Limit:
-    """The kernel of infinite width of an architecture; ValueError for one without."""
+    """Return the infinitely wide kernel of an architecture; ValueError without one."""
     if "model" in architecture:
         raise _errors.InvalidValueError(
             f"infinite_width needs a network of layers: received the model {architecture['model']}."

@@ -18,11 +18,11 @@ class CorrelationAnalysis(zntrack.Node):
     """Join spectra and losses into one table of runs and compute its statistics.
 
     Args:
-        n_bands: Bands of sizes in the summary where each run has a size of its own.
-        n_resamples: Of the bootstrap over runs that gives the intervals of correlations.
-        confidence: Of all intervals.
-        degree: Of the polynomial in ln n that is regressed out "given size".
-        seed: Of the bootstrap.
+        n_bands: Number of bands of sizes in the summary if each run has a different size.
+        n_resamples: Number of bootstrap resamples for the intervals of correlations.
+        confidence: Confidence of all intervals.
+        degree: Degree of the polynomial in ln n that is regressed out "given size".
+        seed: Seed of the bootstrap.
     """
 
     kernels: ComputeNTK = zntrack.deps()
@@ -42,6 +42,7 @@ class CorrelationAnalysis(zntrack.Node):
     metrics: dict = zntrack.metrics()
 
     def run(self) -> None:
+        """Write the runs, their summary, differences and correlations, and the headline numbers."""
         group = self.nwd.parent.name
         runs = join.join_runs(self.kernels.collective_variables, self.networks.losses, group=group)
         _files.write_table(self.runs_path, runs)
@@ -66,16 +67,12 @@ class CorrelationAnalysis(zntrack.Node):
 
     @property
     def summary(self) -> pd.DataFrame:
-        """Mean and standard error per parametrisation, method and subset size (or band of
-        sizes).
-        """
+        """Mean and standard error per parametrisation, method and subset size or band of sizes."""
         return _files.read_table(self, self.summary_path)
 
     @property
     def differences(self) -> pd.DataFrame:
-        """Paired differences between each method and random selection; no rows where there is no
-        other method.
-        """
+        """Paired differences between each method and random selection, empty for one method."""
         return _files.read_table(self, self.differences_path)
 
     @property
@@ -85,5 +82,5 @@ class CorrelationAnalysis(zntrack.Node):
 
     @property
     def figures(self) -> dict[str, go.Figure]:
-        """The figures of P1 that this group's runs give, as Plotly figures."""
+        """Figures of P1 that this group's runs give, as Plotly figures."""
         return figures_2023.experiment_figures(self.runs, self.summary, self.correlations)

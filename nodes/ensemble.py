@@ -1,4 +1,4 @@
-"""Ensemble: the one place where a group's members, subset sizes and seed are written."""
+"""Define Ensemble: the only place where a group's members, subset sizes and seed are written."""
 
 from pathlib import Path
 
@@ -9,15 +9,15 @@ from nodes import _files
 
 
 class Ensemble(zntrack.Node):
-    """Set how many members there are, how large their subsets, and which random numbers they use.
+    """Set the number of members, their subset sizes, and their random numbers.
 
     Args:
-        n_members: Independent repetitions; 20 per size in P1's Experiment 2, the runs of its
-            Experiment 1.
-        n_points: A list of subset sizes, which every member goes through (Experiment 2), or
-            `{low, high, distribution}`, from which each member draws one size (Experiment 1);
-            distribution is "uniform" or "log-uniform".
-        seed: Of sizes, subsets, initial networks, RND's networks and mini-batches.
+        n_members: Number of independent repetitions: 20 per size in P1's Experiment 2, the runs of
+            its Experiment 1.
+        n_points: A list of subset sizes, all of which every member uses (Experiment 2), or `{low,
+            high, distribution}`, from which each member draws one size (Experiment 1); distribution
+            is "uniform" or "log-uniform".
+        seed: Seed of sizes, subsets, initial networks, RND's networks and mini-batches.
     """
 
     n_members: int = zntrack.params(20)
@@ -29,6 +29,7 @@ class Ensemble(zntrack.Node):
     n_points_path: Path = zntrack.outs_path(zntrack.nwd / "n_points.json")
 
     def run(self) -> None:
+        """Draw the subset sizes and write them with the number of members and the seed."""
         n_points = subset_sizes.draw(self.n_points, n_members=self.n_members, seed=self.seed)
         budget = {
             "n_members": self.n_members,

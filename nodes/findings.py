@@ -1,4 +1,4 @@
-"""Findings: what the recordings of all groups say about learning dynamics."""
+"""Define Findings: what the recordings of all groups show about learning dynamics."""
 
 from pathlib import Path
 
@@ -21,9 +21,9 @@ class Findings(zntrack.Node):
     """Compare the findings of P2 (`collective_variables.papers.claims_2024`) with all recordings.
 
     Args:
-        resolution: Changes of the entropy in nats that are smaller are no phase
+        resolution: Smallest change of the entropy in nats that counts as a phase
             (`collective_variables.analysis.entropy_phases`).
-        confidence: Of all intervals, and 1 - level of the tests.
+        confidence: Confidence of all intervals, and 1 - level of the tests.
     """
 
     recorded: list[Recorded] = zntrack.deps()
@@ -41,6 +41,7 @@ class Findings(zntrack.Node):
     verdicts: dict = zntrack.metrics()
 
     def run(self) -> None:
+        """Write the evidence, the verdicts, the tables and the figures."""
         groups = {node.nwd.parent.name: _group(node) for node in self.recorded}
         evidence = claims_2024.evidence(groups, confidence=self.confidence)
         _files.write_table(self.evidence_path, evidence)
@@ -64,7 +65,7 @@ class Findings(zntrack.Node):
 
     @property
     def part(self) -> report.Part:
-        """The findings with their evidence."""
+        """Findings with their evidence."""
         evidence = _files.read_table(self, self.evidence_path)
         return report.Part(
             "findings", "Findings on learning dynamics", claims_2024.FINDINGS, evidence
@@ -80,7 +81,7 @@ class Findings(zntrack.Node):
 
     @property
     def pictures(self) -> list[report.Picture]:
-        """The figures with their captions."""
+        """Figures with their captions."""
         pictures = _files.read_node_values(self, self.pictures_path)
         return [
             report.Picture(**picture | {"figure": plotly.io.from_json(picture["figure"])})

@@ -1,4 +1,4 @@
-"""LoadDataset: one of the problems of P1's Table 1, or all of MNIST, split and scaled."""
+"""Define LoadDataset: one of the problems of P1's Table 1, or all of MNIST, split and scaled."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -13,14 +13,14 @@ FOLLOWED_FILES = ("data/auto-mpg.csv", "data/mnist_10k.npz", "data/molecules.npz
 
 
 class LoadDataset(zntrack.Node):
-    """Load, split and scale a problem (`collective_variables.data.problems.load_problem` says how).
+    """Load, split and scale a problem, as `collective_variables.data.problems.load_problem` does.
 
     Args:
         problem: One of `problems.PROBLEMS`, such as fuel, mnist (10000 of its images, embedded) or
-            mnist-60000 (all for training, fetched).
+            mnist-60000 (all for training, downloaded).
         n_available: Rows drawn at random before the split, test points included; null for all.
-        n_test: Test points; null for Table 1's.
-        seed: Of the draw and the split.
+        n_test: Number of test points; null for that of Table 1.
+        seed: Seed of the draw and the split.
         scaling: "train" takes mean and standard deviation from the training pool, "all" from every
             row, test included.
     """
@@ -35,6 +35,7 @@ class LoadDataset(zntrack.Node):
     dataset_path: Path = zntrack.outs_path(zntrack.nwd / "dataset.npz")
 
     def run(self) -> None:
+        """Load the problem and write its points."""
         dataset = load_problem(
             self.problem,
             n_available=self.n_available,

@@ -1,4 +1,4 @@
-"""LoadFile: a file of the user as a problem, in the place of LoadDataset."""
+"""Define LoadFile: a file of the user as a problem, instead of LoadDataset."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -11,25 +11,36 @@ from collective_variables.data import encoding
 from nodes import _files
 from nodes.load_dataset import LoadDataset
 
-# What the stage hands on to the functions that read and split a table.
+# Parameters of the functions that read and split a table.
 READING = ("ignored", "used", "task")
 READING += ("encoding", "decimal", "day_first", "header", "missing", "texts")
 SPLITTING = ("n_available", "n_test", "seed", "scaling", "input_scaling")
 
 
 class LoadFile(zntrack.Node):
-    """Read a file, say what is in it, and split and scale it (`data.encoding`).
+    """Read a file, report its contents, and split and scale it (`data.encoding`).
+
+    The parameters from `encoding` to `texts` say how the cells of a text file are read; null
+    detects them (`data.reading.read_file`).
 
     Args:
-        path: Of the file or the folder of images, from the project's root and inside it. After
-            another path `python main.py` has to run, because DVC follows the file itself.
-        targets: Column or columns to predict. ignored: Those that are neither target nor input.
-        used: Those that are inputs though they look like ids or row numbers.
+        path: Path of the file or the folder of images, from the project's root and inside it. Run
+            `python main.py` after a change of the path, because DVC follows the file itself.
+        targets: Column or columns to predict.
+        ignored: Columns that are neither targets nor inputs.
+        used: Columns that are inputs although they look like ids or row numbers.
         task: "auto", "regression" or "classification".
-        image_size: [height, width] that images are brought to, null for theirs.
-        encoding, decimal, day_first, header, missing, texts: How the cells of a text file are read,
-            where the file does not tell, as in `data.reading.read_file`.
-        n_available, n_test, seed, scaling: As in LoadDataset; n_test null is one row in five.
+        image_size: [height, width] that images are resized to, null for their original size.
+        encoding: Encoding of the text.
+        decimal: "." or "," as the decimal sign.
+        day_first: Whether 01/02/2020 is in February.
+        header: Whether the first line holds names.
+        missing: Further cells that stand for missing values.
+        texts: Columns that are texts whatever they hold.
+        n_available: As in LoadDataset.
+        n_test: As in LoadDataset, except that null is one row in five.
+        seed: As in LoadDataset.
+        scaling: As in LoadDataset.
         input_scaling: How inputs are scaled, one of `data.scaling.SCALINGS`.
     """
 
@@ -58,6 +69,7 @@ class LoadFile(zntrack.Node):
     columns_path: Path = zntrack.outs_path(zntrack.nwd / "columns.csv")
 
     def run(self) -> None:
+        """Read the file, print how its columns were encoded, and write the points."""
         if Path(self.path) != Path(self.file):
             raise _errors.InvalidValueError(
                 f"path must be the file that the graph follows, {self.file}: received {self.path}. "
@@ -78,5 +90,5 @@ class LoadFile(zntrack.Node):
 
     @property
     def columns(self) -> pd.DataFrame:
-        """What each column of the file was taken for, and what was done to it."""
+        """How each column of the file was interpreted and encoded."""
         return _files.read_table(self, self.columns_path)

@@ -1,4 +1,4 @@
-"""Network: the one place where a group's architecture is written."""
+"""Define Network: the only place where a group's architecture is written."""
 
 from pathlib import Path
 
@@ -10,19 +10,19 @@ from nodes import _files, _sources
 
 
 class Network(zntrack.Node):
-    """Check an architecture and hand it to the stages that select, measure and train.
+    """Check an architecture and pass it to the stages that select, measure and train.
 
     Args:
-        model_files: What the model runs; main.py fills it in.
-        layers: Such as "dense 32", "conv 32 3x3", "avgpool 4x4 stride 2"
+        model_files: Files that the model runs; main.py fills this in.
+        layers: Layers such as "dense 32", "conv 32 3x3", "avgpool 4x4 stride 2"
             (`collective_variables.networks.sequential.parse`).
-        model: In their place the import path of a custom network, such as "notebooks.models.Wide",
-            with `options` for what makes it
-            (`collective_variables.networks.imported.load_model`). The other arguments are for
-            layers alone.
-        activation: Between the layers, never after the last.
+        model: Instead of layers, the import path of a custom network, such as
+            "notebooks.models.Wide" (`collective_variables.networks.imported.load_model`). The
+            parameters below `options` are for layers only.
+        options: Arguments of the factory that makes the model.
+        activation: Activation between the layers, never after the last.
         parametrisations: "lecun" and/or "ntk"; each is measured and trained, RND uses the first.
-        padding: Of convolutions, SAME or VALID.
+        padding: Padding of convolutions, SAME or VALID.
         b_std: Scale of the biases in "ntk", null for none.
     """
 
@@ -40,6 +40,7 @@ class Network(zntrack.Node):
     architecture_path: Path = zntrack.outs_path(zntrack.nwd / "architecture.json")
 
     def run(self) -> None:
+        """Check the architecture and write it."""
         architecture = self._from_layers() if self.model is None else self._from_model()
         build(architecture)
         _files.write_values(self.architecture_path, architecture)
@@ -67,7 +68,7 @@ class Network(zntrack.Node):
                 f"{', '.join(sorted(expected)) or 'none'}: received "
                 f"{', '.join(map(str, self.model_files)) or 'none'}. Run python main.py."
             )
-        # Stages that train it read this alone, so an edit of its code has to change it.
+        # Stages that train the model read only this file, so an edit of its code must change it.
         version = _sources.digest(_sources.hashes(expected))[:16]
         in_words = (
             f"{self.model}({', '.join(f'{name}={value}' for name, value in self.options.items())})"
@@ -77,7 +78,7 @@ class Network(zntrack.Node):
 
 
 def build(architecture: dict) -> dict[str, sequential.Network | imported.Model]:
-    """The networks of an architecture by parametrisation."""
+    """Return the networks of an architecture by parametrisation."""
     if "model" in architecture:
         model = imported.load_model(
             architecture["model"], architecture["options"], version=architecture["version"]
@@ -93,5 +94,5 @@ def build(architecture: dict) -> dict[str, sequential.Network | imported.Model]:
 
 
 def read(path: Path) -> dict[str, sequential.Network | imported.Model]:
-    """The networks that the stage Network wrote."""
+    """Return the networks that the stage Network wrote."""
     return build(_files.read_values(path))

@@ -1,4 +1,4 @@
-"""RandomSubset: subsets of the pool drawn at random, the baseline of every selection."""
+"""Define RandomSubset: random subsets of the pool, the baseline of every selection."""
 
 from pathlib import Path
 
@@ -20,6 +20,7 @@ class RandomSubset(zntrack.Node):
     subset_path: Path = zntrack.outs_path(zntrack.nwd / "subset.npz")
 
     def run(self) -> None:
+        """Draw the subsets and write them."""
         budget = _files.read_values(self.members_path)
         key = seeding.key(budget.pop("seed"), "subsets")
         chosen = base.random(len(self.data.dataset.inputs), **budget, key=key)
@@ -28,5 +29,5 @@ class RandomSubset(zntrack.Node):
 
     @property
     def subset(self) -> _files.Subset:
-        """The name of the method in tables, and the points that it chose for every member."""
+        """Name of the method in tables, and the points that it chose for every member."""
         return _files.read_subset(self, self.subset_path)

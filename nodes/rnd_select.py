@@ -1,4 +1,4 @@
-"""RNDSelect: subsets of the pool chosen by random network distillation."""
+"""Define RNDSelect: subsets of the pool chosen by random network distillation."""
 
 from pathlib import Path
 
@@ -13,9 +13,9 @@ class RNDSelect(select_subset.SelectSubset):
     Args:
         method: "rnd", Algorithm 1 of Tovey et al. 2023 with a trained predictor, or
             "rnd-linearised".
-        options: Fields of `collective_variables.selection.rnd.RNDSettings` for "rnd", of
-            `collective_variables.selection.rnd_linearised.LinearisedRNDSettings` for
-            "rnd-linearised", and what `collective_variables.selection.registry.select_by` says.
+        options: Options of the method: fields of `collective_variables.selection.rnd.RNDSettings`
+            for "rnd", or of `collective_variables.selection.rnd_linearised.LinearisedRNDSettings`
+            for "rnd-linearised", and those of `collective_variables.selection.registry.select_by`.
     """
 
     method: str = zntrack.params("rnd")

@@ -1,4 +1,4 @@
-"""ScalingStudy: entropy, trace and loss through training, over networks, data and training."""
+"""Define ScalingStudy: entropy, trace and loss during training for many networks and settings."""
 
 import itertools
 from pathlib import Path
@@ -29,9 +29,13 @@ class ScalingStudy(zntrack.Node):
             or a list: activation, width and depth, and, if wanted, n_points, batch_size,
             weight_scale and label_noise. All combinations of a study are trained.
         kind: "dense", "conv", "resnet", "transformer" or "graph-network".
-        loss, optimiser, learning_rate, n_epochs, trace_every: As in TrainModel.
-        batch_size: Of studies that have none.
-        noise_from: The epoch from which on the labels are noisy where a study says so.
+        loss: As in TrainModel.
+        optimiser: As in TrainModel.
+        learning_rate: As in TrainModel.
+        n_epochs: As in TrainModel.
+        trace_every: As in TrainModel.
+        batch_size: Batch size of studies without one.
+        noise_from: Epoch from which the labels are noisy in studies with label noise.
         record: Fields of `collective_variables.training.recording.Settings`: epochs, n_train,
             n_test, subsample, observables, outputs, n_modes.
     """
@@ -56,6 +60,7 @@ class ScalingStudy(zntrack.Node):
     metrics: dict = zntrack.metrics()
 
     def run(self) -> None:
+        """Train and record all cases, and write their tables."""
         names = ("loss", "optimiser", "learning_rate", "n_epochs", "trace_every")
         options = {
             "schedule": schedules.Schedule(**{name: getattr(self, name) for name in names}),
@@ -80,7 +85,7 @@ class ScalingStudy(zntrack.Node):
 
     @property
     def cases(self) -> dict[str, list[study_cases.Case]]:
-        """The cases of each study."""
+        """Cases of each study."""
         n_points = self.subset.subset.points.indices.shape[1]
         return study_cases.list_cases(self.studies, n_points=n_points, batch_size=self.batch_size)
 
@@ -91,17 +96,17 @@ class ScalingStudy(zntrack.Node):
 
     @property
     def classes(self) -> pd.DataFrame:
-        """The kernels of single classes and of unions of two of each row of `recording`.
+        """Kernels of single classes and of unions of two, for each row of `recording`.
 
-        There are none without the observable "classes".
+        There are no rows without the observable "classes".
         """
         return self._table("classes")
 
     @property
     def modes(self) -> pd.DataFrame:
-        """The leading modes of the first epoch's kernel of each row of `recording`.
+        """Leading modes of the first epoch's kernel, for each row of `recording`.
 
-        There are none without the observable "modes".
+        There are no rows without the observable "modes".
         """
         return self._table("modes")
 

@@ -1,4 +1,4 @@
-"""SelectSubset: subsets of the pool chosen by any method of selection."""
+"""Define SelectSubset: subsets of the pool chosen by any selection method."""
 
 from pathlib import Path
 
@@ -15,12 +15,13 @@ from nodes.load_dataset import LoadDataset
 class SelectSubset(zntrack.Node):
     """Choose a nested subset for every member of the ensemble (`registry.select_by`).
 
-    Networks are the group's, in its first parametrisation. In the tables the subsets have the name
-    behind the last "SelectSubset-" of the stage, or without one that of the method.
+    Networks are the group's, in its first parametrisation. In tables the subsets have the name
+    behind the last "SelectSubset-" of the stage, or else that of the method.
 
     Args:
         method: One of `collective_variables.selection.registry.SELECTION_METHODS`.
-        options: Of that method, by name; an unknown one is refused with a list of those that exist.
+        options: Options of that method, by name; an unknown one is rejected with a list of the
+            known ones.
     """
 
     data: LoadDataset = zntrack.deps()
@@ -34,6 +35,7 @@ class SelectSubset(zntrack.Node):
     results_path: Path = zntrack.outs_path(zntrack.nwd / "results")
 
     def run(self) -> None:
+        """Choose the subsets and write them with their tables."""
         dataset, ensemble = self.data.dataset, _files.read_values(self.members_path)
         first_network = next(iter(network.read(self.architecture_path).values()))
         problem = registry.Problem(
@@ -62,18 +64,18 @@ class SelectSubset(zntrack.Node):
 
     @property
     def subset(self) -> _files.Subset:
-        """The name of the method in tables, and the points that it chose for every member."""
+        """Name of the method in tables, and the points that it chose for every member."""
         return _files.read_subset(self, self.results_path / "subset.npz")
 
     @property
     def chosen(self) -> pd.DataFrame:
-        """The first member's first points in the order of choice, and their place in a picture."""
+        """First points of the first member in the order of choice, and their place in a picture."""
         return _files.read_table(self, self.results_path / "chosen.csv")
 
     @property
     def history(self) -> pd.DataFrame:
-        """Each chosen point's distance, and the mean and largest of the pool.
+        """Distance of each chosen point, and the mean and largest of the pool.
 
-        There are none for a method without distances.
+        There are no rows for a method without distances.
         """
         return _files.read_table(self, self.results_path / "history.csv")

@@ -1,4 +1,4 @@
-"""TrainAgent: an actor and a critic for each member, and their kernels through the training."""
+"""Define TrainAgent: an actor and a critic for each member, and their kernels during training."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -13,14 +13,29 @@ from nodes import _files
 class TrainAgent(zntrack.Node):
     """Train agents by proximal policy optimisation on a control task.
 
+    All parameters from `width` on are described in
+    `collective_variables.training.policy_optimisation.PPO`.
+
     Args:
-        environment: Of gymnax, with discrete actions.
-        n_members: Agents. seed: Of all their random numbers.
-        width, depth, n_updates, n_environments, n_steps, n_epochs, n_minibatches, learning_rate,
-            discount, gae_lambda, clip, entropy_coefficient, value_coefficient, max_gradient_norm:
-            Of `collective_variables.training.policy_optimisation.PPO`.
+        environment: Name of a task of gymnax with discrete actions.
+        n_members: Number of agents.
+        seed: Seed of all their random numbers.
+        width: Width of the hidden layers.
+        depth: Number of hidden layers.
+        n_updates: Number of updates.
+        n_environments: Number of environments that run in parallel.
+        n_steps: Steps of an update in each environment.
+        n_epochs: Passes of an update over its steps.
+        n_minibatches: Minibatches of a pass.
+        learning_rate: Learning rate at first.
+        discount: Discount γ of rewards.
+        gae_lambda: λ of the advantage estimates.
+        clip: Clipping ε of the actor's loss.
+        entropy_coefficient: Weight of the entropy.
+        value_coefficient: Weight of the critic's loss.
+        max_gradient_norm: Largest norm of the gradient.
         record: Fields of `collective_variables.training.recording.Settings`, with observables that
-            need no targets; n_train is the number of observations.
+            do not need targets; n_train is the number of observations.
     """
 
     environment: str = zntrack.params("CartPole-v1")
@@ -49,6 +64,7 @@ class TrainAgent(zntrack.Node):
     returns_path: Path = zntrack.outs_path(zntrack.nwd / "returns.csv")
 
     def run(self) -> None:
+        """Train and record the agents, and write their tables."""
         ppo = policy_optimisation.PPO(
             **{field.name: getattr(self, field.name) for field in fields(policy_optimisation.PPO)}
         )

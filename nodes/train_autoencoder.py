@@ -1,4 +1,4 @@
-"""TrainAutoencoder: a variational autoencoder for each member, and its encoder's kernels."""
+"""Define TrainAutoencoder: a variational autoencoder for each member, and its encoder's kernels."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -16,11 +16,16 @@ class TrainAutoencoder(zntrack.Node):
     """Train an autoencoder on the images of each random subset.
 
     Args:
-        n_latents, width, beta: Of the autoencoder and its loss
-            (`collective_variables.training.autoencoder`).
-        optimiser, learning_rate, n_epochs, batch_size, evaluate_every: As in TrainModel.
+        n_latents: Number of latents (`collective_variables.training.autoencoder`).
+        width: Width of the hidden layers.
+        beta: Weight of the divergence in the loss.
+        optimiser: As in TrainModel.
+        learning_rate: As in TrainModel.
+        n_epochs: As in TrainModel.
+        batch_size: As in TrainModel.
+        evaluate_every: As in TrainModel.
         record: Fields of `collective_variables.training.recording.Settings`, with observables that
-            need no targets.
+            do not need targets.
     """
 
     data: LoadDataset = zntrack.deps()
@@ -43,6 +48,7 @@ class TrainAutoencoder(zntrack.Node):
     recording_path: Path = zntrack.outs_path(zntrack.nwd / "recording.csv")
 
     def run(self) -> None:
+        """Train and record the autoencoders, and write their table."""
         dataset = self.data.dataset
         names = [field.name for field in fields(autoencoder.Schedule)]
         options = {

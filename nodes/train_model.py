@@ -1,4 +1,4 @@
-"""TrainModel: one network per subset, its train and test curves and a record of its kernels."""
+"""Define TrainModel: one network per subset, its loss curves and a record of its kernels."""
 
 from pathlib import Path
 
@@ -27,14 +27,16 @@ class TrainModel(zntrack.Node):
 
     Args:
         loss: "mse" or "cross-entropy".
-        optimiser: Name of an optimiser of optax. learning_rate, n_epochs: Of it.
-        batch_size: Points in a step, null for all.
+        optimiser: Name of an optimiser of optax.
+        learning_rate: Learning rate of the optimiser.
+        n_epochs: Passes over the subset.
+        batch_size: Points per step, null for all.
         evaluate_every: Epochs between two evaluations of the losses.
-        trace_every: Steps after which the rate is scaled again by the inverse of the kernel's
+        trace_every: Steps after which the learning rate is rescaled by the inverse of the kernel's
             trace; null for never.
         record: Fields of `collective_variables.training.recording.Settings` (epochs, n_train,
             n_test, subsample, observables, outputs, n_modes), to follow the kernels of every
-            network through its training; null for none.
+            network during its training; null for none.
     """
 
     data: LoadDataset = zntrack.deps()
@@ -57,6 +59,7 @@ class TrainModel(zntrack.Node):
     diverged: dict = zntrack.metrics()
 
     def run(self) -> None:
+        """Train the networks and write their curves, losses and records."""
         schedule = schedules.Schedule(**{name: getattr(self, name) for name in SCHEDULE})
         dataset, budget = self.data.dataset, _files.read_values(self.members_path)
         n_points = np.array(_files.read_values(self.n_points_path))
@@ -118,17 +121,17 @@ class TrainModel(zntrack.Node):
 
     @property
     def classes(self) -> pd.DataFrame:
-        """The kernels of single classes and of unions of two of each row of `recording`.
+        """Kernels of single classes and of unions of two, for each row of `recording`.
 
-        There are none without the observable "classes".
+        There are no rows without the observable "classes".
         """
         return self._table("classes")
 
     @property
     def modes(self) -> pd.DataFrame:
-        """The leading modes of the first epoch's kernel of each row of `recording`.
+        """Leading modes of the first epoch's kernel, for each row of `recording`.
 
-        There are none without the observable "modes".
+        There are no rows without the observable "modes".
         """
         return self._table("modes")
 

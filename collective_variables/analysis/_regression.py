@@ -1,4 +1,4 @@
-"""Ridge regression on splines of subset size, entropy and trace."""
+"""Fit ridge regressions on splines of subset size, entropy and trace."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,7 +10,7 @@ from collective_variables.analysis import statistics
 
 VARIABLES = ("n_points", "entropy", "trace")
 MIN_RUNS = 40  # three times the coefficients of the largest regression
-RIDGE = 0.01  # splines lie between 0 and 1, so this settles only what the runs leave open
+RIDGE = 0.01  # splines lie between 0 and 1, so this decides only what the runs leave undetermined
 
 
 def logarithmic_runs(
@@ -18,8 +18,16 @@ def logarithmic_runs(
 ) -> Iterator[tuple[tuple, pd.DataFrame, pd.DataFrame]]:
     """Yield the runs and predictors of each group and parametrisation.
 
-    An item is the key, the runs that are complete in VARIABLES and the outcome, and their
-    predictors ln n, S and ln Tr. Raises ValueError for a value without a logarithm.
+    Args:
+        runs: One row per trained network.
+        outcome: The predicted variable.
+
+    Yields:
+        The key, the runs that are complete in VARIABLES and the outcome, and their predictors ln n,
+        S and ln Tr.
+
+    Raises:
+        ValueError: A value has no logarithm.
     """
     names = _checks.unique("predictors and outcome", [*VARIABLES, outcome])
     for key, part in statistics.checked_runs(runs, names).groupby(
@@ -42,7 +50,7 @@ def logarithmic_runs(
 def splines(predictors: pd.DataFrame) -> dict[str, np.ndarray]:
     """Return equally many spline functions [runs functions] of each predictor [runs].
 
-    With fewer than MIN_RUNS runs the result is empty.
+    The result is empty for fewer than MIN_RUNS runs.
     """
     with _extras.required("sklearn"):
         from sklearn.preprocessing import SplineTransformer
@@ -57,9 +65,9 @@ def splines(predictors: pd.DataFrame) -> dict[str, np.ndarray]:
 
 
 def ridge(products: np.ndarray, columns: Sequence[int]) -> np.ndarray:
-    """Regress the last column of a centred table X on `columns` of it, from X'X alone.
+    """Return the coefficients of a regression of the last column of X on others, from X'X alone.
 
-    Returns the coefficients [columns].
+    X is a centred table, and `columns` are the columns that predict.
     """
     penalty = RIDGE * np.eye(len(columns))
     return np.linalg.solve(products[np.ix_(columns, columns)] + penalty, products[columns, -1])

@@ -1,4 +1,4 @@
-"""Ranks and correlations of many resamples of the same runs at once.
+"""Compute ranks and correlations of many resamples of the same runs at once.
 
 A resample is described by how often it holds each run: weights [resamples runs].
 """
@@ -7,10 +7,7 @@ import numpy as np
 
 
 def ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Rank the values in every resample, with ties at their mean rank.
-
-    values: [runs p]. weights: [resamples runs]. Returns ranks [resamples runs p].
-    """
+    """Return the ranks of `values` in every resample [resamples runs p], ties at their mean."""
     result = np.empty((*weights.shape, values.shape[1]))
     for k, column in enumerate(values.T):
         order = np.argsort(column)
@@ -33,11 +30,15 @@ def polynomial(x: np.ndarray, degree: int) -> np.ndarray:
 
 
 def correlations(values: np.ndarray, basis: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Compute Pearson matrices [resamples p p] of residuals from a weighted linear fit.
+    """Return Pearson matrices [resamples p p] of residuals from a weighted linear fit.
 
     The residuals are those of `values` after weighted least squares on `basis`. They are never
-    formed: their moments are the Schur complement X'WX - X'WB (B'WB)^+ B'WX for values X ([runs p]
-    or [resamples runs p]), basis B ([... runs d], with a constant column) and weights W.
+    formed: their moments are the Schur complement X'WX - X'WB (B'WB)^+ B'WX.
+
+    Args:
+        values: X, [runs p] or [resamples runs p].
+        basis: B, [... runs d], with a constant column.
+        weights: W, [resamples runs].
     """
     values_t = values.swapaxes(-1, -2)
     basis_t = basis.swapaxes(-1, -2)

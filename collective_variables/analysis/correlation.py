@@ -1,4 +1,4 @@
-"""Correlations between the variables of runs, plain and given the subset size."""
+"""Correlate the variables of runs, plain and given the subset size."""
 
 from collections.abc import Sequence
 
@@ -48,16 +48,27 @@ def correlations(
     - spearman given size: the same with the ranks of the variables and a polynomial of `degree` in
       the rank of n.
     - spearman within bands: in bands of neighbouring sizes with about RUNS_PER_BAND runs, averaged
-      with the numbers of runs as weights. Few runs in a band pull it towards 0; the spread of sizes
-      in a band pulls it towards the plain coefficient.
+      with the numbers of runs as weights. Few runs in a band bias it towards 0; the spread of sizes
+      in a band biases it towards the plain coefficient.
 
-    Returns a long table with one row per group, parametrisation, kind, x_variable and y_variable:
-    coefficient, lower, upper, n_runs. All methods enter together. The interval is the percentile
-    bootstrap over runs, which count as independent, with the same resamples for all pairs. A
-    variable without any value in its group is left out.
+    All methods enter together. The interval is the percentile bootstrap over runs, which count as
+    independent, with the same resamples for all pairs. A variable without any value in its group is
+    left out.
 
     A coefficient is NaN for a constant variable, for n_points given the size, for fewer than
     MIN_RUNS finite runs and, given the size, for fewer than `degree` more than that.
+
+    Args:
+        runs: One row per trained network.
+        variables: Columns to correlate.
+        n_resamples: Number of resamples of the bootstrap.
+        confidence: Confidence of the intervals.
+        seed: Seed of the bootstrap.
+        degree: Degree of the polynomials.
+
+    Returns:
+        A long table with one row per group, parametrisation, kind, x_variable and y_variable:
+        coefficient, lower, upper, n_runs.
     """
     n_resamples = _checks.integer("n_resamples", n_resamples, minimum=1)
     degree = _checks.integer("degree", degree, minimum=1)
@@ -106,7 +117,7 @@ def _bootstrap(
     n_resamples: int,
     generator: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the matrices of all kinds for the runs [1 kinds p p] and for resamples of them.
+    """Return the matrices of all kinds for the runs [1 kinds p p] and for resamples of them.
 
     The second array is [n_resamples kinds p p]. A resample is how often each run was drawn, so one
     weighted formula serves both.
@@ -121,8 +132,8 @@ def _bootstrap(
     matrices = np.concatenate(
         [_all_kinds(values, sizes, bands, weights, degree) for weights in batches]
     )
-    # n is no polynomial in ln n, so its residual is small but not zero, and its correlations would
-    # mean nothing. With fewer than MIN_RUNS - 1 degrees of freedom left, any two residuals
+    # n is not a polynomial in ln n, so its residual is small but not zero, and its correlations
+    # would mean nothing. With fewer than MIN_RUNS - 1 degrees of freedom left, any two residuals
     # correlate by nearly +1 or -1.
     undefined = (table.columns == "n_points") | (n_runs < degree + MIN_RUNS)
     for kind in (KINDS.index("pearson given size"), KINDS.index("spearman given size")):
@@ -133,10 +144,7 @@ def _bootstrap(
 def _all_kinds(
     values: np.ndarray, sizes: np.ndarray, bands: np.ndarray, weights: np.ndarray, degree: int
 ) -> np.ndarray:
-    """Compute matrices in the order of KINDS, [resamples kinds p p].
-
-    values: [runs p]. weights: [resamples runs].
-    """
+    """Return the matrices [resamples kinds p p] of values [runs p] in the order of KINDS."""
     constant = np.ones((len(sizes), 1))
     ranks = _weighted.ranks(values, weights)
     size_ranks = _weighted.ranks(sizes[:, None], weights)[..., 0]
@@ -151,10 +159,8 @@ def _all_kinds(
 
 
 def _within_bands(values: np.ndarray, bands: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Average the Spearman matrices [resamples p p] of bands, weighted with their counts.
-
-    Undefined coefficients do not enter.
-    """
+    """Return the mean Spearman matrices [resamples p p] of bands, weighted with their counts."""
+    # Undefined coefficients do not enter.
     total, count = 0.0, 0.0
     for inside in (bands == band for band in np.unique(bands)):
         band_weights = weights[:, inside]

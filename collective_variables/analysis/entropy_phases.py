@@ -1,17 +1,17 @@
-"""Phases in which the entropy S(t) of a kernel falls or rises during training.
+"""Find phases in which the entropy S(t) of a kernel falls or rises during training.
 
 Source: Tovey et al. (2024), who call a phase in which S falls information compression and one in
-which it rises structure formation. The rule here can fail:
+which it rises structure formation. The rule here can reject a phase:
 
 1. Phases are the swings of the members' mean curve from turning point to turning point. A change
-   smaller than `resolution` does not count: the mean has to come back by that much to make a
-   turning point.
+   smaller than `resolution` does not count: the mean has to return by that much to make a turning
+   point.
 2. The size of a phase is measured on one member at a time, between the turning points of the mean
    of the *others*. A mean curve of noise has swings too, but a member that did not choose them does
    not follow them.
 3. A phase is supported if the mean of these changes has the phase's sign, is as large as
-   `resolution`, and differs from 0 by a t-test over members, corrected for the number of phases
-   (Holm).
+   `resolution`, and differs from 0 by a t-test over members. The test is corrected for the number
+   of phases (Holm).
 4. Its onset is the last epoch at which at most a tenth of the change has happened. The uncertainty
    of the onset is the jackknife's standard error over members.
 """
@@ -36,10 +36,18 @@ BEGUN = 0.1  # the fraction of its change after which a phase has begun
 
 
 class Phase(NamedTuple):
-    """A phase between two recorded epochs, with the mean change of entropy over members in nats.
+    """Hold a phase between two recorded epochs.
 
-    kind: COMPRESSION or FORMATION. onset: epoch, with onset_error from the jackknife. low, high:
-    the interval of the change. p: of the t-test, corrected. supported: by the rule above.
+    Attributes:
+        kind: COMPRESSION or FORMATION.
+        onset: Epoch at which the phase begins.
+        onset_error: Standard error of the onset, from the jackknife.
+        end: Epoch at which the phase ends.
+        change: Mean change of the entropy over members in nats.
+        low: Lower end of the interval of the change.
+        high: Upper end of the interval of the change.
+        p: Corrected p-value of the t-test.
+        supported: Whether the rule above supports the phase.
     """
 
     kind: str
@@ -63,9 +71,21 @@ def phases(
 ) -> list[Phase]:
     """Find the phases of the curves, in their order in time.
 
-    The list is empty if no change is as large as `resolution` (nats). Members whose entropy is not
-    finite everywhere (diverged networks) are left out. Raises ValueError for fewer than three other
-    members, for epochs that do not ascend, and for arguments out of their range.
+    Members whose entropy is not finite everywhere (diverged networks) are left out.
+
+    Args:
+        epochs: (n_epochs,) ascending epochs.
+        entropy: (n_members, n_epochs) entropies in nats.
+        resolution: Smallest change in nats that counts.
+        confidence: Confidence of the intervals, and 1 - level of the tests.
+
+    Returns:
+        The phases; none if no change is as large as `resolution`.
+
+    Raises:
+        ValueError: Fewer than three members remain, epochs do not ascend, or the shapes do not fit.
+
+    Also raises TypeError or ValueError for a resolution that is not positive.
     """
     epochs, entropy = np.asarray(epochs), np.asarray(entropy, dtype=np.float64)
     if entropy.ndim != 2 or entropy.shape[1] != len(epochs) or (np.diff(epochs) <= 0).any():
@@ -105,10 +125,15 @@ def recording_phases(
 ) -> pd.DataFrame:
     """Find the phases of every network of a recording, for each kind of points.
 
-    table: with the columns `by`, which tell networks apart, member, points, epoch and entropy.
+    Args:
+        table: Recording with the columns `by`, member, points, epoch and entropy.
+        by: Columns that distinguish networks.
+        resolution: Smallest change in nats that counts.
+        confidence: Confidence of the intervals, and 1 - level of the tests.
 
-    One row per phase, with the columns `by`, points, the place of the phase in time, and the fields
-    of `Phase`. A network with fewer than three members that did not diverge has no rows.
+    Returns:
+        One row per phase, with the columns `by`, points, the number of the phase in time, and the
+        fields of `Phase`. A network with fewer than three members that did not diverge has no rows.
     """
     rows = []
     for labels, part in table.groupby([*by, "points"], sort=False):
@@ -129,7 +154,7 @@ def recording_phases(
 
 
 def regime(network_phases: Sequence[Phase], /) -> str:
-    """Name the kinds of the supported phases in their order, or "none"."""
+    """Return the kinds of the supported phases in their order, or "none"."""
     kinds = [phase.kind for phase in network_phases if phase.supported]
     return ", then ".join(kind for kind, _ in itertools.groupby(kinds)) or "none"
 
@@ -161,7 +186,7 @@ def _changes_and_onsets(
     swings: list[Swing],
     place: int,
 ) -> tuple[Float[np.ndarray, " n_members"], Float[np.ndarray, " n_members"]]:
-    """Measure the change of each member in one phase, and the phase's onset without that member.
+    """Return the change of each member in one phase, and the phase's onset without that member.
 
     Both lie between the turning points of the mean of the other members.
     """
@@ -203,7 +228,7 @@ def t_test(
 ) -> tuple[float, float, float, float]:
     """Return the mean, both ends of its interval, and p of the two-sided t-test against 0.
 
-    If all changes are the same, p is 1 for changes of 0 and else 0.
+    If all changes are equal, p is 1 for changes of 0 and 0 otherwise.
     """
     n, mean = len(changes), float(changes.mean())
     error = float(changes.std(ddof=1)) / math.sqrt(n)

@@ -1,4 +1,4 @@
-"""Whole learning curves of two selection methods, compared over the members that they share.
+"""Compare whole learning curves of two selection methods over the members that they share.
 
 Source: the claims of Tovey, Krippendorf, Nikolaou, Holm (2023), "Towards a Phenomenological
 Understanding of Neural Networks: Data" (P1), Figures 4 and 5: subsets of a method give lower test
@@ -10,6 +10,10 @@ Runs are a table with one row per trained network, as in `statistics`. The resul
 each block: a group, parametrisation, method other than the reference, and variable. n_pairs counts
 the pairs of runs (or of whole curves) that enter, n_diverged those left out because a run diverged.
 Runs of a single method give an empty table.
+
+The functions share their arguments: the `variables` to compare, the method that is the `reference`,
+the `confidence` of intervals and tests, the number of random resamples or sign flips `n_resamples`,
+and their `seed`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -48,7 +52,7 @@ def effects(
     reference: str = "random",
     confidence: float = 0.95,
 ) -> pd.DataFrame:
-    """Compute standardised paired effects of each size, with p-values corrected for all sizes.
+    """Return standardised paired effects of each size, with p-values corrected for all sizes.
 
     One row per block and size: n_points, n_pairs, n_diverged and the following columns.
 
@@ -85,7 +89,7 @@ def effects(
 
 
 def verdicts(effects: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame:
-    """Count the sizes of a table of `effects` at which the method is lower, higher, or neither.
+    """Return how many sizes in a table of `effects` are lower, higher, or undecided.
 
     One row per block: n_sizes, n_lower, n_undecided, n_higher, compared with the reference. A size
     is decided if p_value_holm <= 1 - confidence. Within a block the probability of any false
@@ -108,11 +112,11 @@ def areas(
     n_resamples: int = 10_000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Compare the areas under learning curves, which are one independent number per member.
+    """Return the areas under learning curves, one independent number per member, compared in pairs.
 
     The area A of a member is the mean of y over ln n, by the trapezoid rule from the smallest to
-    the largest size; y is ln loss for losses, otherwise the variable itself, in its unit. A member
-    enters if it has every size.
+    the largest size; y is ln loss for losses, otherwise the variable itself, in its unit. Only
+    members with every size enter.
 
     One row per block: n_sizes, n_pairs, n_diverged and the following columns.
 
@@ -153,7 +157,7 @@ def sequential(
     n_resamples: int = 10_000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Test whether the method is below or above the reference at some size and at every size.
+    """Return tests of whether the method is below or above the reference at some or at every size.
 
     Two rows per block, `alternative` lower and higher, each with one-sided tests at the level
     1 - confidence: n_sizes, n_pairs (at the size with fewest), n_diverged (over all sizes), and the
@@ -163,12 +167,12 @@ def sequential(
       Young 1993).
     - p_every: for "at every size", the largest p-value of a size, an intersection-union test
       (Berger 1982).
-    - n_from_smallest: sizes shown when they are tested from the smallest on, until one is not
-      significant. This is a fixed sequence, with family-wise error 1 - confidence (Maurer, Hothorn,
+    - n_from_smallest: number of sizes that are significant when tested from the smallest on, until
+      one is not. This is a fixed sequence, with family-wise error 1 - confidence (Maurer, Hothorn,
       Lehmacher 1995). `up_to` is the last of them, NaN for none.
     - n_from_largest: the same from the largest size on. `down_to` is the last of them.
 
-    The level holds for each alternative and each of the two orders separately.
+    The level applies to each alternative and each of the two orders separately.
 
     A p-value is the fraction of sign flips of whole members, all 2^members or `n_resamples` random
     ones if there are more, that are at least as extreme. It is exact, whatever the dependence of
@@ -196,10 +200,7 @@ def sequential(
 
 
 def _first_sizes(significant: np.ndarray, sizes: Sequence[int]) -> tuple[int, float]:
-    """Count the sizes of a fixed sequence before the first that is not significant.
-
-    Returns their number and the last of them.
-    """
+    """Return how many sizes of a sequence precede the first insignificant one, and the last."""
     n_shown = int(np.logical_and.accumulate(significant).sum())
     return n_shown, float(sizes[n_shown - 1]) if n_shown else np.nan
 
@@ -213,21 +214,21 @@ def equivalents(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Compute how many points of the reference n points of the method are worth.
+    """Return how many points of the reference n points of the method are worth.
 
     One row per block and size n: n_points, n_pairs, n_diverged and the following columns.
 
     - n_equivalent: the size m at which the reference's curve reaches the method's mean ln loss at
       n. The curve is the mean of ln loss over members, made monotone by isotonic regression and
-      linear in ln n between sizes. A member enters if it has every size.
+      linear in ln n between sizes. Only members with every size enter.
     - ratio: m/n with its interval `lower` and `upper`.
     - censored: an empty text if the loss lies within the curve. Otherwise m is inf with "more than
       the largest size", or 0 with "fewer than the smallest size". Ranks and medians of m then stay
-      right and no mean hides it.
+      stay right.
 
     The interval claims no more than the sizes show: a censored resample counts as all from the
     largest size to inf, or all from 0 to the smallest size. It is the percentile bootstrap over
-    members, those of method and reference drawn together, with percentiles widened from z to t
+    members, where method and reference are drawn together, with percentiles widened from z to t
     √(n_pairs / (n_pairs - 1)) for few members (Hesterberg 2015).
     """
     _checks.choice("variable", variable, LOSSES)
@@ -288,8 +289,11 @@ def _blocks(
 def _curves(key: tuple, pairs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
     """Return the sizes, the curves [2 members sizes], and n_pairs and n_diverged of curves.
 
-    The first curves are the method's, the second the reference's. Only members that have every size
+    The first curves are the method's, the second the reference's. Only members with every size
     enter; losses become logarithms.
+
+    Raises:
+        ValueError: There are fewer than two sizes, or a loss is not positive.
     """
     values = pairs.pivot(index="member", columns="n_points", values=["value", "value_other"])
     sizes = values["value"].columns.to_numpy()
@@ -312,9 +316,9 @@ def _curves(key: tuple, pairs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, tu
 def _scores(differences: np.ndarray, n_resamples: int, seed: int) -> np.ndarray:
     """Return Σd / √Σd² over members [flips sizes]: first of the data, then of flips of signs.
 
-    differences: [members sizes]. The variance over flips is 1 at every size. No flip changes Σd²,
-    so Student's t is a growing function of the score. A missing difference adds nothing to either
-    sum.
+    The differences d are [members sizes]. The variance over flips is 1 at every size. No flip
+    changes Σd², so Student's t is a growing function of the score. A missing difference adds
+    nothing to either sum.
     """
     n, differences = len(differences), np.nan_to_num(differences)
     if 2**n <= n_resamples:

@@ -1,14 +1,14 @@
-"""Permutation tests of the correlation between collective variables and the loss.
+"""Test correlations between collective variables and the loss by permutations.
 
 Source: Tovey, Krippendorf, Nikolaou, Holm (2023), "Towards a Phenomenological Understanding of
 Neural Networks: Data" (P1). P1 says that a larger trace and entropy go with a lower test loss, and
 that it is they "and not simply data-set size".
 
 A table of runs has one row per trained network. Runs that diverged or lack a finite value that is
-needed do not enter. The others count as independent, which holds if each run draws its own
+needed do not enter. The others count as independent, which holds if each run draws a separate
 subset and network (P1, Experiment 1); all methods enter together. Each block of rows, of one group
-and parametrisation, starts from the seed and so does not depend on the other blocks. What too few
-runs cannot give is NaN.
+and parametrisation, starts from the seed and so does not depend on the other blocks. Results that
+need more runs are NaN.
 """
 
 from collections.abc import Sequence
@@ -44,9 +44,18 @@ def permutation_tests(
     noise of both variables grows with n, permuting over all runs called 13 to 19 % of unrelated
     pairs significant at 5 %.
 
-    Rows: group, parametrisation, kind, variable, outcome. Columns: coefficient; p_value = (1 +
-    permutations with at least this |coefficient|) / (1 + n_permutations); n_runs;
-    p_value_corrected, Holm's (1979) over all tests in the table.
+    Args:
+        runs: One row per trained network.
+        variables: Columns to test.
+        outcome: Column to correlate them with.
+        n_permutations: Number of permutations.
+        seed: Seed of the permutations.
+        degree: Degree of the polynomial.
+
+    Returns:
+        Rows: group, parametrisation, kind, variable, outcome. Columns: coefficient; p_value = (1 +
+        permutations with at least this |coefficient|) / (1 + n_permutations); n_runs;
+        p_value_corrected, Holm's (1979) over all tests in the table.
     """
     n_permutations = _checks.integer("n_permutations", n_permutations, minimum=1)
     degree = _checks.integer("degree", degree, minimum=1)

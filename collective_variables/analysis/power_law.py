@@ -1,4 +1,4 @@
-"""Power laws fitted to the columns of a table."""
+"""Fit power laws to the columns of a table."""
 
 from typing import NamedTuple
 
@@ -8,9 +8,12 @@ import scipy.stats
 
 
 class PowerLaw(NamedTuple):
-    """A fitted law: variable ∝ axis^exponent.
+    """Hold a fitted law: variable ∝ axis^exponent.
 
-    standard_error: of the exponent. r_squared: the fraction of the variance that the law explains.
+    Attributes:
+        exponent: The exponent.
+        standard_error: Standard error of the exponent.
+        r_squared: Fraction of the variance that the law explains.
     """
 
     exponent: float
@@ -21,8 +24,16 @@ class PowerLaw(NamedTuple):
 def fit_power_law(table: pd.DataFrame, axis: str, variable: str, /) -> PowerLaw:
     """Fit `variable` as a power of `axis` by least squares of logarithms.
 
-    Rows with a value of zero or less are left out. Raises ValueError for fewer than three different
-    values of the axis.
+    Args:
+        table: Rows with both columns. Those with a value of zero or less are left out.
+        axis: Name of the column that varies.
+        variable: Name of the column that depends on it.
+
+    Returns:
+        The law.
+
+    Raises:
+        ValueError: The axis has fewer than three different values.
     """
     part = table[table[variable] > 0]
     if part[axis].nunique() < 3:

@@ -1,10 +1,10 @@
-"""How well subset size, entropy and trace predict the loss, together and apart.
+"""Measure how well subset size, entropy and trace predict the loss, together and separately.
 
 Source: Tovey, Krippendorf, Nikolaou, Holm (2023), "Towards a Phenomenological Understanding of
 Neural Networks: Data" (P1), which says that "it is not clear thus-far how best to disentangle their
 individual roles".
 
-Tables of runs and what enters are as in `permutation`.
+Tables of runs, and the runs that enter, are as in `permutation`.
 """
 
 import math
@@ -40,20 +40,31 @@ def prediction(
 ) -> pd.DataFrame:
     """Predict ln(outcome) of held-out runs from size, entropy, trace and their combinations.
 
-    The logarithm, because a loss is positive and spans decades: its noise is relative, and on a
-    linear scale the few smallest subsets would decide.
+    The logarithm is taken because a loss is positive and spans decades: its noise is relative, and
+    on a linear scale the few smallest subsets would decide.
 
-    There is one model for all sets of predictors: a sum of cubic splines of ln n, S and ln Tr with
-    knots at the quantiles of all runs, as many as the fourth root of their number (at least 3), and
-    a ridge penalty too small to smooth. A product of powers is such a sum; other interactions are
-    not. All sets share the folds, which are drawn anew in each repeat. R² = 1 - mean squared error
-    / that of the mean of the other folds.
+    There is one model for all sets of predictors: a sum of cubic splines of ln n, S and ln Tr.
+    Knots lie at the quantiles of all runs, as many as the fourth root of their number (at least 3),
+    and the ridge penalty is too small to smooth. A product of powers is such a sum; other
+    interactions are not. All sets share the folds, which are drawn anew in each repeat. R² is
+    1 - mean squared error / that of the mean of the other folds.
 
-    Rows: group, parametrisation, predictors. Columns: r_squared; gain, R² less that of n_points
-    alone; `_lower` and `_upper` of both; n_runs. The interval is Student's t of the folds, with the
-    variance increased for the runs that they share (Nadeau, Bengio 2003) and R² linearised in its
-    two errors. Useless predictors have a gain slightly below 0, the price of their coefficients. So
-    if nothing goes beyond the size, gain_lower > 0 is rarer than the confidence says.
+    The interval is Student's t of the folds, with the variance increased for the runs that they
+    share (Nadeau, Bengio 2003) and R² linearised in its two errors. Useless predictors have a gain
+    slightly below 0, the price of their coefficients. So if nothing goes beyond the size,
+    gain_lower > 0 is rarer than the confidence says.
+
+    Args:
+        runs: One row per trained network.
+        outcome: Column to predict.
+        n_folds: Number of folds.
+        n_repeats: How often the folds are drawn.
+        confidence: Confidence of the intervals.
+        seed: Seed of the folds.
+
+    Returns:
+        Rows: group, parametrisation, predictors. Columns: r_squared; gain, R² less that of n_points
+        alone; `_lower` and `_upper` of both; n_runs.
     """
     labels = {"predictors": [" + ".join(predictors) for predictors in PREDICTORS]}
     contrast = np.eye(len(PREDICTORS))
@@ -80,15 +91,24 @@ def decomposition(
     - shared: R² of all three less the unique parts, which is what two or more explain alike. It is
       negative if they explain the outcome only together.
     - share: the gain by a variable, averaged over the orders in which the three can enter
-      (Lindeman, Merenda, Gold 1980; Shapley's value). The shares add up to R²: they divide what is
-      shared, whichever variable causes it.
+      (Lindeman, Merenda, Gold 1980; Shapley's value). The shares add up to R²: they divide the
+      shared part, whichever variable causes it.
     - explained: R² of all three.
 
-    Rows: group, parametrisation, part, variable ("all" for shared and explained). Columns: value,
-    value_lower and value_upper, as fractions of the variance of ln(outcome); n_runs.
-
     R² is that of held-out runs, because within the sample no part can be negative: useless
-    variables get some, and get more in resamples, in which runs repeat.
+    variables get a part, and a larger one in resamples, in which runs repeat.
+
+    Args:
+        runs: One row per trained network.
+        outcome: Column to predict.
+        n_folds: Number of folds.
+        n_repeats: How often the folds are drawn.
+        confidence: Confidence of the intervals.
+        seed: Seed of the folds.
+
+    Returns:
+        Rows: group, parametrisation, part, variable ("all" for shared and explained). Columns:
+        value, value_lower and value_upper, as fractions of the variance of ln(outcome); n_runs.
     """
     # The weights of the R² of PREDICTORS in the sum that is one set's R².
     weights = dict(zip(PREDICTORS, np.eye(len(PREDICTORS))))
@@ -109,10 +129,8 @@ def decomposition(
 
 
 def _share_weight(variable: str, predictors: Sequence[str]) -> float:
-    """Return the weight of the R² of `predictors` in the share of a variable.
-
-    It counts the orders in which exactly these, less the variable, come before it.
-    """
+    """Return the weight of the R² of `predictors` in the share of a variable."""
+    # It counts the orders in which exactly these, less the variable, precede it.
     n_before = len(predictors) - (variable in predictors)
     weight = 1 / (len(VARIABLES) * math.comb(len(VARIABLES) - 1, n_before))
     return weight if variable in predictors else -weight
@@ -128,10 +146,7 @@ def _cross_validated(
     confidence: float,
     seed: int,
 ) -> pd.DataFrame:
-    """Return sums of the R² of PREDICTORS with weights [labels PREDICTORS], and their intervals.
-
-    contrasts: the weights of each column of the result.
-    """
+    """Return sums of the R² of PREDICTORS, with the weights `contrasts`, and their intervals."""
     n_folds = _checks.integer("n_folds", n_folds, minimum=2)
     n_repeats = _checks.integer("n_repeats", n_repeats, minimum=1)
     tail, n_errors, tables = statistics.tail_probability(confidence), n_folds * n_repeats, []
@@ -148,7 +163,7 @@ def _cross_validated(
             variance = variance * (1 / n_errors + 1 / (n_folds - 1))
             value = contrast @ r_squared
             margin = stats.t.isf(tail, n_errors - 1) * np.sqrt(variance)
-            # A single R² is at most 1; sums of several have no such end.
+            # A single R² is at most 1; sums of several have no such limit.
             most = np.where(np.abs(contrast).sum(axis=1) == contrast.max(axis=1), 1.0, np.inf)
             lower, upper = statistics.within(value - margin, value + margin, (-np.inf, most))
             columns |= {name: value, f"{name}_lower": lower, f"{name}_upper": upper}
@@ -161,7 +176,7 @@ def _fold_errors(
 ) -> np.ndarray:
     """Return the mean squared errors of each fold [folds errors], as `_errors` orders them.
 
-    They are NaN with too few runs or a constant y.
+    They are NaN for too few runs or a constant y.
     """
     functions = _regression.splines(predictors)
     if not functions or len(y) < n_folds or np.ptp(y) == 0:
@@ -177,8 +192,8 @@ def _fold_errors(
 def _errors(products: np.ndarray, held_out: np.ndarray) -> list[float]:
     """Return the mean squared errors of the mean and of PREDICTORS in one fold.
 
-    products, held_out: X'X of all runs and of the fold's. The columns of X are a constant, the
-    splines of VARIABLES and ln(outcome).
+    `products` and `held_out` are X'X of all runs and of the fold's. The columns of X are a
+    constant, the splines of VARIABLES and ln(outcome).
     """
     train = products - held_out
     mean = train[0] / train[0, 0]

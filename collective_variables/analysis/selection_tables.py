@@ -1,4 +1,4 @@
-"""Tables from which the chosen points and the history of a selection are drawn."""
+"""Tabulate the chosen points and the history of a selection for figures."""
 
 import base64
 import struct
@@ -22,11 +22,16 @@ N_BACKGROUND = 1000
 def chosen_points(points: "Selection", pool: Float[np.ndarray, "n_pool ..."], /) -> pd.DataFrame:
     """Tabulate the first 60 points of the first member, and where a picture shows each.
 
-    Columns: order of choice, index (row of the pool), distance, x, y, image.
+    Args:
+        points: The selection.
+        pool: (n_pool, ...) points. Images, (n_pool, height, width, channels), become a contact
+            sheet: ten in a row, each as a PNG in a data URL. The rows of a table lie at the pool's
+            first two principal components of standardised features, in front of at most 1000 other
+            points of the pool.
 
-    Images become a contact sheet: ten in a row, each as a PNG in a data URL. The rows of a table
-    lie at the pool's first two principal components of standardised features, in front of at most
-    1000 other points of the pool, which have no order.
+    Returns:
+        Columns: order of choice (missing for other points), index (row of the pool), distance, x,
+        y, image.
     """
     pool, indices = np.asarray(pool), points.indices[0][points.indices[0] >= 0][:N_DRAWN]
     order = np.arange(1, len(indices) + 1)
@@ -48,8 +53,12 @@ def chosen_points(points: "Selection", pool: Float[np.ndarray, "n_pool ..."], /)
 def history(points: "Selection", /) -> pd.DataFrame:
     """Tabulate the distance of each chosen point, and the pool's mean and largest distance.
 
-    One row per member and point with distances: member, n_points, distance, mean_distance,
-    max_distance.
+    Args:
+        points: The selection.
+
+    Returns:
+        One row per member and point with distances: member, n_points, distance, mean_distance,
+        max_distance.
     """
     n_members, n_selected = points.indices.shape
     table = pd.DataFrame(
@@ -73,13 +82,13 @@ def _principal_components(pool: np.ndarray) -> Float[np.ndarray, "n_pool 2"]:
 
 
 def _bytes(images: Float[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n h w c"]:
-    """Scale images to 0 for the smallest and 255 for the largest value of all of them."""
+    """Return images scaled to 0 for the smallest and 255 for the largest value of all of them."""
     low, high = images.min(), images.max()
     return np.round((images - low) * (255.0 / (high - low if high > low else 1.0))).astype(np.uint8)
 
 
 def _data_url(image: UInt8[np.ndarray, "h w c"]) -> str:
-    """Encode an image as a PNG (W3C recommendation of 2003), in colour if it has three channels."""
+    """Return an image as a PNG (W3C recommendation of 2003), in colour if it has three channels."""
     height, width, channels = image.shape
     image = image if channels == 3 else image[:, :, :1]
     rows = b"".join(b"\0" + row.tobytes() for row in image)

@@ -1,10 +1,10 @@
-"""How the spread of the loss changes with entropy and trace.
+"""Measure how the spread of the loss changes with entropy and trace.
 
 Source: Tovey, Krippendorf, Nikolaou, Holm (2023), "Towards a Phenomenological Understanding of
 Neural Networks: Data" (P1), which says that the loss spreads less where entropy and trace are large
 (its constraint effect).
 
-Tables of runs and what enters are as in `permutation`.
+Tables of runs, and the runs that enter, are as in `permutation`.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ def spread(
 
     The spread is that of residuals: the outcome less a smooth function (that of
     `prediction.prediction`) of S or ln Tr, so that a trend, or its slope inside a bin, does not
-    pass for spread. The scale "ln" has the relative spread. On "linear", the outcome itself, spread
+    count as spread. The scale "ln" has the relative spread. On "linear", the outcome itself, spread
     falls trivially wherever the mean loss falls, so a decrease on this scale only means nothing.
 
     The statistics:
@@ -51,14 +51,27 @@ def spread(
     - spearman: correlation of the variable with |residual|, negative where the spread shrinks.
     - spearman given size: the same given the size, as in `permutation.permutation_tests`, with
       residuals from a smooth function of ln n plus one of the variable. After ln n alone, a mean
-      that depends on the variable would pass for spread. So does a mean that is no such sum, as on
-      "linear" if the loss is a product of the two.
+      that depends on the variable would count as spread. So does a mean that is not such a sum, as
+      on "linear" if the loss is a product of the two.
 
-    Rows: group, parametrisation, variable, scale, statistic, bin (from 0; missing for the
-    correlations). Columns: low and high, the ends of a bin in the variable; n_runs; value; lower
-    and upper, by the percentile bootstrap over runs with their residuals as they are; p_value of
-    the correlations, by n_permutations permutations. With fewer than 40 runs in a bin the interval
-    of the standard deviation is too short (12 runs: 81 % in place of 95 %).
+    With fewer than 40 runs in a bin the interval of the standard deviation is too short (12 runs:
+    81 % instead of 95 %).
+
+    Args:
+        runs: One row per trained network.
+        outcome: Column whose spread is measured.
+        n_bins: Number of bins.
+        n_resamples: Number of resamples of the bootstrap.
+        n_permutations: Number of permutations.
+        confidence: Confidence of the intervals.
+        seed: Seed of resamples and permutations.
+        degree: Degree of the polynomial in the rank of n.
+
+    Returns:
+        Rows: group, parametrisation, variable, scale, statistic, bin (from 0; missing for the
+        correlations). Columns: low and high, the ends of a bin in the variable; n_runs; value;
+        lower and upper, by the percentile bootstrap over runs with fixed residuals; p_value of
+        the correlations.
     """
     n_bins = _checks.integer("n_bins", n_bins, minimum=1)
     n_resamples = _checks.integer("n_resamples", n_resamples, minimum=1)
@@ -93,7 +106,7 @@ def spread(
 def _residuals(functions: dict[str, np.ndarray], names: Sequence[str], y: np.ndarray) -> np.ndarray:
     """Return y [runs] less the sum of smooth functions of the predictors `names`.
 
-    The result is NaN with too few runs or a constant y.
+    The result is NaN for too few runs or a constant y.
     """
     if not functions or np.ptp(y) == 0:
         return np.full(len(y), np.nan)

@@ -1,9 +1,10 @@
-"""Means, paired differences and headline numbers of a table of runs, one row per trained network.
+"""Compute means, paired differences and headline numbers of a table of runs.
+
+A table has one row per trained network. A run that diverged enters no statistic: it is only
+counted.
 
 Source: Figures 2 to 7 of Tovey, Krippendorf, Nikolaou, Holm (2023), "Towards a Phenomenological
 Understanding of Neural Networks: Data" (P1).
-
-A run that diverged enters no statistic: it is only counted.
 """
 
 from collections.abc import Sequence
@@ -33,15 +34,15 @@ KEYS = [*ENSEMBLE, "member", "n_points", "diverged"]
 
 
 def compares_methods(runs: pd.DataFrame) -> pd.Series:
-    """Say for each run whether its group has several methods.
+    """Return for each run whether its group has several methods.
 
-    Such a group is P1's Experiment 2, one with a single method its Experiment 1.
+    Such a group is P1's Experiment 2, and one with a single method its Experiment 1.
     """
     return runs.groupby("group")["method"].transform("nunique") > 1
 
 
 def has_several_sizes(runs: pd.DataFrame) -> pd.Series:
-    """Say for each run whether its group has several subset sizes, and so a learning curve."""
+    """Return for each run whether its group has several subset sizes, and so a learning curve."""
     return runs.groupby("group")["n_points"].transform("nunique") > 1
 
 
@@ -50,14 +51,20 @@ def summary(
 ) -> pd.DataFrame:
     """Average each variable v over the members of an ensemble (P1, Figures 4 and 5).
 
-    One row per group, parametrisation, method and size: n_members and n_diverged; `v` the mean,
-    `v_standard_deviation` σ (n - 1 degrees of freedom), `v_standard_error` σ/√n, `v_lower` and
-    `v_upper` mean ∓ σ/√n.
-
     Experiment 1 draws one size per run. An ensemble with more than `n_bands` distinct sizes, and
     more than each member has, is therefore cut into bands of neighbouring sizes of about equal
-    count: `n_points` is then the mean size in a band, `n_points_low` and `n_points_high` are its
-    ends.
+    count.
+
+    Args:
+        runs: One row per trained network.
+        variables: Columns to average.
+        n_bands: Largest number of bands.
+
+    Returns:
+        One row per group, parametrisation, method and size (or band): n_points, n_points_low and
+        n_points_high, the mean size and the ends of a band; n_members and n_diverged; `v` the mean,
+        `v_standard_deviation` σ (n - 1 degrees of freedom), `v_standard_error` σ/√n, `v_lower` and
+        `v_upper` mean ∓ σ/√n.
     """
     n_bands = _checks.integer("n_bands", n_bands, minimum=1)
     runs = checked_runs(runs, variables)
@@ -92,17 +99,23 @@ def paired_differences(
     reference: str = "random",
     confidence: float = 0.95,
 ) -> pd.DataFrame:
-    """Compute differences d = method - reference, paired over members, with Student's t test.
+    """Return differences d = method - reference, paired over members, with Student's t test.
 
     One row per group, parametrisation, method, size and variable: n_pairs; n_diverged, the pairs
-    left out because a run diverged; mean_difference; standard_error σ_d/√n; lower and upper, mean
-    ∓ t_{n-1} σ_d/√n; p_value (two-sided); relative_difference, mean of d / mean of the reference;
+    left out because a run diverged; mean_difference; standard_error σ_d/√n; lower and upper, mean ∓
+    t_{n-1} σ_d/√n; p_value (two-sided); relative_difference, mean of d / mean of the reference;
     win_rate, the fraction of pairs with d < 0, where ties count as one half; win_rate_lower and
     win_rate_upper, Wilson's interval (1927).
 
     An interval ends where the range of the difference does, such as ±1 for accuracies (`within`). A
     variable without any value in its group, such as accuracy in a regression, is left out. Runs of
     a single method give an empty table.
+
+    Args:
+        runs: One row per trained network.
+        variables: Columns to compare.
+        reference: The method that the others are compared with.
+        confidence: Confidence of the intervals.
     """
     tail = tail_probability(confidence)
     pairs = paired_runs(checked_runs(runs, variables), variables, reference)
@@ -134,17 +147,15 @@ def _wilson(rate: pd.Series, n: pd.Series, z: float) -> tuple[pd.Series, pd.Seri
     """Return Wilson's score interval of a rate among n; a tie may have counted as half."""
     middle = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
     margin = z / (1 + z**2 / n) * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
-    # An end is 0 or 1 itself where no pair or all are won, but for round-off.
+    # If no pair or all are won, an end is exactly 0 or 1, apart from round-off.
     return (middle - margin).mask(rate == 0, 0.0), (middle + margin).mask(rate == 1, 1.0)
 
 
 def within(lower: Ends, upper: Ends, limits: Sequence[float | np.ndarray]) -> tuple[Ends, Ends]:
-    """Cut an interval of a bounded quantity at the ends of its range.
+    """Return an interval of a bounded quantity, cut at the ends `limits` of its range.
 
-    Student's interval takes values for possible that a mean of correlations, accuracies or
-    fractions cannot have. Without them it covers the mean exactly as often.
-
-    limits: the least and the largest value that the quantity can have.
+    Student's interval contains values that a mean of correlations, accuracies or fractions cannot
+    have. Without them it covers the mean exactly as often.
     """
     return np.maximum(lower, limits[0]), np.minimum(upper, limits[1])
 
@@ -156,9 +167,18 @@ def difference_range(variable: str) -> tuple[float, float]:
 
 
 def paired_runs(runs: pd.DataFrame, variables: Sequence[str], reference: str) -> pd.DataFrame:
-    """Pair each run with the reference run of the same group, size and member.
+    """Return each run with the reference run of the same group, size and member.
 
-    One row per variable and pair; runs without such a reference run are left out.
+    Args:
+        runs: One row per trained network.
+        variables: Columns to compare.
+        reference: The method that the others are compared with.
+
+    Returns:
+        One row per variable and pair; runs without such a reference run are left out.
+
+    Raises:
+        ValueError: A member repeats in an ensemble of one size.
     """
     if runs["method"].nunique() > 1:
         _checks.choice("reference", reference, runs["method"].unique())
@@ -182,7 +202,7 @@ def paired_runs(runs: pd.DataFrame, variables: Sequence[str], reference: str) ->
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-    """Correct p-values for their number by Holm's step-down rule (1979).
+    """Return p-values corrected for their number by Holm's step-down rule (1979).
 
     The probability of any false rejection among all of them is then at most the level, however they
     depend on each other. NaN means that there was no test, and stays NaN.
@@ -198,7 +218,11 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 def tail_probability(confidence: float) -> float:
     """Return the probability beyond each end of a two-sided interval.
 
-    Raises ValueError unless confidence lies between 0 and 1.
+    Args:
+        confidence: Confidence of the interval, between 0 and 1.
+
+    Raises:
+        ValueError: The confidence is not between 0 and 1.
     """
     if _checks.number("confidence", confidence, above=0) >= 1:
         raise ValueError(f"confidence must be less than 1: received {confidence}.")
@@ -206,7 +230,7 @@ def tail_probability(confidence: float) -> float:
 
 
 def checked_runs(runs: pd.DataFrame, variables: Sequence[str]) -> pd.DataFrame:
-    """Return a copy with a fresh index of a table that has rows and the columns needed."""
+    """Return a copy, with a fresh index, of a table that has rows and the columns needed."""
     if missing := [column for column in (*KEYS, *variables) if column not in runs.columns]:
         raise ValueError(
             f"runs must have the columns {', '.join(missing)}: received {', '.join(runs.columns)}."
@@ -223,12 +247,12 @@ def checked_runs(runs: pd.DataFrame, variables: Sequence[str]) -> pd.DataFrame:
 def headline(runs: pd.DataFrame, differences: pd.DataFrame, correlations: pd.DataFrame) -> dict:
     """Return the few numbers of a group that fit into a line of a table.
 
-    n_runs and n_diverged come first. With several methods there follow, for each one other than the
-    reference (and each parametrisation, if there are several), means over the sizes: of the
+    n_runs and n_diverged come first. With several methods, means over the sizes follow for each
+    method other than the reference (and each parametrisation, if there are several): of the
     relative differences from the reference in losses, entropy and trace (`entropy_vs_random`, -0.1
-    is 10 % lower), and of the win rate in minimum test loss. With one method there follow, for each
-    parametrisation, Pearson's r of the minimum test loss with entropy and with trace, plain and
-    given the subset size (`loss_r_trace_given_size`).
+    is 10 % lower), and of the win rate in minimum test loss. With one method, Pearson's r of the
+    minimum test loss with entropy and with trace follows for each parametrisation, plain and given
+    the subset size (`loss_r_trace_given_size`).
     """
     counts = {"n_runs": len(runs), "n_diverged": int(runs["diverged"].sum())}
     if len(differences):
@@ -256,9 +280,9 @@ def _relations(correlations: pd.DataFrame) -> dict[str, float]:
 
 
 def size_bands(sizes: pd.Series, n_bands: int) -> pd.Series:
-    """Return the sizes if at most `n_bands` are distinct, else the band of each.
+    """Return the sizes if at most `n_bands` are distinct, else the number of the band of each.
 
-    A band is a number; all bands have about equal counts.
+    All bands have about equal counts.
     """
     return (
         sizes

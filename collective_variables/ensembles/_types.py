@@ -1,4 +1,4 @@
-"""Types of the tasks that `execution` and `dask_cluster` run."""
+"""Define the types of the tasks that `execution` and `dask_cluster` run."""
 
 from collections.abc import Callable
 from typing import TypeVar

@@ -20,8 +20,8 @@ SHARDED = PartitionSpec(MEMBERS)
 def chunk_size(n_parameters: int, n_members: int) -> int:
     """Return how many of `n_members` one compiled call takes: equally many for each device.
 
-    On a CPU five small networks together save dispatch, while larger ones already fill the caches
-    one by one. An accelerator wants many at once, but those of images must fit in its memory.
+    On a CPU five small networks together save dispatch, while a single larger one already fills the
+    caches. An accelerator needs many at once, but networks for images must fit in its memory.
     """
     is_small = n_parameters <= 5_000
     n_devices = jax.local_device_count()
@@ -46,8 +46,8 @@ def chunks(n_members: int, size: int) -> list[list[int]]:
 def bucket(n_points: int, largest: int, *, fine: bool = False) -> int:
     """Return the size that a subset is padded to, so that few sizes are compiled.
 
-    It is the next power of two from 16 on, and at most `largest`.
-    fine: use sizes half-way between two of these as well, which pays for many subsets.
+    It is the next power of two from 16 on, and at most `largest`. With `fine` it can also lie
+    half-way between two powers, which pays off for many subsets.
     """
     size = max(SMALLEST_BUCKET, 1 << (n_points - 1).bit_length())
     if fine and size > SMALLEST_BUCKET and n_points <= size * 3 // 4:
@@ -60,28 +60,33 @@ def over_members(
 ) -> Callable[..., PyTree[Array]]:
     """Compile function(shared, *member) as function(shared, *members).
 
-    The members lie along the leading axes of the arguments and of the results. Products have all
-    digits of their numbers, which an accelerator would otherwise round to fewer.
+    The members lie along the leading axes of the arguments and of the results. Matrix products keep
+    all digits, which an accelerator would otherwise round.
 
     A single member skips `vmap`, whose batched matrix products are slower on a CPU. Threads that
     call the function at the same time wait for one compilation of their shapes; `jax.jit` would
-    compile it in each of them. Where this machine has several devices, and each can have equally
-    many of the members, these are sharded over the devices. The function can be pickled if
-    `function` can, and is then compiled again.
+    compile it in each of them. If this machine has several devices, and the members can be divided
+    equally among them, the members are sharded. The function can be pickled if `function` can, and
+    is then compiled again.
 
-    runs_once: compile in a third of the time with less optimisation, for what runs once. Random
-        numbers, for example, take seconds to compile and milliseconds to draw. The last digit of
-        the results may differ.
+    Args:
+        function: The function of one member.
+        runs_once: Compile in a third of the time with less optimisation, for what runs once. Random
+            numbers, for example, take seconds to compile and milliseconds to draw. The last digit
+            of the results may differ.
+
+    Returns:
+        The compiled function.
     """
     return _OverMembers(function, runs_once)
 
 
 class _OverMembers:
-    """The compiled function that `over_members` returns, one program for each kind of arguments.
+    """Hold the compiled function of `over_members`, with one program for each kind of arguments.
 
-    The programs are compiled ahead of time, and not by `jax.jit` when it is called first: threads
-    that start together with the same shapes would each compile them, while threads with different
-    shapes must not wait for each other.
+    The programs are compiled ahead of time, and not by `jax.jit` in the first call. Threads that
+    start together with the same shapes would each compile them, while threads with different shapes
+    must not wait for each other.
     """
 
     def __init__(self, function: Callable[..., PyTree[Array]], runs_once: bool):
@@ -115,7 +120,7 @@ class _OverMembers:
         self, device: jax.Device | None, mesh: Mesh | None, arguments: tuple[PyTree[Array], ...]
     ) -> Callable[..., PyTree[Array]]:
         """Return the program for arguments like these, compiled by the first thread that asks."""
-        # The text has the tree of the arguments, and shape and dtype of each.
+        # The text contains the tree of the arguments, and the shape and dtype of each.
         key = f"{device} {jax.tree.map(jax.typeof, arguments)}"
         with self._programs_lock:
             program = self._programs.setdefault(key, _Program())
@@ -138,8 +143,8 @@ class _OverMembers:
             )
         options = {"xla_backend_optimization_level": 1} if self._runs_once else {}
         if not self._on_cpu:
-            # Without trying out algorithms, which takes many times longer on an accelerator than
-            # the whole compilation takes on a CPU.
+            # Do not compare algorithms: that takes many times longer on an accelerator than the
+            # whole compilation takes on a CPU.
             options = {"xla_gpu_autotune_level": 0}
         return jax.jit(call).lower(shared, *members).compile(compiler_options=options)
 
@@ -151,7 +156,7 @@ class _OverMembers:
 
 
 class _Program:
-    """A compiled program, and the lock of the thread that compiles it."""
+    """Hold a compiled program, and the lock of the thread that compiles it."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -159,7 +164,7 @@ class _Program:
 
 
 def _mesh(n_members: int) -> Mesh | None:
-    """Return all devices of this machine where the members can be sharded over them."""
+    """Return all devices of this machine, or None if the members cannot be sharded over them."""
     devices = jax.local_devices()
     if len(devices) == 1 or n_members % len(devices):
         return None
@@ -168,8 +173,6 @@ def _mesh(n_members: int) -> Mesh | None:
 
 @cache
 def _slots(device: jax.Device | None) -> threading.BoundedSemaphore:
-    """Return the slots for calls on a device: one call runs while the next is prepared.
-
-    Compilations need no slot.
-    """
+    """Return the slots for calls on a device: one call runs while the next is prepared."""
+    # Compilations need no slot.
     return threading.BoundedSemaphore(2)

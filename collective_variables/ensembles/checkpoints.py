@@ -1,4 +1,4 @@
-"""Save the results of finished tasks under names that hash all that decides them."""
+"""Save the results of finished tasks under names that hash all their inputs."""
 
 import hashlib
 from collections.abc import Callable, MutableMapping, Sequence
@@ -14,11 +14,17 @@ Store = MutableMapping[str, Arrays]
 
 
 class Results(Generic[Task, Result]):
-    """The results of tasks in a store; without a store nothing is known and nothing is saved.
+    """Hold the results of tasks in a store; without a store nothing is known or saved.
 
-    name: function that names a task; the same task of another call has the same name.
-    pack, unpack: functions that turn a result into named arrays, and back.
-    known: the results that the store already has, by the place of their task.
+    Args:
+        store: Named results, or None.
+        tasks: The tasks.
+        name: Function that names a task; the same task in another call has the same name.
+        pack: Function that turns a result into named arrays.
+        unpack: Function that turns named arrays into a result.
+
+    Attributes:
+        known: The results that the store already has, by the place of their task.
     """
 
     def __init__(
@@ -44,7 +50,7 @@ class Results(Generic[Task, Result]):
 
 
 class LocalStore:
-    """A store for a function in this process; it is dropped when the function is pickled."""
+    """Hold a store for a function in this process; it is dropped when the function is pickled."""
 
     def __init__(self, store: Store | None):
         self.store = store
@@ -54,7 +60,7 @@ class LocalStore:
 
 
 def fingerprint(*decisive: Any) -> str:
-    """Return a name for all that decides a result, so that no call resumes from another's results.
+    """Return a name for all inputs of a result, so that no call resumes from another's results.
 
     Arrays count by shape, dtype and values, random keys by their data, anything else by its `repr`.
     """

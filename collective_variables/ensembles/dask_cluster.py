@@ -30,10 +30,7 @@ N_JOBS = 4  # jobs that a worker keeps, with their data and what they compiled
 
 
 class _Job(NamedTuple):
-    """What is sent to each worker once.
-
-    That is the function, and what must be the same on the worker for the same results.
-    """
+    """Hold what each worker receives once: the function, and what must agree for equal results."""
 
     function: Callable[[Any, Advance], Any]
     together: bool
@@ -56,18 +53,27 @@ def run(
     The workers of the scheduler at `address` compute the tasks. Each worker receives the function
     once and compiles it once. A task whose worker is lost is computed by another worker. Scheduler
     and workers need the same versions of this library, JAX and NumPy.
-    together: a worker runs as many tasks at once as it has threads, or one after another.
 
-    Raises ConnectionError for a scheduler that cannot be reached or is lost, RuntimeError for a
-    worker with other versions and for a task that ends one worker after another, and the first
-    error of a task.
+    Args:
+        function: Computes a task.
+        tasks: The tasks, by their place.
+        advance: advance(count) moves a progress bar on.
+        collect: Receives each result.
+        address: Address of the scheduler.
+        together: Whether a worker runs as many tasks at once as it has threads, or one at a time.
+
+    Raises:
+        ConnectionError: The scheduler cannot be reached or is lost.
+        RuntimeError: A worker has other versions, or a task ends one worker after another.
+
+    Also raises the first error of a task.
     """
     name = f"collective-variables-{uuid.uuid4().hex}"
     job = cloudpickle.dumps(_Job(function, together, jax.config.jax_enable_x64, versions()))
     with _client(address) as client, client.as_current():
         if not client.scheduler_info()["workers"]:
-            # The tasks are sent nevertheless: a cluster that grows with its tasks has no worker
-            # before.
+            # The tasks are sent nevertheless: a cluster that scales with its tasks starts workers
+            # only then.
             tqdm.write(
                 f"The scheduler at {address} has no worker yet: waiting for one.", file=sys.stderr
             )
@@ -97,10 +103,9 @@ def _submit(
     with warnings.catch_warnings():
         # The job may be large.
         warnings.filterwarnings("ignore", "Sending large graph")
-        # Its bytes are sent as the result of a task: data that was scattered to a worker would be
-        # lost with it.
+        # Its bytes are the result of a task: data scattered to a worker would be lost with it.
         payload = client.submit(bytes, job, key=name, pure=False)
-        # Otherwise the one worker that has the bytes would be given most tasks.
+        # Otherwise the scheduler would give most tasks to the one worker that has the bytes.
         distributed.wait(payload)
         client.replicate([payload])
         return {
@@ -127,16 +132,16 @@ def code_digest(folder: Path) -> str:
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.py")}
     digest = hashlib.sha256()
     for name, path in sorted(files.items()):
-        # A hash of each file, so that no text can move from one file to the next unnoticed.
+        # A hash of each file, so that text which moves from one file to the next is noticed.
         digest.update(name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:12]
 
 
 @cache
 def versions() -> dict[str, str]:
-    """Return what decides the digits of a result.
+    """Return the versions that decide the digits of a result.
 
-    The digest of this library's code is that of the moment when this was first called.
+    The digest of this library's code is that at the first call.
     """
     return {
         "collective_variables": code_digest(PACKAGE),
@@ -199,8 +204,6 @@ def _check_versions(job: _Job, address: str) -> None:
 
 @cache
 def _limit_to_one_thread() -> None:
-    """Limit LAPACK to one thread for the rest of the process.
-
-    A context would end for all threads with the first of them.
-    """
+    """Limit LAPACK to one thread for the rest of the process."""
+    # A context would end for all threads when the first of them leaves it.
     ThreadpoolController().limit(limits=1, user_api="blas")

@@ -21,9 +21,9 @@ Work = Callable[[int], float]
 
 
 class _TolerantStream(ObjectWrapper):
-    """A stream that may be written to after its reader is gone, as a closed pipe.
+    """Wrap a stream that may be written to after its reader is gone, such as a closed pipe.
 
-    tqdm keeps its lock where a write fails, and all other threads would wait for it without end.
+    tqdm keeps its lock when a write fails, and all other threads would wait for it forever.
     """
 
     def write(self, text: str) -> None:
@@ -38,7 +38,9 @@ class _TolerantStream(ObjectWrapper):
 class TimeLeft:
     """Estimate the seconds left from the share of the work that is done.
 
-    work(count): the work of the first `count` of `total` units, in any unit.
+    Args:
+        total: Number of units.
+        work: work(count) is the work of the first `count` units, in any unit.
     """
 
     def __init__(self, total: int, work: Work):
@@ -49,8 +51,8 @@ class TimeLeft:
     def seconds(self, count: int, elapsed: float) -> float | None:
         """Return the seconds left after `count` units, or None before the first.
 
-        What comes before the first units, such as compilation, does not come again: it counts only
-        as long as nothing else is known.
+        The time before the first units, such as compilation, does not repeat. It counts only until
+        later units are known.
         """
         done = self._work(count)
         if not done:
@@ -65,7 +67,7 @@ class TimeLeft:
 
 
 class _Bar(tqdm):
-    """A bar whose time left follows from the work done, and not from the units done."""
+    """Show a bar whose time left follows from the work done, and not from the units done."""
 
     time_left: TimeLeft | None = None
 
@@ -77,11 +79,15 @@ class _Bar(tqdm):
 
 
 class Progress:
-    """A progress bar with the time left; without a description nothing is shown.
-
-    work: as in `TimeLeft`; by default all units are equal.
+    """Show a progress bar with the time left; without a description nothing is shown.
 
     `advance` may be called from any thread.
+
+    Args:
+        description: Text in front of the bar.
+        total: Number of units.
+        unit: Name of a unit.
+        work: As in `TimeLeft`; by default all units are equal.
     """
 
     def __init__(self, description: str, total: int, unit: str, work: Work = float):
@@ -118,16 +124,20 @@ def run(
     together: bool = True,
     checkpoint: checkpoints.Results[_types.Task, _types.Result] | None = None,
 ) -> list[_types.Result]:
-    """Return [function(task, advance) for task in tasks], in which advance(n) moves `bar` on by n.
+    """Return [function(task, advance) for task in tasks], where advance(n) moves `bar` on by n.
 
-    together: run as many tasks at once as there are cores, each with one thread of LAPACK (several
-        threads delay each other: small eigenproblems take 100 times longer) and in turn on one of
-        the devices; or run them one after another, each with the whole machine.
-    checkpoint: its results are not computed again, and each new result is saved to it at once.
-
-    Where DASK_SCHEDULER_ADDRESS names the scheduler of a Dask cluster, the cluster's workers
-    compute the tasks; function and tasks are pickled for them, and the results are the same (see
+    If DASK_SCHEDULER_ADDRESS names the scheduler of a Dask cluster, the cluster's workers compute
+    the tasks. Function and tasks are pickled for them, and the results are the same (see
     `dask_cluster.run`). After the first error no further task starts.
+
+    Args:
+        function: Computes a task.
+        tasks: The tasks.
+        bar: Progress bar.
+        together: Run as many tasks at once as there are cores, each with one thread of LAPACK and
+            in turn on one of the devices. (Several threads delay each other: small eigenproblems
+            take 100 times longer.) Otherwise tasks run one at a time, each with the whole machine.
+        checkpoint: Its results are not computed again, and each new result is saved to it at once.
     """
     results = {} if checkpoint is None else dict(checkpoint.known)
     pending = {place: task for place, task in enumerate(tasks) if place not in results}
@@ -159,11 +169,9 @@ def _run_in_threads(
     advance: _types.Advance,
     collect: Callable[[int, _types.Result], None],
 ) -> None:
-    """Run tasks in threads, one for each core, with the precision of the calling thread.
-
-    XLA releases the interpreter's lock, and small matrix products that come one by one leave most
-    cores idle.
-    """
+    """Run tasks in threads, one for each core, with the precision of the calling thread."""
+    # XLA releases the interpreter's lock, and small matrix products one at a time leave most cores
+    # idle.
     is_64_bit = jax.config.jax_enable_x64
     devices = jax.local_devices()
 
@@ -182,7 +190,7 @@ def _run_in_threads(
                 executor.submit(run_task, number, place, task)
                 for number, (place, task) in enumerate(tasks.items())
             ]
-            # Those that have ended: all of them, or fewer if one raised an error.
+            # Those that have ended: all, or fewer if one raised an error.
             for future in wait(futures, return_when=FIRST_EXCEPTION).done:
                 future.result()
     finally:

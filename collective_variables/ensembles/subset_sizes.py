@@ -13,10 +13,14 @@ def draw(
 ) -> Int[np.ndarray, "n_members n_sizes"]:
     """Return the subset sizes of every member, ascending.
 
-    A list gives every member all its sizes. A range {"low", "high", "distribution"} gives each
-    member one size, both ends included, drawn with `numpy.random.default_rng(seed)`: "uniform" over
-    the integers, or "log-uniform", where the logarithm of a real number in [low, high + 1) is
-    uniform and the number is rounded down.
+    Args:
+        n_points: A list gives every member all its sizes. A range {"low", "high", "distribution"}
+            gives each member one size, both ends included, drawn with
+            `numpy.random.default_rng(seed)`: "uniform" over the integers, or "log-uniform", where
+            the logarithm of a real number in [low, high + 1) is uniform and the number is rounded
+            down.
+        n_members: Number of members.
+        seed: Seed of the generator.
 
     Raises TypeError or ValueError for a size below 2 (one point has the entropy 0 whatever the
     network), a size that repeats, or a range that is empty or has other keys.

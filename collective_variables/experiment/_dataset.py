@@ -1,6 +1,6 @@
-"""Name what an experiment reads of a dataset.
+"""Declare what an experiment reads from a dataset.
 
-A stage that measures or trains so depends on this, and not on how datasets are read.
+A stage that measures or trains then depends on this and not on how datasets are read.
 """
 
 from typing import Protocol

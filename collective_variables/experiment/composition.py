@@ -55,7 +55,7 @@ def run_experiment(
             one size for each member from; or the sizes (members, n_sizes) themselves, ascending
             along rows. The smaller subsets are the first points of the largest.
         members: Number of networks for each method and size. Not needed if rows or sizes have it.
-        seed: Of all random numbers.
+        seed: Seed of all random numbers.
         schedule: Loss, optimiser, epochs and batch size.
         measure: Whether to measure the kernels before training.
         settings: How kernels are measured (`measurement.Settings`).
@@ -70,9 +70,8 @@ def run_experiment(
         min_test_loss, final_test_loss, min_train_loss, final_train_loss, max_test_accuracy,
         final_test_accuracy and diverged.
 
-    Raises:
-        TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range, or subsets, sizes and members do not fit.
+    Raises TypeError if an argument has the wrong type, and ValueError if one is out of range, or
+    subsets, sizes and members do not fit.
 
     Example:
         >>> import collective_variables as cv
@@ -89,7 +88,7 @@ def run_experiment(
     methods = _named(methods)
     members = _members(members, methods, n_points)
     sizes = _sizes(n_points, members, seed)
-    # A range may not draw its largest size, which is selected all the same.
+    # The largest size of a range is selected even if no member draws it.
     largest = subset_sizes.largest(n_points) if isinstance(n_points, dict) else int(sizes.max())
     selected = select_subsets(
         dataset,
@@ -123,7 +122,7 @@ def run_experiment(
 def _named(
     methods: Sequence[str] | Mapping[str, Method | Indices],
 ) -> dict[str, Method | Indices]:
-    """Methods and rows by name."""
+    """Return methods and rows by name."""
     if isinstance(methods, Mapping):
         choices = dict(methods)
     else:
@@ -140,7 +139,7 @@ def _named(
 
 
 def _members(members: int | None, choices: Mapping[str, Method | Indices], n_points: Sizes) -> int:
-    """The number of members, on which all arrays must agree."""
+    """Return the number of members, on which all arrays must agree."""
     counts = {name: len(rows) for name, rows in choices.items() if isinstance(rows, np.ndarray)}
     if isinstance(n_points, np.ndarray) and n_points.ndim == 2:
         counts["n_points"] = len(n_points)

@@ -8,7 +8,7 @@ KEYS = ["parametrisation", "method", "member", "n_points"]
 
 
 def label_tables(tables: Mapping[str, pd.DataFrame], /) -> pd.DataFrame:
-    """Concatenate the tables of each "parametrisation/method", with these two as first columns."""
+    """Return one table of those by "parametrisation/method", with these two as first columns."""
     parts = []
     for label, table in tables.items():
         parametrisation, _, method = label.partition("/")
@@ -23,8 +23,10 @@ def join_runs(
 ) -> pd.DataFrame:
     """Return one row per run, with the variables of its kernel and its losses.
 
-    Both tables have the columns `KEYS`, by which they are matched. variables: None leaves the
-    kernels out. group: the content of the first column.
+    Args:
+        variables: The variables of the kernels; None leaves them out.
+        losses: The losses. Both tables have the columns `KEYS`, by which they are matched.
+        group: Content of the first column.
     """
     runs = losses.copy()
     if variables is not None:

@@ -26,11 +26,19 @@ def measure_subsets(
 ) -> dict[str, measurement.Measurement]:
     """Return the measurement of each network and method, by "parametrisation/method".
 
-    networks: by their parametrisation. subsets: by the name of their method. settings, limit: as in
-    `measurement.measure_ensemble`. per_class: measure the points of each class separately, too.
-
     Raises ValueError for a network that does not fit the dataset, and the errors of
     `measurement.measure_ensemble`.
+
+    Args:
+        dataset: Pool and test points.
+        networks: The networks, by their parametrisation.
+        subsets: (n_members, n_selected) rows of the pool, by the name of their method.
+        n_points: (n_members, n_sizes) subset sizes.
+        seed: Seed of all random numbers.
+        settings: How kernels are measured, as in `measurement.measure_ensemble`.
+        limit: As in `measurement.measure_ensemble`.
+        per_class: Whether to measure the points of each class separately, too.
+        progress: Text in front of the progress bars; "" shows none.
     """
     classes = measurement.classes_of(dataset.targets, dataset.task) if per_class else None
     pool = measurement.Pool(dataset.inputs, dataset.targets, classes)

@@ -30,11 +30,18 @@ def select_subsets(
 ) -> Subsets:
     """Return the rows of the pool that each method selects for every member.
 
-    methods: a method and its options, by the name in the tables. network: the one to be trained,
-    for methods that use it. watch("selection, NAME") is a context entered around each method.
+    Raises the errors of `registry.select_by`, and ValueError for a method that stops before it
+    has selected `n_selected` points.
 
-    Raises the errors of `registry.select_by`, and ValueError for a method that stops before it has
-    selected `n_selected` points.
+    Args:
+        dataset: Pool and test points.
+        network: The network to be trained, for methods that use it.
+        methods: A method and its options, by the name in the tables.
+        n_selected: Number of points of each member.
+        n_members: Number of members.
+        seed: Seed of all random numbers.
+        progress: Text in front of the progress bars; "" shows none.
+        watch: watch("selection, NAME") is a context entered around each method.
     """
     problem = registry.Problem(dataset.inputs, dataset.targets, dataset.task, network, seed)
     subsets = {}

@@ -33,13 +33,19 @@ def train_subsets(
 ) -> dict[str, recorded_training.Recorded]:
     """Return curves and recordings of each network and method, by "parametrisation/method".
 
-    A member starts from the same network whatever the method, so that methods are paired.
+    A member starts from the same network whatever the method, so that methods are paired. Also
+    raises the errors of `recorded_training.train_ensemble`.
 
-    networks: by their parametrisation. subsets: by the name of their method. record: what to record
-    of the kernels during the training; None records nothing. store: as in
-    `ensemble_training.train_ensemble`.
-
-    Raises the errors of `recorded_training.train_ensemble`.
+    Args:
+        dataset: Pool and test points.
+        networks: The networks, by their parametrisation.
+        subsets: (n_members, n_selected) rows of the pool, by the name of their method.
+        n_points: (n_members, n_sizes) subset sizes.
+        seed: Seed of all random numbers.
+        schedule: Loss, optimiser, epochs and batch size.
+        record: What to record of the kernels during the training; None records nothing.
+        progress: Text in front of the progress bars; "" shows none.
+        store: Keeps finished runs, as in `ensemble_training.train_ensemble`.
     """
     pool = loop.Points(dataset.inputs, dataset.targets)
     test = loop.Points(dataset.test_inputs, dataset.test_targets)
@@ -66,7 +72,7 @@ def losses_tables(
     task: str,
     /,
 ) -> dict[str, pd.DataFrame]:
-    """Return the table of losses of each network and method, a row per member and size."""
+    """Return the table of losses of each network and method, with a row per member and size."""
     return {
         label: ensemble_training.losses_table(recorded.curves, n_points, task)
         for label, recorded in trained.items()

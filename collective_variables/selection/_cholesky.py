@@ -10,12 +10,12 @@ from jaxtyping import Bool, Float, Int
 from collective_variables import _checks
 
 CRITERIA = ("largest", "reduction")
-COLUMNS = 8192  # of a large array that is changed at once
-# Blocks of candidates make this share of the choices before them: on tables, embeddings and images
-# it was between 0.13 and 0.45.
+COLUMNS = 8192  # columns of a large array that are changed at once
+# A block makes this share of the choices before it. On tables, embeddings and images the measured
+# share was between 0.13 and 0.45.
 GROWTH = 0.2
 UPDATE = 20  # choices that take as long as the update of all points after a block
-ROUND_OFF = 1000  # machine epsilons of the largest K(x, x) below which nothing is left to know
+ROUND_OFF = 1000  # d(x) below this many machine epsilons of the largest K(x, x) counts as 0
 
 Rows = Int[np.ndarray, " n_rows"]
 Kernel = Callable[[Rows, Rows | None], Float[np.ndarray, "n1 n2"]]
@@ -26,16 +26,18 @@ Turn = Callable[[Bool[np.ndarray, " n_pool"]], Bool[np.ndarray, " n_pool"]]
 class Rule:
     """Decide which point comes next, by the residual covariance C and its diagonal d(x) = C(x, x).
 
-    criterion: "largest", the largest d(x); "reduction", the largest mean over the pool's y of
-        C(x, y)² / d(x), by which the pool's mean d falls once x is known, times d(x) to the power
-        `emphasis`.
-    n_reference: the mean over the pool's other y is taken over that many of them. They are drawn
-        anew after half as many choices, because the choices are made to fit them. The mean is
-        exact if the pool has no more points.
-    n_candidates: each block chooses among that many points, those with the largest scores when it
-        begins, and ends when another point had a larger score at that time. The choice is exact if
-        there are no more points, or if no score rises; d never does.
-    block_size: largest number of choices between two updates of all points.
+    Args:
+        criterion: "largest" takes the largest d(x). "reduction" takes the largest mean over the
+            pool's y of C(x, y)² / d(x), times d(x) to the power `emphasis`. By that mean the pool's
+            mean d falls once x is known.
+        emphasis: The power of d(x).
+        n_reference: Number of other y that the mean is taken over. They are drawn anew after half
+            as many choices, because the choices overfit them. The mean is exact for pools that are
+            not larger.
+        n_candidates: Number of points that a block chooses among: those with the largest scores
+            when it begins. The block ends when another point had a larger score at that time. The
+            choice is exact if there are no more points, or if no score rises; d never does.
+        block_size: Largest number of choices between two updates of all points.
     """
 
     criterion: str = "reduction"
@@ -60,8 +62,12 @@ class Rule:
     ) -> Float[np.ndarray, " n"]:
         """Return the scores of points x.
 
-        unknown: d(x). squares: the sum of C(x, y)² over the reference's y. in_reference: whether x
-        is in the reference.
+        Args:
+            unknown: d(x).
+            squares: The sum of C(x, y)² over the reference's y.
+            in_reference: Whether x is in the reference.
+            n_reference: Number of points in the reference.
+            n_pool: Number of points in the pool.
         """
         if self.criterion == "largest":
             return unknown
@@ -76,10 +82,7 @@ class Rule:
 
 
 class Pivots(NamedTuple):
-    """Hold the chosen points in order, and d(x) of each when it was chosen.
-
-    mean_distances, max_distances: the pool's mean and largest d at that time.
-    """
+    """Hold the chosen points in order, and d(x) of each with the pool's mean and largest d then."""
 
     indices: Int[np.ndarray, " n_chosen"]
     distances: Float[np.ndarray, " n_chosen"]
@@ -88,18 +91,21 @@ class Pivots(NamedTuple):
 
 
 class Residual:
-    """Hold what is needed of the residual kernel C = K − K(:, T) K(T, T)⁻¹ K(T, :).
-
-    T are the points that are known.
-
-    kernel(rows, columns): K between rows of the pool, a new array; None stands for the whole pool.
-    diagonal: K(x, x).
-    variances: C(x, x), d(x) of the rule.
-    reference: C(rows, pool) of the rows last passed to `refer`.
+    """Hold the residual kernel C = K − K(:, T) K(T, T)⁻¹ K(T, :), where T are the known points.
 
     The points T have rows of the Cholesky factor F of K(T, T), continued over the pool, so that
     C = K − FᵀF. They take n_selected · n_pool numbers in the dtype of `diagonal`. A point that
     equals a known point, up to round-off, adds a row of zeros.
+
+    Args:
+        kernel: kernel(rows, columns) returns K between rows of the pool as a new array; None stands
+            for the whole pool.
+        diagonal: K(x, x).
+        n_selected: Largest number of known points.
+
+    Attributes:
+        variances: C(x, x), which is d(x) of the rule.
+        reference: C(rows, pool) of the rows last passed to `refer`.
     """
 
     def __init__(self, kernel: Kernel, diagonal: Float[np.ndarray, " n_pool"], n_selected: int):
@@ -116,7 +122,7 @@ class Residual:
         self.in_reference = np.zeros(len(self.variances), bool)
         self.in_reference[rows] = True
         self._reference_rows = rows
-        # Never held twice: with many points nothing else is as large.
+        # The old array is dropped first: with many points nothing else is as large.
         self.reference = np.empty((0, len(self.variances)), self._dtype)
         if len(rows):
             reference = self._kernel(rows, None)
@@ -140,7 +146,7 @@ class Residual:
         return np.array(self._kernel(rows, rows), self._dtype) - known.T @ known
 
     def learn(self, rows: Rows) -> Float[np.ndarray, "n_rows n_pool"]:
-        """Add these points to T, and return by how much each of them lowers all variances."""
+        """Add these points to T, and return how much each of them lowers all variances."""
         known = self._factor[: self.n_known]
         new = self._factor[self.n_known : self.n_known + len(rows)]
         new[:] = self._kernel(rows, None) - known[:, rows].T @ known
@@ -170,22 +176,29 @@ def pivots(
 ) -> Pivots:
     """Choose points one after another, each by what the predictor has not learnt from the others.
 
-    The predictor interpolates with the kernel K: its error for a function h is
-    h(x) − K(x, T) K(T, T)⁻¹ h(T) after the points T. C is the covariance of this error over all h
-    of a Gaussian process with the kernel K, and d(x) = C(x, x) its mean square.
+    The predictor interpolates with the kernel K. After the points T its error for a function h is
+    h(x) − K(x, T) K(T, T)⁻¹ h(T). C is the covariance of this error over all h of a Gaussian
+    process with the kernel K, and d(x) = C(x, x) is its mean square.
 
     The rule "largest" gives the Cholesky factorisation with pivoting (Fine, Scheinberg 2001), which
     increases ln det K(T, T) most in every step. The rule "reduction" with the emphasis 0 gives the
-    greedy Nyström approximation (Farahat et al. 2011) and the active learning of Cohn (1996); with
+    greedy Nyström approximation (Farahat et al. 2011) and the active learning of Cohn (1996). With
     the emphasis 1 it takes the column of C with the largest norm.
 
-    kernel, diagonal: see `Residual`; everything has the dtype of `diagonal`.
-    generator: draws the references, unless they are the whole pool.
-    known: the first points, which are not chosen; their distances are NaN.
-    turn(unused): returns which of the unused points may be chosen next, at least one. Among points
-        with the same kernel the first row is chosen.
-    threshold: stop before a point whose d(x) is at most this.
-    advance(count): called after `count` more choices.
+    Args:
+        kernel: K between rows of the pool, as in `Residual`.
+        diagonal: K(x, x); its dtype is that of the computation.
+        rule: Which point comes next.
+        n_selected: Number of points, `known` included.
+        generator: Draws the references, unless they are the whole pool.
+        known: The first points, which are not chosen; their distances are NaN.
+        turn: turn(unused) returns the unused points that may be chosen next, at least one. Among
+            points with the same kernel the first row is chosen.
+        threshold: Stop before a point whose d(x) is at most this; None for never.
+        advance: advance(count) is called after `count` more choices.
+
+    Returns:
+        The chosen points and their distances.
     """
     residual = Residual(kernel, diagonal, n_selected)
     unused = np.ones(len(diagonal), bool)
@@ -214,17 +227,14 @@ def pivots(
 
 
 def expected_size(rule: Rule, n_pool: int, n_known: int, growth: float = GROWTH) -> int:
-    """Return how many choices a block will make, before it is known.
-
-    Candidates are replaced once another point has passed them, the sooner the less is known.
-    """
+    """Return how many choices a block is expected to make: fewer if fewer points are known."""
     if n_pool <= rule.n_candidates:
         return rule.block_size
     return min(rule.block_size, max(1, int(growth * n_known)))
 
 
 def expected_work(rule: Rule, n_pool: int, first: int, n_selected: int) -> Callable[[int], float]:
-    """Return the work of the first choices after `first`, in that of a choice."""
+    """Return the work of the first choices after `first`, in units of one choice."""
     known = np.arange(first, n_selected)
     sizes = [expected_size(rule, n_pool, int(number)) for number in known]
     work = np.concatenate([[0.0], np.cumsum(1.0 + UPDATE / np.array(sizes, float))])
@@ -234,7 +244,7 @@ def expected_work(rule: Rule, n_pool: int, first: int, n_selected: int) -> Calla
 def _pool_history(
     before: Float[np.ndarray, " n_pool"], falls: Float[np.ndarray, "n_rows n_pool"]
 ) -> Float[np.ndarray, "n_rows 2"]:
-    """Return the pool's mean and largest d when each point of a block was chosen: what was left."""
+    """Return the pool's mean and largest d at the moment when each point of a block was chosen."""
     fallen = np.zeros(len(before))
     history = np.empty((len(falls), 2))
     for number, fall in enumerate(falls):
@@ -245,10 +255,7 @@ def _pool_history(
 
 
 def _is_used_up(rule: Rule, n_pool: int, n_referred: int | None, n_chosen: int) -> bool:
-    """Return whether a reference must be drawn.
-
-    n_referred: number of points that were chosen when the last one was drawn.
-    """
+    """Return whether a reference must be drawn, given the choices when the last one was drawn."""
     return n_referred is None or (
         rule.n_reference < n_pool and 2 * (n_chosen - n_referred) >= rule.n_reference
     )
@@ -268,9 +275,9 @@ def choose_block(
     limit: int,
     threshold: float | None,
 ) -> tuple[list[int], list[float], bool]:
-    """Choose at most `limit` points, and mark them as used.
+    """Return at most `limit` chosen points, which are marked as used, and d(x) of each.
 
-    Returns the points, d(x) of each, and whether the threshold stopped the choice.
+    The last value tells whether the threshold stopped the choice.
     """
     squares = np.einsum("rn,rn->n", residual.reference, residual.reference)
     sizes = len(residual.reference), len(unused)
@@ -288,8 +295,7 @@ def choose_block(
     reference = residual.reference[:, candidates].astype(np.float64)
     variances = residual.variances[candidates].astype(np.float64)
     squares = np.einsum("rn,rn->n", reference, reference)
-    # What the choices of this block teach about candidates and reference: rows of the factor, as
-    # in Residual.
+    # Rows of the factor, as in Residual, for the candidates and the reference.
     learnt = np.zeros((limit, len(candidates)))
     learnt_reference = np.zeros((limit, len(reference)))
     rows = []
@@ -337,10 +343,7 @@ def choose_block(
 
 
 def best_rows(next_scores: np.ndarray, scores: np.ndarray, n_candidates: int) -> Rows:
-    """Return the best rows by either score, so that some of them may be next.
-
-    They ascend, so that ties go to the first row.
-    """
+    """Return the best rows by either score, ascending, so that ties go to the first row."""
     best_next = np.argsort(-next_scores, kind="stable")[:n_candidates]
     best = np.argsort(-scores, kind="stable")[:n_candidates]
     rows = np.union1d(best_next, best)

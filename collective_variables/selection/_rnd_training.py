@@ -22,7 +22,7 @@ LOSSES = (*distances.NAMES, *contrastive.NAMES)
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Set what the predictor is trained for and how; `rnd.RNDSettings` describes the fields."""
+    """Set the predictor's loss and its training; `rnd.RNDSettings` describes the fields."""
 
     distance: str = "mean-squared"
     order: float = 2.0
@@ -61,7 +61,10 @@ class TrainingSettings:
 class Trainer:
     """Hold what is compiled: the network and the settings.
 
-    at_once: how many blocks of images go through the network together.
+    Attributes:
+        network: The architecture of target and predictor.
+        settings: The loss and how it is minimised.
+        at_once: Number of blocks of images that go through the network together.
     """
 
     network: nn.Module
@@ -70,11 +73,13 @@ class Trainer:
 
     @property
     def optimiser(self) -> optax.GradientTransformation:
+        """Adam with the learning rate of the settings."""
         return optax.adam(self.settings.learning_rate)
 
     def outputs(
         self, params: PyTree[Array], points: Float[Array, "n_points ..."]
     ) -> Float[Array, "n_points n_outputs"]:
+        """Return the network's outputs for these parameters and points."""
         return batched.forward(self.network, params, points, at_once=self.at_once)
 
 
@@ -98,7 +103,7 @@ class State(NamedTuple):
 
 
 class Shared(NamedTuple):
-    """Hold what all members read: the points, and who is in which class if classes take turns."""
+    """Hold what all members read: the points, and those of each class if classes take turns."""
 
     points: Float[Array, "n_pool ..."]
     classes: Bool[Array, "n_classes n_pool"] | None
@@ -135,27 +140,25 @@ def start(
 def distance(
     settings: TrainingSettings, state: State, name: str | None = None
 ) -> distances.Distance:
-    """Return the distance of the settings, or the one of another name."""
+    """Return the distance of the settings, or the one called `name`."""
     name = name or settings.distance
     covariance = distances.covariance(state.representations) if name == "mahalanobis" else None
     return distances.build(name, order=settings.order, scale=settings.scale, covariance=covariance)
 
 
 def _loss(settings: TrainingSettings, state: State) -> contrastive.Loss:
-    """Return the function whose mean the re-training minimises.
-
-    A distance gives each point a loss that does not depend on the others.
-    """
+    """Return the function whose mean the re-training minimises."""
     name = settings.loss or settings.distance
     if name in contrastive.NAMES:
         weights = {"repulsion": settings.repulsion, "confinement": settings.confinement}
         return contrastive.build(name, scale=settings.scale, **weights)
+    # A distance gives each point a loss that does not depend on the others.
     single = distance(settings, state, name)
     return lambda predicted, representations, n_points: single(predicted, representations)
 
 
 def _mean(losses: Float[Array, " width"], n_points: Int[Array, ""]) -> Float[Array, ""]:
-    """Return the mean of the first `n_points`; 0 without a point, when there is nothing to fit."""
+    """Return the mean of the first `n_points` losses, or 0 without a point."""
     total = jnp.sum(jnp.where(jnp.arange(len(losses)) < n_points, losses, 0.0))
     return total / jnp.maximum(n_points, 1).astype(total.dtype)
 
@@ -163,10 +166,18 @@ def _mean(losses: Float[Array, " width"], n_points: Int[Array, ""]) -> Float[Arr
 def retrain(
     trainer: Trainer, width: int, points: Array, state: State, n_points: Int[Array, ""]
 ) -> State:
-    """Train G on the chosen points, the first `n_points` of `width` slots; on none, not at all.
+    """Train G on the chosen points; without any, G stays as it is.
 
-    n_points is the count of every member that has not stopped. Because all members share this
-    number, XLA need not select between old and new values of every weight.
+    Args:
+        trainer: The network and the settings.
+        width: Number of slots that the chosen points are padded to.
+        points: The pool.
+        state: A member before the training.
+        n_points: The number of chosen points of every member that has not stopped. Because all
+            members share it, XLA need not select between old and new values of every weight.
+
+    Returns:
+        The member with the trained predictor.
     """
     settings = trainer.settings
     if settings.restart == "cold":
@@ -197,7 +208,7 @@ class _Fit(NamedTuple):
 def _fit(
     trainer: Trainer, points: Array, state: State, slots: Int[Array, " width"], n_points: Array
 ) -> State:
-    """Train G on the first `n_points` of these slots, with as many attempts as are allowed."""
+    """Train G on the first `n_points` of these slots, in as many attempts as the settings allow."""
     settings = trainer.settings
     optimiser = trainer.optimiser
     loss = _loss(settings, state)
@@ -263,8 +274,8 @@ def _loss_and_gradient(
     ) -> Float[Array, " n"]:
         return jnp.asarray(n_points, slopes.dtype) * jnp.sum(slopes * outputs, axis=-1)
 
-    # The loss needs the outputs of all points at once; their derivatives by the weights can still
-    # come block by block, as those of Σ slope · output.
+    # The loss needs the outputs of all points at once. Their derivatives by the weights can still
+    # be computed block by block, as the derivatives of Σ slope · output.
     value, slopes = jax.value_and_grad(mean_loss)(trainer.outputs(predictor, inputs))
     return value, mean_and_gradient(along, slopes)[1]
 

@@ -1,7 +1,8 @@
-"""Describe a selection, check what all methods are called with, and draw random subsets."""
+"""Describe a selection, check the arguments that all methods share, and draw random subsets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -19,15 +20,15 @@ NORMALISATIONS = ("none", "standard", "unit")
 class Selection:
     """Hold the chosen points of every member of an ensemble, in the order of choice.
 
-    The first n points of a row are that member's subset of n points, so that subsets of all sizes
-    are nested.
+    The first n points of a row are that member's subset of n points, so subsets of all sizes are
+    nested.
 
     Attributes:
-        indices: (n_members, n_selected) rows of the pool. No row of this array holds a point twice.
-            Where a threshold stopped a member, the rest of its row is −1.
+        indices: (n_members, n_selected) rows of the pool. No member has a point twice. Where a
+            threshold stopped a member, the rest of its row is −1.
         distances: (n_members, n_selected) distance of each point from those chosen before it, when
-            it was chosen. NaN without a distance: of the first point of some methods, and of all
-            points of methods that choose without distances.
+            it was chosen. NaN where there is no distance: for the first point of some methods, and
+            for all points of methods that choose without distances.
         mean_distances: (n_members, n_selected) mean distance of the whole pool at that time.
         max_distances: (n_members, n_selected) largest distance of the whole pool at that time.
 
@@ -65,7 +66,7 @@ def check_pool(pool: ArrayLike) -> Float[Array, "n_pool ..."]:
 
 
 def check_key(key: object) -> None:
-    """Raise TypeError unless this is one key of JAX."""
+    """Raise TypeError unless this is a single JAX key."""
     if not (
         isinstance(key, jax.Array)
         and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
@@ -79,9 +80,17 @@ def check_budget(
 ) -> list[int]:
     """Return the rows `labelled` as integers, or raise if the pool cannot serve the request.
 
-    n_selected counts the labelled points. Raises TypeError or ValueError for numbers that are not
-    positive integers, a pool that is too small, and labelled points that are not distinct rows of
-    the pool or leave nothing to choose.
+    Args:
+        n_pool: Number of points in the pool.
+        n_selected: Number of points of each member; it counts the labelled points.
+        n_members: Number of members.
+        labelled: Rows of the pool that are labelled already.
+
+    Raises:
+        ValueError: The pool is too small, or the labelled points leave nothing to choose.
+
+    Also raises the errors of `check_labelled`, and TypeError or ValueError for counts that are not
+    positive integers.
     """
     _checks.integer("n_members", n_members, minimum=1)
     _checks.integer("n_selected", n_selected, minimum=1)
@@ -116,7 +125,12 @@ def membership(
 ) -> Bool[np.ndarray, "n_classes n_pool"]:
     """Return whether each point is in each class; classes without a point are left out.
 
-    Raises ValueError unless every point has a class.
+    Args:
+        classes: (n_pool,) class of each point, an integer from 0.
+        n_pool: Number of points in the pool.
+
+    Raises:
+        ValueError: A point has no class.
     """
     classes = np.asarray(classes)
     if (
@@ -136,8 +150,8 @@ def in_turn(
 ) -> Bool[Array, " n_pool"]:
     """Return which unused points belong to the class with the fewest used points.
 
-    Only classes with unused points count; of several such classes the first has its turn. Takes
-    arrays of NumPy or, also inside a transformation, of JAX.
+    Only classes with unused points count, and ties go to the first class. Arrays can be NumPy's or,
+    also inside a transformation, JAX's.
     """
     left = (membership & unused[None, :]).sum(axis=1)
     used = membership.sum(axis=1) - left
@@ -147,9 +161,9 @@ def in_turn(
 def normalise(pool: Float[Array, "n_pool ..."], how: str) -> Float[Array, "n_pool ..."]:
     """Return the pool in one of `NORMALISATIONS` (see `rnd.RNDSettings`).
 
-    A constant feature and a point of zeros become 0. The array is in the precision of the pool, in
-    float64 for one of whole numbers; it is computed in float64, since a large offset of a feature
-    would leave few digits of it.
+    A constant feature and a point of zeros become 0. The computation is in float64, since a large
+    offset of a feature would leave few digits. The result has the precision of the pool, or float64
+    for a pool of whole numbers.
     """
     if how == "none":
         return pool
@@ -177,6 +191,12 @@ def check_whole(selection: Selection) -> None:
         )
 
 
+@partial(jax.jit, static_argnums=(1, 2))
+def _draw(keys: PRNGKeyArray, n_pool: int, n_selected: int) -> Int[Array, "n_members n_selected"]:
+    # Compiled here, so that all calls of one size share a compilation.
+    return jax.vmap(lambda key: jax.random.permutation(key, n_pool)[:n_selected])(keys)
+
+
 def random(
     n_pool: int,
     *,
@@ -187,14 +207,23 @@ def random(
 ) -> Selection:
     """Draw `n_selected` of `n_pool` points without replacement for every member.
 
-    Each subset is equally likely. Points that are labelled come first and are not drawn again; the
-    others are drawn in the same order as without them.
+    Each subset is equally likely.
+
+    Args:
+        n_pool: Number of points in the pool.
+        n_selected: Number of points of each member; it counts the labelled points.
+        key: A JAX key, from which the key of each member follows.
+        n_members: Number of members.
+        labelled: Rows that count as chosen. They come first and are not drawn again; the others are
+            drawn in the same order as without them.
+
+    Returns:
+        The selection, without distances.
+
+    Raises the errors of `check_budget`.
     """
     labelled = check_budget(n_pool, n_selected, n_members, labelled)
-    draw = jax.jit(
-        jax.vmap(lambda member_key: jax.random.permutation(member_key, n_pool)[:n_selected])
-    )
-    rows = np.asarray(draw(seeding.member_keys(key, n_members)))
+    rows = np.asarray(_draw(seeding.member_keys(key, n_members), n_pool, n_selected))
     if labelled:
         subsets = [[*labelled, *row[~np.isin(row, labelled)]][:n_selected] for row in rows]
         rows = np.array(subsets, rows.dtype)

@@ -1,4 +1,7 @@
-"""Choose subsets by determinant, trace or entropy of the kernel of each member's network."""
+"""Choose subsets by determinant, trace or entropy of the kernel of each member's network.
+
+The functions share their first arguments, which `log_determinant` describes.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -22,7 +25,7 @@ OBJECTIVES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "trace-entropy": lambda entropies, traces: entropies * traces,
 }
 SENSES = {"maximise": 1.0, "minimise": -1.0}
-ENTRIES = 2**21  # of the kernels of subsets that are decomposed together
+ENTRIES = 2**21  # entries of the subsets' kernels that are decomposed together
 STEP = 0.6  # of the trapezoidal rule in ln s, which errs by about exp(−2 π² / STEP), 5e-15
 # The values of s, for kernels whose eigenvalues are at most 1.
 NODES = np.exp(np.arange(-33.0, 33.0, STEP))[:, None]
@@ -40,22 +43,26 @@ def log_determinant(
     initialisation_keys: PRNGKeyArray,
     labelled: Sequence[int] = (),
 ) -> base.Selection:
-    """Choose always the point that most increases ln det K(T, T) of the points T chosen so far.
+    """Choose points that each most increase ln det K(T, T) of the points T chosen so far.
 
-    K is the kernel of `empirical.empirical_ntk`, in the dtype of `pool`, of the network that
-    training starts from: member m has the parameters `parameters.initialise(network,
-    initialisation_keys[m], pool)`. The choice is computed in float64, and one kernel is held at a
-    time.
+    K is the kernel of `empirical.empirical_ntk` of the network that training starts from, in the
+    dtype of `pool`. The choice is computed in float64, and one kernel is in memory at a time.
 
     This is the Cholesky factorisation with pivoting, and the greedy mode of the determinantal point
-    process with the kernel K (Chen, Zhang, Zhou 2018). `distances` are the variance of a point x
-    given T, K(x, x) − K(x, T) K(T, T)⁻¹ K(T, x). They are the round-off of K for a copy of a chosen
-    point.
+    process with the kernel K (Chen, Zhang, Zhou 2018).
 
-    All functions of this module have the same first arguments:
-    n_selected: points of each member; it counts labelled points.
-    key: draws what is random, here nothing.
-    labelled: rows that count as chosen. They come first, without a distance.
+    Args:
+        pool: (n_pool, ...) points.
+        network: The network. Member m has the parameters `parameters.initialise(network,
+            initialisation_keys[m], pool)`.
+        n_selected: Number of points of each member; it counts labelled points.
+        key: Draws what is random, here nothing.
+        initialisation_keys: (n_members,) keys of the initial parameters.
+        labelled: Rows that count as chosen. They come first, without a distance.
+
+    Returns:
+        The selection. `distances` are K(x, x) − K(x, T) K(T, T)⁻¹ K(T, x), the variance of a point
+        x given T. For a copy of a chosen point they are the round-off of K.
 
     Raises ValueError for a pool that is not finite or too small, and MemoryError for a kernel
     larger than the free memory.
@@ -88,11 +95,10 @@ def largest_trace(
     initialisation_keys: PRNGKeyArray,
     labelled: Sequence[int] = (),
 ) -> base.Selection:
-    """Choose the points in the order of K(x, x), largest first.
+    """Return the points in the order of K(x, x), largest first; ties go to the lowest row.
 
-    No subset with the same labelled points and as many points has a larger trace. Among equal
-    values the lowest row is first. Networks and errors are those of `log_determinant`; only the
-    diagonal of the kernel is computed.
+    No subset with the same labelled points and as many points has a larger trace. Networks and
+    errors are those of `log_determinant`; only the diagonal of the kernel is computed.
     """
     points, labelled = _points(pool, n_selected, initialisation_keys, labelled)
     indices = []
@@ -116,14 +122,14 @@ def best_entropy(
     n_sets: int = 100,
     sizes: Sequence[int] | None = None,
 ) -> base.Selection:
-    """Choose the best of `n_sets` random subsets by the von Neumann entropy of their kernel.
+    """Return the best of `n_sets` random subsets by the von Neumann entropy of their kernel.
 
-    sizes: ascending subset sizes, to which n_selected is added if it is not the last; None for
-        n_selected only. They count labelled points. The subset of each size is the best of n_sets
-        extensions of the one before, and the first extends the labelled points. Each extension is
-        drawn uniformly from all other points, so that the sets may overlap.
+    The ascending subset sizes `sizes` count labelled points; n_selected is added if it is not the
+    last, and None stands for n_selected only. The subset of each size is the best of `n_sets`
+    extensions of the one before, and the first extends the labelled points. Each extension is drawn
+    uniformly from all other points, so the sets may overlap.
 
-    Networks and errors are those of `log_determinant`; also raises ValueError for sizes that do not
+    Networks and errors are those of `log_determinant`. Also raises ValueError for sizes that do not
     ascend, exceed n_selected, or do not exceed the labelled points.
     """
     points, labelled = _points(pool, n_selected, initialisation_keys, labelled)
@@ -158,15 +164,13 @@ def greedy(
     sense: str = "maximise",
     n_candidates: int | None = None,
 ) -> base.Selection:
-    """Choose always the point with which the kernel of the chosen points has the largest objective.
+    """Return the points with the largest objective of their kernel, chosen one after another.
 
-    objective: "entropy", the von Neumann entropy S, or "trace-entropy", S times the trace.
-    sense: "maximise", or "minimise" for the smallest objective.
-    n_candidates: each point is the best of so many unused ones, drawn anew for each; None for all
-        of them.
-
-    S of a single point is always 0, so the first point is the candidate that makes the best pair
-    with another one. Ties go to the lowest row. Networks and errors are those of `log_determinant`.
+    The `objective` is "entropy", the von Neumann entropy S, or "trace-entropy", S times the trace;
+    the `sense` "minimise" takes the smallest. Each choice is among `n_candidates` unused points,
+    drawn anew each time; None stands for all of them. S of a single point is always 0, so the first
+    point is the candidate that makes the best pair with another one. Ties go to the lowest row.
+    Networks and errors are those of `log_determinant`.
     """
     points, labelled = _points(pool, n_selected, initialisation_keys, labelled)
     value = OBJECTIVES[_checks.choice("objective", objective, OBJECTIVES)]
@@ -202,7 +206,7 @@ def greedy(
 def _points(
     pool: Array, n_selected: int, initialisation_keys: PRNGKeyArray, labelled: Sequence[int]
 ) -> tuple[Float[Array, "n_pool ..."], list[int]]:
-    """Return the points and the labelled rows, or raise."""
+    """Return the points and the labelled rows, or raise if they cannot be used."""
     points = jnp.asarray(pool)
     if jnp.ndim(initialisation_keys) != 1:
         received = jnp.shape(initialisation_keys)
@@ -245,14 +249,14 @@ def _members(
     key: PRNGKeyArray,
     initialisation_keys: PRNGKeyArray,
 ) -> list[Subset]:
-    """Return choose(kernel, generator) of every member."""
+    """Return choose(kernel, generator) for every member."""
 
     def choose_for(initialisation_key: PRNGKeyArray, seed: Int[np.ndarray, " words"]) -> Subset:
         params = initialise(network, initialisation_key, points[:1])
         kernel = np.asarray(empirical.empirical_ntk(network.apply, params, points))
         _checks.finite("kernel", kernel)
-        # With more threads the many small eigenproblems take ten times as long where the cores have
-        # other work.
+        # With more threads the many small eigenproblems take ten times as long if the cores are
+        # busy.
         with ThreadpoolController().limit(limits=1, user_api="blas"):
             return choose(kernel, np.random.default_rng(seed))
 
@@ -280,10 +284,8 @@ def best_pair_scores(
     candidates: Int[np.ndarray, " n_candidates"],
     score: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> Float[np.ndarray, " n_candidates"]:
-    """Return the largest score(entropies, traces) of each candidate together with another one.
-
-    The two eigenvalues of a pair have a closed form.
-    """
+    """Return the largest score(entropies, traces) of each candidate paired with another one."""
+    # The two eigenvalues of a pair have a closed form.
     diagonal = kernel[candidates, candidates].astype(np.float64)
     best = np.empty(len(candidates))
     for place, point in enumerate(candidates):
@@ -303,9 +305,9 @@ def with_each(
 
     No further eigenvalues are computed. Let λ be the eigenvalues of K(T, T), and z be K(T, x) in
     its eigenvectors. A point x with K(x, x) = d multiplies det(K(T, T) + s) by
-    h(s) = d + s − Σ z² / (λ + s). As λ ln λ = ∫ λ / (1 + s) − λ / (λ + s) ds over all s ≥ 0, the
-    point adds ∫ d / (1 + s) − 1 + s h'(s) / h(s) ds to Σ λ ln λ. The form below loses no digits
-    where s is large.
+    h(s) = d + s − Σ z² / (λ + s). Since λ ln λ = ∫ λ / (1 + s) − λ / (λ + s) ds over all s ≥ 0,
+    the point adds ∫ d / (1 + s) − 1 + s h'(s) / h(s) ds to Σ λ ln λ. The form below loses no
+    digits for large s.
     """
     values, vectors = np.linalg.eigh(kernel[np.ix_(chosen, chosen)].astype(np.float64))
     values = np.maximum(values, 0.0)

@@ -1,4 +1,4 @@
-"""Compare each point with all others in the losses of a predictor, for RND."""
+"""Define contrastive losses for RND, which compare each point with all others."""
 
 from collections.abc import Callable
 from functools import partial
@@ -25,26 +25,34 @@ def check(*, repulsion: float, confinement: float) -> None:
 def build(
     name: str, *, scale: float = 1.0, repulsion: float = 0.01, confinement: float = 0.0
 ) -> Loss:
-    """Return one of `NAMES`: a function (predicted, representations, n_points) -> (size,).
+    """Return one of the losses `NAMES`: (predicted, representations, n_points) -> (size,).
 
-    The values are to be averaged. The first `n_points` rows are the points. Each point i is a
+    Its values are to be averaged. The first `n_points` rows are the points. Each point i is a
     positive pair of its prediction a_i and its representation b_i, and a negative pair of a_i and
     the b_j of every other point. The other rows are padding: they are finite, change no point's
     loss, and their losses mean nothing.
 
     - info-nce: −ln(exp(cos(a_i, b_i) / t) / Σ_j exp(cos(a_i, b_j) / t)) in nats with the
       temperature t = `scale` (van den Oord, Li, Vinyals 2018; Chen et al. 2020). It is 0 for a
-      single point. It sees only directions, and with a single output the sign; zero vectors are as
-      in `distances.build`.
-    - isolated-potential: the sum of three terms. The attraction is the mean over outputs of
-      (a_i − b_i)². The repulsion is `repulsion` times the mean over j ≠ i and outputs of
-      exp(−|a_i − b_j| / `scale`). The confinement is `confinement` times the mean over outputs of
-      a_i⁴.
+      single point. It depends only on directions, and with a single output only on the sign. Zero
+      vectors are treated as in `distances.build`.
+    - isolated-potential: the sum of three terms. The attraction is the mean over outputs of (a_i −
+      b_i)². The repulsion is `repulsion` times the mean over j ≠ i and outputs of exp(−|a_i − b_j|
+      / `scale`). The confinement is `confinement` times the mean over outputs of a_i⁴.
 
-    In the authors' package positive pairs are two points of one class, both predicted; those are
-    the losses of a network that learns classes. A predictor has targets in place of classes.
+    In the authors' package positive pairs are two points of one class, both predicted. Those are
+    the losses of a network that learns classes; a predictor has targets instead of classes.
 
-    Raises ValueError or TypeError for an unknown name, a scale that is not above 0, or a negative
+    Args:
+        name: One of `NAMES`.
+        scale: The temperature, or the length of the repulsion.
+        repulsion: Weight of the repulsion.
+        confinement: Weight of the confinement.
+
+    Returns:
+        The loss.
+
+    Raises TypeError or ValueError for an unknown name, a scale that is not above 0, or a negative
     repulsion or confinement.
     """
     _checks.choice("loss", name, NAMES)
@@ -88,8 +96,6 @@ def _isolated_potential(
 
 
 def _are_points(pairs: Float[Array, "size size"], n_points: Int[Array, ""] | int) -> Array:
-    """Return (1, size) whether a column is a point and not padding.
-
-    The first column always counts, so that sums over no points stay finite.
-    """
+    """Return (1, size) whether a column is a point and not padding."""
+    # The first column always counts, so that sums over no points stay finite.
     return (jnp.arange(len(pairs)) < jnp.maximum(n_points, 1))[None]

@@ -28,18 +28,24 @@ def k_center(
     n_members: int = 1,
     labelled: Sequence[int] = (),
 ) -> base.Selection:
-    """Choose always the point that is farthest from those chosen.
+    """Choose, one after another, the point that is farthest from those chosen.
 
-    Farthest-first traversal (Gonzalez 1985; Sener, Savarese 2018, Algorithm 1) with the Euclidean
-    distance of flattened points. It covers the pool within twice the smallest radius possible. Ties
-    go to the lowest index. Every member begins with a point drawn uniformly.
+    This is farthest-first traversal (Gonzalez 1985; Sener, Savarese 2018, Algorithm 1) with the
+    Euclidean distance of flattened points. It covers the pool within twice the smallest radius
+    possible. Ties go to the lowest index.
 
-    labelled: rows that count as chosen, in place of the random first point. They come first, and
-        n_selected counts them.
+    Args:
+        pool: (n_pool, ...) points.
+        n_selected: Number of points of each member; it counts labelled points.
+        key: Draws the first point of every member uniformly.
+        n_members: Number of members.
+        labelled: Rows that count as chosen, instead of the random first point. They come first.
 
-    `distances` are to the nearest point chosen before, as are the mean and maximum over the pool;
-    those of the first point and of labelled points are NaN. Raises ValueError for a pool that is
-    not finite or too small.
+    Returns:
+        The selection. `distances` are those to the nearest point chosen before, as are the mean and
+        maximum over the pool. They are NaN for the first point and for labelled points.
+
+    Raises ValueError for a pool that is not finite or too small.
     """
     points, labelled = _points(pool, n_selected, n_members, labelled)
     beginnings = _beginnings(labelled, None, key, n_members, len(points))
@@ -56,10 +62,10 @@ def k_means_plus_plus(
     n_members: int = 1,
     labelled: Sequence[int] = (),
 ) -> base.Selection:
-    """Draw points with probabilities proportional to their squared distance from the nearest one.
+    """Return points drawn in proportion to their squared distance from the chosen ones.
 
     These are the first centres of k-means++ (Arthur, Vassilvitskii 2007) by scikit-learn, with one
-    trial for each. Where only copies of chosen points are left, the rest is drawn uniformly.
+    trial for each. If only copies of chosen points are left, the rest is drawn uniformly.
     `labelled` and errors are those of `k_center`.
     """
     points, labelled = _points(pool, n_selected, n_members, labelled)
@@ -91,17 +97,14 @@ def kernel_herding(
     bandwidth: float | None = None,
     first: str = "random",
 ) -> base.Selection:
-    """Choose points whose kernel mean follows that of the pool.
+    """Return points whose kernel mean follows that of the pool (Chen, Welling, Smola 2010).
 
-    Herding (Chen, Welling, Smola 2010) among the points of the pool, none twice: after t points p
-    the next is the x with the largest mean_y k(x, y) − Σ_p k(x, p) / (t + 1), with k(x, y) =
-    exp(−|x − y|² / (2 bandwidth²)).
+    The kernel is k(x, y) = exp(−|x − y|² / (2 bandwidth²)). After t points p the next is the unused
+    x with the largest mean_y k(x, y) − Σ_p k(x, p) / (t + 1). The default `bandwidth` is
+    `median_distance(pool)`. The `first` point is "random", drawn uniformly for every member, or
+    "best", chosen by the same rule. "best" gives all members one subset.
 
-    bandwidth: None for `median_distance(pool)`.
-    first: "random", a first point drawn uniformly for every member; or "best", the first point by
-        the same rule, which gives all members one subset.
-
-    `labelled` and errors are those of `k_center`; also raises ValueError for a bandwidth that is
+    `labelled` and errors are those of `k_center`. Also raises ValueError for a bandwidth that is
     not positive.
     """
     points, labelled = _points(pool, n_selected, n_members, labelled)
@@ -124,15 +127,15 @@ def facility_location(
     bandwidth: float | None = None,
     first: str = "random",
 ) -> base.Selection:
-    """Choose always the point that most increases Σ_y max_p k(y, p).
+    """Return points that each most increase Σ_y max_p k(y, p), chosen one after another.
 
-    This is the similarity of the pool's points y to the nearest chosen point p. From the "best"
+    This sum is the similarity of the pool's points y to the nearest chosen point p. From the "best"
     first point, the greedy choice reaches 1 − 1/e of the largest sum possible (Nemhauser, Wolsey,
-    Fisher 1978). Minoux's (1978) bounds tell which sums need not be computed again.
+    Fisher 1978). Minoux's (1978) bounds save most of the sums.
 
     Kernel, `bandwidth` and `first` are those of `kernel_herding`. The kernel of the whole pool is
     held in float32: 4 n_pool² bytes, 0.4 GiB for 10,000 points. Raises the errors of
-    `kernel_herding`, and MemoryError for a kernel that is larger than the free memory.
+    `kernel_herding`, and MemoryError for a kernel larger than the free memory.
     """
     points, labelled = _points(pool, n_selected, n_members, labelled)
     _checks.choice("first", first, FIRST)
@@ -153,7 +156,7 @@ def median_distance(pool: Float[Array, "n_pool ..."], /) -> float:
     """Return the median Euclidean distance of the pairs among at most 1000 points of the pool.
 
     The points are the same for every key. Copies, at distance 0, are left out, because they do not
-    tell the scale. A pool that holds only copies has 1.0.
+    indicate the scale. The result is 1.0 for a pool that holds only copies.
     """
     points = np.asarray(pool).reshape(len(pool), -1)
     if len(points) > MEDIAN_POINTS:
@@ -166,7 +169,7 @@ def median_distance(pool: Float[Array, "n_pool ..."], /) -> float:
 def _points(
     pool: Array, n_selected: int, n_members: int, labelled: Sequence[int]
 ) -> tuple[Float[np.ndarray, "n_pool n_features"], list[int]]:
-    """Return the flattened points and the labelled rows, or raise."""
+    """Return the flattened points and the labelled rows, or raise if they cannot be used."""
     pool = np.asarray(pool)
     labelled = base.check_budget(len(pool), n_selected, n_members, labelled)
     _checks.finite("pool", pool)
@@ -183,7 +186,7 @@ def _bandwidth(points: np.ndarray, bandwidth: float | None) -> float:
 def _beginnings(
     labelled: list[int], best: int | None, key: PRNGKeyArray, n_members: int, n_pool: int
 ) -> list[Beginning]:
-    """Return the labelled points, or the best or else a random first point, of every member."""
+    """Return each member's labelled points, or the best first point, or a random one."""
     if labelled or best is not None:
         return [tuple(labelled or [best])] * n_members
     # Of fixed width, so that 64-bit mode draws the same points.
@@ -193,10 +196,7 @@ def _beginnings(
 
 
 def _members(choose: Callable[[Beginning], np.ndarray], beginnings: list[Beginning]) -> np.ndarray:
-    """Return choose(beginning) of every member.
-
-    Nothing else differs between members, so that each beginning is computed once.
-    """
+    """Return choose(beginning) for every member, computed once for each different beginning."""
     results = {beginning: choose(beginning) for beginning in sorted(set(beginnings))}
     return np.array([results[beginning] for beginning in beginnings])
 
@@ -223,14 +223,15 @@ def _farthest_first(
 def _draw_by_squares(
     points: np.ndarray, labelled: list[int], n_selected: int, generator: np.random.Generator
 ) -> Int[np.ndarray, " n_selected"]:
-    """Draw as k-means++ does, after the labelled points; scikit-learn's function begins anew."""
+    """Return the points that k-means++ draws after the labelled ones."""
+    # scikit-learn's function cannot start from given points.
     indices = []
     nearest = np.full(len(points), np.inf)
     for step in range(n_selected):
         if step < len(labelled):
             point = labelled[step]
         else:
-            # Copies of chosen points are at exactly 0; only where nothing else is left they count.
+            # Copies of chosen points are at exactly 0. They count only if nothing else is left.
             unused = ~np.isin(np.arange(len(points)), indices)
             weights = nearest if nearest.any() else unused
             point = int(generator.choice(len(points), p=weights / weights.sum()))
@@ -263,12 +264,9 @@ def _herd(
 def _cover(
     similarity: np.ndarray, gains: np.ndarray, n_selected: int, beginning: Beginning
 ) -> Int[np.ndarray, " n_selected"]:
-    """Choose greedily with bounds: a gain only shrinks as points are chosen.
-
-    So an old gain is an upper bound, and the point with the largest bound is chosen once its bound
-    is a new gain. Gains are in float64, because two points that are nearest to each other tie: only
-    then does the lower index win.
-    """
+    """Choose greedily; a gain only shrinks as points are chosen, so old gains are upper bounds."""
+    # The point with the largest bound is chosen once its bound is a new gain. Gains are in float64,
+    # because two points that are nearest to each other tie, and then the lower index must win.
     indices = []
     bounds = gains.copy()
     nearest = np.zeros(len(gains))
@@ -287,10 +285,7 @@ def _cover(
 
 
 def _without_repeats(indices: np.ndarray, spare: np.ndarray) -> Int[np.ndarray, " n_selected"]:
-    """Replace each index that came before by the next unused point of `spare`.
-
-    Subsets stay nested.
-    """
+    """Replace each repeated index by the next unused point of `spare`; subsets stay nested."""
     used = {}
     rest = iter(spare.tolist())
     for index in indices.tolist():
@@ -299,11 +294,9 @@ def _without_repeats(indices: np.ndarray, spare: np.ndarray) -> Int[np.ndarray, 
 
 
 def _squared_distances(points: np.ndarray, point: int) -> Float[np.ndarray, " n_pool"]:
-    """Return the squared distances of all points from one of them, by differences.
-
-    Copies are then at exactly 0, and near points keep the digits that they lose in
-    |x|² + |y|² − 2 x·y. It takes the same time, since both forms wait for the memory.
-    """
+    """Return the squared distances of all points from one of them."""
+    # By differences: copies are then at exactly 0, and near points keep the digits that they lose
+    # in |x|² + |y|² − 2 x·y. It takes the same time, since both forms wait for the memory.
     squared = np.empty(len(points), points.dtype)
     n_rows = max(1, CACHED // max(1, points.shape[1]))
     for start in range(0, len(points), n_rows):
@@ -316,10 +309,8 @@ def _squared_distances(points: np.ndarray, point: int) -> Float[np.ndarray, " n_
 def _kernel_blocks(
     points: np.ndarray, bandwidth: float
 ) -> Iterator[tuple[int, Float[np.ndarray, "n_rows n_columns"]]]:
-    """Yield start and block: rows of the symmetric kernel from `start`, and columns from `start`.
-
-    Matrix products lose digits of distances, so they use centred points in float64.
-    """
+    """Yield start and block: rows and columns of the symmetric kernel from `start` on."""
+    # Matrix products lose digits of distances, so they use centred points in float64.
     points = _centred(points)
     norms = np.vecdot(points, points)
     n_rows = max(1, BLOCK // len(points))
@@ -331,7 +322,7 @@ def _kernel_blocks(
 
 
 def _kernel_mean(points: np.ndarray, bandwidth: float) -> Float[np.ndarray, " n_pool"]:
-    """Return mean_y k(x, y) of every x."""
+    """Return mean_y k(x, y) for every x."""
     sums = np.zeros(len(points))
     for start, block in _kernel_blocks(points, bandwidth):
         stop = start + len(block)

@@ -1,4 +1,4 @@
-"""Measure distances between the representations of a predictor and a target network, for RND."""
+"""Define distances between the representations of a predictor and a target network, for RND."""
 
 import math
 from collections.abc import Callable
@@ -48,7 +48,7 @@ def build(
 
     - mean-squared: the mean over outputs of (a − b)², the distance of Tovey et al. 2023.
     - power: the mean of |a − b|^p with p = `order`, not infinite.
-    - exponential: the mean of 1 − exp(−|a − b| / `scale`), which no difference raises above 1.
+    - exponential: the mean of 1 − exp(−|a − b| / `scale`), which never exceeds 1.
     - lp: ‖a − b‖_p with p = `order` ≥ 1, infinity included.
     - cosine: 1 − cos(a, b), from 0 to 2.
     - angular: the angle between a and b over π, from 0 to 1.
@@ -60,24 +60,33 @@ def build(
     - wasserstein: the earth mover's distance between the softmaxes of a and b. It moves probability
       along the outputs in their order, one step for each: Σ |cumulative difference|.
     - kullback-leibler: the cross-entropy −Σ softmax(b) ln softmax(a) in nats, less that of b with
-      itself, so that both have the same gradient by a. It is not symmetric.
+      itself, which leaves the gradient by a unchanged. It is not symmetric.
 
-    For a single output the softmax is always 1, so that the last two have no distance.
+    With a single output the softmax is always 1, and the last two distances are always 0.
 
     Each distance is at least 0, and 0 to round-off for equal vectors. Cosine, angular and
-    hypersphere are 0 for all parallel vectors, so that with a single output they see only the sign.
-    A zero vector (all entries below the smallest normal number) has a separate direction that is
-    orthogonal to all others: its cosine distance from any other vector is 1 and its angular
+    hypersphere are 0 for all parallel vectors, so with a single output they depend only on the
+    sign. A zero vector (all entries below the smallest normal number) has a separate direction that
+    is orthogonal to all others. Its cosine distance from any other vector is 1 and its angular
     distance 0.5; both are 0 from another zero vector.
 
-    All is computed in the dtype of the arguments. Gradients are finite unless they overflow. Where
-    no gradient exists it is 0: for a norm of 0, and for the direction of a zero vector.
+    The dtype is that of the arguments. Gradients are finite unless they overflow. Where no gradient
+    exists it is 0: for a norm of 0, and for the direction of a zero vector.
 
-    One set of options serves every name: `order` matters only for lp, power and hypersphere,
-    `scale` for exponential and `covariance` for mahalanobis, whose factors are computed here, once.
+    Args:
+        name: One of `NAMES`. Each distance ignores the options that it does not need.
+        order: The power or norm p, at least 1, for power, lp and hypersphere.
+        scale: The scale of exponential, above 0.
+        covariance: S of mahalanobis, which is factorised here, once.
 
-    Raises TypeError or ValueError for an unknown name, an order that is not a number of at least 1
-    (finite for power), a scale that is not above 0, or mahalanobis without covariance.
+    Returns:
+        The distance.
+
+    Raises:
+        ValueError: mahalanobis has no covariance.
+
+    Also raises TypeError or ValueError for an unknown name, an order that is not a number of at
+    least 1 (finite for power), or a scale that is not above 0.
     """
     check(name, order=order, scale=scale)
     order = float(order)
@@ -109,8 +118,8 @@ def build(
 def covariance(representations: Representations) -> Float[Array, "n_outputs n_outputs"]:
     """Return the covariance of the outputs over the points, divided by n_points.
 
-    It is exactly 0 where all points are equal. Squares below the smallest normal number of the
-    dtype vanish: in float32 those of representations below 1e-19.
+    It is exactly 0 if all points are equal. Squares below the smallest normal number of the dtype
+    vanish: in float32 those of representations below 1e-19.
     """
     # Relative to the first point, because the mean of equal numbers is not always that number.
     shifted = representations - representations[:1]
@@ -119,7 +128,7 @@ def covariance(representations: Representations) -> Float[Array, "n_outputs n_ou
 
 
 def absolute(x: Array) -> Array:
-    """Return |x|, with the gradient 0 at 0, where that of `jnp.abs` is 1."""
+    """Return |x| with the gradient 0 at 0, where `jnp.abs` has the gradient 1."""
     return x * jax.lax.stop_gradient(jnp.sign(x))
 
 
@@ -157,20 +166,16 @@ def _lp(
 def _cosine(
     predicted: Representations, representations: Representations
 ) -> Float[Array, " n_points"]:
-    """Return 1 − cos as half the squared distance of unit vectors.
-
-    This form does not cancel for nearly parallel vectors.
-    """
+    """Return 1 − cos as half the squared distance of unit vectors."""
+    # This form does not cancel for nearly parallel vectors.
     return jnp.sum((directions(predicted) - directions(representations)) ** 2, axis=-1) / 2
 
 
 def _angular(
     predicted: Representations, representations: Representations
 ) -> Float[Array, " n_points"]:
-    """Return the angle between unit vectors by Kahan's formula.
-
-    It is accurate where the arccosine of their product is not.
-    """
+    """Return the angle between unit vectors by Kahan's formula."""
+    # It is accurate where the arccosine of their product is not.
     first = directions(predicted)
     second = directions(representations)
     return jnp.arctan2(_norms(first - second), _norms(first + second)) * (2 / math.pi)
@@ -201,10 +206,8 @@ def _wasserstein(
 def _kullback_leibler(
     predicted: Representations, representations: Representations
 ) -> Float[Array, " n_points"]:
-    """Return Σ q (d + exp(−d) − 1) with d = ln q − ln p.
-
-    It equals Σ q d, because p and q both sum to 1, but no term is negative.
-    """
+    """Return Σ q (d + exp(−d) − 1) with d = ln q − ln p."""
+    # It equals Σ q d, because p and q both sum to 1, but no term is negative.
     first, second = _log_softmaxes(predicted, representations)
     d = second - first
     p = jnp.exp(first)
@@ -217,7 +220,7 @@ def _kullback_leibler(
 def _log_softmaxes(
     predicted: Representations, representations: Representations
 ) -> Float[Array, "2 n_points n_outputs"]:
-    """Return both in one array: computed apart, equal vectors could be rounded differently."""
+    """Return both in one array: separately, equal vectors could be rounded differently."""
     return jax.nn.log_softmax(jnp.stack([predicted, representations]))
 
 
@@ -240,15 +243,15 @@ def _norms(vectors: Representations, order: float = 2.0) -> Float[Array, " n_poi
 def _scaled(
     vectors: Representations,
 ) -> tuple[Representations, Float[Array, "n_points 1"], Bool[Array, "n_points 1"]]:
-    """Return each vector over a scale, the scale, and which vectors are zero.
+    """Return each vector divided by a scale, the scale, and which vectors are zero.
 
     The scale is a vector's largest entry, so that no square under- or overflows. It is treated as a
-    constant: norms are homogeneous and directions do not depend on it, so that the gradients of
-    both stay right. Zero vectors become vectors of ones, at which norms have a gradient.
+    constant: norms are homogeneous and directions do not depend on it, so the gradients of both
+    stay right. Zero vectors become vectors of ones, at which norms have a gradient.
     """
     tiny = jnp.finfo(vectors.dtype).tiny
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(vectors), axis=-1, keepdims=True))
-    # Also tiny vectors count as zero: the gradient of their direction, the inverse of their length,
+    # Tiny vectors count as zero too: the gradient of their direction, the inverse of their length,
     # would overflow.
     zero = largest < tiny
     # XLA multiplies by the inverse, which would be flushed to 0 for a scale above 1/tiny.

@@ -21,20 +21,21 @@ class RNDSelector(BaseEstimator):
     The method is `select(..., method="rnd-linearised")`; see `LinearisedRNDSettings`.
 
     Args:
-        n_selected: number of rows to choose, beyond those already labelled; None ranks all rows.
-        depth: number of hidden layers of the network.
-        activation: of the hidden layers.
-        normalisation: of the table: "standard" gives every column mean 0 and standard deviation 1
-            (0 for a constant column), "unit" gives every row the norm 1, "none" changes nothing.
+        n_selected: Number of rows to choose, beyond those already labelled; None ranks all rows.
+        depth: Number of hidden layers of the network.
+        activation: Activation of the hidden layers.
+        normalisation: Normalisation of the table. "standard" gives every column mean 0 and standard
+            deviation 1 (0 for a constant column), "unit" gives every row the norm 1, "none" changes
+            nothing.
         first: "best" chooses the first row by the rule, "random" draws it.
-        random_state: a seed, a generator, or None for another choice each time. It matters where
-            `first` is "random", and for tables with more than 1024 rows, of which the choice
+        random_state: A seed, a generator, or None for another choice each time. It matters if
+            `first` is "random", and for tables with more than 1024 rows, for which the choice
             compares a sample.
 
     Attributes:
         indices_: (n_selected,) rows of the table, in the order of choice.
         distances_: (n_selected,) distance of each row when it was chosen; NaN without one.
-        n_features_in_: number of columns of the table.
+        n_features_in_: Number of columns of the table.
 
     Example:
         >>> import collective_variables as cv, numpy as np
@@ -65,16 +66,15 @@ class RNDSelector(BaseEstimator):
 
         Args:
             X: (n_samples, n_features) table.
-            y: is not used.
-            labelled: rows of X that are labelled already. They count as chosen and are not among
+            y: Ignored.
+            labelled: Rows of X that are labelled already. They count as chosen and are not among
                 `indices_`.
 
         Returns:
             This object.
 
-        Raises:
-            TypeError, ValueError: a table that is not finite or has fewer rows than are to be
-                chosen.
+        Raises TypeError or ValueError for a table that is not finite or has fewer rows than are to
+        be chosen.
         """
         X = validate_data(self, X, dtype=(np.float64, np.float32), ensure_min_samples=2)
         settings = rnd_linearised.LinearisedRNDSettings(

@@ -39,27 +39,27 @@ def select(
 ) -> base.Selection:
     """Choose `n` points of a pool by one of `SELECTION_METHODS`.
 
-    All methods take these arguments, and those that a method does not need are ignored, so that
-    methods can be exchanged. Only a wrong name among the options is an error.
+    All methods take these arguments and ignore those that they do not need, so that methods can be
+    exchanged. Only a wrong name among the options is an error.
 
     Args:
         pool: (n_pool, ...) points: tables, images or any arrays that the network takes.
-        n: number of points that are chosen for each member, beyond those in `labelled`.
-        method: one of `SELECTION_METHODS`, which describes them.
-        key: a JAX key, such as `jax.random.key(0)`. The same key gives the same points.
-        members: number of subsets, one for each member of an ensemble. Member m is the same in an
+        n: Number of points to choose for each member, beyond those in `labelled`.
+        method: One of `SELECTION_METHODS`, which describes them.
+        key: A JAX key, such as `jax.random.key(0)`. The same key gives the same points.
+        members: Number of subsets, one for each member of an ensemble. Member m is the same in an
             ensemble of any size.
-        network: the network to be trained. "rnd" and the methods that use a kernel need it:
+        network: The network to be trained. "rnd" and the methods that use a kernel need it:
             "log-determinant", "trace", "best-entropy" and "greedy".
-        targets: (n_pool,) or (n_pool, n_outputs) targets of all points. "stratified" needs them, as
-            does the option `per_class`. Whole numbers or texts, and rows that are one-hot, are
-            classes; other numbers are a regression. The option `task` decides otherwise:
-            "classification" or "regression".
-        labelled: rows of the pool that are labelled already. They count as chosen for every method,
+        targets: (n_pool,) or (n_pool, n_outputs) targets of all points. "stratified" and the option
+            `per_class` need them. Whole numbers or texts, and rows that are one-hot, are classes;
+            other numbers are a regression. The option `task`, "classification" or "regression",
+            overrides this.
+        labelled: Rows of the pool that are labelled already. They count as chosen for every method,
             and are not chosen again. A random first point is then not drawn.
-        **options: options of the method, listed in `OPTIONS`. Some more serve several methods:
+        **options: Options of the method, listed in `OPTIONS`. Some more serve several methods:
             `progress`, text in front of a progress bar ("rnd", "rnd-linearised"); `store`, a
-            mapping that keeps what is computed, so that an interrupted call resumes ("rnd");
+            mapping that keeps intermediate results, so that an interrupted call resumes ("rnd");
             `initialisation_keys`, (members,) keys of the networks that training starts from, whose
             kernels are used (drawn from `key` by default).
 
@@ -68,10 +68,11 @@ def select(
         points are the choice of k points; "best-entropy" needs the option `sizes` for this.
 
     Raises:
-        TypeError, ValueError: an argument that the method needs is missing, or has a value that is
-            not allowed. This is checked before any work.
-        FloatingPointError: the training of "rnd" diverges.
-        MemoryError: a kernel or its factor does not fit the free memory.
+        ValueError: `n` exceeds the number of points that are not labelled.
+
+    Before any work, also raises TypeError or ValueError for an argument that the method needs and
+    does not have, or a value that is not allowed. Later, raises FloatingPointError if the training
+    of "rnd" diverges, and MemoryError if a kernel or its factor does not fit the free memory.
 
     Example:
         >>> import collective_variables as cv, jax, numpy as np
@@ -114,10 +115,7 @@ def select(
 
 
 class Problem(NamedTuple):
-    """Hold what is known of a pool: points, targets, and the network to be trained.
-
-    seed: of all random numbers, including the networks that training starts from.
-    """
+    """Hold a pool with its targets, the network to be trained, and the seed of random numbers."""
 
     inputs: Float[Array, "n_pool ..."]
     targets: Float[Array, "n_pool n_outputs"]
@@ -127,11 +125,7 @@ class Problem(NamedTuple):
 
 
 class Budget(NamedTuple):
-    """Hold the points of each member, the number of members, and what a long computation needs.
-
-    n_selected: counts points that are labelled already.
-    progress, store: as in `select`.
-    """
+    """Hold the size of a selection, where n_selected counts labelled points (see `select`)."""
 
     n_selected: int
     n_members: int
@@ -144,10 +138,22 @@ def select_by(
 ) -> base.Selection:
     """Choose subsets by one of `SELECTION_METHODS`, with keys that follow from a seed.
 
-    This is `select` for the stages of an ensemble. The options may include `labelled`; these points
-    are counted, and come first.
+    This is `select` for the stages of an ensemble.
 
-    Raises TypeError for an option that the method does not have, ValueError for a network that
+    Args:
+        method: One of `SELECTION_METHODS`.
+        problem: Pool, targets, network and seed.
+        budget: Number of points and members.
+        options: Options of the method. They may include `labelled`; these points are counted and
+            come first.
+
+    Returns:
+        The selection.
+
+    Raises:
+        TypeError: `options` is not a dictionary.
+
+    Also raises TypeError for an option that the method does not have, ValueError for a network that
     cannot be trained on the problem, and the errors of the method.
     """
     parameters.check_fit(problem.network, problem.inputs, problem.targets)
@@ -168,7 +174,7 @@ def select_by(
 
 
 def _call(method: str, arguments: dict[str, Any], options: dict[str, Any]) -> base.Selection:
-    """Call the function of a method with those arguments that its parameters name."""
+    """Call the function of a method with the arguments that it takes."""
     function = SELECTION_METHODS[_checks.choice("method", method, SELECTION_METHODS)]
     unknown = [name for name in options if name not in OPTIONS[method]]
     if unknown:

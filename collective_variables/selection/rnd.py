@@ -28,33 +28,34 @@ class RNDSettings(_rnd_training.TrainingSettings):
     The predictor is re-trained after every chosen point, by Algorithm 1 of Tovey et al. 2023.
 
     Args:
-        distance: one of `distances.NAMES`, the distance D(G(x), F(x)) by which points are chosen;
+        distance: One of `distances.NAMES`, the distance D(G(x), F(x)) by which points are chosen;
             `distances.build` gives the formulas.
-        order: the power of the distance "power", or the p of the norms in "lp" and "hypersphere".
-        scale: the scale of the distance "exponential" and of the contrastive losses.
-        loss: a distance or contrastive loss whose mean over points the re-training minimises; None
+        order: The power of the distance "power", or the p of the norms in "lp" and "hypersphere".
+        scale: The scale of the distance "exponential" and of the contrastive losses.
+        loss: A distance or contrastive loss whose mean over points the re-training minimises; None
             for the distance that chooses.
-        repulsion: weight of the repulsion in the loss "isolated-potential".
-        confinement: weight of the confinement in that loss.
-        n_epochs: full-batch epochs of Adam after every point.
-        learning_rate: of Adam.
+        repulsion: Weight of the repulsion in the loss "isolated-potential".
+        confinement: Weight of the confinement in that loss.
+        n_epochs: Full-batch epochs of Adam after every point.
+        learning_rate: Learning rate of Adam.
         restart: "warm" continues with the weights and Adam's state after the point before; "cold"
             begins with the initial weights.
-        rehearsal: the points of the re-training. "all" takes all that are chosen; "replay" the
-            newest and those `n_replay` − 1 others that are fitted worst; "newest-first" trains
+        rehearsal: The points of the re-training. "all" takes all chosen points. "replay" takes the
+            newest and the `n_replay` − 1 others with the largest losses. "newest-first" trains
             `n_epochs` on the newest point, then as many on all.
-        n_replay: number of points of "replay".
-        tolerance: end a re-training as soon as its loss is at most this, after `n_epochs` at the
+        n_replay: Number of points of "replay".
+        tolerance: End a re-training as soon as its loss is at most this, after `n_epochs` at the
             latest; None for never.
-        n_restarts: how often a predictor whose loss is then still above `tolerance` is drawn anew
+        n_restarts: How often a predictor whose loss is then still above `tolerance` is drawn anew
             and trained again. The one with the smallest loss remains.
-        normalisation: of the points before they enter a network. "standard" subtracts the mean of
-            every feature over the pool and divides by its standard deviation, "unit" scales each
-            point to norm 1, "none" does nothing.
-        threshold: stop before a point whose distance is at most this; None for never.
+        normalisation: Normalisation of the points before they enter a network. "standard" subtracts
+            the mean of every feature over the pool and divides by its standard deviation, "unit"
+            scales each point to norm 1, "none" does nothing.
+        threshold: Stop before a point whose distance is at most this; None for never.
 
     Raises:
-        TypeError, ValueError: a value that is not allowed.
+        TypeError: If a value has the wrong type.
+        ValueError: If a value is out of range or not among the choices.
 
     Example:
         >>> import collective_variables as cv
@@ -91,34 +92,33 @@ def select(
 
     A fixed target network F and a predictor G of the same architecture start from independent
     random parameters. Each step re-trains G on the points chosen so far and their F(x), then
-    chooses the point not chosen yet with the largest distance D(G(x), F(x)). The first point is
-    that of the two untrained networks.
+    chooses the unused point with the largest distance D(G(x), F(x)). The first point is that of the
+    two untrained networks.
 
     Args:
-        pool: (n_pool, ...) points. All is computed in their dtype.
-        network: of target and predictor.
-        settings: of distance and re-training.
-        n_selected: points of each member, labelled ones included; None, with a threshold, for the
-            whole pool at most.
-        key: member m draws F and G with the two keys of
+        pool: (n_pool, ...) points. Their dtype is that of the computation.
+        network: The network of target and predictor.
+        settings: Settings of distance and re-training.
+        n_selected: Number of points of each member, labelled ones included; None, with a threshold,
+            for the whole pool at most.
+        key: A JAX key. Member m draws F and G with the two keys of
             `jax.random.split(jax.random.fold_in(key, m))`.
-        n_members: number of members.
-        labelled: rows of the pool that are in every subset already. They come first, without a
+        n_members: Number of members.
+        labelled: Rows of the pool that are in every subset already. They come first, without a
             distance.
-        classes: (n_pool,) integers from 0; choose equally many points of each class, as long as it
-            has some: each point is from the class with the fewest.
-        progress: text in front of a progress bar; "" for no bar.
-        store: keeps what is computed, so that the same call with the same store resumes after an
-            interruption and ends with the same points. Remove its content when the call is done.
+        classes: (n_pool,) integers from 0. Each point is then from the class with the fewest chosen
+            points that has any left.
+        progress: Text in front of a progress bar; "" for no bar.
+        store: Keeps intermediate results, so that the same call with the same store resumes after
+            an interruption and ends with the same points. Delete its content when the call is done.
 
     Returns:
         The selection. Where a threshold stopped a member, the rest of its row is −1. Exact copies
         of a point have equal distances: the smallest row is chosen first, and another copy only
         when their distance is the largest again.
 
-    Raises:
-        ValueError: a pool that is not finite or too small.
-        FloatingPointError: G diverges.
+    Raises ValueError for a pool that is not finite or too small, and FloatingPointError if G
+    diverges.
     """
     pool = pool if isinstance(pool, jax.Array) else np.asarray(pool)
     n_selected = base.size_of_subsets(len(pool), n_selected, settings.threshold)
@@ -161,7 +161,7 @@ def select(
 
 
 class _Chosen(NamedTuple):
-    """Hold what the members of a chunk chose, as in `State`."""
+    """Hold the choices of the members of a chunk, as in `State`."""
 
     count: Int[np.ndarray, " n_together"]
     indices: Int[np.ndarray, "n_together n_selected"]
@@ -172,7 +172,7 @@ class _Chosen(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """Run a chunk of members, segment by segment; where it was interrupted, it resumes."""
+    """Run a chunk of members, segment by segment; an interrupted run resumes."""
 
     shared: _rnd_training.Shared
     keys: PRNGKeyArray
@@ -184,6 +184,7 @@ class _Run:
     fingerprint: str
 
     def name(self, members: list[int]) -> str:
+        """Return the name of a chunk's results in the store."""
         return f"{self.fingerprint}-{'-'.join(map(str, members))}"
 
     def __call__(self, members: list[int], moved_on: _types.Advance) -> _Chosen:
@@ -216,7 +217,7 @@ def advance(
     bounds: tuple[_rnd_training.Shared, Array, Array],
     state: _rnd_training.State,
 ) -> _rnd_training.State:
-    """Choose the points number begin…end−1 ≤ width.
+    """Return the state after choosing the points number begin…end−1 ≤ width.
 
     The bounds are data, so that segments share a compilation.
     """
@@ -225,7 +226,7 @@ def advance(
     def continues(carry: tuple[Array, _rnd_training.State]) -> Bool[Array, ""]:
         number, state = carry
         if trainer.settings.threshold is None:
-            # Members then continue in step, and nothing of their states need be selected.
+            # Members then continue in step, so no state need be selected.
             return number < end
         return (number < end) & ~state.stopped
 
@@ -250,7 +251,7 @@ def _choose(
         unused = base.in_turn(shared.classes, unused)
     point = jnp.argmax(jnp.where(unused, values, -jnp.inf)).astype(jnp.int32)
     stopped = jnp.zeros((), bool) if threshold is None else values[point] <= threshold
-    # Behind the last slot nothing is written.
+    # A slot behind the last one writes nothing.
     slot = jnp.where(stopped, len(state.indices), state.count)
     entries = {
         "indices": point,
@@ -279,10 +280,8 @@ def plan_segments(first: int, n_selected: int) -> list[tuple[int, int, int]]:
 
 
 def _work(segments: list[tuple[int, int, int]], n_epochs: int, n_members: int, count: int) -> float:
-    """Return the work of the first `count` choices of members that keep step.
-
-    It grows with the width that the points of a re-training are padded to.
-    """
+    """Return the work of the first `count` choices of members that keep step."""
+    # It grows with the width that the points of a re-training are padded to.
     work = 0.0
     for begin, end, width in segments:
         done = min(count / n_members, end - begin)
@@ -315,10 +314,7 @@ def _pack_state(n_done: int, state: _rnd_training.State) -> dict[str, np.ndarray
 def _restore(
     store: checkpoints.Store, name: str, state: _rnd_training.State
 ) -> tuple[int, _rnd_training.State]:
-    """Return how many segments the store has of this task, and the state after them.
-
-    Without any, the state is returned as it is.
-    """
+    """Return how many segments of this task the store has, and the state after them."""
     if name not in store:
         return 0, state
     arrays = store[name]

@@ -15,8 +15,8 @@ from collective_variables.kernels import infinite_width
 from collective_variables.selection import _cholesky, base
 
 FIRST = ("best", "random")
-DOUBLE_UP_TO = 4096  # points of a pool, for which all is computed in float64
-ENTRIES = 2**23  # of the kernel, computed at once
+DOUBLE_UP_TO = 4096  # largest pool for which the computation is in float64
+ENTRIES = 2**23  # entries of the kernel that are computed at once
 NARROWEST = 64  # blocks of the kernel are padded to this and its doubles, so that few are compiled
 
 
@@ -24,32 +24,34 @@ NARROWEST = 64  # blocks of the kernel are padded to this and its doubles, so th
 class LinearisedRNDSettings(_cholesky.Rule):
     """Set the network whose predictor is linearised, and the rule by which points are chosen.
 
-    The method is described in `rnd_linearised.select`. Let K be the neural tangent kernel of an
-    infinitely wide network, T the points chosen so far, C = K − K(:, T) K(T, T)⁻¹ K(T, :) what they
-    leave unknown, and d(x) = C(x, x) the distance of a point.
+    `rnd_linearised.select` describes the method. Let K be the neural tangent kernel of an
+    infinitely wide network, and T the points chosen so far. The covariance that remains is
+    C = K − K(:, T) K(T, T)⁻¹ K(T, :), and d(x) = C(x, x) is the distance of a point.
 
     Args:
         criterion: "reduction" chooses the point with the largest mean over y of C(x, y)² / d(x),
-            the amount by which the pool's mean distance falls once x is known, times d(x) to the
-            power `emphasis`. "largest" chooses the point with the largest d(x), like Algorithm 1 of
+            times d(x) to the power `emphasis`. By that mean the pool's mean distance falls once x
+            is known. "largest" chooses the point with the largest d(x), like Algorithm 1 of
             Tovey et al. 2023.
-        emphasis: the power of d(x), at least 0.
-        n_reference: number of points y that the mean is taken over, drawn anew after half as many
+        emphasis: The power of d(x), at least 0.
+        n_reference: Number of points y that the mean is taken over, drawn anew after half as many
             choices. The choice is exact for pools that are not larger.
-        n_candidates: number of points that a block of choices is made among, those with the best
+        n_candidates: Number of points that a block of choices is made among: those with the best
             scores when it begins. The choice is exact for pools that are not larger.
-        block_size: largest number of choices after which all points are brought up to date.
-        depth: number of hidden layers of the network, dense, in the "ntk" parametrisation.
-        activation: one of `kernels.infinite_width.ANALYTIC_ACTIVATIONS`.
-        b_std: standard deviation of the biases; None for no biases.
-        first: "best" chooses the first point by the rule, so that all members have one subset where
-            the choice is exact. "random" draws it for every member; like labelled points it then
-            has no distance.
-        normalisation: of the points, "none", "standard" or "unit" as in `RNDSettings`.
-        threshold: stop before a point whose distance is at most this; None for never.
+        block_size: Largest number of choices between two updates of all points.
+        depth: Number of hidden layers of the network, dense, in the "ntk" parametrisation.
+        activation: One of `kernels.infinite_width.ANALYTIC_ACTIVATIONS`.
+        b_std: Standard deviation of the biases; None for no biases.
+        first: "best" chooses the first point by the rule, so all members have one subset if the
+            choice is exact. "random" draws it for every member; like labelled points it then has no
+            distance.
+        normalisation: Normalisation of the points, "none", "standard" or "unit" as in
+            `RNDSettings`.
+        threshold: Stop before a point whose distance is at most this; None for never.
 
     Raises:
-        TypeError, ValueError: a value that is not allowed.
+        TypeError: If a value has the wrong type.
+        ValueError: If a value is out of range or not among the choices.
 
     Example:
         >>> import collective_variables as cv
@@ -77,14 +79,14 @@ class LinearisedRNDSettings(_cholesky.Rule):
             _checks.number("threshold", self.threshold, minimum=0.0)
 
     def is_exact(self, n_pool: int) -> bool:
-        """Return whether each choice from such a pool is the best by the rule, without samples."""
+        """Return whether each choice from a pool of this size is the best by the rule."""
         return self.criterion == "largest" or n_pool <= min(self.n_reference, self.n_candidates)
 
     def numbers_held(self, n_pool: int, n_selected: int, n_features: int) -> int:
         """Return how many numbers `select` holds at its peak.
 
-        To `numbers_per_point` come the points, twice, and two blocks of the kernel: of those in
-        which it is computed with the copies of its points, and of the candidates.
+        Next to `numbers_per_point` these are the points, twice, and two blocks of the kernel: one
+        that is computed with the copies of its points, and that of the candidates.
         """
         n_rows = 1 << (min(self.n_reference, n_pool) - 1).bit_length()
         block = min(rows_at_once(n_pool), n_rows) * (3 * n_pool + 2 * n_features)
@@ -94,7 +96,7 @@ class LinearisedRNDSettings(_cholesky.Rule):
         return n_pool * (per_point + 2 * n_features) + block + candidates
 
     def numbers_per_point(self, n_pool: int, n_selected: int) -> int:
-        """Return how many numbers `select` holds for each point of such a pool.
+        """Return how many numbers `select` holds for each point of a pool of this size.
 
         These are its rows of the Cholesky factor, of the reference and of a block.
         """
@@ -120,30 +122,29 @@ def select(
     target F and a predictor G from that linearisation with independent Gaussian parameters, and
     train G to the end on the chosen points T. The distance of a point x is the squared difference
     of F and G. Its mean over all pairs of such networks, or over infinitely many outputs of one
-    pair, is twice the variance that a Gaussian process with the kernel K leaves at x given T
-    (He, Lakshminarayanan, Teh 2020); `distances` are those variances. Nothing is trained or drawn,
-    and each further point costs one row of a Cholesky factor.
+    pair, is twice the variance that a Gaussian process with the kernel K has at x given T (He,
+    Lakshminarayanan, Teh 2020). `distances` are those variances. Nothing is trained or drawn, and
+    each further point costs one row of a Cholesky factor.
 
     Args:
         pool: (n_pool, ...) points, which are flattened.
-        settings: the network and the rule.
-        n_selected: number of points of each member, labelled ones included; None, with a threshold,
+        settings: The network and the rule.
+        n_selected: Number of points of each member, labelled ones included; None, with a threshold,
             for the whole pool at most.
-        key: draws what differs between members: the first point if it is random, and the reference
-            of a pool with more points than `n_reference`.
-        n_members: number of members.
-        labelled: rows of the pool that count as chosen. They come first, without a distance.
+        key: A JAX key. It draws what differs between members: the first point if it is random, and
+            the reference of a pool with more points than `n_reference`.
+        n_members: Number of members.
+        labelled: Rows of the pool that count as chosen. They come first, without a distance.
         classes: (n_pool,) integers from 0; classes then take turns, as in `rnd.select`.
-        progress: text in front of a progress bar, to which it adds whether the choice is exact; ""
+        progress: Text in front of a progress bar, which also says whether the choice is exact; ""
             for no bar.
 
     Returns:
-        The selection. Exact copies of a point have the distance 0 once one of them is chosen. All
-        is computed in float64 for pools up to 4096 points, and in float32 for larger ones.
+        The selection. Exact copies of a point have the distance 0 once one of them is chosen. The
+        computation is in float64 for pools of up to 4096 points, and in float32 for larger ones.
 
-    Raises:
-        ValueError: a pool that is not finite or too small.
-        MemoryError: n_selected times the pool does not fit the free memory.
+    Raises ValueError for a pool that is not finite or too small, and MemoryError if the numbers of
+    `numbers_per_point` do not fit the free memory.
     """
     points = np.asarray(pool)
     n_selected = base.size_of_subsets(len(points), n_selected, settings.threshold)
@@ -154,7 +155,7 @@ def select(
     diagonal = _diagonal(kernel, len(points), points.dtype)
     begins_at_random = settings.first == "random" and not labelled
     draws_references = settings.criterion == "reduction" and settings.n_reference < len(points)
-    # Members that draw nothing are equal, and one of them is computed.
+    # Members that draw nothing are equal, so only one of them is computed.
     n_different = n_members if begins_at_random or draws_references else 1
     member_keys = np.asarray(jax.random.key_data(seeding.member_keys(key, n_different)))
     description = progress and f"{progress} ({_exactness(settings, len(points))})"
@@ -194,7 +195,7 @@ def _work(
 def network_inputs(
     points: Float[np.ndarray, "n_pool ..."], settings: LinearisedRNDSettings, n_selected: int
 ) -> Float[np.ndarray, "n_pool n_features"]:
-    """Flatten and normalise the points, in the dtype in which all is computed.
+    """Return the points flattened and normalised, in the dtype of the computation.
 
     Raises the errors of `select`.
     """
@@ -203,7 +204,7 @@ def network_inputs(
     n_numbers = settings.numbers_per_point(len(points), n_selected) * len(points)
     _memory.check(f"Selecting {n_selected} of {len(points)} points", n_numbers * dtype.itemsize)
     with jax.enable_x64(dtype == np.float64):
-        # In float64 first: of a large offset float32 would keep little else.
+        # In float64 first: in float32 a large offset would leave few digits.
         flat = points.reshape(len(points), -1).astype(np.float64)
         flat = np.asarray(base.normalise(flat, settings.normalisation)).astype(dtype)
         infinite_width.check_range(
@@ -217,7 +218,7 @@ def network_inputs(
 
 
 def find_turn(classes: Int[np.ndarray, " n_pool"] | None, n_pool: int) -> _cholesky.Turn:
-    """Return which points may be chosen next: all unused ones, or those of classes in turn."""
+    """Return the function that finds the points which may be chosen next."""
     if classes is None:
         return lambda unused: unused
     return partial(base.in_turn, base.membership(classes, n_pool))
@@ -250,7 +251,7 @@ def build_kernel(
             at_once = rows_at_once(len(x2))
             for start in range(0, len(rows), at_once):
                 part = rows[start : start + at_once]
-                # Points of many features are large: no copy of them is made or kept twice.
+                # Points with many features are large, so they are not copied without need.
                 is_same = columns is rows and len(part) == len(rows)
                 block = kernel_function(x2 if is_same else jnp.asarray(padded(part)), x2)
                 result[start : start + at_once] = block[: len(part), :n2]
@@ -260,7 +261,7 @@ def build_kernel(
 
 
 def rows_at_once(n_columns: int) -> int:
-    """Return the rows of the kernel that are computed together, with so many columns."""
+    """Return how many rows of the kernel are computed together, for this number of columns."""
     return max(NARROWEST, 1 << max(ENTRIES // n_columns, 1).bit_length() - 1)
 
 
@@ -273,7 +274,7 @@ def _diagonal(
 
 
 def _stack(members: Sequence[_cholesky.Pivots], n_selected: int) -> base.Selection:
-    """Return all members; behind the last point of a member that stopped are −1 and NaN."""
+    """Return all members; −1 and NaN follow the last point of a member that stopped."""
     shape = len(members), n_selected
     arrays = [np.full(shape, -1, np.int64), *(np.full(shape, np.nan) for _ in range(3))]
     for number, member in enumerate(members):

@@ -31,17 +31,32 @@ def stratified(
     at most `n_strata` quantile bins of the first principal component of the standardised targets;
     equal points share a bin.
 
-    The "proportional" allocation (Tijdeman 1980, "The chairman assignment problem") keeps, for
-    every n, the count of each of K strata within 1 − 1 / (2 K − 2) of its quota, n times its share
-    of the pool. To serve always the stratum that lags most can miss a quota by more than one point.
-    The "equal" allocation serves the stratum with the fewest points chosen that has any left. Ties
-    are broken at random for every member.
+    The "proportional" allocation is that of Tijdeman (1980, "The chairman assignment problem"). For
+    every n it keeps the count of each of K strata within 1 − 1 / (2 K − 2) of its quota, which is n
+    times its share of the pool. Always serving the stratum that lags most can miss a quota by more
+    than one point. The "equal" allocation serves the stratum with the fewest chosen points that has
+    any left. Ties are broken at random for every member.
 
-    labelled: rows that count as chosen in their strata. They come first, and n_selected counts
-        them. Quotas that they exceed or miss are met as soon as other points can make up for it.
+    Args:
+        targets: (n_pool, n_outputs) targets of all points.
+        n_selected: Number of points of each member; it counts labelled points.
+        key: A JAX key, from which the key of each member follows.
+        n_members: Number of members.
+        labelled: Rows that count as chosen in their strata. They come first. Quotas that they
+            exceed or miss are met as soon as other points can make up for it.
+        task: "classification" or "regression".
+        allocation: "proportional" or "equal".
+        n_strata: Largest number of strata of a regression.
 
-    Raises ValueError for targets that are too few, not finite, or not one-hot, and for a class
-    without a point.
+    Returns:
+        The selection, without distances.
+
+    Raises:
+        ValueError: The targets do not have two axes, are not one-hot, or leave a class without a
+            point.
+
+    Also raises the errors of `base.check_budget`, and ValueError for targets that are not finite or
+    options that are not allowed.
     """
     targets = np.asarray(targets)
     labelled = base.check_budget(len(targets), n_selected, n_members, labelled)
@@ -80,8 +95,16 @@ def learning_problem(
 ) -> tuple[np.ndarray | None, str | None]:
     """Return targets as (n_pool, n_outputs), one-hot for classes, and the task.
 
-    Without a task, whole numbers or texts in one column, and rows that are one-hot, are classes.
-    Raises TypeError or ValueError for an unknown task or targets of another shape.
+    Args:
+        targets: (n_pool,) or (n_pool, n_outputs) targets, or None.
+        task: One of `TASKS`. None takes whole numbers or texts in one column, and rows that are
+            one-hot, for classes.
+        n_pool: Number of points.
+
+    Raises:
+        ValueError: The targets do not have one row for each point.
+
+    Also raises TypeError or ValueError for an unknown task.
     """
     if task is not None:
         _checks.choice("task", task, TASKS)

@@ -1,4 +1,4 @@
-"""Compute the quantities that are recorded of a kernel at one epoch of a training."""
+"""Compute the quantities that are recorded for a kernel at one epoch of a training."""
 
 import itertools
 import math
@@ -19,11 +19,15 @@ Row = dict[str, float]
 
 
 class Moment(NamedTuple):
-    """The kernel of k points at one epoch, with its targets and loss gradients.
+    """Hold the kernel of k points at one epoch, with its targets and loss gradients.
 
-    initial: the kernel of the same points at the first epoch. gradient: derivative of each point's
-    loss with respect to its outputs. others: further kernels of these points, by name (see
-    `KERNELS`). targets and gradient are None for points without targets.
+    Attributes:
+        kernel: The kernel of the points.
+        initial: The kernel of the same points at the first epoch.
+        targets: Their targets; None for points without targets.
+        gradient: Derivative of each point's loss with respect to its outputs; None for points
+            without targets.
+        others: Further kernels of these points, by name (see `KERNELS`).
     """
 
     kernel: Float[np.ndarray, "k k"]
@@ -34,9 +38,13 @@ class Moment(NamedTuple):
 
 
 class Observable(NamedTuple):
-    """Numbers of a kernel: compute(moment) returns a value for each of `columns`.
+    """Describe numbers of a kernel: compute(moment) returns a value for each of `columns`.
 
-    other: the name of a kernel of `KERNELS` that it needs.
+    Attributes:
+        columns: Names of the values.
+        compute: Computes them.
+        needs_targets: Whether `compute` needs targets and gradients.
+        other: Name of the kernel of `KERNELS` that it needs, if any.
     """
 
     columns: tuple[str, ...]
@@ -46,7 +54,7 @@ class Observable(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Several rows for a kernel of all points: compute(moment, n_modes) returns them."""
+    """Describe several rows for a kernel of all points: compute(moment, n_modes) returns them."""
 
     columns: tuple[str, ...]
     compute: Callable[[Moment, int], list[Row]]
@@ -58,7 +66,7 @@ def _spectral(moment: Moment) -> list[float]:
 
 
 def _drift(moment: Moment) -> tuple[float, ...]:
-    """‖K − K_0‖/‖K_0‖, the alignment ⟨K, K_0⟩/(‖K‖ ‖K_0‖), and its angle in radians."""
+    """Return ‖K − K_0‖/‖K_0‖, the alignment ⟨K, K_0⟩/(‖K‖ ‖K_0‖), and its angle in radians."""
     cosine = collective.kernel_alignment(moment.kernel, moment.initial)
     angle = math.acos(min(max(cosine, -1.0), 1.0))
     return collective.relative_distance(moment.kernel, moment.initial), cosine, angle
@@ -76,7 +84,7 @@ def _magnitude(moment: Moment) -> tuple[float, float]:
 
 
 def _loss_derivative(moment: Moment) -> tuple[float]:
-    """Mean over points of ‖∂loss/∂outputs‖."""
+    """Return the mean over points of ‖∂loss/∂outputs‖."""
     return (float(np.linalg.norm(moment.gradient.astype(np.float64), axis=1).mean()),)
 
 
@@ -108,10 +116,7 @@ OBSERVABLES = {
 
 
 def _loss_outputs(apply_fn: ApplyFunction, loss: str) -> ApplyFunction:
-    """Return the loss of each point as the only output of a function.
-
-    The kernel of that function is the Gram matrix of the gradients of the losses.
-    """
+    """Return a function with the losses as outputs, whose kernel is that of the loss gradients."""
 
     def losses(params: PyTree[Array], points: tuple[Array, Array]) -> Float[Array, "k 1"]:
         return schedules.LOSSES[loss](apply_fn(params, points[0]), points[1])[:, None]
@@ -123,9 +128,9 @@ def _fisher_outputs(apply_fn: ApplyFunction, loss: str) -> ApplyFunction:
     """Return a function whose kernel has the trace of the Fisher information matrix.
 
     Its outputs g satisfy Σ_c ∂g_c ∂g_cᵀ = the Fisher information matrix of a point. For
-    cross-entropy they are √p_c ln p_c with the factor √p_c held fixed, since the matrix is
-    Σ_c p_c ∂ln p_c ∂ln p_cᵀ. For the mean squared error outputs are means of normal distributions
-    of variance 1, so g is the outputs themselves.
+    cross-entropy they are √p_c ln p_c with the factor √p_c held fixed, since the matrix is Σ_c p_c
+    ∂ln p_c ∂ln p_cᵀ. For the mean squared error the outputs are means of normal distributions of
+    variance 1, so g is the outputs themselves.
     """
     if loss == "mse":
         return lambda params, points: apply_fn(params, points[0])
@@ -141,9 +146,9 @@ KERNELS = {"loss": _loss_outputs, "fisher": _fisher_outputs}
 
 
 def _class_rows(moment: Moment, n_modes: int) -> list[Row]:
-    """A row for each class, without `second`, and one for each union of two classes.
+    """Return a row for each class, without `second`, and one for each union of two classes.
 
-    A union has the mutual information of its classes, too.
+    A union also has the mutual information of its classes.
     """
     classes = np.argmax(moment.targets, axis=1)
     points = {int(value): np.flatnonzero(classes == value) for value in np.unique(classes)}
@@ -181,9 +186,10 @@ def _block_eigenvalues(moment: Moment, points: np.ndarray) -> np.ndarray:
 
 
 def _mode_rows(moment: Moment, n_modes: int) -> list[Row]:
-    """A row for each leading mode v of the first kernel K_0: vᵀK_0v, vᵀKv and ‖vᵀ ∂loss/∂outputs‖.
+    """Return a row for each leading mode v of K_0: vᵀK_0v, vᵀKv and ‖vᵀ ∂loss/∂outputs‖.
 
-    By Tovey et al. 2023, eq. 6, the error along v should fall at a rate in proportion to vᵀK_0v.
+    K_0 is the first kernel. By Tovey et al. 2023, eq. 6, the error along v should fall at a rate
+    proportional to vᵀK_0v.
     """
     n = len(moment.kernel)
     initial = moment.initial.astype(np.float64)

@@ -26,7 +26,7 @@ COUNTS = (
 
 
 def _gymnax() -> ModuleType:
-    # Not at the top: its import computes, which a process that forks after its imports must avoid.
+    # Not at the top: the import runs JAX, which must not happen before a process forks.
     with _extras.required("rl"):
         import gymnax
 
@@ -47,22 +47,31 @@ def _is_discrete(space: Any) -> bool:
 
 @dataclass(frozen=True)
 class PPO:
-    """Proximal policy optimisation (Schulman et al. 2017); actor and critic share no parameters.
+    """Describe proximal policy optimisation (Schulman et al. 2017) without shared parameters.
 
-    Defaults are those of CleanRL's ppo.py and of PureJaxRL for CartPole, 500 000 steps in all.
+    Defaults are those of CleanRL's ppo.py and of PureJaxRL for CartPole, 500 000 steps in total.
     Three things differ: networks start as those of `sequential.build_network` and not from
     orthogonal matrices, the critic's loss is not clipped (as in the paper, eq. 9), and a time limit
     does not count as the end of an episode (see `policy_optimisation.advantages`).
 
-    environment: any of gymnax with discrete actions.
-    width, depth: of the hidden layers of each network, with tanh.
-    n_updates: each has n_steps steps in each of n_environments, then n_epochs passes over these in
-        n_minibatches.
-    learning_rate: of Adam at first; it falls linearly to 0 at the end of the training.
-    discount γ, gae_lambda λ: of `policy_optimisation.advantages`.
-    clip ε, entropy_coefficient: of the actor's loss in `policy_optimisation.losses`.
-    value_coefficient: weight of the critic's loss relative to the actor's.
-    max_gradient_norm: largest norm of the gradient of both networks together.
+    Args:
+        environment: A task of gymnax with discrete actions.
+        width: Width of the hidden layers of actor and critic, with tanh.
+        depth: Number of hidden layers of each network.
+        n_updates: Number of updates. Each has n_steps steps in each environment, then n_epochs
+            passes over these in n_minibatches.
+        n_environments: Number of environments that run in parallel.
+        n_steps: Steps of an update in each environment.
+        n_epochs: Passes of an update over its steps.
+        n_minibatches: Minibatches of a pass; must divide n_environments · n_steps.
+        learning_rate: Learning rate of Adam at first; it falls linearly to 0 at the end of the
+            training.
+        discount: γ of `policy_optimisation.advantages`.
+        gae_lambda: λ of `policy_optimisation.advantages`.
+        clip: ε of the actor's loss in `policy_optimisation.losses`.
+        entropy_coefficient: Weight of the entropy in the actor's loss.
+        value_coefficient: Weight of the critic's loss relative to the actor's.
+        max_gradient_norm: Largest norm of the gradient of both networks together.
     """
 
     environment: str = "CartPole-v1"
@@ -104,12 +113,12 @@ class PPO:
 
     @property
     def n_points(self) -> int:
-        """Steps of a rollout in all environments."""
+        """Number of steps of a rollout in all environments."""
         return self.n_environments * self.n_steps
 
     @cached_property
     def task(self) -> Any:
-        """The environment itself, of gymnax."""
+        """The environment of gymnax."""
         return _gymnax().make(self.environment)[0]
 
     @property
@@ -138,9 +147,14 @@ class PPO:
 
 
 class Agent(NamedTuple):
-    """The state of a training.
+    """Hold the state of a training.
 
-    params: of each network, by its name. returns: the rewards of each present episode so far.
+    Attributes:
+        params: Parameters of each network, by its name.
+        optimiser_state: State of the optimiser of both networks.
+        states: States of the environments.
+        observations: What the agent observes next.
+        returns: Sum of the rewards of each present episode so far.
     """
 
     params: dict[str, PyTree[Array]]
@@ -151,11 +165,17 @@ class Agent(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """The steps of a rollout.
+    """Hold the steps of a rollout.
 
-    next_observations: what an action led to, before the reset that follows the end of an episode.
-    terminated: the episode is over. ended: it is over or its time limit is reached. returns:
-    rewards of the episode so far.
+    Attributes:
+        observations: Observations before each action.
+        actions: Actions taken.
+        rewards: Rewards of the actions.
+        next_observations: Observations after each action, before the reset that follows the end of
+            an episode.
+        terminated: Whether the episode is over.
+        ended: Whether it is over or its time limit is reached.
+        returns: Sum of the rewards of the episode so far.
     """
 
     observations: Float[Array, "n_steps n_environments ..."]
@@ -181,7 +201,7 @@ def start_agent(ppo: PPO, key: PRNGKeyArray, initialisation_key: PRNGKeyArray, /
 
 
 def _points(ppo: PPO, observations: Array) -> Float[Array, "n_environments ..."]:
-    """Observations as inputs of the networks; a place out of several is a one-hot vector."""
+    """Return observations as inputs of the networks; discrete ones become one-hot vectors."""
     space = ppo.task.observation_space(ppo.task.default_params)
     if _is_discrete(space):
         return jax.nn.one_hot(observations, space.n)
@@ -189,7 +209,7 @@ def _points(ppo: PPO, observations: Array) -> Float[Array, "n_environments ..."]
 
 
 def rollout(ppo: PPO, agent: Agent, key: PRNGKeyArray, /) -> tuple[Agent, Steps]:
-    """Let an agent act for n_steps in all environments; a new episode follows one that ends."""
+    """Return the agent and its steps after n_steps in all environments, where episodes restart."""
     actor = ppo.modules["actor"]
 
     def step(agent: Agent, keys: PRNGKeyArray) -> tuple[Agent, Steps]:

@@ -34,12 +34,15 @@ class Schedule:
 
     The defaults of n_latents and width are those of Tovey et al. 2024, the others are ours.
 
-    n_latents: latents of an image.
-    width: of the hidden layers of the encoder and the decoder.
-    beta: weight of the divergence in the loss; 1 is the negative evidence lower bound.
-    optimiser, learning_rate, n_epochs, batch_size: as in `schedules.Schedule`.
-    evaluate_every: epochs between two stops of the training, which records only at these; must
-        divide n_epochs.
+    Args:
+        n_latents: Number of latents of an image.
+        width: Width of the hidden layers of the encoder and the decoder.
+        beta: Weight of the divergence in the loss; 1 is the negative evidence lower bound.
+        optimiser: Name of an optimiser, as in `schedules.Schedule`.
+        learning_rate: Learning rate of the optimiser.
+        n_epochs: Passes over the images.
+        batch_size: Images per step; None takes all of them.
+        evaluate_every: Epochs between two stops of the training; must divide n_epochs.
     """
 
     n_latents: int = 20
@@ -58,20 +61,20 @@ class Schedule:
         self.steps()
 
     def steps(self) -> schedules.Schedule:
-        """Return the part that the training of all networks shares; raises its errors."""
+        """Return the settings that the training of all networks shares, or raise their errors."""
         names = ("optimiser", "learning_rate", "n_epochs", "batch_size", "evaluate_every")
         return schedules.Schedule(**{name: getattr(self, name) for name in names})
 
 
 class Params(NamedTuple):
-    """Parameters of an autoencoder."""
+    """Hold the parameters of an autoencoder."""
 
     encoder: PyTree[Array]
     decoder: PyTree[Array]
 
 
 class Losses(NamedTuple):
-    """The two parts of the negative evidence lower bound of each image, in nats."""
+    """Hold the two parts of the negative evidence lower bound of each image, in nats."""
 
     reconstruction: Float[Array, " n_points"]
     divergence: Float[Array, " n_points"]
@@ -79,22 +82,18 @@ class Losses(NamedTuple):
 
 @dataclass(frozen=True)
 class Autoencoder:
-    """An encoder and a decoder.
-
-    The outputs of the encoder are the means of the latents, then the logarithms of their variances;
-    those of the decoder are the logits of the pixels.
-    """
+    """Combine an encoder (means and log variances of the latents) and a decoder (pixel logits)."""
 
     encoder: sequential.Network
     decoder: sequential.Network
 
     @property
     def n_latents(self) -> int:
-        """The number of latents of an image."""
+        """Number of latents of an image."""
         return self.encoder.layers[-1].width // 2
 
     def initialise(self, key: PRNGKeyArray, images: Float[Array, "n_points n_pixels"]) -> Params:
-        """Draw random parameters, in the dtype of `images`."""
+        """Return random parameters, in the dtype of `images`."""
         keys = jax.random.split(key)
         latents = jnp.zeros((1, self.n_latents), images.dtype)
         encoder = parameters.initialise(self.encoder, keys[0], images)
@@ -103,11 +102,8 @@ class Autoencoder:
     def mean(
         self, params: PyTree[Array], images: Float[Array, "n_points ..."]
     ) -> Float[Array, "n_points n_latents"]:
-        """Return the means of the latents; the recorded kernel is that of this function.
-
-        params are those of the encoder. The parameters of the logarithms of the variances are among
-        them, but their derivatives are 0.
-        """
+        """Return the means of the latents, whose kernel is recorded; `params` are the encoder's."""
+        # The parameters of the log variances are among them; their derivatives are 0.
         return self.encoder.apply(params, images)[:, : self.n_latents]
 
     def losses(
@@ -118,9 +114,9 @@ class Autoencoder:
     ) -> Losses:
         """Return both parts of the loss for latents mean + noise · standard deviation.
 
-        Pixels lie in 0 … 1. reconstruction: binary cross-entropy between pixels and logits, summed
-        over pixels. divergence: Kullback-Leibler divergence of the normal distribution of the
-        latents from N(0, 1), summed over latents.
+        The reconstruction is the binary cross-entropy between pixels in 0 … 1 and logits, summed
+        over pixels. The divergence is the Kullback-Leibler divergence of the normal distribution of
+        the latents from N(0, 1), summed over latents.
         """
         mean, log_variance = jnp.split(self.encoder.apply(params.encoder, images), 2, axis=1)
         logits = self.decoder.apply(params.decoder, mean + jnp.exp(log_variance / 2) * noise)
@@ -130,7 +126,7 @@ class Autoencoder:
 
 
 def build_autoencoder(schedule: Schedule, n_pixels: int, /) -> Autoencoder:
-    """Build the autoencoder of `schedule`, one hidden ReLU layer on either side of the latents."""
+    """Return the autoencoder of `schedule`, with one hidden ReLU layer in encoder and decoder."""
     outputs = (2 * schedule.n_latents, n_pixels)
     return Autoencoder(
         *(sequential.build_network([f"dense {schedule.width}", f"dense {n}"]) for n in outputs)
@@ -152,18 +148,29 @@ def train_ensemble(
     """Train an autoencoder for each member on its rows of `images`, and record its kernels.
 
     The kernels are those of `Autoencoder.mean`, on the images of the member and on the test images.
-    "recording" has a row per run (that is, member), epoch and kind of points: run, points, epoch,
-    loss = reconstruction + beta · divergence, both of these, and the columns of
-    `recording.Recorder`; there are no targets. Losses are means in nats over all images of the
-    member and over all test images. Their noise is drawn once for a member and is the same at all
-    epochs; the training draws new noise for every image and epoch. An epoch is a random order of
-    the images, cut into batches as in `loop.train`.
+    Losses are means in nats over all images of the member and over all test images. Their noise is
+    drawn once for a member and is the same at all epochs; the training draws new noise for every
+    image and epoch. An epoch is a random order of the images, cut into batches as in `loop.train`.
+    A run whose loss diverges ends with NaN or infinity and stops no other.
 
-    A run whose loss diverges ends with NaN or infinity and stops no other. store: as in
-    `ensemble_training.train_ensemble`.
+    Args:
+        images: (n_pool, ...) images, with pixels in 0 … 1.
+        test_images: (n_test, ...) images of the same shape.
+        indices: (n_members, n_points) rows of `images`.
+        schedule: The autoencoder and its training.
+        settings: What to record, and when.
+        seed: Seed of all random numbers.
+        progress: Text in front of the progress bar; "" shows none.
+        store: Keeps finished runs, as in `ensemble_training.train_ensemble`.
 
-    Raises ValueError for pixels that are not finite or outside 0 … 1, images of different shapes or
-    rows outside the pool, before anything is trained.
+    Returns:
+        The table "recording" with a row per run (that is, member), epoch and kind of points: run,
+        points, epoch, loss = reconstruction + beta · divergence, both of these, and the columns of
+        `recording.Recorder`.
+
+    Raises:
+        ValueError: Before any training, if pixels are not finite or outside 0 … 1, images have
+            different shapes, or rows are outside the pool.
     """
     _check_pixels("images of the pool", images)
     _check_pixels("test images", test_images)
@@ -217,7 +224,7 @@ def _check_pixels(name: str, images: Float[np.ndarray, "n_points ..."]) -> None:
 
 
 class _Runner:
-    """What all runs of an ensemble share: images, and functions that are compiled once."""
+    """Hold what all runs of an ensemble share: images, and functions that are compiled once."""
 
     def __init__(
         self,
@@ -284,10 +291,7 @@ def _advance(
     state: loop.State,
     run: ensemble_training.Runs,
 ) -> tuple[loop.State, Float[Array, "2 2"]]:
-    """Train from the epoch `first` to `last` and compute the mean losses there.
-
-    The rows of the losses are train and test, the columns are those of `Losses`.
-    """
+    """Return the state at the epoch `last` and the mean losses there [train and test, `Losses`]."""
     pool, test_images, first, last = shared
     images = pool[run.indices]
     noise_keys = jax.random.split(jax.random.fold_in(run.batch_keys, NOISE), 3)
@@ -307,7 +311,7 @@ def _epoch(
     batch_key: PRNGKeyArray,
     noise_key: PRNGKeyArray,
 ) -> Callable[[Int[Array, ""], loop.State], loop.State]:
-    """The function (number, state) -> state of one epoch."""
+    """Return the function (number, state) -> state of one epoch."""
     n = len(images)
     batch_size = min(schedule.batch_size or n, n)
     optimiser = schedule.steps().transformation()

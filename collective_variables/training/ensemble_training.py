@@ -1,4 +1,4 @@
-"""Train an ensemble of networks, each on its own subset of a pool."""
+"""Train an ensemble of networks, each on a separate subset of a pool."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -16,20 +16,16 @@ from collective_variables.ensembles import _types, batching, checkpoints, execut
 from collective_variables.networks import parameters, sequential
 from collective_variables.training import loop, schedules
 
-# From this number of runs on, their padding costs more than compiling twice as many sizes.
+# With at least this number of runs, padding costs more than compiling twice as many sizes.
 FINE_FROM = 1000
-# Runs that one call trains in turn; with more of them the cost of a call is small compared with
-# theirs.
+# Largest number of runs that one call trains in turn. With it the cost of a call is small already.
 MOST_IN_TURN = 8
-# At least so many calls per width, so that the cores finish at about the same time.
+# At least this number of calls per width, so that the cores finish at about the same time.
 CALLS_PER_WIDTH = 16
 
 
 class Runs(NamedTuple):
-    """Which subsets to train on.
-
-    A run is one network, trained on the first n_points of its row of indices.
-    """
+    """Hold what to train: each run is a network, trained on the first n_points of its indices."""
 
     initialisation_keys: PRNGKeyArray
     batch_keys: PRNGKeyArray
@@ -47,7 +43,14 @@ def runs(
     """Return one run for every member and each of its subset sizes, sizes varying fastest.
 
     A member starts from the same network at every size and with every selection method.
-    Raises ValueError for a size above the number of selected points.
+
+    Args:
+        indices: (n_members, n_selected) rows of the pool.
+        n_points: (n_members, n_sizes) subset sizes.
+        seed: Seed of all random numbers.
+
+    Raises:
+        ValueError: A size exceeds the number of selected points.
     """
     n_members, n_sizes = n_points.shape
     if n_points.max() > indices.shape[1]:
@@ -75,7 +78,7 @@ def train_ensemble(
 ) -> list[loop.Curves]:
     """Train one network per run and return the loss curves of all runs.
 
-    Every run starts from a random network of its own key. Runs of similar size share a
+    Every run starts from a random network of a separate key. Runs of similar size share a
     compilation, whichever ensemble they belong to. A run whose loss diverges ends with NaN or
     infinity in its curves and stops no other run.
 
@@ -88,15 +91,14 @@ def train_ensemble(
         schedule: Loss, optimiser, epochs and batch size.
         progress: Text in front of the progress bar; "" shows none.
         store: Keeps the curves of each chunk of runs as soon as they are known. The same call with
-            the same store resumes an interrupted one and gives the same numbers. Delete its
-            content when the call is done.
+            the same store resumes an interrupted one and gives the same numbers. Delete its content
+            when the call is done.
 
     Returns:
         For each of `ensembles_of_runs` its curves, arrays (n_runs, n_evaluations).
 
-    Raises:
-        ValueError: If values are not finite, the network does not fit the points, an index is
-            outside the pool, or cross-entropy has targets that are no classes.
+    Raises ValueError if values are not finite, the network does not fit the points, an index is
+    outside the pool, or cross-entropy has targets that are not classes.
 
     Example:
         >>> import numpy as np
@@ -122,8 +124,8 @@ def train_ensemble(
     tasks = plan_tasks(
         runs.n_points, runs.indices.shape[1], parameters.n_parameters(network, pool.inputs)
     )
-    # Apart from the training, which is compiled for every padded size: random numbers compile
-    # slowly.
+    # Separate from the training, which is compiled for every padded size, because random numbers
+    # compile slowly.
     initialise = batching.over_members(partial(_initialise_runs, network))
     function = batching.over_members(partial(train_runs, network, schedule))
 
@@ -190,14 +192,14 @@ def _check_classes(targets: Float[np.ndarray, "n_points n_outputs"]) -> None:
 
 
 class _Task(NamedTuple):
-    """Runs that one compiled call trains; each subset is padded to `width` points."""
+    """Hold the runs that one compiled call trains; each subset is padded to `width` points."""
 
     width: int
     rows: Int[np.ndarray, "n_together n_in_turn"]
 
     @property
     def n_runs(self) -> int:
-        """The number of runs; one that is repeated to fill a call counts once."""
+        """Number of runs; one that is repeated to fill a call counts once."""
         return len(np.unique(self.rows))
 
 
@@ -214,7 +216,7 @@ def train_runs(
     params: PyTree[Array],
     runs: Runs,
 ) -> loop.Curves:
-    """Train the networks in turn; a call for each would cost as much as a short training."""
+    """Return the curves of networks that are trained in turn."""
     pool, test = shared
 
     def train_one(start: tuple[PyTree[Array], Runs]) -> loop.Curves:
@@ -230,13 +232,14 @@ def train_runs(
             n_points=run.n_points,
         )
 
+    # A call for each network would cost as much as a short training.
     return jax.lax.map(train_one, (params, runs))
 
 
 def plan_tasks(
     n_points: Int[np.ndarray, " n_runs"], largest: int, n_parameters: int
 ) -> list[_Task]:
-    """Split all runs into calls, the largest first, so that no thread finishes with a long call.
+    """Return all runs split into calls, the largest first, so that no thread ends with a long call.
 
     The last call of a width is filled up with its last run.
     """
@@ -255,7 +258,7 @@ def plan_tasks(
 def _load_results(
     store: checkpoints.Store | None, tasks: Sequence[_Task], decisive: Sequence[object]
 ) -> checkpoints.Results[_Task, loop.Curves]:
-    """Read what a store has of the tasks; `decisive` is all that their results depend on."""
+    """Return the results of the tasks that a store has; they depend on all that is `decisive`."""
     fingerprint = "" if store is None else checkpoints.fingerprint(*decisive)
     return checkpoints.Results(
         store,
@@ -284,8 +287,8 @@ def losses_table(
 
     Minima include the evaluation before training. The minimum of the *test* loss is early stopping
     on the test points (as in Tovey et al. 2023), so it is optimistic. Accuracies are NaN for a
-    regression. A run has diverged when any of its losses is not finite; its minima are those of
-    its finite losses.
+    regression. A run has diverged if any of its losses is not finite; its minima are those of its
+    finite losses.
     """
     losses = np.stack([curves.train_loss, curves.test_loss])
     train_loss, test_loss = np.where(np.isfinite(losses), losses, np.inf)

@@ -16,7 +16,7 @@ Count = Int[Array, ""] | int
 
 
 class Curves(NamedTuple):
-    """Losses at each evaluation (leading axes: runs).
+    """Hold the losses at each evaluation (leading axes: runs).
 
     test_accuracy is the fraction of test points whose largest output is the right one.
     """
@@ -27,14 +27,14 @@ class Curves(NamedTuple):
 
 
 class Points(NamedTuple):
-    """Inputs and targets of a set of points."""
+    """Hold inputs and targets of a set of points."""
 
     inputs: Float[Array, "n_points ..."]
     targets: Float[Array, "n_points n_outputs"]
 
 
 class State(NamedTuple):
-    """The parameters of a network in training, and the state of its optimiser."""
+    """Hold the parameters of a network in training, and the state of its optimiser."""
 
     params: PyTree[Array]
     optimiser_state: PyTree[Array]
@@ -54,8 +54,8 @@ def train(
     """Train a network on a subset and return its loss curves.
 
     An epoch of mini-batches is a random order of the points, cut into batches of
-    `schedule.batch_size`. The last batch may be smaller, and each loss is the mean over its own
-    batch. The function can be compiled and batched over networks (`jax.jit`, `jax.vmap`).
+    `schedule.batch_size`. The last batch may be smaller, and each loss is the mean over its batch.
+    The function can be compiled and batched over networks (`jax.jit`, `jax.vmap`).
 
     Args:
         network: A network, as `build_network` makes it.
@@ -64,7 +64,7 @@ def train(
         test: Inputs and targets to test on.
         schedule: Loss, optimiser, epochs and batch size.
         key: Random key of the order of mini-batches; epoch e uses `jax.random.fold_in(key, e)`.
-            Full batches need none.
+            Full batches do not need it.
         n_points: Train on the first `n_points` of `subset` only (default: all). The other points
             are padding and change nothing, so one compilation serves subsets of many sizes.
 
@@ -72,8 +72,7 @@ def train(
         `train_loss`, `test_loss` and `test_accuracy`, each with one value per evaluation: at the
         epochs `schedule.epochs`, of which the first is 0, before training.
 
-    Raises:
-        ValueError: If the schedule has mini-batches and `key` is None.
+    Raises ValueError if the schedule has mini-batches and `key` is None.
 
     Example:
         >>> import jax
@@ -121,11 +120,25 @@ def advance(
 ) -> tuple[State, Curves]:
     """Continue a training of `train` from evaluation number `first` to evaluation number `last`.
 
-    The epochs in between are those of `train`, so a training can stop at any evaluation to look
-    at its network.
+    The epochs in between are those of `train`, so a training can stop at any evaluation to look at
+    its network.
 
-    curves: (n_evaluations,), filled in on the way. Without `between` only the values at `first`
-    are computed. Those at `last` are computed only if it is the end of the training.
+    Args:
+        network: The network.
+        state: Its state at `first`.
+        curves: (n_evaluations,) curves, which are filled in on the way.
+        subset: Inputs and targets to train on.
+        test: Inputs and targets to test on.
+        schedule: Loss, optimiser, epochs and batch size.
+        first: Number of the evaluation to start from.
+        last: Number of the evaluation to stop at.
+        key: Random key of the order of mini-batches, as in `train`.
+        n_points: Number of points to train on, as in `train`.
+        between: Whether to evaluate between `first` and `last`. Otherwise only the values at
+            `first` are computed. Those at `last` are computed only at the end of the training.
+
+    Returns:
+        The state at `last`, and the curves.
     """
     size = len(subset.inputs) if n_points is None else n_points
     plan = _Plan(network, subset, test, schedule, key, size)
@@ -152,7 +165,7 @@ def _insert(curves: Curves, number: Count, values: Curves) -> Curves:
 
 
 class _Plan:
-    """The steps and evaluations of one training."""
+    """Hold the steps and evaluations of one training."""
 
     def __init__(
         self,
@@ -201,7 +214,7 @@ class _Plan:
         return self._evaluate(state.params, self._all_points)
 
     def _trace(self, params: PyTree[Array]) -> Float[Array, ""]:
-        """Tr of the kernel of the subset; the outputs of the padding are set to 0."""
+        """Return the trace of the subset's kernel; the outputs of the padding are set to 0."""
 
         def apply(params: PyTree[Array], points: tuple[Array, Array]) -> Array:
             return jnp.where(points[1][:, None], self._network.apply(params, points[0]), 0.0)
@@ -229,7 +242,7 @@ class _Plan:
         return jax.lax.fori_loop(0, -(-n_points // batch_size), batch, state)
 
     def _evaluate(self, params: PyTree[Array], points: Points) -> Curves:
-        """Losses of the subset, if it is among the points, and of the test points behind it."""
+        """Return the losses of the test points, and of the subset if `points` begins with it."""
         test, n_points = self._test, self._n_points
         outputs = batched.forward(self._network, params, points.inputs)
         losses = self._loss(outputs, points.targets)
@@ -244,10 +257,8 @@ class _Plan:
 
 
 def _shuffled(key: PRNGKeyArray, size: int, n_points: Count) -> Int[Array, " size"]:
-    """The rows 0…size−1, those below `n_points` first and in random order.
-
-    The order does not depend on `size`.
-    """
+    """Return the rows 0…size−1, those below `n_points` first and in random order."""
+    # A draw for each row, so that the order does not depend on `size`.
     rows = jnp.arange(size)
     draws = jax.vmap(lambda row: jax.random.uniform(jax.random.fold_in(key, row)))(rows)
     return jnp.argsort(jnp.where(rows < n_points, draws, 2.0))

@@ -32,9 +32,14 @@ Networks = dict[str, PyTree[Array]]
 
 
 class Batch(NamedTuple):
-    """Steps to learn from.
+    """Hold steps to learn from.
 
-    log_probabilities: of the actions under the policy that took them. targets: of the critic.
+    Attributes:
+        observations: Observations before each action.
+        actions: Actions taken.
+        log_probabilities: Logarithmic probabilities of the actions under the policy that took them.
+        advantages: Advantages of the actions.
+        targets: Targets of the critic.
     """
 
     observations: Float[Array, "n_points ..."]
@@ -45,11 +50,13 @@ class Batch(NamedTuple):
 
 
 class Curves(NamedTuple):
-    """Values at each update, the first before any (leading axes: runs).
+    """Hold values at each update, the first before any (leading axes: runs).
 
-    returns: mean sum of rewards of the episodes that ended in the rollout of the update, NaN if
-    none did. actor, critic: the loss of the network, averaged over the steps of the optimiser; NaN
-    before training.
+    Attributes:
+        returns: Mean sum of rewards of the episodes that ended in the rollout of the update, NaN if
+            none did.
+        actor: Loss of the actor, averaged over the steps of the optimiser; NaN before training.
+        critic: The same for the critic.
     """
 
     returns: Float[Array, "*runs n_updates+1"]
@@ -85,7 +92,7 @@ def advantages(
 
 
 def make_batch(ppo: PPO, params: Networks, steps: Steps, /) -> Batch:
-    """Return what the steps of a rollout teach; the targets of the critic are A_t + V(s_t)."""
+    """Return the batch of a rollout's steps; the targets of the critic are A_t + V(s_t)."""
 
     def values(observations: Array) -> Float[Array, "n_steps n_environments"]:
         outputs = ppo.modules["critic"].apply(params["critic"], _flatten(observations))
@@ -114,7 +121,7 @@ def make_batch(ppo: PPO, params: Networks, steps: Steps, /) -> Batch:
 
 
 def _flatten(leaf: Array) -> Array:
-    """Steps in all environments as points."""
+    """Return steps in all environments as points."""
     return leaf.reshape(-1, *leaf.shape[2:])
 
 
@@ -127,9 +134,9 @@ def _at_actions(
 def losses(ppo: PPO, params: Networks, batch: Batch, /) -> dict[str, Float[Array, ""]]:
     """Return the loss of each network on a minibatch (Schulman et al. 2017, eqs 7 and 9).
 
-    actor: −mean min(ρA, clip(ρ, 1 − ε, 1 + ε) A) − coefficient · mean entropy of the policy. ρ is
-    the probability of the action, divided by that under the policy which took it; A is normalised
-    over the minibatch. critic: half the mean squared error of the values.
+    The actor's loss is −mean min(ρA, clip(ρ, 1 − ε, 1 + ε) A) − coefficient · mean entropy of the
+    policy. ρ is the probability of the action, divided by that under the policy which took it; A is
+    normalised over the minibatch. The critic's loss is half the mean squared error of the values.
     """
     logarithms = jax.nn.log_softmax(ppo.modules["actor"].apply(params["actor"], batch.observations))
     ratios = jnp.exp(_at_actions(logarithms, batch.actions) - batch.log_probabilities)
@@ -143,7 +150,7 @@ def losses(ppo: PPO, params: Networks, batch: Batch, /) -> dict[str, Float[Array
 
 
 def update(ppo: PPO, agent: Agent, key: PRNGKeyArray, /) -> tuple[Agent, Curves]:
-    """Do one rollout and the steps of the optimiser that follow it; return their values, too."""
+    """Return the agent and its values after one rollout and the optimiser steps that follow it."""
     keys = jax.random.split(key, 1 + ppo.n_epochs)
     agent, steps = rollout(ppo, agent, keys[0])
     points = make_batch(ppo, agent.params, steps)
@@ -200,16 +207,25 @@ def train_ensemble(
 ) -> recorded_training.Recorded:
     """Train an agent for each member, and record the kernels of its actor and of its critic.
 
-    Kernels are computed on at most `settings.n_train` observations (None for 100), the same through
-    the training. They come from a rollout of the untrained agent, at equal distances in the time of
-    all its environments. There are no targets, so only observables without targets are possible.
-    Updates are the epochs of `settings.epochs`; n_test is ignored.
+    Kernels are computed on at most `settings.n_train` observations (None for 100), which stay the
+    same throughout the training. They come from a rollout of the untrained agent, at equal
+    distances in the time of all its environments. There are no targets, so only observables without
+    targets are possible. Updates are the epochs of `settings.epochs`; n_test is ignored.
 
-    The table "recording" has the number of the run, network ("actor" or "critic"), points
-    ("observations"), epoch (updates so far), reward (`Curves.returns`), mean_reward (its mean over
-    the last ten updates), the loss of the network and the columns of `recording.Recorder`. An agent
-    that diverges ends with NaN in losses and kernels and stops no other. store: as in
-    `ensemble_training.train_ensemble`.
+    Args:
+        ppo: The environment, the networks and their training.
+        n_members: Number of agents.
+        settings: What to record, and when.
+        seed: Seed of all random numbers.
+        progress: Text in front of the progress bar; "" shows none.
+        store: Keeps finished runs, as in `ensemble_training.train_ensemble`.
+
+    Returns:
+        Curves and the table "recording". Its columns are the number of the run, network ("actor" or
+        "critic"), points ("observations"), epoch (updates so far), reward (`Curves.returns`),
+        mean_reward (its mean over the last ten updates), the loss of the network and those of
+        `recording.Recorder`. An agent that diverges ends with NaN in losses and kernels and stops
+        no other.
     """
     _checks.integer("n_members", n_members, minimum=1)
     epochs = recording.recorded_epochs(settings.epochs, ppo.n_updates)
@@ -239,7 +255,7 @@ def train_ensemble(
 
 
 class _Runner:
-    """What all agents share: functions that are compiled once."""
+    """Hold what all agents share: functions that are compiled once."""
 
     def __init__(
         self, ppo: PPO, settings: recording.Settings, epochs: Int[np.ndarray, " n_recorded"]
@@ -290,7 +306,7 @@ def _start(
     key: PRNGKeyArray,
     initialisation_key: PRNGKeyArray,
 ) -> tuple[Agent, Curves, Float[Array, "n_observations ..."]]:
-    """The untrained agent after its rollout, and the observations of the rollout at `places`."""
+    """Return the untrained agent after its rollout, and its observations at `places` there."""
     start_key, rollout_key = jax.random.split(jax.random.fold_in(key, 0))
     agent, steps = rollout(ppo, start_agent(ppo, start_key, initialisation_key), rollout_key)
     curves = Curves(*jnp.full((3, ppo.n_updates + 1), jnp.nan))
@@ -301,7 +317,7 @@ def _start(
 def _advance(
     ppo: PPO, updates: tuple[Array, Array], agent: Agent, curves: Curves, key: PRNGKeyArray
 ) -> tuple[Agent, Curves]:
-    """Continue from one number of updates to another."""
+    """Return agent and curves after training from one number of updates to another."""
 
     def one(number: Int[Array, ""], progress: tuple[Agent, Curves]) -> tuple[Agent, Curves]:
         agent, curves = progress

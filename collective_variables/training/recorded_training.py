@@ -28,18 +28,19 @@ Tables = dict[str, pd.DataFrame]
 Stops = Int[np.ndarray, " n_recorded"]
 TABLES = ("recording", *_quantities.TABLES)
 
-# Folded into the keys of a run for its samples and its noise; the batches of epoch e have e there.
+# Folded into the keys of a run for its samples and its noise; batches fold in their epoch.
 SAMPLES = 2**32 - 1
 NOISE = 2**32 - 2
 
 
 class Changes(NamedTuple):
-    """Changes that make a training fail (Tovey et al. 2024 show no failure).
+    """Set changes that make a training fail (Tovey et al. 2024 show no failure).
 
-    weight_scale: all initial parameters are multiplied by it. label_noise: from the epoch
-    `noise_from` on, the targets of this fraction of a run's train points are exchanged among these
-    points; the train loss is then that of the exchanged targets. noise_from must be an epoch at
-    which losses are evaluated.
+    Args:
+        weight_scale: Factor of all initial parameters.
+        label_noise: Fraction of a run's train points that exchange their targets. The train loss is
+            then that of the exchanged targets.
+        noise_from: Epoch of the exchange; must be an epoch at which losses are evaluated.
     """
 
     weight_scale: float = 1.0
@@ -48,11 +49,12 @@ class Changes(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """Curves and tables of recorded runs.
+    """Hold curves and tables of recorded runs.
 
-    curves: those of `ensemble_training.train_ensemble` here.
-    tables: all of `TABLES`, with the number of the run; without rows if nothing was recorded.
-    "recording" has loss and accuracy (of test points; NaN elsewhere) at its epochs, too.
+    Attributes:
+        curves: Those of `ensemble_training.train_ensemble` here.
+        tables: All of `TABLES`, with the number of the run; without rows if nothing was recorded.
+            "recording" also has loss and accuracy (of test points; NaN elsewhere) at its epochs.
     """
 
     curves: NamedTuple
@@ -73,15 +75,26 @@ def train_ensemble(
     progress: str = "",
     store: checkpoints.Store | None = None,
 ) -> list[Recorded]:
-    """Train all runs and record each on its own train points and on the test points.
+    """Train all runs and record each on its train points and on the test points.
 
-    Returns one `Recorded` for each of `ensembles_of_runs`.
+    Raises the errors of `ensemble_training.check` and `check_changes`.
 
-    settings: None records nothing, makes no changes, and leaves the tables empty.
-    between: whether to evaluate losses between the recorded epochs; otherwise they are NaN there.
-    store: as in `ensemble_training.train_ensemble`.
+    Args:
+        network: The network.
+        pool: Inputs and targets of which the subsets are rows.
+        test: Inputs and targets to test on.
+        ensembles_of_runs: Runs to train, as `ensemble_training.runs` makes them.
+        schedule: Loss, optimiser, epochs and batch size.
+        settings: What to record, and when. None records nothing, makes no changes, and leaves the
+            tables empty.
+        changes: Changes that make the training fail.
+        between: Whether to evaluate losses between the recorded epochs; otherwise they are NaN
+            there.
+        progress: Text in front of the progress bar; "" shows none.
+        store: Keeps finished runs, as in `ensemble_training.train_ensemble`.
 
-    Raises what `ensemble_training.check` and `check_changes` raise.
+    Returns:
+        One `Recorded` for each of `ensembles_of_runs`.
     """
     if settings is None:
         options = {"schedule": schedule, "progress": progress, "store": store}
@@ -122,10 +135,8 @@ def train_ensemble(
 
 
 def check_changes(changes: Changes, schedule: schedules.Schedule, /) -> None:
-    """Raise ValueError unless the labels become noisy at an evaluation of the training.
-
-    A training stops only at its evaluations, so labels cannot change between two of them.
-    """
+    """Raise ValueError unless the labels become noisy at an evaluation of the training."""
+    # A training stops only at its evaluations, so labels cannot change between two of them.
     if not changes.label_noise:
         return
     epoch = _checks.integer("noise_from", changes.noise_from, minimum=0)
@@ -139,7 +150,7 @@ def check_changes(changes: Changes, schedule: schedules.Schedule, /) -> None:
 
 
 def _stops(settings: recording.Settings, changes: Changes, schedule: schedules.Schedule) -> Stops:
-    """The epochs at which a training stops, to be recorded or because its labels change."""
+    """Return the epochs at which a training stops, to be recorded or because its labels change."""
     rules = [settings.epochs, *([[changes.noise_from]] if changes.label_noise else [])]
     epochs = [
         recording.recorded_epochs(rule, schedule.n_epochs, evaluate_every=schedule.evaluate_every)
@@ -156,7 +167,7 @@ def load_results(
     name: Callable[[Task], str],
     curves: type[NamedTuple],
 ) -> checkpoints.Results[Task, Recorded]:
-    """Read what `store` has of recorded runs, one for each of `tasks`, with curves of this type."""
+    """Return the recorded runs that `store` has for `tasks`, with curves of this type."""
     return checkpoints.Results(
         store, tasks, name=name, pack=_pack, unpack=partial(_unpack, curves=curves)
     )
@@ -165,7 +176,7 @@ def load_results(
 def by_member(
     table: pd.DataFrame, n_points: Int[np.ndarray, "n_members n_sizes"], task: str, /
 ) -> pd.DataFrame:
-    """Replace the number of the run in a table of `Recorded` by its member and subset size.
+    """Return a table of `Recorded` with member and subset size instead of the number of the run.
 
     The accuracy of a regression is NaN.
     """
@@ -178,14 +189,14 @@ def by_member(
 
 
 def _with_empty(tables: Tables) -> Tables:
-    """All of `TABLES`; those that are missing have no rows."""
+    """Return all of `TABLES`; those that are missing have no rows."""
     return {
         name: tables.get(name, pd.DataFrame({"run": np.array([], dtype=int)})) for name in TABLES
     }
 
 
 class _Runner:
-    """What all runs of an ensemble share: points, and functions compiled once for each size."""
+    """Hold what all runs of an ensemble share: points, and functions compiled once per size."""
 
     def __init__(
         self,
@@ -201,8 +212,8 @@ class _Runner:
         self._pool, self._test, self._epochs = pool, test, epochs
         self._schedule, self._settings, self._changes = schedule, settings, changes
         self._recorder = recording.Recorder(network.apply, settings, loss=schedule.loss)
-        # Apart from the training, which is compiled for every padded size: random numbers compile
-        # slowly.
+        # Separate from the training, which is compiled for every padded size, because random
+        # numbers compile slowly.
         self._start = batching.over_members(
             partial(_start, network, schedule, changes.weight_scale)
         )
@@ -257,13 +268,13 @@ class _Runner:
 def noisy_targets(
     targets: Float[Array, "n_pool n_outputs"], run: ensemble_training.Runs, fraction: float, /
 ) -> Float[Array, "n_pool n_outputs"]:
-    """Exchange the targets of a fraction of a run's own points; of at least two, unless it is 0."""
+    """Return the targets after a fraction of a run's points, at least two, exchange theirs."""
     if not fraction:
         return targets
     n = int(run.n_points)
     order = np.asarray(jax.random.permutation(jax.random.fold_in(run.batch_keys, NOISE), n))
     rows = run.indices[order[: max(2, round(fraction * n))]]
-    # Each gets the target of the next one, so that no point keeps its own.
+    # Each point gets the target of the next one, so none keeps its target.
     return targets.at[rows].set(targets[np.roll(rows, 1)])
 
 
@@ -302,12 +313,12 @@ def _advance(
 
 
 def _params(progress: tuple[loop.State, loop.Curves]) -> PyTree[Array]:
-    """The parameters of the only network of a call."""
+    """Return the parameters of the only network of a call."""
     return jax.tree.map(lambda leaf: leaf[0], progress[0].params)
 
 
 def _pack(recorded: Recorded) -> dict[str, np.ndarray]:
-    """A recorded run as named arrays."""
+    """Return a recorded run as named arrays."""
     columns = {
         f"{name}/{column}": np.asarray(
             values, dtype=None if pd.api.types.is_numeric_dtype(values) else str
@@ -329,7 +340,7 @@ def _unpack(arrays: dict[str, np.ndarray], curves: type[NamedTuple]) -> Recorded
 
 
 def join_tables(runs: list[Recorded]) -> Recorded:
-    """Join the recorded runs of one ensemble, numbered in the column `run`."""
+    """Return the recorded runs of one ensemble together, numbered in the column `run`."""
     curves = jax.tree.map(lambda *leaves: np.stack(leaves), *(run.curves for run in runs))
     tables = {}
     for name in runs[0].tables:

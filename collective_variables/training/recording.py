@@ -26,17 +26,19 @@ LABELS = ("points", "epoch")  # the first columns of every table, behind those o
 
 @dataclass(frozen=True)
 class Settings:
-    """At which epochs and on which points kernels are computed, and what is recorded of them.
+    """Set the epochs and points at which kernels are computed, and what is recorded.
 
-    epochs: {"every": k}, {"log_spaced": n} or a list (see `recorded_epochs`).
-    n_train, n_test: at most so many points of each kind, the first ones; None for all.
-    subsample: {"n_samples", "sample_size"}. The variables are means over random samples of these
-        points, next to their standard deviations between samples (Tovey et al. 2024). The samples
-        are the same at all epochs. None for the kernel of all points.
-    observables: any of `_quantities.OBSERVABLES` and `_quantities.TABLES`, in addition to the
-        variables of the spectrum, which are always recorded.
-    outputs: "mean" or "sum", as in `empirical.empirical_ntk`.
-    n_modes: leading modes in the table "modes".
+    Args:
+        epochs: {"every": k}, {"log_spaced": n} or a list (see `recorded_epochs`).
+        n_train: Largest number of train points, the first ones; None for all.
+        n_test: Largest number of test points, the first ones; None for all.
+        subsample: {"n_samples", "sample_size"}. The variables are then means over random samples of
+            these points, with standard deviations between samples (Tovey et al. 2024). The samples
+            are the same at all epochs. None for the kernel of all points.
+        observables: Any of `_quantities.OBSERVABLES` and `_quantities.TABLES`, in addition to the
+            variables of the spectrum, which are always recorded.
+        outputs: "mean" or "sum", as in `empirical.empirical_ntk`.
+        n_modes: Number of leading modes in the table "modes".
     """
 
     epochs: Rule = field(default_factory=lambda: {"log_spaced": 20})
@@ -70,11 +72,15 @@ def recorded_epochs(
 ) -> Int[np.ndarray, " n_recorded"]:
     """Return the epochs of a recording, ascending; 0 and n_epochs are always among them.
 
-    rule: {"every": k} for each k-th epoch; {"log_spaced": n} for at most n epochs whose distances
-    grow by a factor; or a list. All are rounded to multiples of `evaluate_every`, at which a
-    training can stop.
+    Args:
+        rule: {"every": k} for each k-th epoch; {"log_spaced": n} for at most n epochs whose
+            distances grow by a factor; or a list.
+        n_epochs: Epochs of the training.
+        evaluate_every: Epochs between two stops of the training, to whose multiples all are
+            rounded.
 
-    Raises TypeError or ValueError for another rule or an epoch outside the training.
+    Raises:
+        ValueError: The rule has another form, or an epoch is outside the training.
     """
     if not isinstance(rule, dict):
         epochs = [
@@ -96,14 +102,14 @@ def recorded_epochs(
 
 
 class Points(NamedTuple):
-    """Points of one kind; targets is None for points without, such as an agent's observations."""
+    """Hold points of one kind; targets is None for points such as an agent's observations."""
 
     inputs: Float[np.ndarray, "n_points ..."]
     targets: Float[np.ndarray, "n_points n_outputs"] | None = None
 
 
 class Kernels(NamedTuple):
-    """The kernel of some points, and what is computed with it (see `_quantities.Moment`)."""
+    """Hold the kernel of some points and what is computed with it (see `_quantities.Moment`)."""
 
     kernel: Float[np.ndarray, "k k"]
     gradient: Float[np.ndarray, "k n_outputs"] | None
@@ -111,10 +117,13 @@ class Kernels(NamedTuple):
 
 
 class Recorder:
-    """Records networks of one architecture: `recording` starts the record of one of them.
+    """Record networks of one architecture: `recording` starts the record of one of them.
 
-    apply_fn(params, inputs) -> (n_points, n_outputs) treats every point separately. loss: one of
-    `schedules.LOSSES`, for the observables that need targets; None for points without targets.
+    Args:
+        apply_fn: apply_fn(params, inputs) -> (n_points, n_outputs), which treats points separately.
+        settings: What to record.
+        loss: One of `schedules.LOSSES`, for the observables that need targets; None for points
+            without targets.
     """
 
     def __init__(self, apply_fn: ApplyFunction, settings: Settings, /, *, loss: str | None = None):
@@ -151,7 +160,7 @@ class Recorder:
 
     @property
     def names(self) -> list[str]:
-        """The columns of all observables."""
+        """Columns of all observables."""
         return [name for observable in self.observables for name in observable.columns]
 
     def recording(
@@ -162,10 +171,10 @@ class Recorder:
         key: PRNGKeyArray | None = None,
         widths: dict[str, int] | None = None,
     ) -> "Recording":
-        """Start the record of a network on `points`, by their kind: "train", "test", or any other.
+        """Return a new record of a network on `points`, by their kind: "train", "test", or another.
 
-        key: draws the samples. widths: by the kind of points, how many points its kernels are
-        padded to, so that few sizes are compiled. Padding changes nothing else.
+        The `key` draws the samples. `widths` are the numbers of points, by their kind, that kernels
+        are padded to, so that few sizes are compiled. Padding changes nothing else.
         """
         return Recording(self, points, key, widths or {})
 
@@ -218,7 +227,7 @@ class Recorder:
 
 
 class Recording:
-    """The record of one network: call `record` at each epoch in turn, then read `tables`."""
+    """Hold the record of one network: call `record` at each epoch in turn, then read `tables`."""
 
     def __init__(
         self,
@@ -256,7 +265,7 @@ class Recording:
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
-        """ "recording", a row for each epoch and kind of points, and the tables asked for."""
+        """Tables by name: "recording", with a row for each epoch and kind of points, and others."""
         self._collect()
         return {
             name: pd.DataFrame(rows, columns=self._recorder.columns(name))
@@ -289,7 +298,7 @@ class Recording:
         ]
 
     def _rows_of_kind(self, moments: list[_quantities.Moment]) -> dict[str, list[_quantities.Row]]:
-        """The rows of one kind of points in each table, without their labels."""
+        """Return the rows of one kind of points in each table, without their labels."""
         rows = {"recording": [self._row(moments)]}
         if np.isfinite(moments[0].kernel).all():
             n_modes = self._recorder.settings.n_modes
@@ -300,7 +309,7 @@ class Recording:
         return rows
 
     def _row(self, moments: list[_quantities.Moment]) -> _quantities.Row:
-        """Means over samples, and standard deviations if there are several."""
+        """Return means over samples, and standard deviations if there are several."""
         names = self._recorder.names
         values = np.array([self._values(moment) for moment in moments])
         row = dict(zip(names, values.mean(axis=0).tolist()))
@@ -310,7 +319,7 @@ class Recording:
         return row
 
     def _values(self, moment: _quantities.Moment) -> list[float]:
-        """The values of all observables; NaN if a kernel is not finite."""
+        """Return the values of all observables; NaN if a kernel is not finite."""
         if all(np.isfinite(kernel).all() for kernel in (moment.kernel, *moment.others.values())):
             observables = self._recorder.observables
             return [value for each in observables for value in each.compute(moment)]
@@ -320,7 +329,7 @@ class Recording:
 def _draw_samples(
     kind: str, n: int, subsample: dict[str, int] | None, key: PRNGKeyArray | None, place: int
 ) -> Int[np.ndarray, "n_samples k"]:
-    """The rows of each sample of n points of one kind; without `subsample` one of all points."""
+    """Return the rows of each sample of n points of one kind; all points without `subsample`."""
     if subsample is None:
         return np.arange(n)[None]
     size = subsample["sample_size"]

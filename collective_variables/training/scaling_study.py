@@ -22,13 +22,14 @@ from collective_variables.training import (
 )
 
 KINDS = ("dense", "conv", *architectures.ARCHITECTURES)
-N_POOLINGS = 2  # of convolutional networks, each halves the image
+N_POOLINGS = 2  # poolings of a convolutional network, each of which halves the image
 
 
 class Trained(NamedTuple):
-    """Recordings of a study, and the number of runs that diverged.
+    """Hold the recordings of a study, and the number of runs that diverged.
 
-    tables: those of `recorded_training.TABLES` with the columns of `AXES` and member in front.
+    The tables are those of `recorded_training.TABLES`, with the columns of `AXES` and member in
+    front.
     """
 
     tables: dict[str, pd.DataFrame]
@@ -36,7 +37,7 @@ class Trained(NamedTuple):
 
 
 class _Training(NamedTuple):
-    """A case with everything that its training takes."""
+    """Hold a case with everything that its training takes."""
 
     case: study_cases.Case
     network: nn.Module
@@ -48,10 +49,14 @@ class _Training(NamedTuple):
 def build_case(
     case: study_cases.Case, kind: str, pool: loop.Points, test: loop.Points, /
 ) -> nn.Module:
-    """Build the network of a case for points like these, with LeCun's initialisation.
+    """Return the network of a case for points of this shape, with LeCun's initialisation.
 
-    kind: "dense"; "conv", 3x3 windows with a 2x2 pooling behind each of the first two layers; or
-    one of `architectures.ARCHITECTURES`.
+    Args:
+        case: Activation, width and depth.
+        kind: "dense"; "conv", 3x3 windows with a 2x2 pooling behind each of the first two layers;
+            or one of `architectures.ARCHITECTURES`.
+        pool: Inputs and targets.
+        test: Inputs and targets to test on.
     """
     n_outputs = pool.targets.shape[1]
     if _checks.choice("kind", kind, KINDS) == "dense":
@@ -94,9 +99,22 @@ def train_cases(
     A case that belongs to several studies is needed only once. All cases are built and checked
     before the first is trained.
 
-    schedule: without its batch size, which is that of the case.
-    task: accuracies are NaN unless it is "classification".
-    noise_from: the epoch from which labels are exchanged, for cases with label noise.
+    Args:
+        cases: The cases.
+        kind: The kind of network, as in `build_case`.
+        pool: Inputs and targets of which the subsets are rows.
+        test: Inputs and targets to test on.
+        indices: (n_members, n_points) rows of the pool.
+        schedule: The training; each case replaces the batch size.
+        settings: What to record, and when.
+        seed: Seed of all random numbers.
+        task: Accuracies are NaN unless it is "classification".
+        noise_from: Epoch from which labels are exchanged, for cases with label noise.
+        progress: Text in front of the progress bars; "" shows none.
+        store: Keeps finished runs, as in `ensemble_training.train_ensemble`.
+
+    Returns:
+        The recordings of all cases.
     """
     trainings = [
         _Training(
@@ -159,6 +177,6 @@ def _count_diverged(recording_table: pd.DataFrame) -> int:
 
 
 def _label(table: pd.DataFrame, case: study_cases.Case) -> pd.DataFrame:
-    """Put the axes of a case in front of a table."""
+    """Return a table with the axes of a case in front."""
     labels = {axis: [value] * len(table) for axis, value in asdict(case).items()}
     return pd.concat([pd.DataFrame(labels), table.rename(columns={"run": "member"})], axis=1)

@@ -90,7 +90,7 @@ class Schedule:
 
     @property
     def epochs(self) -> Int[np.ndarray, " n_evaluations"]:
-        """The epochs after which the losses are evaluated; 0 is before training."""
+        """Epochs after which the losses are evaluated; 0 is before training."""
         return np.arange(0, self.n_epochs + 1, self.evaluate_every)
 
     def transformation(
@@ -98,11 +98,12 @@ class Schedule:
     ) -> optax.GradientTransformation:
         """Return the optimiser.
 
-        trace_fn(params): the trace of the kernel, needed for updates with `trace_every`. The
-        initial state does not need it.
+        Args:
+            trace_fn: trace_fn(params) returns the trace of the kernel. Updates with `trace_every`
+                need it; the initial state does not.
 
-        Raises ValueError if optax has no such optimiser that needs only a learning rate and
-        gradients.
+        Raises:
+            ValueError: optax has no such optimiser that needs only a learning rate and gradients.
         """
         factory = getattr(optax, self.optimiser, None) if isinstance(self.optimiser, str) else None
         try:
@@ -120,7 +121,7 @@ class Schedule:
 
 
 def _check_needs_only_gradients(optimiser: optax.GradientTransformation) -> None:
-    """Trace one update; an optimiser with a line search, which needs the loss too, fails in it."""
+    """Trace one update, which fails for an optimiser that needs the loss, such as a line search."""
     # Optax mixes integers and floats.
     with jax.numpy_dtype_promotion("standard"):
         jax.eval_shape(

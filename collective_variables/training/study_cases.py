@@ -13,16 +13,17 @@ Study = dict[str, object]
 
 @dataclass(frozen=True)
 class Case:
-    """A network and its training; the fields are the axes of a study.
+    """Describe a network and its training; the fields are the axes of a study.
 
-    activation: between the layers.
-    width: of the hidden layers; channels of images, or features of tokens and nodes.
-    depth: how many hidden layers, residual blocks per stage, layers of a transformer, or steps of
-        message passing.
-    n_points: train on the first ones of a member's subset.
-    batch_size: points per step of the training.
-    weight_scale: all initial parameters are multiplied by it.
-    label_noise: fraction of the train points whose labels are exchanged late in the training.
+    Args:
+        activation: Activation between the layers.
+        width: Width of the hidden layers: channels of images, or features of tokens and nodes.
+        depth: Number of hidden layers, residual blocks per stage, layers of a transformer, or steps
+            of message passing.
+        n_points: Number of points, the first ones of a member's subset.
+        batch_size: Points per step of the training.
+        weight_scale: Factor of all initial parameters.
+        label_noise: Fraction of the train points whose labels are exchanged late in the training.
     """
 
     activation: str
@@ -34,7 +35,7 @@ class Case:
     label_noise: float = 0.0
 
     def __post_init__(self) -> None:
-        # Imported here, because whoever reads the tables of a study needs no Flax.
+        # Imported here, because reading the tables of a study does not need Flax.
         from collective_variables.networks import sequential
 
         _checks.choice("activation", self.activation, sequential.ACTIVATIONS)
@@ -54,11 +55,16 @@ def list_cases(
 ) -> dict[str, list[Case]]:
     """Return the cases of each study: every combination of the values of its axes.
 
-    studies: by name the axes of each, with one value or a list. Every study has activation, width
-    and depth.
-    n_points, batch_size: for studies without these axes (batch_size None: all points at once).
+    Args:
+        studies: Axes of each study by its name, with one value or a list for each axis. Every study
+            has activation, width and depth.
+        n_points: Number of points of studies without this axis, and the largest of all.
+        batch_size: Batch size of studies without this axis; None for all points at once.
 
-    Raises TypeError or ValueError for a study without one of the first three axes, an unknown
+    Raises:
+        TypeError: `studies` is not a dictionary, or is empty.
+
+    Also raises TypeError or ValueError for a study without one of the first three axes, an unknown
     axis, a value that repeats or is out of range, and more points than `n_points`.
     """
     if not isinstance(studies, dict) or not studies:

@@ -19,9 +19,9 @@ TraceFunction = Callable[[PyTree[Array]], Float[Array, ""]]
 
 
 class TraceState(NamedTuple):
-    """The number of steps so far, the constant of the factor, and the present factor.
+    """Hold the number of steps so far, the constant of the factor, and the present factor.
 
-    constant: the trace at which the factor is 1; 0 until the first step sets it.
+    The constant is the trace at which the factor is 1; it is 0 until the first step sets it.
     """
 
     count: Int[Array, ""]
@@ -48,9 +48,8 @@ def scale_by_trace(
     Returns:
         An optax transformation. Its `update` needs `params`; `init` does not call `trace_fn`.
 
-    Raises:
-        TypeError: If an option has the wrong type.
-        ValueError: If `every` is below 1, or `constant` or `epsilon` is not positive.
+    Raises TypeError if an option has the wrong type, and ValueError if `every` is below 1, or
+    `constant` or `epsilon` is not positive.
 
     Example:
         >>> import jax.numpy as jnp
@@ -97,10 +96,17 @@ def scale_by_trace(
 def add_trace_gradient(trace_fn: TraceFunction, strength: float, /) -> optax.GradientTransformation:
     """Add strength · ∂Tr/∂params to gradients, as for the loss + strength · Tr.
 
-    Chain it before an optimiser. trace_fn(params) -> Tr as in `scale_by_trace`. A positive
-    strength keeps the trace small, a negative one makes it grow. `update` needs params.
+    Chain it before an optimiser.
 
-    Raises TypeError or ValueError for a strength that is no finite number.
+    Args:
+        trace_fn: trace_fn(params) -> Tr, as in `scale_by_trace`.
+        strength: Weight of the trace. A positive one keeps the trace small, a negative one makes it
+            grow.
+
+    Returns:
+        An optax transformation. Its `update` needs `params`.
+
+    Raises TypeError or ValueError for a strength that is not a finite number.
     """
     _checks.number("strength", strength)
 
