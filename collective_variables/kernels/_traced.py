@@ -128,7 +128,10 @@ class StandIns:
 
         Yields:
             The stand-in.
+
+        Also raises the errors of `checking.check_function`.
         """
+        checking.check_function(function)
         stand_in = self._find(function, arguments)
         with stand_in.stands_for(function):
             yield stand_in

@@ -149,7 +149,8 @@ def estimate_cost(
     Args:
         apply_fn: The network, apply_fn(params, x) -> (n_points, n_outputs).
         params: The parameters, an array or a tree of arrays.
-        x1: The points, an array or a tree of arrays with points along their first axes.
+        x1: The points, an array or a tree of arrays with points along their first axes. A
+            `jax.ShapeDtypeStruct` stands for an array of its shape.
         x2: Other points; None stands for x1.
         outputs: As in `empirical_ntk`.
         block_size: As in `empirical_ntk`.
@@ -272,9 +273,16 @@ def _estimate(
     block_size: int | None,
 ) -> Cost:
     """Return the cost of one implementation."""
+    x1, x2 = jax.tree.map(_as_array, (x1, x2))
     with stand_ins.traceable(apply_fn, params, x1, x2) as function:
         call = _calls.check_call(function, params, x1, x2, outputs, implementation, block_size)
         return _cost(call, call.plan(block_size, must_fit=False))
+
+
+def _as_array(leaf: Array | jax.ShapeDtypeStruct) -> Array:
+    """Return an array, of zeros for a shape."""
+    is_shape = isinstance(leaf, jax.ShapeDtypeStruct)
+    return jnp.zeros(leaf.shape, leaf.dtype) if is_shape else leaf
 
 
 def _cost(call: _calls.Call, plan: _planning.Plan) -> Cost:

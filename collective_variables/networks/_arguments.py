@@ -76,8 +76,10 @@ def check_network(apply_fn: ApplyFunction, params: PyTree[Array], x: PyTree[Arra
     result = jax.eval_shape(apply_fn, params, x)
     shape = getattr(result, "shape", "of no array")
     if len(shape) != 2 or shape[0] != n or shape[1] == 0:
+        advice = " Return (n_points, 1) for one output." if shape == (n,) else ""
         raise ValueError(
-            f"apply_fn must return (n_points, n_outputs) = ({n}, …): received the shape {shape}."
+            f"apply_fn must return (n_points, n_outputs) = ({n}, …): "
+            f"received the shape {shape}.{advice}"
         )
     if not jnp.issubdtype(result.dtype, jnp.floating):
         raise ValueError(

@@ -5,9 +5,10 @@ from contextlib import contextmanager
 from functools import partial
 
 import flax.errors
+import flax.linen as nn
 from jaxtyping import Array, PyTree
 
-from collective_variables.networks import derivability, variables
+from collective_variables.networks import _forms, derivability, variables
 from collective_variables.networks._arguments import ApplyFunction, check_network, n_points
 from collective_variables.networks.separation import checks
 
@@ -15,7 +16,24 @@ from collective_variables.networks.separation import checks
 ADVICE = {
     "InvalidRngError": "give its __call__ an argument deterministic or train for its dropout",
     "ModifyScopeVariableError": "a batch normalisation needs use_running_average=True",
+    "TraceContextError": "call eval() of an NNX module, split it, and merge it in the function",
 }
+
+
+def check_function(apply_fn: object) -> None:
+    """Raise ValueError for a module in the place of a function of parameters and points."""
+    name = type(apply_fn).__name__
+    if isinstance(apply_fn, nn.Module):
+        raise ValueError(
+            f"apply_fn must be a function of parameters and points: received the Flax module "
+            f"{name}. Give its method apply."
+        )
+    if _forms.is_nnx(apply_fn):
+        raise ValueError(
+            f"apply_fn must be a function of parameters and points: received the NNX module "
+            f"{name}. Split it: graph, params = nnx.split(model), and "
+            "apply_fn = lambda params, x: nnx.merge(graph, params)(x)."
+        )
 
 
 def first_line(error: Exception) -> str:

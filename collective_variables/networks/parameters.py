@@ -52,16 +52,21 @@ def check_points(
         inputs: Points (n_points, ...).
 
     Raises:
-        ValueError: The network has other variables.
+        ValueError: The network has other variables, or is not a network.
     """
     if isinstance(network, imported.Model):
         imported.check_model(network, inputs)
         return
     if isinstance(network, sequential.Network):
         return
+    name = type(network).__name__
+    if not isinstance(network, nn.Module):
+        raise ValueError(
+            f"network must be a Flax module, or what load_model returns: received {name}. "
+            "load_model takes NNX classes and pairs of functions by their import path."
+        )
     points = inputs[:2]
     variables = jax.eval_shape(network.init, jax.random.key(0), points[:1])
-    name = type(network).__name__
     if others := sorted(set(variables) - {"params"}):
         raise ValueError(
             f"The network {name} must have no variables but parameters: received "

@@ -105,7 +105,18 @@ def check_budget(
 
 
 def check_labelled(labelled: Sequence[int], n_pool: int) -> list[int]:
-    """Return the rows `labelled` as integers, or raise if they are not distinct rows of a pool."""
+    """Return the rows `labelled` as integers.
+
+    Raises:
+        ValueError: They are not distinct rows of a pool, or a mask.
+
+    Also raises TypeError for numbers that are not integers.
+    """
+    if np.asarray(labelled).dtype == bool:
+        raise ValueError(
+            f"labelled must be numbers of rows: received a mask of {np.size(labelled)} truth "
+            "values. Give numpy.flatnonzero(mask)."
+        )
     rows = [_checks.integer("labelled", row) for row in np.atleast_1d(labelled).tolist()]
     _checks.rows("labelled", np.asarray(rows, int), n_pool)
     if len(set(rows)) < len(rows):

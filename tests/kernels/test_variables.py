@@ -260,3 +260,29 @@ def test_every_entry_refuses_what_has_no_derivative_by_its_dtype(function, param
     params = jax.tree.map(lambda value: jnp.full((3, 2), value), params)
     with pytest.raises(ValueError, match=message):
         ENTRIES[entry][0](function, params, X)
+
+
+@pytest.mark.parametrize("entry", ["kernel", "trace", "product", "object"])
+def test_a_module_in_the_place_of_a_function_is_refused_with_what_to_give(entry):
+    linen, model = nn.Dense(1), own_model.OfNNX(rngs=nnx.Rngs(0))
+    for module, advice in ((linen, "Dense. Give its method apply"), (model, "OfNNX. Split it")):
+        with pytest.raises(ValueError, match=f"received the (Flax|NNX) module {advice}"):
+            ENTRIES[entry][0](module, {"w": ONES}, X)
+
+
+def test_an_nnx_module_that_is_changed_inside_the_function_is_refused_with_what_to_do():
+    model = own_model.OfNNX(rngs=nnx.Rngs(0))
+    params = nnx.state(model, nnx.Param)
+    with pytest.raises(ValueError, match=r"call eval\(\) of an NNX module, split it, and merge it"):
+        empirical.empirical_ntk(lambda p, x: (nnx.update(model, p), model(x))[1], params, X)
+
+
+def test_outputs_without_an_axis_of_outputs_are_refused_with_the_shape_to_return():
+    with pytest.raises(ValueError, match=r"received the shape .*\. Return \(n_points, 1\) for one"):
+        empirical.empirical_ntk(lambda w, x: x @ w, jnp.ones(X.shape[1]), X)
+
+
+def test_the_cost_of_a_shape_is_that_of_an_array_of_it():
+    shape = jax.ShapeDtypeStruct(X.shape, X.dtype)
+    arguments = lambda w, x: x @ w, jnp.ones((X.shape[1], 2))
+    assert empirical.estimate_cost(*arguments, shape) == empirical.estimate_cost(*arguments, X)

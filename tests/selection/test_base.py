@@ -155,3 +155,10 @@ def test_a_constant_feature_does_not_change_what_is_chosen(select):
     for value in CONSTANT:
         pool[:, 3] = value
         np.testing.assert_array_equal(select(pool), expected)
+
+
+def test_a_mask_of_labelled_rows_is_refused_with_what_to_give():
+    with pytest.raises(
+        ValueError, match=r"a mask of 3 truth values\. Give numpy\.flatnonzero\(mask"
+    ):
+        base.random(3, n_selected=2, key=jax.random.key(0), labelled=np.array([True, False, True]))

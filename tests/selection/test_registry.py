@@ -437,3 +437,9 @@ def test_wrong_arguments_are_one_error_that_names_them(method, changed, error, m
 def test_the_key_is_one_new_style_key(keys):
     with pytest.raises(TypeError, match="key must be a JAX key"):
         select("random", key=keys)
+
+
+def test_an_object_that_is_no_network_is_refused_with_what_to_give():
+    pool = np.random.default_rng(0).normal(size=(6, 2))
+    with pytest.raises(ValueError, match=r"network must be a Flax module, .*: received dict\."):
+        registry.select(pool, 2, method="greedy", network={}, key=jax.random.key(0))

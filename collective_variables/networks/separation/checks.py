@@ -35,5 +35,6 @@ def check_separate(
         raise ValueError(
             f"{name} must treat every point separately: the outputs of one point change by "
             f"{change:.2g} (relative) when others are added. Statistics over points, such as "
-            "the mean of a batch normalisation, must be fixed (use_running_average=True)."
+            "the mean of a batch normalisation, must be fixed (use_running_average=True, or "
+            "eval() of an NNX module)."
         )
