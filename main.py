@@ -1,11 +1,11 @@
 """Write the graph: dvc.yaml, zntrack.json and plots/dvc.yaml from the groups in params.yaml.
 
-Each group is a problem with its own stages. Studies of learning dynamics and the page that shows
-both papers are a graph of their own, dynamics/dvc.yaml, so that `dvc repro` runs the experiments of
-the first paper alone.
+Each group is a problem with its stages. Studies of learning dynamics and the page that shows both
+papers form a second graph, dynamics/dvc.yaml. `dvc repro` therefore runs only the experiments of
+the first paper.
 
-Run `python main.py` when a stage's fields, the modules of nodes/ or the groups in params.yaml have
-changed. Changing a value needs no run.
+Run `python main.py` after a change of a stage's fields, the modules of nodes/ or the groups in
+params.yaml. A changed value needs no run.
 """
 
 import difflib
@@ -38,11 +38,11 @@ from nodes.train_model import TrainModel
 
 PARAMS, GRAPH, DYNAMICS = Path("params.yaml"), Path("dvc.yaml"), Path("dynamics/dvc.yaml")
 FIGURES, PLOTS = Path("plots/figures.yaml"), Path("plots/dvc.yaml")
-DATA = (LoadDataset, LoadFile)  # of which a group has one
+DATA = (LoadDataset, LoadFile)  # a group has one of them
 REQUIRED = (Network, Ensemble)
 OPTIONAL = (RNDSelect, ComputeNTK, TrainModel, CorrelationAnalysis)
-# Stages that record kernels through a training, and what else a group has that has one of them,
-# besides its data.
+# Stages that record kernels during a training, and the other sections of a group with such a stage,
+# except its data.
 RECORDED = {ScalingStudy: (Ensemble,), TrainAutoencoder: (Ensemble,), TrainAgent: ()}
 WITHOUT_DATA = (TrainAgent,)
 ALL_GROUPS, DYNAMICS_GROUP = "all", "dynamics"
@@ -52,7 +52,7 @@ Sections = dict[str, dict]
 
 
 def read_groups(params: Sections) -> dict[str, Sections]:
-    """Sort the sections `<group>_<Stage>` of params.yaml by group and stage; check each group."""
+    """Return the sections `<group>_<Stage>` of params.yaml by group and stage, and check them."""
     groups: dict[str, Sections] = {}
     for name, values in params.items():
         group, _, stage = name.rpartition("_")
@@ -63,7 +63,7 @@ def read_groups(params: Sections) -> dict[str, Sections]:
 
 
 def check_group(group: str, sections: Sections, groups: Sequence[str]) -> None:
-    """End with one line if a group lacks a section or has one that does not belong to it."""
+    """Exit with a one-line error if a group lacks a section or has a wrong one."""
     recorded = recorded_in(sections)
     data = [] if recorded in WITHOUT_DATA else [kind for kind in DATA if kind.__name__ in sections]
     names = [kind.__name__ for kind in data]
@@ -84,7 +84,7 @@ def check_group(group: str, sections: Sections, groups: Sequence[str]) -> None:
         allowed = [recorded.__name__, *names, *required]
         if others := sorted(set(sections) - set(allowed)):
             raise SystemExit(
-                f"A group with {recorded.__name__} has {', '.join(allowed)} alone: "
+                f"A group with {recorded.__name__} has only {', '.join(allowed)}: "
                 f"received {group}_{others[0]}."
             )
         return
@@ -99,24 +99,24 @@ def check_group(group: str, sections: Sections, groups: Sequence[str]) -> None:
 
 
 def meant_group(group: str, sections: Sections, groups: Sequence[str]) -> str:
-    """Say what to write if the name of another group was meant."""
+    """Return advice if the name of another group may be meant, else ""."""
     others = [other for other in groups if other != group]
     near = difflib.get_close_matches(group, others, n=1, cutoff=0.7)
     return f" Write {near[0]}_{next(iter(sections))} if {near[0]} is meant." if near else ""
 
 
 def recorded_in(sections: Sections) -> type[zntrack.Node] | None:
-    """The stage that records kernels through a training, in place of an experiment of P1."""
+    """Return the stage that records kernels during a training; None in an experiment of P1."""
     return next((kind for kind in RECORDED if kind.__name__ in sections), None)
 
 
 def compares_methods(sections: Sections) -> bool:
-    """Whether a group has a list of subset sizes (Experiment 2), not a range (Experiment 1)."""
+    """Return whether a group lists its subset sizes (Experiment 2); a range is Experiment 1."""
     return not isinstance(sections["Ensemble"].get("n_points"), dict)
 
 
 def make_data(group: str, sections: Sections) -> LoadDataset | LoadFile:
-    """Make the stage that has a group's data: a problem by its name, or a file that DVC follows."""
+    """Return the stage with a group's data: a named problem, or a file that DVC tracks."""
     if LoadDataset.__name__ in sections:
         return LoadDataset(**sections[LoadDataset.__name__])
     values = sections[LoadFile.__name__]
@@ -130,13 +130,13 @@ def make_data(group: str, sections: Sections) -> LoadDataset | LoadFile:
 
 
 def make_network(values: dict) -> Network:
-    """Make the stage that has a group's network, and let DVC follow the files of a custom one."""
+    """Return the stage with a group's network; DVC tracks the files of a custom one."""
     files = _sources.model_files(values["model"]) if values.get("model") else []
     return Network(model_files=[Path(file) for file in sorted(files)], **values)
 
 
 def add_group(group: str, sections: Sections) -> dict[str, list]:
-    """Wire the stages of one group, and say what the report takes from it."""
+    """Wire the stages of one group, and return what the report takes from it."""
     values = {kind: sections.get(kind.__name__, {}) for kind in REQUIRED + OPTIONAL}
     data = make_data(group, sections)
     network = make_network(values[Network])
@@ -167,7 +167,7 @@ def add_group(group: str, sections: Sections) -> dict[str, list]:
 
 
 def add_recorded(group: str, sections: Sections) -> zntrack.Node:
-    """Wire the stages of one group of learning dynamics, and return the one that records."""
+    """Wire the stages of one group of learning dynamics, and return the recording stage."""
     kind = recorded_in(sections)
     if kind in WITHOUT_DATA:
         return kind(**sections[kind.__name__])
@@ -186,7 +186,7 @@ def add_report(values: dict, parts: list[dict[str, list]], findings: list[Findin
 
 
 def list_plots(groups: dict[str, Sections], figures: dict[int, Sections]) -> dict:
-    """List every figure with the table of each of its groups as a source, for plots/dvc.yaml."""
+    """Return every figure, with the table of each group as a source, for plots/dvc.yaml."""
     entries = []
     experiments = {
         group: 2 if compares_methods(sections) else 1
@@ -204,7 +204,7 @@ def list_plots(groups: dict[str, Sections], figures: dict[int, Sections]) -> dic
 
 
 def sources_stage() -> dict:
-    """Describe the stage that follows the code, which `nodes/_sources.py` explains."""
+    """Return the stage that tracks the code, which `nodes/_sources.py` explains."""
     tree = Tree(_sources.ROOT)
     return {
         "cmd": "python -m nodes._sources",
@@ -239,16 +239,16 @@ def write_graphs(graph: dict, dynamics: set[str]) -> None:
 
 
 def prune_lock(path: Path, stages: Sections) -> None:
-    """Remove entries from a lock file that are not of this graph.
+    """Remove entries from a lock file that do not belong to this graph.
 
-    DVC keeps the entry of a stage that is gone, and does not notice when a stage no longer reads a
-    file. Without its entry the stage runs again.
+    DVC keeps the entry of a removed stage, and does not notice when a stage no longer reads a file.
+    Without its entry the stage runs again.
     """
     text = path.read_text() if path.is_file() else ""
     try:
         lock = (yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {})["stages"]
     except (yaml.YAMLError, KeyError):
-        return  # which scripts/verify_cache.py mends
+        return  # scripts/verify_cache.py mends it
     head, *entries = re.split(r"^(?=  \S)", text, flags=re.MULTILINE)
     current = []
     for (name, entry), lines in zip(lock.items(), entries, strict=True):
@@ -301,12 +301,12 @@ def add_stages(groups: dict[str, Sections], summaries: Sections) -> zntrack.Proj
 
 
 def write_text(text: str) -> None:
-    """Write params.yaml, with the ends of lines as they are in the text."""
+    """Write params.yaml with the line ends of the text."""
     PARAMS.write_bytes(text.encode())
 
 
 def main() -> None:
-    """Write the graph, or leave params.yaml as it is and say in one line what is wrong."""
+    """Write the graph, or leave params.yaml unchanged and report an error in one line."""
     try:
         text = PARAMS.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
@@ -314,7 +314,7 @@ def main() -> None:
     try:
         build(text)
     except BaseException as error:
-        write_text(text)  # for ZnTrack sorts it, without its comments
+        write_text(text)  # ZnTrack sorts it and drops its comments
         if isinstance(error, SourceError | _values.ParameterError):
             sys.exit(str(error))
         raise

@@ -1,10 +1,10 @@
-"""Write tables in Markdown, which benchmarks, studies and the pages of results share."""
+"""Write tables in Markdown for benchmarks, studies and the pages of results."""
 
 import pandas as pd
 
 PARAMETRISATIONS = {"lecun": "LeCun", "ntk": "NTK"}
 NONE = "–"  # a cell without a value
-# How many sizes have which verdict on the loss.
+# The number of sizes with each verdict on the loss.
 VERDICT_COLUMNS = ("sizes with lower loss", "undecided", "higher")
 
 
@@ -15,19 +15,19 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def percent(value: float | None, digits: int, *, sign: bool = False) -> str:
-    """Write a fraction in percent; a missing one is a dash."""
+    """Return a fraction in percent; a missing one is a dash."""
     if value is None or pd.isna(value):
         return NONE
     return f"{100 * value:{'+' if sign else ''}.{digits}f} %"
 
 
 def verdict(lower: float, upper: float) -> str:
-    """Return what the interval of a difference in loss says about the loss."""
+    """Return the verdict of the interval of a difference in loss."""
     return "lower" if upper < 0 else "higher" if lower > 0 else "undecided"
 
 
 def count_verdicts(lower: pd.Series, upper: pd.Series) -> list[str]:
-    """Return how many sizes have which verdict, by their intervals: the `VERDICT_COLUMNS`."""
+    """Return the number of sizes with each verdict, in the `VERDICT_COLUMNS`."""
     verdicts = [verdict(*ends) for ends in zip(lower, upper)]
     return [str(verdicts.count(name)) for name in ("lower", "undecided", "higher")]
 

@@ -2,13 +2,13 @@
 
     python -m benchmarks.bench_all [repro] [clone] [test]
 
-repro: a forced `dvc repro`, the whole graph of the first paper. "outside the stages" are its
-    seconds that are not in the `run` of a stage: DVC, and the start of a process for each stage.
-clone: git clone, `make setup`, `make repro`, and a second `make repro`, which has nothing to do.
+repro: a forced `dvc repro`, the whole graph of the first paper. "outside the stages" are the
+    seconds outside the `run` of any stage: DVC, and the start of a process for each stage.
+clone: git clone, `make setup`, `make repro`, and a second `make repro` with nothing to do.
 test: all tests.
 
-Next to each measurement stand the seconds that a plain loop takes before and after it, since a
-shared machine is not always equally fast.
+Next to each measurement are the seconds of a plain loop before and after it, because the speed of a
+shared machine varies.
 """
 
 import json
@@ -47,7 +47,7 @@ def environment() -> dict[str, str]:
 
 
 def run(command: list[str], folder: Path) -> float:
-    """Run a command in a folder and return its seconds; a command that fails ends this program."""
+    """Run a command in a folder and return its seconds; exit if the command fails."""
     start = time.perf_counter()
     process = subprocess.run(
         command, cwd=folder, env=environment(), text=True, stdout=subprocess.PIPE
@@ -66,7 +66,7 @@ def clone_into(folder: Path) -> Path:
 
 
 def seconds_in_stages(project: Path) -> float:
-    """Return the seconds of the `run` of all stages, which ZnTrack writes for each."""
+    """Return the sum of the `run` seconds that ZnTrack writes for each stage."""
     paths = (project / "nodes").glob("*/*/node-meta.json")
     return sum(json.loads(path.read_text())["run_time"] for path in paths)
 
@@ -80,7 +80,7 @@ def time_repro(folder: Path) -> Iterator[Timing]:
 
 
 def time_clone(folder: Path) -> Iterator[Timing]:
-    """Time what a newcomer waits for, and a second run."""
+    """Time the first steps of a new user, and a second run."""
     start = time.perf_counter()
     project = clone_into(folder)
     parts = [Timing("  git clone", time.perf_counter() - start)]
@@ -117,6 +117,7 @@ def line(timing: Timing, before: float, after: float) -> str:
 
 
 def main() -> None:
+    """Time the named parts, or all, and print a line for each measurement."""
     names = sys.argv[1:] or list(PARTS)
     if unknown := set(names) - set(PARTS):
         raise SystemExit(

@@ -2,11 +2,10 @@
 
     python -m benchmarks.bench_dynamics [recording] [d1] [groups] [dynamics-agent …]
 
-recording: 50 log-spaced epochs of one dense network on 1000 images, train and test points. The
-    time that the record adds to the same training without it, medians of three runs of each.
+recording: the time that a recording adds to a training, from medians of three runs each. It takes
+    50 log-spaced epochs of one dense network on 1000 images, train and test points.
 d1: the studies of activation, width and depth on MNIST at the paper's setting (params-paper.yaml)
-    with only the library, one run. The result is kept in reference/paper, as
-    `studies.paper_scale` does.
+    with only the library, one run. `studies.paper_scale` keeps the result in reference/paper.
 groups: each group of dynamics/dvc.yaml at its default scale, by `dvc repro` in a fresh clone, one
     run. Names of groups select some of them.
 """
@@ -90,6 +89,7 @@ def time_groups(*groups: str) -> None:
 
 
 def main() -> None:
+    """Time the named parts or groups, or all, and print a line for each."""
     parts = {"recording": time_recording, "d1": time_d1, "groups": time_groups}
     print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
     print(f"{'what':36}{'seconds':>10}{'limit':>8}")

@@ -1,14 +1,14 @@
-"""Compare what `--dry-run` says with what the same command then takes.
+"""Compare the forecast of `--dry-run` with the time and memory of the same command.
 
     python -m benchmarks.bench_forecast [case ...]
 
-Each command runs twice in a process of its own, on made files: first with --dry-run, then in
-earnest. A forecast passes if the seconds lie within its range, if the middle of the range is within
-a factor of 2 of them, if its bytes are within a factor of 1.5, and if it took 5 seconds or a tenth
-of the run at most. The seconds of both include the start of Python and the reading of the file; the
-time of the forecast does not, as these come before it.
+Each command runs twice on synthetic files, each time in a separate process: first with --dry-run,
+then without it. A forecast passes if the seconds lie within its range, the middle of the range is
+within a factor of 2 of them, and its bytes are within a factor of 1.5. It must take at most 5
+seconds or a tenth of the run. The seconds of both include the start of Python and
+the reading of the file; the time of the forecast does not.
 
-Other work on the machine changes the seconds between the two runs: use an idle one.
+Other work on the machine changes the seconds between the two runs: use an idle machine.
 """
 
 import argparse
@@ -92,7 +92,7 @@ COMMANDS = {
 
 
 class Case(NamedTuple):
-    """What was forecast and what happened: seconds, bytes, and the seconds of the forecast."""
+    """Forecast and measured seconds and bytes, and the seconds of the forecast."""
 
     low: float
     high: float
@@ -103,11 +103,11 @@ class Case(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """The middle of the range over what the run took."""
+        """The middle of the range divided by the seconds of the run."""
         return math.sqrt(self.low * self.high) / self.seconds
 
     def failures(self) -> list[str]:
-        """Return what the forecast did not keep."""
+        """Return the conditions that the forecast missed."""
         within = self.low <= self.seconds <= self.high
         memory = self.forecast_bytes / self.n_bytes
         checks = {
@@ -127,7 +127,7 @@ class Case(NamedTuple):
 
 
 def run(arguments: list[str], folder: Path) -> tuple[str, float, int]:
-    """Return what a command prints, its seconds, and its bytes at the peak."""
+    """Return the output of a command, its seconds, and its bytes at the peak."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "collective_variables", *arguments, "--quiet", "--json"]
     start = time.perf_counter()

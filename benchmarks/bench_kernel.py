@@ -4,13 +4,13 @@
 
 Each case and method runs in a separate process. The networks are written with Flax's layers. The
 columns are milliseconds (median and range of the calls after the first, which compiles), the ratio
-to ours, the memory that a call takes at its peak above that of the process before it, and the
-largest error of a kernel of the first points, relative to its largest entry. The error is that of a
+to ours, peak memory and error. The memory is that of a call above that of the process before it.
+The error is the largest one of a kernel of the first points, relative to its largest entry, in a
 comparison with explicit Jacobians in float64.
 
-Every call is one of a function under `jax.jit`, and of `jax.vmap` for several members. Outside of
-them, ours also checks its arguments and plans its tiles. The large cases are ours only: all
-eigenvalues of 10000 images, and entropy and trace of 60000 without their kernel.
+Every call is one of a function under `jax.jit`, and of `jax.vmap` for several members. Outside
+them, our method also checks its arguments and plans its tiles. Only our method runs the large
+cases: all eigenvalues of 10000 images, and entropy and trace of 60000 without their kernel.
 """
 
 import argparse
@@ -53,6 +53,7 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Return the outputs of the points."""
         x = x.reshape(len(x), -1)
         for width in self.widths[:-1]:
             x = nn.relu(nn.Dense(width)(x))
@@ -68,6 +69,7 @@ class Convolutional(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Return the outputs of the points."""
         for width, window in zip(self.widths, self.windows):
             x = nn.relu(nn.Conv(width, (window, window))(x))
             x = nn.avg_pool(x, (self.pooling, self.pooling), (2, 2))
@@ -79,6 +81,7 @@ class Transformer(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Return the outputs of the points."""
         x = nn.Embed(64, 64)(x) + self.param("position", nn.initializers.normal(), (1, 32, 64))
         for _ in range(2):
             y = nn.LayerNorm()(x)
@@ -96,7 +99,7 @@ class Case(NamedTuple):
 
 
 def mnist(n_points: int) -> jax.Array:
-    """Return images of the pool; beyond its 9500 the same ones, moved by a pixel or two."""
+    """Return images of the pool; beyond its 9500 they repeat, moved by a pixel or two."""
     images = problems.load_problem("mnist").inputs
     moves = [(0, 0), (0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (-1, -1)]
     return jnp.asarray(
@@ -141,7 +144,7 @@ def kernel_function(case: Case, method: str) -> Callable[[Any, jax.Array], jax.A
 
 
 def peak_of_call(function: Callable[[], object]) -> float:
-    """Return the GiB that the process takes at most during a call, above those before it."""
+    """Return the peak memory of a call in GiB, above that of the process before it."""
     ctypes.CDLL(None).malloc_trim(0)  # returns what earlier calls have freed
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = memory("VmRSS")
@@ -150,7 +153,7 @@ def peak_of_call(function: Callable[[], object]) -> float:
 
 
 def memory(kind: str = "VmHWM") -> float:
-    """Return the GiB that this process takes now (VmRSS) or took at most (VmHWM)."""
+    """Return the memory of this process in GiB, now (VmRSS) or at its peak (VmHWM)."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status[kind].split()[0]) * 1024 / GIB
 
@@ -251,10 +254,8 @@ LARGE = {
 
 
 def in_separate_process(name: str, method: str) -> Any:
-    """Return the result of `compare` or of a large case; None if it took too much memory.
-
-    The system may kill a process for that.
-    """
+    """Return the result of `compare` or of a large case; None if it took too much memory."""
+    # The system may kill a process that takes too much memory.
     command = [sys.executable, "-m", "benchmarks.bench_kernel", name, "--worker", method]
     process = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE)
     if process.returncode == -signal.SIGKILL:
@@ -281,6 +282,7 @@ def print_case(name: str) -> None:
 
 
 def main() -> None:
+    """Compare the named cases, or all, and print a table for each."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -8,8 +8,8 @@ fuel: Algorithm 1, 100 points, 100 epochs for each re-training, 20 members, netw
 loop: the same for one member by a plain Python loop, whose compiled step has a new shape for every
     point.
 mnist: Algorithm 1, 60 of 10000 images, 100 epochs, CNN of Table 3, one member.
-1000-of-10000, 10000-of-60000: the linearised predictor, on the embedded images of MNIST and on all
-    of them (data/README.md).
+1000-of-10000, 10000-of-60000: the linearised predictor on the embedded images of MNIST, and on all
+    60000 (data/README.md).
 """
 
 import json
@@ -155,6 +155,7 @@ def line(name: str, results: list[dict]) -> str:
 
 
 def main() -> None:
+    """Time the named cases, or all, and print a line for each."""
     if "--worker" in sys.argv:
         print(json.dumps(worker(sys.argv[-1])))
         return
@@ -171,7 +172,7 @@ def main() -> None:
 
 
 def compare_with_loop(fuel: list[dict], loop: list[dict]) -> str:
-    """Return how much faster a member of `fuel` is than the loop, and where their points differ."""
+    """Return the speed-up of a member of `fuel` over the loop, and where their points differ."""
     medians = [
         statistics.median(result["seconds"] for result in results) for results in (fuel, loop)
     ]

@@ -1,22 +1,22 @@
-"""Compare methods of selection with random selection on tables as people have them.
+"""Compare selection methods with random selection on dirty tables.
 
     python -m benchmarks.bench_tables [--splits 20] [--kinds KIND ...] [--bases BASE ...]
         [--methods METHOD ...] [--scalings NAME ...] [--csv FILE] [--keep FOLDER]
 
 Each kind of dirty table (`benchmarks.dirty_tables`) is made from four tables of real data, and each
-table is split twenty times into pool and test points. A file goes the user's way: `read_table`,
-`split_table`, the methods of selection, and the training of networks. For each method and scaling
-of the inputs, the smallest test loss is compared with that of random rows with the same scaling,
-on the same split and from the same initial networks.
+table is split twenty times into pool and test points. A file takes the user's way: `read_table`,
+`split_table`, the selection methods, and the training of networks. For each method and scaling of
+the inputs, the smallest test loss is compared with that of random rows. These have the same
+scaling, split and initial networks.
 
-Printed is the mean loss over all splits in percent of that of random rows, minus 100, so that -100
-would be no loss at all. Tables and subset sizes count equally. Its 95 % interval is that of the
-bootstrap over splits. The bar: the default method with the default scaling is on no kind of table
-more than 2 % worse than random rows in the mean, and its loss on clean tables is not above that
-with z-scores. `rnd` trains networks for its selection: only Fuel is its table here.
+The printed number is the mean loss over all splits in percent of that of random rows, minus 100;
+-100 would be no loss at all. Tables and subset sizes count equally. The 95 % interval comes from
+the bootstrap over splits. The bar has two parts. On no kind of table is the default method with the
+default scaling more than 2 % worse than random rows on average. On clean tables its loss is not
+above that with z-scores. `rnd` trains networks for its selection, so Fuel is its only table here.
 
-With --csv the means of each table are written, too. With --keep the losses of each table are kept
-in a folder as soon as they are known, so that an interrupted run resumes there.
+--csv also writes the means of each table. --keep stores the losses of each table in a folder as
+soon as they are known, so an interrupted run resumes there.
 """
 
 import argparse
@@ -88,7 +88,7 @@ class Case(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What one network is trained on, and the number of its initial parameters."""
+    """The training points of one network, and the number of its initial parameters."""
 
     inputs: np.ndarray
     targets: np.ndarray
@@ -102,7 +102,7 @@ def losses(case: Case) -> pd.DataFrame:
     """Return the smallest test loss of each network, with the columns KEYS, method and loss.
 
     `standing_out` is the share of the chosen rows that `scaling.standing_out` names, and `in_file`
-    that of all rows.
+    is that of all rows.
     """
     # Methods say that a seed of theirs changes nothing, and the like.
     warnings.simplefilter("ignore")
@@ -127,7 +127,7 @@ def losses(case: Case) -> pd.DataFrame:
 
 
 def kept_losses(case: Case, folder: Path | None) -> pd.DataFrame:
-    """Return `losses`, from the folder if they are there."""
+    """Return `losses`, read from the folder if they are there."""
     if folder is None:
         return losses(case)
     key = hashlib.sha256(repr(case).encode()).hexdigest()[:8]
@@ -153,7 +153,7 @@ def read(case: Case, split: int) -> encoding.Table:
 def select(case: Case, dataset: problems.Dataset, scaled: str, split: int) -> dict[str, np.ndarray]:
     """Return the rows of the pool that each method selects for its members.
 
-    Other scalings than the default and that of today are compared for the default method only.
+    Scalings other than the default and z-scores are compared only for the default method.
     """
     methods = [name for name in case.methods if name not in SLOW or case.base == SLOW_BASE]
     if scaled not in (DEFAULT[1], TODAY[1]):

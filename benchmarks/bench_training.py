@@ -8,11 +8,11 @@ conv: convolutional network of Table 2, 60 of its 3082 runs, 10 to 200 points, 5
 plain: 40 of the runs of fuel, trained by a plain loop whose steps are compiled for every size.
 scale: a fraction of the runs of each case; the seconds are those of the fraction.
 
-All have the standard initialisation of Flax ("lecun"), log-uniform sizes, and losses evaluated
-every second epoch. Each case runs in a fresh process, compilation included. The rate counts the
-operations of matrix products: three forward passes for a point and epoch of training, one for a
-point that is evaluated in addition, no padding. Next to it stands the fraction of the rate of a
-product of two 2048 x 2048 matrices on all cores.
+All cases have the standard initialisation of Flax ("lecun"), log-uniform sizes, and losses
+evaluated every second epoch. Each case runs in a fresh process, compilation included. The rate
+counts the operations of matrix products without padding: three forward passes for a point and epoch
+of training, and one for each further evaluation of a point. The next column is the fraction of the
+rate of a product of two 2048 x 2048 matrices on all cores.
 """
 
 import argparse
@@ -96,7 +96,7 @@ def draw_subsets(case: Case, n_pool: int, n_runs: int) -> tuple[np.ndarray, np.n
 
 
 def forward_operations(network: sequential.Network, params: dict, inputs: np.ndarray) -> float:
-    """Count the additions and multiplications of the products of one point's forward pass."""
+    """Return the additions and multiplications of products in one point's forward pass."""
     jaxpr = jax.make_jaxpr(network.apply)(params, inputs[:1])
     total = 0.0
     for equation in jax.tree.leaves(jaxpr.eqns, is_leaf=lambda node: hasattr(node, "primitive")):
@@ -137,10 +137,10 @@ def ensemble(name: str, scale: float) -> dict:
 def operations(
     case: Case, dataset: problems.Dataset, network: sequential.Network, n_points: np.ndarray
 ) -> float:
-    """Count the operations of a case's training."""
+    """Return the number of operations in the training of a case."""
     params = parameters.initialise(network, jax.random.key(0), dataset.inputs)
     forward = forward_operations(network, params, dataset.inputs)
-    # The loss of the subset comes with its gradient, except for the last one.
+    # The loss of the subset comes with its gradient, except for the last loss.
     n_tests = len(case.schedule.epochs) * len(n_points) * len(dataset.test_inputs)
     n_evaluated = n_tests + n_points.sum()
     return forward * (3 * case.schedule.n_epochs * n_points.sum() + n_evaluated)
@@ -213,6 +213,7 @@ def line(name: str, result: dict, peak: float) -> str:
 
 
 def main() -> None:
+    """Time the named cases, or all, and print a line for each."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -2,27 +2,27 @@
 
     python -m benchmarks.check_reproduction [GROUP ...] [--here]
 
-Without a group all of them run, and the claims are compared as well. --here compares the results of
-the workspace, without a run. Every number that has moved is named, and then the exit status is 1.
-`python -m benchmarks.update_results` writes the reference.
+Without a group all groups run, and the claims are compared, too. --here compares the results of the
+workspace without a run. If a number has moved beyond its tolerance, it is named and the exit status
+is 1. `python -m benchmarks.update_results` writes the reference.
 
-What may differ, and why (another machine, number of cores or version of XLA adds float32 numbers in
-another order):
+Another machine, number of cores or version of XLA adds float32 numbers in another order, so these
+numbers may differ:
 
-kernels: entropy, trace and what follows from them for subsets that no network chooses. Nothing
-    chaotic lies between the random numbers and these: a part in 10 000, a hundred times the
-    round-off of a kernel.
-losses: those of networks trained on these subsets. Hundreds of steps of Adam amplify round-off, in
+kernels: entropy, trace and numbers that follow from them, for subsets that no network chooses.
+    Nothing chaotic precedes these: the tolerance is a part in 10 000, a hundred times the round-off
+    of a kernel.
+losses: losses of networks trained on these subsets. Hundreds of steps of Adam amplify round-off, in
     some members more than in others: half a standard error of the mean over members.
 choices: all numbers of subsets that random network distillation chose. If two points are equal
-    except for round-off, the argmax takes another one, and all that follow are like a new draw: two
+    except for round-off, the argmax takes another one, and later points are like a new draw: two
     standard errors.
-statistics: correlations and the effects of claims, half of the interval's half width, as for
-    losses. Those of train losses the whole: if a network fits its subset they are round-off, and so
-    are their ranks.
+statistics: correlations and the effects of claims: a quarter of the interval, as for losses. For
+    train losses it is half of the interval: if a network fits its subset, they are round-off, and
+    so are their ranks.
 
 Between a processor with AVX2 and one with AVX-512, over all groups, the largest difference was 0.85
-of what is allowed.
+of the tolerance.
 """
 
 import argparse
@@ -56,7 +56,7 @@ COLUMNS = [*KEYS, "reference", "present", "allowed"]
 
 
 def means(summary: pd.DataFrame) -> pd.DataFrame:
-    """Return every mean of a summary with the difference that is allowed."""
+    """Return every mean of a summary with its tolerance."""
     by_network = summary["method"].isin(NETWORK_METHODS)
     parts = []
     for variable in statistics.VARIABLES:
@@ -70,7 +70,7 @@ def means(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def effects(table: pd.DataFrame, name: str, keys: list[str], quantity: str) -> pd.DataFrame:
-    """Return every coefficient or effect with the difference that is allowed."""
+    """Return every coefficient or effect with its tolerance."""
     in_training = table["y_variable"].isin(TRAIN_LOSSES) if "y_variable" in table else False
     share = np.where(in_training, HALF_WIDTHS_IN_TRAINING, HALF_WIDTHS)
     allowed = share * (table["upper"] - table["lower"]) / 2 + SMALLEST
@@ -106,7 +106,7 @@ def numbers(folder: Path, groups: Collection[str], with_claims: bool) -> pd.Data
 def compare(reference: pd.DataFrame, present: pd.DataFrame) -> pd.DataFrame:
     """Return both values of every number, NaN if one of the two tables lacks it.
 
-    The difference that is allowed is that of the reference.
+    The tolerance is that of the reference.
     """
     table = reference.merge(
         present[[*KEYS, "value"]], on=KEYS, how="outer", suffixes=("", "_present")
@@ -115,7 +115,7 @@ def compare(reference: pd.DataFrame, present: pd.DataFrame) -> pd.DataFrame:
 
 
 def has_moved(table: pd.DataFrame) -> pd.Series:
-    """Return which rows of `compare` differ by more than is allowed, or lack one of the values."""
+    """Return which rows of `compare` differ by more than their tolerance, or lack a value."""
     is_missing = table["reference"].isna() != table["present"].isna()
     return is_missing | (_differences(table) > table["allowed"])
 
@@ -158,6 +158,7 @@ def known_groups() -> list[str]:
 
 
 def main() -> None:
+    """Compare the named groups, or all, and exit with 1 if a number has moved."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -182,7 +183,7 @@ def main() -> None:
     share = (_differences(table) / table["allowed"]).max()
     print(
         f"{len(table)} numbers of {', '.join(groups)}: {len(moved)} moved; "
-        f"the largest difference is {share:.2g} of what is allowed."
+        f"the largest difference is {share:.2g} of its tolerance."
     )
     sys.exit(bool(len(moved)))
 

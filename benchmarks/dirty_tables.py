@@ -1,7 +1,7 @@
-"""Make tables as people have them from real data: blanks, typing errors, outliers and the like.
+"""Make dirty tables from real data: with blanks, typing errors, outliers and the like.
 
 The data comes with packages: the embedded table Fuel (auto-mpg), and scikit-learn's diabetes, wine
-and breast cancer. Nothing is fetched.
+and breast cancer. Nothing is downloaded.
 """
 
 from collections.abc import Callable, Mapping
@@ -60,14 +60,14 @@ def blanks(share: float) -> Callable[[pd.DataFrame, Generator], pd.DataFrame]:
 
 
 def _grouped(table: pd.DataFrame) -> np.ndarray:
-    """Return a text for each row: in which quarter its first number lies."""
+    """Return a text for each row, which names the quarter of its first number."""
     ranks = table.iloc[:, 0].rank(method="first").to_numpy()
     groups = ((ranks - 1) * N_GROUPS // len(table)).astype(int)
     return np.array(["north", "east", "south", "west"], dtype=object)[groups]
 
 
 def rare_categories(table: pd.DataFrame, generator: Generator) -> pd.DataFrame:
-    """Add a column of texts, of which twelve are in one or two rows each."""
+    """Add a column of texts, twelve of which are in one or two rows each."""
     places = _grouped(table)
     rows = generator.permutation(len(table))[:18]
     for number, row in enumerate(rows):
@@ -76,7 +76,7 @@ def rare_categories(table: pd.DataFrame, generator: Generator) -> pd.DataFrame:
 
 
 def misspelt(table: pd.DataFrame, generator: Generator) -> pd.DataFrame:
-    """Add two columns of texts, in each of which six rows have a typing error of their own."""
+    """Add two columns of texts; in each, six rows have different typing errors."""
     columns = {}
     for name in ("place", "quarter"):
         texts = _grouped(table)
@@ -97,7 +97,7 @@ def outliers(table: pd.DataFrame, generator: Generator) -> pd.DataFrame:
 
 
 def sparse_flags(table: pd.DataFrame, generator: Generator) -> pd.DataFrame:
-    """Add 30 columns of 0 and 1 that mean nothing, each 1 in one row of a hundred."""
+    """Add 30 meaningless columns of 0 and 1, each 1 in one row of a hundred."""
     flags = generator.random((len(table), 30)) < 0.01
     flags[generator.integers(len(table), size=30), np.arange(30)] = True
     names = [f"tag {number}" for number in range(30)]
@@ -105,7 +105,7 @@ def sparse_flags(table: pd.DataFrame, generator: Generator) -> pd.DataFrame:
 
 
 def heavy_tails(table: pd.DataFrame, generator: Generator) -> pd.DataFrame:
-    """Add five columns of a Cauchy distribution, and take every third number to the power 5."""
+    """Add five columns from a Cauchy distribution, and raise every third number to the power 5."""
     table = table.copy()
     numbers = [name for name in table.select_dtypes("number") if name != TARGET]
     for name in numbers[::3]:

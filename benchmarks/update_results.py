@@ -2,9 +2,10 @@
 
     python -m benchmarks.update_results
 
-Run `make all` and `make dynamics` first. The tables that `benchmarks.check_reproduction` compares
-with, and those of the pages of results, go to reference/*.csv, those on learning dynamics to
-reference/dynamics, and pictures to docs/results/pictures. `make results` then writes the pages.
+Run `make all` and `make dynamics` first. reference/*.csv receives the tables of the pages of
+results, and those that `benchmarks.check_reproduction` compares with. Tables on learning dynamics
+go to reference/dynamics, and pictures to docs/results/pictures. `make results` then writes the
+pages.
 """
 
 import json
@@ -37,7 +38,7 @@ DRAWN = {
     "rnd-history": "RND, Algorithm 1: distance of the chosen point, and of the pool",
     "rnd-chosen": "RND, Algorithm 1: the points chosen first, with their order",
 }
-EVOLUTION = "dynamics-mnist"  # the group that is drawn over the epochs
+EVOLUTION = "dynamics-mnist"  # the group whose evolution is drawn
 
 
 def render(plot: dict, path: Path) -> None:
@@ -68,7 +69,7 @@ def evolution(recording: pd.DataFrame, studies: dict[str, list[study_cases.Case]
 def panel(lines: pd.DataFrame, quantity: str) -> dict:
     """Return a plot of one quantity: means over members, and one standard deviation.
 
-    Its epochs are shown + 1 on a logarithmic axis.
+    The logarithmic axis shows epoch + 1.
     """
     parts = {
         words: figures_2024.mean_and_band(part, quantity)
@@ -133,7 +134,7 @@ def update_first_paper() -> None:
     differences = pd.concat(differences, ignore_index=True)
     measured = differences["variable"].isin(experiments.MEASURED)
     write(differences.loc[measured, experiments.DIFFERENCES], REFERENCE / "differences.csv")
-    # A range of sizes makes a group of Experiment 1.
+    # A range of sizes marks a group of Experiment 1.
     is_range = {
         group: isinstance(params[f"{group}_Ensemble"]["n_points"], dict) for group in groups
     }
@@ -163,6 +164,7 @@ def update_second_paper() -> None:
 
 
 def main() -> None:
+    """Write tables and pictures of both papers."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     update_first_paper()
     update_second_paper()

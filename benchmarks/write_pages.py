@@ -2,9 +2,9 @@
 
     python -m benchmarks.write_pages
 
-Every fragment goes to docs/results/generated/NAME.md, and its last line says which command printed
-its numbers, and the date and commit of the last change of the files that they are read from. Two
-parts of README.md are written anew where it has their markers (`benchmarks.pages.readme`).
+Every fragment goes to docs/results/generated/NAME.md. Its last line names the command that printed
+the numbers, and the date and commit of the last change of their files. Two parts of README.md are
+rewritten if it has their markers (`benchmarks.pages.readme`).
 """
 
 from benchmarks._markdown import fold
@@ -42,7 +42,7 @@ def table_2() -> str:
 
 
 def kept_table_2() -> str:
-    """Return the same with the paper's numbers of runs."""
+    """Return `table_2` with the paper's numbers of runs."""
     runs, about = paper_scale.read_runs()
     first, _ = paper_scale.split_experiments(runs)
     best = experiments.best_runs(first)
@@ -141,7 +141,7 @@ def fragments() -> dict[str, Fragment]:
 
 
 def timing_fragments() -> dict[str, Fragment]:
-    """Return the fragments of the texts that the benchmarks printed."""
+    """Return the fragments of texts that benchmarks printed."""
     headings = {
         "bench-all": ("what", "make bench"),
         "bench-training": ("case", "make bench-training"),
@@ -166,6 +166,7 @@ def timing_fragments() -> dict[str, Fragment]:
 
 
 def main() -> None:
+    """Write all fragments and both parts of README.md."""
     GENERATED.mkdir(parents=True, exist_ok=True)
     written = fragments()
     for name, fragment in written.items():

@@ -88,6 +88,7 @@ class Report(zntrack.Node):
     verdicts: dict = zntrack.metrics()
 
     def run(self) -> None:
+        """Write the page, the claims and their evidence."""
         params = yaml.safe_load(self.params_path.read_text())
         runs, summary, correlations = (
             self._joined(name) for name in ("runs", "summary", "correlations")
@@ -192,7 +193,7 @@ def _graph() -> dict[str, dict]:
 
 
 def _target(name: str) -> str:
-    """What `dvc repro` calls a stage."""
+    """Return what `dvc repro` calls a stage."""
     files = [path for path in GRAPHS if path.is_file() and f"\n  {name}:\n" in path.read_text()]
     return f"{GRAPHS[files[0]]}{name}" if files else name
 
@@ -200,10 +201,8 @@ def _target(name: str) -> str:
 def _stages(
     last: str, params: dict[str, dict], seconds: dict[tuple[str, str], float]
 ) -> list[graph.Stage]:
-    """The stages that lead to the last one, each with what it takes, runs and took.
-
-    dvc.yaml is no dependency: a change of it that concerns the page changes what the page takes.
-    """
+    """Return the stages that lead to the last one, with their parameters, code and seconds."""
+    # dvc.yaml is not a dependency: a change of it that concerns the page changes a dependency.
     stages = _graph()
     makers = {path: name for name, stage in stages.items() for path in _outputs(stage)}
     after = {

@@ -1,7 +1,9 @@
-"""Bring an experiment of `dvc exp run` into the workspace: python scripts/apply_experiment.py NAME
+"""Bring an experiment of `dvc exp run` into the workspace.
 
-`dvc exp apply` does so too, and then ends like a failure if any stage has no result here, such as
-those of the second paper after `make all`. This one leaves such stages as they are, as does
+    python scripts/apply_experiment.py NAME
+
+`dvc exp apply` does this, too, but then fails if any stage has no result here, such as those of the
+second paper after `make all`. This program leaves such stages as they are, as does
 `dvc checkout --allow-missing`.
 """
 
@@ -14,7 +16,7 @@ from dvc.repo import Repo
 
 def main(name: str) -> None:
     """Change parameters, lock files and results to those of an experiment."""
-    for package in ("dvc", "dvc_data"):  # which warn of every result that is not here
+    for package in ("dvc", "dvc_data"):  # they warn about every result that is not here
         logging.getLogger(package).setLevel(logging.ERROR)
     try:
         with Repo() as repo:

@@ -1,6 +1,8 @@
-"""Refuse a section of params.yaml that is no stage of the graph: python -m scripts.check_params
+"""Reject sections of params.yaml that do not belong to a stage of the graph.
 
-No stage would ever read such a section, so that `dvc repro` would say that all is up to date. The
+    python -m scripts.check_params
+
+No stage would ever read such a section, so `dvc repro` would report that all is up to date. The
 first stage that runs checks all values.
 """
 
@@ -14,7 +16,7 @@ PARAMS, GRAPH = Path("params.yaml"), Path("zntrack.json")
 
 
 def main() -> None:
-    """End with one line if a section is misspelt or new."""
+    """Exit with a one-line error if a section is misspelt or new."""
     try:
         sections = _values.parse(PARAMS.read_bytes(), PARAMS.name)
         _values.check_known(sections, json.loads(GRAPH.read_bytes()))

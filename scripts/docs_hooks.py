@@ -1,4 +1,4 @@
-"""What mkdocs does besides Markdown: formulas as MathML, the table of public names, docstrings."""
+"""Extend MkDocs: formulas as MathML, the table of public names, and docstrings."""
 
 import ast
 import html
@@ -17,22 +17,22 @@ FORMULA = re.compile(
     r'<(span|div) class="arithmatex">\s*\\([(\[])(.*?)\\[)\]]\s*</\1>', flags=re.DOTALL
 )
 TABLE = re.compile(r"<table>.*?</table>", flags=re.DOTALL)
-# What latex2mathml leaves incomplete instead of saying so.
+# Output that latex2mathml leaves incomplete without an error.
 N_PARTS = {"mfrac": 2, "mroot": 2, "msub": 2, "msup": 2, "munder": 2, "mover": 2}
 N_PARTS |= {"msubsup": 3, "munderover": 3}
 MATHML = "http://www.w3.org/1998/Math/MathML"
 ElementTree.register_namespace("", MATHML)
 NAMES_MARKER = "<!-- public names -->"
 CHANGELOG_MARKER = "<!-- changelog -->"
-# Google's style has both words, and griffe knows only the plural as examples to run.
+# Google's style allows both words, and griffe reads only the plural as examples to run.
 SINGULAR = re.compile(r"^(\s*)Example:$", flags=re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, page, **_) -> str:
-    """Put in what other files of the project hold, and set what the theme does with a page."""
-    if page.parent is None:  # a list of one page says nothing
+    """Insert parts of other files of the project, and set the theme's options for a page."""
+    if page.parent is None:  # a list of one page is useless
         page.meta.setdefault("hide", ["navigation"])
-    if page.file.src_uri.startswith("api/"):  # searches find what explains a word first
+    if page.file.src_uri.startswith("api/"):  # searches then show explanations of a word first
         page.meta.setdefault("search", {"boost": 0.5})
     if NAMES_MARKER in markdown:
         markdown = markdown.replace(NAMES_MARKER, public_names())
@@ -42,7 +42,7 @@ def on_page_markdown(markdown: str, page, **_) -> str:
 
 
 def on_page_content(content: str, page, **_) -> str:
-    """Turn formulas into MathML, which browsers draw without a program."""
+    """Turn formulas into MathML, which browsers draw without a script."""
 
     def formula(found: re.Match) -> str:
         display = "inline" if found[2] == "(" else "block"
@@ -55,7 +55,7 @@ def on_page_content(content: str, page, **_) -> str:
 
 
 def scrollable(table: re.Match) -> str:
-    """Put a table into a place that scrolls, with keys too, and keep numbers and units together."""
+    """Return a table that scrolls, also by keys, and keeps numbers and units together."""
     whole = re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", table[0])
     return f'<div class="table" tabindex="0" role="region" aria-label="Table">{whole}</div>'
 
@@ -64,7 +64,7 @@ def mathml(formula: str, display: str = "inline") -> str:
     """Return a formula of LaTeX as MathML.
 
     Raises:
-        ValueError: the formula is wrong, or has a command that is not known.
+        ValueError: The formula is wrong, or has an unknown command.
     """
     try:
         drawn = ElementTree.fromstring(converter.convert(formula.strip(), display=display))
@@ -123,7 +123,7 @@ def homes() -> dict[str, str]:
 
 
 def summary(module: str, name: str) -> str:
-    """Return the first paragraph that describes a name, without an import of its module."""
+    """Return the first paragraph of the description of a name, without importing its module."""
     source = (PACKAGE / f"{module.replace('.', '/')}.py").read_text()
     body = ast.parse(source).body
     text = ""
@@ -157,10 +157,10 @@ def comment(lines: list[str], line: int) -> str:
 
 
 class Docstrings(Extension):
-    """Let griffe show the section "Example:" as code, and public constants by their comments."""
+    """Make griffe show the section "Example:" as code, and public constants with their comments."""
 
     def on_object(self, *, obj: Object, **_: Any) -> None:
-        """Change what describes an object."""
+        """Change the description of an object."""
         if obj.docstring:
             obj.docstring.value = SINGULAR.sub(r"\1Examples:", obj.docstring.value)
         elif obj.is_attribute and homes().get(obj.name) == obj.module.path.partition(".")[2]:
@@ -168,6 +168,6 @@ class Docstrings(Extension):
 
 
 def changelog() -> str:
-    """Return the changelog without its title; its links to the documentation lead to the pages."""
+    """Return the changelog without its title; links to the documentation lead to the pages."""
     text = (ROOT / "CHANGELOG.md").read_text().partition("\n")[2]
     return re.sub(r"\]\(docs/(.*?)\)", r"](\1)", text)

@@ -32,10 +32,10 @@ SECONDS = PICTURES / "seconds.csv"
 SEED = 0
 N_CHOSEN = 20
 PARTS = {"large cluster": 210, "small cluster": 60, "crescent": 122, "outliers": 8}
-LARGER = 10  # times as many points in each part, for the times
+LARGER = 10  # factor of the points in each part for the times
 REPEATS = 3
 # ReLU networks without biases see a point and its multiples as one direction, and a plane has few
-# directions. So the networks of this page have biases.
+# directions. The networks of this page therefore have biases.
 B_STD = 0.5
 NETWORK = sequential.build_network(
     ["dense 64", "dense 64", "dense 64", "dense 3"], parametrisation="ntk", b_std=B_STD
@@ -43,7 +43,7 @@ NETWORK = sequential.build_network(
 OPTIONS = {"rnd-linearised": {"b_std": B_STD}}
 
 BLUE, POOL = "#0072B2", "#808080"
-CLASSES = ("#E69F00", "#009E73", "#CC79A7")  # of the pool, where a method sees them
+CLASSES = ("#E69F00", "#009E73", "#CC79A7")  # of the pool, if a method uses them
 WIDTH, HEIGHT, SCALE = 360, 240, 54  # of a picture; units of SVG for a unit of the pool
 COLUMNS, HEADING = 4, 34  # of the overview
 
@@ -67,7 +67,7 @@ def pool(times: int = 1) -> Float[np.ndarray, "n_pool 2"]:
 
 
 def classes(times: int = 1) -> Int[np.ndarray, " n_pool"]:
-    """Return the class of each point, which only "stratified" looks at; outliers take turns."""
+    """Return the class of each point, which only "stratified" uses; outliers alternate."""
     counts = [times * count for count in PARTS.values()]
     return np.concatenate([np.repeat(range(3), counts[:3]), np.arange(counts[3]) % 3])
 
@@ -92,7 +92,7 @@ def place(points: Float[np.ndarray, "n_points 2"]) -> Float[np.ndarray, "n_point
 
 
 def dots(points: Float[np.ndarray, "n_points 2"], colour: str) -> str:
-    """Return points as one path: lines of no length with round ends."""
+    """Return points as one path of lines with round ends and no length."""
     path = "".join(f"M{x:g} {y:g}h0" for x, y in place(points))
     return (
         f'<path d="{path}" stroke="{colour}" stroke-opacity="0.75" stroke-width="4" '
@@ -117,7 +117,7 @@ def marks(rows: list[int], is_ordered: bool, radius: float) -> str:
 
 
 def svg(title: str, width: int, height: int, body: str) -> str:
-    """Return a picture on a transparent ground."""
+    """Return a picture on a transparent background."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         f'width="{width}" height="{height}" role="img">\n'
@@ -126,7 +126,7 @@ def svg(title: str, width: int, height: int, body: str) -> str:
 
 
 def draw(method: str, rows: list[int]) -> str:
-    """Return the picture of one method; the classes have colours where the method sees them."""
+    """Return the picture of one method; classes are coloured if the method uses them."""
     points = pool()
     ground = dots(points, POOL)
     if method == "stratified":
@@ -163,7 +163,7 @@ def draw_pictures() -> None:
 
 
 def measure_seconds() -> None:
-    """Write the shortest of some times of each method; the call before compiles, not counted."""
+    """Write the shortest of several times of each method, after a call that compiles."""
     rows = []
     for method in registry.SELECTION_METHODS:
         for times in (1, LARGER):
@@ -187,6 +187,7 @@ def write_tables() -> None:
 
 
 def main() -> None:
+    """Write the named parts, or all."""
     PICTURES.mkdir(exist_ok=True)
     parts = {"pictures": draw_pictures, "seconds": measure_seconds, "tables": write_tables}
     for name in sys.argv[1:] or parts:

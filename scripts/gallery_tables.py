@@ -1,7 +1,7 @@
-"""Write the tables of docs/gallery.md: what each method needs, what it costs, how good it was.
+"""Write the tables of docs/gallery.md: needs, cost and quality of each method.
 
-`scripts.draw_gallery` calls this. Losses are those of the comparisons in reference/ (`make field`,
-`make bench-tables`), seconds those of reference/bench-selection.txt (`make bench-selection`) and of
+`scripts.draw_gallery` calls this. Losses come from the comparisons in reference/ (`make field`,
+`make bench-tables`), and seconds from reference/bench-selection.txt (`make bench-selection`) and
 `scripts.draw_gallery seconds`.
 """
 
@@ -22,10 +22,10 @@ from studies import compare_methods
 FIELD = tuple(f"reference/field-{part}.csv" for part in compare_methods.PARTS)
 BENCH, DIRTY = "bench-selection.txt", "bench-tables.csv"
 DEFAULT = compare_methods.OURS
-DEFAULT_LABELS = {"greedy": "greedy entropy"}  # of a method's default options in the comparison
-# What the page compares: test points that change, where they are few.
+DEFAULT_LABELS = {"greedy": "greedy entropy"}  # the form with default options
+# The parts on the page: those with changing test points where these are few.
 SHOWN = [*(f"{problem}-splits" for problem in compare_methods.SPLIT_PROBLEMS), "mnist"]
-SHORTEST = 0.01  # seconds, below which a time is not worth its digits
+SHORTEST = 0.01  # seconds; shorter times have no significant digits
 CASES = {
     "rnd": {
         "fuel": "100 points of Fuel's pool for 20 members",
@@ -39,11 +39,14 @@ CASES = {
 
 
 class Facts(NamedTuple):
-    """Say of one method what only its code says.
+    """Facts on one method that no table has.
 
-    key: what the random key decides. labelled: whether labelled rows count as chosen, or are just
-    not chosen again. cost: how the time grows, in the letters of docs/gallery.md. is_ordered:
-    whether a later point depends on those before it.
+    Attributes:
+        looks_at: The data that the method uses.
+        key: The choices that the random key decides.
+        labelled: Whether labelled rows count as chosen, or are only not chosen again.
+        cost: Growth of the time, in the letters of docs/gallery.md.
+        is_ordered: Whether a later point depends on those before it.
     """
 
     looks_at: str
@@ -93,9 +96,9 @@ def relative(table: pd.DataFrame, label: str) -> str:
 
 
 def counts(table: pd.DataFrame, label: str) -> list[str]:
-    """Return at how many sizes the test loss is lower than that of random rows, undecided, higher.
+    """Return the numbers of sizes with a lower, an undecided and a higher loss than random rows.
 
-    By the intervals of the paired differences.
+    The intervals of the paired differences decide.
     """
     part = compare_methods.rows_of(table, label)
     return count_verdicts(part["lower against random"], part["upper against random"])
@@ -162,7 +165,7 @@ def losses_table(tables: dict[str, pd.DataFrame], method: str) -> str:
             for part, table in known.items()
         }
         rows.append([f"`{label}`", *(cells.get(part, NONE) for part in tables)])
-    return markdown_table(["", *map(title, tables)], rows)
+    return markdown_table(["method", *map(title, tables)], rows)
 
 
 def bench_seconds() -> dict[str, str]:
@@ -182,7 +185,7 @@ def times_text(seconds: pd.DataFrame, method: str) -> str:
 
 
 def sections(tables: dict[str, pd.DataFrame], seconds: pd.DataFrame) -> Iterator[str]:
-    """Yield what was measured of each method, a section of a snippet each."""
+    """Yield the measurements of each method as a section of a snippet."""
     for method in registry.SELECTION_METHODS:
         parts = [times_text(seconds, method)]
         if method != "random":
@@ -193,7 +196,7 @@ def sections(tables: dict[str, pd.DataFrame], seconds: pd.DataFrame) -> Iterator
 
 
 def default_text(tables: dict[str, pd.DataFrame]) -> str:
-    """Return what is known of the default method, next to the best of all and to random rows."""
+    """Return results of the default method, next to the best method and random rows."""
     rows = []
     for part in SHOWN:
         table = tables[part]
@@ -201,7 +204,8 @@ def default_text(tables: dict[str, pd.DataFrame]) -> str:
         best = min(others, key=lambda label: compare_methods.relative_to_random(table, label))
         cells = [relative(table, DEFAULT), *counts(table, DEFAULT)]
         rows.append([title(part), *cells, f"`{best}`, {relative(table, best)}"])
-    header = ["", "test loss, random rows = 0", *VERDICT_COLUMNS, "best method on average"]
+    header = ["problem", "test loss relative to random rows", *VERDICT_COLUMNS]
+    header += ["best method on average"]
     dirty = read(DIRTY)
     is_default = (dirty["method"] == DEFAULT) & (dirty["scaling"] == "bounded")
     kinds = dirty[is_default].groupby("kind")["mean"].mean() / 100

@@ -12,7 +12,7 @@ import yaml
 
 
 def list_settings(values: dict[str, Any], prefix: str = "") -> list[str]:
-    """List name.name=value of every value that is no dictionary, as `--set-param` takes it."""
+    """List name.name=value of every value that is not a dictionary, as `--set-param` takes it."""
     settings = []
     for name, value in values.items():
         if isinstance(value, dict):

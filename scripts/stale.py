@@ -2,8 +2,8 @@
 
     python -m scripts.stale
 
-Compares the code with the digests that dvc.lock and dynamics/dvc.lock have of it, so that it needs
-no results. Changed parameters and data are not looked at: `dvc status` names them.
+The program compares the code with its digests in dvc.lock and dynamics/dvc.lock, so it needs no
+results. It ignores changed parameters and data, which `dvc status` names.
 """
 
 import hashlib
@@ -26,14 +26,14 @@ from nodes._imports import SourceError, Tree
 
 FOLDERS = ("collective_variables", "nodes", "data")
 GRAPHS = (Path("dvc.yaml"), Path("dynamics/dvc.yaml"))
-N_COMMITS = 20  # of the lock files, in which the code of a stage's last run is looked for
+N_COMMITS = 20  # of the lock files, searched for the code of a stage's last run
 RECORD = f"{_sources.FOLDER}/files.json"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-Record = dict[str, _sources.Hashes]  # of each kind of stage
+Record = dict[str, _sources.Hashes]  # by kind of stage
 
 
 class Stage(NamedTuple):
-    """A stage, its kind, and the MD5 of its kind's digest when it ran; None if it never did."""
+    """A stage, its kind, and the MD5 of the digest of its kind when it last ran; None if never."""
 
     name: str
     kind: str
@@ -41,14 +41,14 @@ class Stage(NamedTuple):
 
 
 class Records:
-    """What the code was when stages ran: the files of each kind, with their SHA-256."""
+    """The code with which stages ran: the files of each kind, with their SHA-256."""
 
     def __init__(self, root: Path):
         self.root = root
         self._committed: dict[str, Record] = {}
 
     def find(self, stage: Stage) -> _sources.Hashes | None:
-        """Return the files that a stage ran; None if nobody knows them any more."""
+        """Return the files with which a stage ran; None if they are no longer known."""
         for record in self._all():
             files = record.get(stage.kind)
             if files is not None and _md5(_sources.digest(files) + "\n") == stage.digest:
@@ -61,15 +61,15 @@ class Records:
 
     @cached_property
     def _last(self) -> Record:
-        """Of the last run of the stage Sources in this folder."""
+        """The record of the last run of the stage Sources in this folder."""
         path = self.root / RECORD
         return json.loads(path.read_text()) if path.is_file() else {}
 
     @cached_property
     def _commits(self) -> list[str]:
-        """Those with which the lock files were written, the newest first.
+        """The last commits of the lock files, newest first.
 
-        Each holds the code of the stages that had run since the one before.
+        Each holds the code of the stages that ran since the commit before.
         """
         locks = [str(graph.with_suffix(".lock")) for graph in GRAPHS]
         log = _git(self.root, "log", f"-{N_COMMITS}", "--format=%H", "--", *locks)
@@ -95,7 +95,7 @@ def list_stages(root: Path) -> list[Stage]:
 
 
 def describe(root: Path) -> Iterator[str]:
-    """Say in lines which stages the code of a project reruns, and why."""
+    """Yield lines on the stages that the code of a project reruns, and why."""
     tree = Tree(root)
     kinds, texts, records = _sources.kinds(tree), _sources.contents(tree), Records(root)
     reasons: dict[str, dict[str, list[str]]] = {}
@@ -127,13 +127,13 @@ def _is_digest(path: object) -> bool:
 
 
 def _read(path: Path) -> dict[str, dict]:
-    """The stages of a graph or of a lock; none where there is no file."""
+    """Return the stages of a graph or of a lock; none without the file."""
     content = yaml.load(path.read_bytes(), LOADER) if path.is_file() else None
     return (content or {}).get("stages") or {}
 
 
 def _record_at(root: Path, commit: str) -> Record:
-    """The record of the code of a commit; empty for one that cannot be followed."""
+    """Return the record of the code of a commit; empty if its imports cannot be followed."""
     archive = _git(root, "archive", "--format=tar", commit, "--", *FOLDERS)
     if not archive:
         return {}
@@ -165,5 +165,5 @@ if __name__ == "__main__":
         print("\n".join(describe(_sources.ROOT)), flush=True)
     except SourceError as error:
         sys.exit(str(error))
-    except BrokenPipeError:  # of `| head`; what is left is not written when Python ends
+    except BrokenPipeError:  # after `| head`; Python must not write the rest at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

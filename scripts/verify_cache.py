@@ -1,10 +1,12 @@
-"""Compare every file of results with its checksum: python scripts/verify_cache.py
+"""Compare every file of results with its checksum.
 
-DVC does not look again into the files of its cache, so that one which a disk or a crash has damaged
-would be taken for a result. This reads all of them, wherever the cache is, and those in the folders
-of the stages, and removes the ones that differ. A lock file that was written in part is cut back to
-its last whole stage, and what it was is kept as dvc.lock.broken. `dvc repro` then computes what is
-missing, and nothing else. It must not run at the same time as DVC.
+    python scripts/verify_cache.py
+
+DVC does not check the files of its cache again. It would take a file that a disk or a crash has
+damaged for a result. This program reads all files of the cache and of the folders of the stages,
+and removes those that differ. A lock file that was written in part is cut back to its last whole
+stage, and its old content is kept as dvc.lock.broken. `dvc repro` then computes only what is
+missing. The program must not run at the same time as DVC.
 """
 
 import hashlib
@@ -18,14 +20,14 @@ from pathlib import Path
 import yaml
 
 LOCKS = (Path("dvc.lock"), Path("dynamics/dvc.lock"))
-# PyYAML has its quick reader only where it was built with libyaml.
+# PyYAML has its fast reader only if it was built with libyaml.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 STAGE = re.compile(r"^  \S.*:\s*$", re.MULTILINE)
 Stages = dict[str, dict]
 
 
 def find_objects() -> Path:
-    """Ask DVC for the folder of its cache's files, which its configuration may put anywhere."""
+    """Return the folder of the cache, which DVC's configuration may put anywhere."""
     command = [sys.executable, "-m", "dvc", "cache", "dir"]
     process = subprocess.run(command, text=True, stdout=subprocess.PIPE)
     if process.returncode:
@@ -34,13 +36,13 @@ def find_objects() -> Path:
 
 
 def compute_md5(path: Path) -> str:
-    """Compute the MD5 of a file's content, by which DVC names it."""
+    """Return the MD5 of a file's content, by which DVC names it."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def read_stages(text: str) -> Stages | None:
-    """Read the stages of a lock file; None for one that is cut off, in a line or between two."""
+    """Return the stages of a lock file; None if it is cut off within a line or between two."""
     if not text.endswith("\n"):
         return None
     try:
@@ -55,7 +57,7 @@ def read_stages(text: str) -> Stages | None:
 
 
 def mend_lock(path: Path) -> Stages:
-    """Read the stages of a lock file, and cut it back to the last whole one if it is cut off."""
+    """Return the stages of a lock file, cut back to the last whole one if it is cut off."""
     if not path.is_file():
         return {}
     text = path.read_text(errors="surrogateescape")
@@ -79,14 +81,14 @@ def mend_lock(path: Path) -> Stages:
 
 
 def find_damaged_objects(objects: Path) -> Iterator[Path]:
-    """Find the files of DVC's cache whose content is not what their name says."""
+    """Return the files of DVC's cache whose content does not match their name."""
     for path in sorted(objects.glob("[0-9a-f][0-9a-f]/*")):
         if compute_md5(path) != path.parent.name + path.name.removesuffix(".dir"):
             yield path
 
 
 def find_damaged_results(stages: Stages, objects: Path) -> Iterator[Path]:
-    """Find the files in the folders of stages that are not those of the lock."""
+    """Return the files in the folders of stages that do not match the lock."""
     for stage in stages.values():
         for out in stage.get("outs", ()):
             for path, md5 in _files(Path(out["path"]), out.get("md5") or "", objects):
@@ -95,7 +97,7 @@ def find_damaged_results(stages: Stages, objects: Path) -> Iterator[Path]:
 
 
 def _files(path: Path, md5: str, objects: Path) -> Iterator[tuple[Path, str]]:
-    """The files of an output with the MD5 of each; of a folder what the cache says is in it."""
+    """Return the files of an output with their MD5; the cache lists the files of a folder."""
     listed = objects / md5[:2] / md5[2:]
     if not md5.endswith(".dir"):
         yield from ([(path, md5)] if md5 else [])
@@ -106,7 +108,7 @@ def _files(path: Path, md5: str, objects: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _is_stage(stage: object) -> bool:
-    """Whether DVC can read a stage of a lock, of which the end may be missing."""
+    """Return whether DVC can read a stage of a lock, whose end may be missing."""
     if not isinstance(stage, dict) or "cmd" not in stage:
         return False
     entries = [stage.get(name, []) for name in ("deps", "outs")]
@@ -120,7 +122,7 @@ def _is_stage(stage: object) -> bool:
 
 
 def main() -> None:
-    """Remove what is damaged, and say what that was."""
+    """Remove damaged files, and report them."""
     objects = find_objects()
     for path in find_damaged_objects(objects):
         path.unlink()

@@ -1,1 +1,1 @@
-"""Studies outside the graph: comparisons of methods, their cost, and runs at the paper's scale."""
+"""Run studies outside the graph: comparisons of methods, their cost, and the paper's scale."""

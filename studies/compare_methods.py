@@ -1,16 +1,16 @@
-"""Compare all methods of selection: same budgets, same initial networks, paired over members.
+"""Compare all selection methods: same budgets, same initial networks, paired over members.
 
     python -m studies.compare_methods [PART ...]
     python -m studies.compare_methods tables
 
-Parts are fuel, concrete, gait, mnist, fuel-splits, concrete-splits and gait-splits; all of them by
-default. Problems, networks, subset sizes, members and training are those of params.yaml, and losses
-are those on its test points. In the splits each of 20 members has different test points: with ten
-or fewer of them, one split says little about a method that selects one subset for all members.
+Parts are fuel, concrete, gait, mnist, fuel-splits, concrete-splits and gait-splits; the default is
+all of them. Problems, networks, subset sizes, members, training and test points are those of
+params.yaml. In the splits, each of 20 members has different test points: with at most ten test
+points, one split says little about a method that selects one subset for all members.
 
 Each part is written to reference/field-PART.csv (means over members, and paired comparisons with
-`rnd-linearised` and with `random`). Then the tables of all parts that exist are printed; `tables`
-does only that. `make results` writes them into the pages.
+`rnd-linearised` and with `random`). Then the tables of all existing parts are printed; `tables`
+only prints. `make results` writes them into the pages.
 """
 
 import sys
@@ -55,9 +55,9 @@ METHODS: Methods = {
     "greedy trace x entropy": ("greedy", {"objective": "trace-entropy"}),
     "greedy low entropy": ("greedy", {"objective": "entropy", "sense": "minimise"}),
 }
-# Left out in the splits, as are their kernels.
+# The splits leave these out, and their kernels.
 KERNEL_METHODS = ("log-determinant", "trace", "best-entropy", "greedy")
-# Selected for the collective variables themselves, to see whether the test loss follows.
+# These select by collective variables themselves, to show whether the test loss follows.
 CAUSAL = ("greedy low entropy", "best-entropy", "greedy entropy", "trace", "greedy trace x entropy")
 CAUSAL_HEADER = [
     "selected for",
@@ -121,7 +121,7 @@ def run_methods(
 
 
 def train_options(values: dict) -> dict:
-    """Return the parameters of TrainModel without its record."""
+    """Return the parameters of TrainModel without those of its record."""
     return {name: value for name, value in values.items() if name != "record"}
 
 
@@ -140,7 +140,7 @@ def run_problem(problem: str, params: dict) -> pd.DataFrame:
 
 
 def run_splits(problem: str, params: dict) -> pd.DataFrame:
-    """Return the same with different test points, and a different seed, for every member."""
+    """Return the rows of `run_problem` with other test points and another seed for each member."""
     methods = {
         label: choice for label, choice in METHODS.items() if choice[0] not in KERNEL_METHODS
     }
@@ -211,9 +211,9 @@ def win_rates_table(table: pd.DataFrame) -> str:
 
 
 def compare_with_best(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the best method of every size, and how much larger the loss of `OURS` is, paired.
+    """Return the best method of every size, and the paired excess of the loss of `OURS`.
 
-    within: whether that is at most one standard error.
+    The column `within` holds whether the excess is at most one standard error.
     """
     rows = []
     for n, part in table.groupby("n_points"):
@@ -314,6 +314,7 @@ def read_tables() -> dict[str, pd.DataFrame]:
 
 
 def main() -> None:
+    """Run the named parts, or all, and print the tables."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     for part in [] if sys.argv[1:] == ["tables"] else sys.argv[1:] or PARTS:
         problem, _, splits = part.partition("-")

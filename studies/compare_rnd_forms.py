@@ -5,13 +5,13 @@
 The comparison chose the default of `rnd-linearised`.
 
 fuel, concrete, gait, mnist: a fifth of the pool of params.yaml is held out, in 20 splits (MNIST: 5)
-    with a different network and seed each. Forms select from the rest, and the losses are those on
-    the held-out part. The test points of other tables are not used.
-clusters: ten tight clusters of 2 to 60 points, in 20 such pools. Counts the clusters that the first
-    ten points reach.
+    with a different network and seed each. Forms select from the rest, and the held-out part gives
+    the losses. The test points of other tables are not used.
+clusters: the number of clusters that the first ten points reach, in 20 pools of ten tight clusters
+    of 2 to 60 points.
 
-Each part is written to reference/form-PART.csv. Then the table of all parts that exist is printed;
-`tables` does only that. `make results` writes it into the pages.
+Each part is written to reference/form-PART.csv. Then the table of all existing parts is printed;
+`tables` only prints. `make results` writes it into the pages.
 """
 
 import sys
@@ -61,7 +61,7 @@ FORMS = {
 
 
 def hold_out(dataset: problems.Dataset, split: int) -> problems.Dataset:
-    """Return only the pool of a dataset, a part of it in place of the test points."""
+    """Return the pool of a dataset, with a part of it as the test points."""
     order = np.random.default_rng(split).permutation(len(dataset.inputs))
     test, pool = np.split(order, [round(HELD_OUT * len(order))])
     return replace(
@@ -87,7 +87,7 @@ def compute_losses(problem: str, params: dict) -> pd.DataFrame:
 
 
 def count_clusters() -> pd.DataFrame:
-    """Return for each form and pool how many clusters the first ten points reach."""
+    """Return the number of clusters that the first ten points reach, by form and pool."""
     network = sequential.build_network(
         ["dense 32", "dense 32", "dense 32", "dense 1"], parametrisation="ntk"
     )
@@ -116,7 +116,7 @@ def draw_clusters(seed: int) -> tuple[np.ndarray, np.ndarray]:
 def relative_loss(table: pd.DataFrame, form: str) -> str:
     """Return the loss of a form relative to that of the shipped form.
 
-    It is a mean over sizes of the logarithm of the ratio, and over splits with its standard error.
+    The logarithm of the ratio is averaged over sizes, then over splits with a standard error.
     """
     if form == SHIPPED:
         return ""
@@ -147,6 +147,7 @@ def read_tables() -> dict[str, pd.DataFrame]:
 
 
 def main() -> None:
+    """Run the named parts, or all, and print the tables."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     for part in [] if sys.argv[1:] == ["tables"] else sys.argv[1:] or PARTS:
         table = count_clusters() if part == "clusters" else compute_losses(part, params)

@@ -2,12 +2,11 @@
 
     python -m studies.paper_scale GROUP ... [--into reference/paper] [--scale 1.0] [--commit ID]
 
-They run on whatever device JAX finds. The parameters of a group are those of params.yaml, replaced
-by those of params-paper.yaml. Its runs are those of the stages (`make paper` and
-`make paper-dynamics` run these; tests compare the two). GROUP.csv.gz keeps the runs with six digits
-or, for a group of learning dynamics, the recording; GROUP.json keeps what they were computed with.
---scale takes a fraction of the members of each group, two at least.
-`python -m studies.paper_scale_report` judges the claims on them.
+The groups run on any device that JAX finds. Parameters are those of params.yaml, replaced by those
+of params-paper.yaml. The runs are those of the stages (`make paper` and `make paper-dynamics` run
+these; tests compare the two). GROUP.csv.gz keeps the runs with six digits or, for a group of
+learning dynamics, the recording. GROUP.json keeps the settings. --scale takes a fraction of the
+members of each group, at least two. `python -m studies.paper_scale_report` judges the claims.
 """
 
 import argparse
@@ -81,16 +80,17 @@ class Stopwatch:
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
+        """Add the seconds of the block to a part."""
         start = time.perf_counter()
         yield
         self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
 
 
 def compute_runs(group: str, sections: Sections) -> Parts:
-    """Yield for each parametrisation its rows of CorrelationAnalysis's table of runs.
+    """Yield for each parametrisation its rows in CorrelationAnalysis's table of runs.
 
-    With them come the seconds of each part until then. Kernels of classes and of infinite width,
-    which ComputeNTK has in separate tables, and records are left out.
+    The second element holds the seconds of each part so far. Kernels of classes and of infinite
+    width, which ComputeNTK has in separate tables, and records are left out.
     """
     dataset, ensemble = load_data(sections), sections["Ensemble"]
     n_members, seed = ensemble["n_members"], ensemble["seed"]
@@ -125,7 +125,7 @@ def compute_runs(group: str, sections: Sections) -> Parts:
 
 
 def _from_section(settings: type, section: dict) -> object:
-    """Settings from the values of a section that have their names."""
+    """Return settings from the values of a section that have their names."""
     return settings(**{field.name: section[field.name] for field in fields(settings)})
 
 
@@ -165,7 +165,7 @@ def list_cases(sections: Sections) -> dict[str, list[study_cases.Case]]:
 
 
 def compute_recordings(group: str, sections: Sections) -> Parts:
-    """Yield for each network its rows of ScalingStudy's recording, and the seconds until then."""
+    """Yield for each network its rows in ScalingStudy's recording, and the seconds so far."""
     study, ensemble = sections["ScalingStudy"], sections["Ensemble"]
     dataset = load_data(sections)
     (n_points,), seed = ensemble["n_points"], ensemble["seed"]
@@ -198,7 +198,7 @@ def compute_recordings(group: str, sections: Sections) -> Parts:
 def current_commit(project: Path) -> str:
     """Return the commit of a clone, with "-dirty" if tracked files differ from it.
 
-    Files that git does not follow do not count: results lie among them.
+    Untracked files do not count, because results are among them.
     """
 
     def git(*arguments: str) -> str:
@@ -214,11 +214,15 @@ def current_commit(project: Path) -> str:
 def run_group(
     group: str, *, scale: float = 1.0, commit: str | None = None, into: Path = RESULTS
 ) -> None:
-    """Run a group and write its two files again after each parametrisation or network.
+    """Run a group, and write its two files again after each parametrisation or network.
 
-    So they have a part of the results if the machine is lent for less than all of them.
+    The files then have a part of the results if the machine is available for less than all.
 
-    commit: that of the code, if it does not lie in a clone.
+    Args:
+        group: Name of the group.
+        scale: Fraction of the members.
+        commit: Commit of the code, if the code is not in a clone.
+        into: Folder of the two files.
     """
     commit = commit or current_commit(ROOT)
     sections = read_parameters(group)
@@ -229,7 +233,7 @@ def run_group(
     for part, seconds in (compute_recordings if is_study else compute_runs)(group, sections):
         parts.append(part)
         rows = pd.concat(parts, ignore_index=True)
-        # Without the time in its header, the same content gives the same file.
+        # Without a time in the header, the same content gives the same file.
         compression = {"method": "gzip", "mtime": 0}
         rows.to_csv(
             into / f"{group}.csv.gz", index=False, float_format="%.6g", compression=compression
@@ -242,7 +246,7 @@ def run_group(
 
 
 def describe(commit: str, seconds: dict[str, float], sections: Sections) -> dict:
-    """Return what a group was computed with."""
+    """Return the settings of a group."""
     kind = jax.devices()[0].device_kind
     return {
         "device": f"{kind}, {os.cpu_count()} cores, {platform.machine()}",
@@ -254,6 +258,7 @@ def describe(commit: str, seconds: dict[str, float], sections: Sections) -> dict
 
 
 def main() -> None:
+    """Run the named groups."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -2,9 +2,9 @@
 
     python -m studies.paper_scale_report
 
-`python -m studies.paper_scale` makes those tables of runs and recordings. The evidence of all of
-them is written next to them, and the pictures to docs/results/pictures/paper-scale. `make results`
-then writes the pages.
+`python -m studies.paper_scale` makes those tables of runs and recordings. This program writes their
+evidence next to them, and the pictures to docs/results/pictures/paper-scale. `make results` then
+writes the pages.
 """
 
 import pandas as pd
@@ -42,7 +42,7 @@ def read_studies() -> dict[str, claims_2024.Group]:
 
 
 def draw(runs: pd.DataFrame, name: str) -> None:
-    """Render a plot of rows with one of the templates of `dvc plots show`."""
+    """Render a plot of rows with a template of `dvc plots show`."""
     template, (x, x_label), (y, y_label) = DRAWN[name]
     labels = {"x": x, "x_label": x_label, "y": y, "y_label": y_label}
     points = runs.astype(str).assign(rev="").to_dict("records")
@@ -53,7 +53,7 @@ def draw(runs: pd.DataFrame, name: str) -> None:
         **labels,
     }
     plot = VegaRenderer(points, name, **options).get_filled_template()
-    # What distinguishes several revisions.
+    # These channels distinguish several revisions.
     if template == "comparison":
         del plot["spec"]["layer"][0]["encoding"]["strokeDash"]
     else:
@@ -89,6 +89,7 @@ def report_second_paper() -> None:
 
 
 def main() -> None:
+    """Write evidence and pictures of both papers."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     report_first_paper()
     report_second_paper()

@@ -2,15 +2,15 @@
 
     python -m studies.selection_cost [fuel] [concrete] [mnist] [large] [growth] | tables
 
-fuel, concrete, mnist: up to 200 points, 20 members, where Algorithm 1 runs. Entropy and trace of
-    the subsets before training, minimum test loss, and whether each is within one standard error of
-    that of the exact selection or better, paired.
-large: 1000 and 5000 of MNIST's 60000 images, where Algorithm 1 does not run. Losses, compared with
-    those of random subsets.
+fuel, concrete, mnist: up to 200 points, 20 members, where Algorithm 1 runs. Measured are entropy
+    and trace of the subsets before training and the minimum test loss. Each is compared with that
+    of the exact selection: paired, and at most one standard error worse.
+large: 1000 and 5000 of MNIST's 60000 images, where Algorithm 1 does not run. Losses are compared
+    with those of random subsets.
 growth: seconds against the number of points, and the power with which they grow.
 
-Each part is written to reference/scaling-PART.csv. Then the tables are printed, if all parts exist;
-`tables` does only that. `make results` writes them into the pages.
+Each part is written to reference/scaling-PART.csv. Then the tables are printed if all parts exist;
+`tables` only prints. `make results` writes them into the pages.
 """
 
 import sys
@@ -40,7 +40,7 @@ DENSE = ["dense 128", "dense 128", "dense 10"]  # Table 2
 SIZES = {"fuel": [25, 50, 100, 200], "concrete": [10, 20, 40, 80], "mnist": [25, 50, 100, 200]}
 ALGORITHM_1, LINEARISED = "rnd", "rnd-linearised"
 EXACT, SAMPLED = LINEARISED, "rnd-linearised, sampled"
-MEASURED = {"entropy": 1, "trace": 1, "min_test_loss": -1}  # whether more or less of it is better
+MEASURED = {"entropy": 1, "trace": 1, "min_test_loss": -1}  # 1 if more is better, -1 if less is
 DIGITS = {"entropy": 2, "trace": 1, "min_test_loss": 4}
 WORDS = {"entropy": "S", "trace": "Tr", "min_test_loss": "loss"}
 LARGE = [1000, 5000]
@@ -62,7 +62,8 @@ COUNTS = (
 def exact_and_sampled(n_pool: int) -> dict[str, tuple[str, dict]]:
     """Return methods by label.
 
-    Both samples of the sampled form are 64 of a small pool, and 1024, the default, of a large one.
+    Both samples of the sampled form have 64 points of a small pool, or the default 1024 of a large
+    one.
     """
     sample = 64 if n_pool <= 1024 else 1024
     return {
@@ -75,7 +76,7 @@ def exact_and_sampled(n_pool: int) -> dict[str, tuple[str, dict]]:
 
 
 def compare_problem(name: str, params: dict) -> pd.DataFrame:
-    """Return means of every method and size, its seconds, and differences from the exact ones."""
+    """Return means and seconds of every method and size, with differences from the exact ones."""
     dataset = problems.load_problem(name)
     network, schedule = setting(name, params)
     subsets, seconds = select_all(name, dataset, network, params[f"{name}_RNDSelect"]["options"])
@@ -135,7 +136,7 @@ def select_all(
 
 
 def is_not_worse(row: Mapping[str, float], name: str, reference: str) -> bool:
-    """Return whether a variable is within one standard error of the reference's or better."""
+    """Return whether a variable is at most one standard error worse than the reference's."""
     difference = row[f"{name} mean_difference from {reference}"]
     return MEASURED[name] * difference >= -row[f"{name} standard_error from {reference}"]
 
@@ -188,7 +189,7 @@ def quality_table(table: pd.DataFrame) -> str:
 def compare_large() -> pd.DataFrame:
     """Return losses on subsets of the 60000 images.
 
-    All networks have the same subset of `rnd-linearised`, and a random one each.
+    All networks share the subset of `rnd-linearised`, and each has a random one.
     """
     dataset = problems.load_problem("mnist-60000", n_test=10_000)
     network = sequential.build_network(DENSE, parametrisation="ntk")
@@ -239,7 +240,7 @@ def losses_table(table: pd.DataFrame) -> str:
 def measure_growth(params: dict) -> pd.DataFrame:
     """Return seconds of one member on 9500 images.
 
-    A first selection, which is not counted, compiles what does not depend on n.
+    An untimed first selection compiles all programs that do not depend on n.
     """
     dataset = problems.load_problem("mnist")
     network = sequential.build_network(DENSE, parametrisation="ntk")
@@ -285,6 +286,7 @@ def read_tables() -> dict[str, pd.DataFrame]:
 
 
 def main() -> None:
+    """Run the named parts, or all, and print the tables if all exist."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     parts = {name: lambda name=name: compare_problem(name, params) for name in SIZES}
     parts |= {"large": compare_large, "growth": lambda: measure_growth(params)}

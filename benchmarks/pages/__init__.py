@@ -1,1 +1,1 @@
-"""The fragments of the pages of results, made from the files of reference/."""
+"""Make the fragments of the pages of results from the files of reference/."""

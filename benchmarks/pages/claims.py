@@ -1,4 +1,4 @@
-"""What both papers claim, next to our effects and verdicts, at two scales of our runs."""
+"""Show the claims of both papers next to our effects and verdicts, at two scales of our runs."""
 
 import functools
 
@@ -8,7 +8,7 @@ from benchmarks._markdown import NONE, fold, table
 from benchmarks.pages.files import read
 from collective_variables.papers import claims, claims_2023, claims_2024, report
 
-# In a few words; the headings of docs/results/index.md.
+# Short names, which are the headings of docs/results/index.md.
 TITLES = {
     "C1": "A larger trace goes with a lower test loss",
     "C2": "A larger entropy goes with a lower test loss in dense networks",
@@ -44,7 +44,7 @@ SHORTER = {"lecun": "LeCun", "ntk": "NTK", "both": "LeCun over NTK"}
 
 
 def sources(claim: str) -> tuple[str, ...]:
-    """Return the files that a claim's evidence is read from."""
+    """Return the files that hold the evidence for a claim."""
     return tuple(f"reference/{name}" for name in SCALES[claim[0]].values())
 
 
@@ -84,7 +84,7 @@ def summary(paper: str) -> str:
 
 
 def describe(claim: str) -> str:
-    """Return a claim's words, our effects and verdicts, and the evidence of each network."""
+    """Return the text of a claim, our effects and verdicts, and the evidence of each network."""
     paper = claim[0]
     statement = STATEMENTS[paper][claim]
     judged = {scale: judge(paper, scale).get(claim) for scale in SCALES[paper]}

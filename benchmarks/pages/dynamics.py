@@ -1,4 +1,4 @@
-"""The tables of the second paper's studies: networks, phases of their entropy, power laws."""
+"""Make the tables of the second paper's studies: networks, phases of entropy, power laws."""
 
 import pandas as pd
 
@@ -7,7 +7,7 @@ from benchmarks.pages.files import read
 
 
 def number(value: float, digits: int = 3) -> str:
-    """Write a number with some significant digits, or all before the point; NaN is a dash."""
+    """Return a number with some significant digits, or all before the point; NaN is a dash."""
     if pd.isna(value):
         return NONE
     return f"{value:.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"

@@ -1,4 +1,4 @@
-"""The tables of both experiments of the first paper."""
+"""Make the tables of both experiments of the first paper."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,14 +21,14 @@ MEASURED = ("min_test_loss", "final_test_loss", "entropy", "trace")
 DIGITS = {"min_test_loss": 3, "entropy": 2, "trace": 1}
 FIRST_METHODS = ["random", "rnd-linearised", "rnd"]  # in tables
 LIMIT_PAIRS = ((("entropy", "limit_entropy"), 2), (("trace", "limit_trace"), 1))  # and digits
-# What reference/differences.csv keeps of the paired differences.
+# The columns of the paired differences in reference/differences.csv.
 DIFFERENCES = ["group", "parametrisation", "method", "n_points", "variable", "relative_difference"]
 DIFFERENCES += ["lower", "upper", "win_rate", "win_rate_lower", "win_rate_upper"]
 Networks = Mapping[str, tuple[str, Sequence[str]]]
 
 
 def best_runs(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return, for each network, how many runs there are and the best of them."""
+    """Return the number of runs of each network, and the best run."""
     rows = []
     for (group, parametrisation), part in runs.groupby(["group", "parametrisation"], sort=False):
         converged = part[~part["diverged"]]
@@ -156,7 +156,12 @@ def correlations_table(correlations: pd.DataFrame, groups: Sequence[str]) -> str
 def mean_limits(limits: pd.DataFrame, group: str) -> dict:
     """Return the means over members of kernels of random subsets and their infinite-width limits.
 
-    limits: the table of a ComputeNTK stage.
+    Args:
+        limits: The table of a ComputeNTK stage.
+        group: Name of the group.
+
+    Returns:
+        The means with the sizes, as a row of `limits_table`.
     """
     limits = limits[limits["method"] == "random"]
     names = ["relative_distance", "alignment", *(name for pair, _ in LIMIT_PAIRS for name in pair)]
@@ -167,9 +172,13 @@ def mean_limits(limits: pd.DataFrame, group: str) -> dict:
 
 
 def limits_table(limits: pd.DataFrame) -> str:
-    """Return kernels of random subsets next to those of infinite width, means over members.
+    """Return kernels of random subsets next to those of infinite width, as means over members.
 
-    limits: rows of `mean_limits`. Networks have the parametrisation "ntk".
+    Args:
+        limits: Rows of `mean_limits`. Networks have the parametrisation "ntk".
+
+    Returns:
+        The table in Markdown.
     """
     rows = [
         [

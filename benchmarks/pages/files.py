@@ -1,4 +1,4 @@
-"""Where reference files, fragments and pictures are, and what a fragment says about its origin."""
+"""Locate reference files, fragments and pictures, and describe the origin of a fragment."""
 
 import subprocess
 from collections.abc import Callable
@@ -18,8 +18,10 @@ PICTURES = ROOT / "docs" / "results" / "pictures"
 class Fragment(NamedTuple):
     """A part of a page that is made from reference files.
 
-    write: returns the text. commands: what printed the numbers. sources: the files that they are
-    read from, below the root.
+    Attributes:
+        write: Returns the text.
+        commands: The commands that printed the numbers.
+        sources: The files that hold the numbers, below the root.
     """
 
     write: Callable[[], str]

@@ -1,4 +1,4 @@
-"""What reference/paper/ keeps of the runs at the papers' scale, and its tables."""
+"""Read the runs at the papers' scale from reference/paper/, and make their tables."""
 
 import json
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ class Analysis(NamedTuple):
 
 
 def read_runs() -> tuple[pd.DataFrame, About]:
-    """Return the runs of all groups of the first paper, and what they were computed with."""
+    """Return the runs of all groups of the first paper, and the settings behind them."""
     about = describe_groups("TrainModel")
     tables = [pd.read_csv(PAPER / f"{group}.csv.gz") for group in about]
     runs = pd.concat(tables, ignore_index=True)
@@ -30,7 +30,7 @@ def read_runs() -> tuple[pd.DataFrame, About]:
 
 
 def describe_groups(stage: str) -> About:
-    """Return what the groups with a stage were computed with."""
+    """Return the settings of the groups with a stage."""
     about = {path.stem: json.loads(path.read_text()) for path in sorted(PAPER.glob("*.json"))}
     return {group: each for group, each in about.items() if stage in each["params"]}
 
@@ -57,7 +57,7 @@ def analyse(runs: pd.DataFrame) -> Analysis:
 
 
 def machines_table(about: About) -> str:
-    """Return where each group ran, and the seconds of its parts."""
+    """Return the machine of each group, and the seconds of its parts."""
     rows = []
     for group, each in about.items():
         versions = ", ".join(f"{name} {version}" for name, version in each["versions"].items())

@@ -1,4 +1,4 @@
-"""The two parts of README.md that are made from reference/: six findings, and paper next to ours.
+"""Make two parts of README.md from reference/: six findings, and the paper next to ours.
 
 The home page of the site shows the same.
 """
@@ -16,7 +16,7 @@ DEFAULT, PAPER = claims.SCALES["C"]
 SECOND_PAPER = claims.SCALES["F"]["1000 images, 500 epochs"]
 README = ROOT / "README.md"
 MARKERS = ("findings", "paper")
-# Networks of Table 2 by group, and what this table calls them.
+# Networks of Table 2 by group, with their names in this table.
 NETWORKS = {"fuel-dense": "Fuel, dense", "mnist-dense": "MNIST, dense", "mnist-conv": "MNIST, conv"}
 
 
@@ -50,19 +50,23 @@ def depth_effect() -> float:
 
 
 def whole(value: float) -> str:
-    """Write the size of a fraction in whole percent."""
+    """Return the size of a fraction in whole percent."""
     return percent(abs(value), 0)
 
 
 def direction(value: float) -> str:
-    """Say whether a difference in loss is lower or higher."""
+    """Return whether a difference in loss is lower or higher."""
     return "lower" if value < 0 else "higher"
 
 
 def six_findings(prefix: str = "") -> str:
     """Return six findings with a number each.
 
-    prefix: the way from the page to docs/results/.
+    Args:
+        prefix: Path from the page to docs/results/.
+
+    Returns:
+        The text in Markdown.
     """
     trace = effects("C1", PAPER)["effect"].max()
     given_size = effects("C5", PAPER)["effect"].min()
@@ -85,8 +89,8 @@ def six_findings(prefix: str = "") -> str:
         f"chooses subsets with a minimum test loss that is {whole(linearised)} "
         f"{direction(linearised)} than that of random subsets "
         f"([each size]({prefix}paper-scale.md#experiment-2-on-mnist)).",
-        "**Depth forms structure.** During training the entropy of ten layers changes by "
-        f"{depth_effect():+.1f} nats relative to that of two layers ({link('F3', prefix)}).",
+        "**Depth decides what training does to the entropy.** It rises in ten layers and falls in "
+        f"two. The two changes differ by {depth_effect():.1f} nats ({link('F3', prefix)}).",
     ]
     return "\n".join(f"- {finding}" for finding in findings)
 
@@ -99,7 +103,11 @@ def link(claim: str, prefix: str) -> str:
 def paper_and_ours(prefix: str = "") -> str:
     """Return at most ten results of the paper next to ours.
 
-    prefix: the way from the page to docs/results/.
+    Args:
+        prefix: Path from the page to docs/results/.
+
+    Returns:
+        The text in Markdown.
     """
     rows = [_best_of(group, name) for group, name in NETWORKS.items()]
     rows += [
@@ -132,7 +140,7 @@ def _best_of(group: str, name: str) -> list[str]:
 
 
 def reached(is_reached: bool) -> str:
-    """Say whether our best loss is that of the paper."""
+    """Return whether our best loss is that of the paper."""
     return "reached" if is_reached else "not reached"
 
 
@@ -187,7 +195,7 @@ def readme_parts() -> dict[str, str]:
 
 
 def replace_parts(text: str) -> str:
-    """Return README.md with both parts written anew, unchanged unless it has markers of both."""
+    """Return README.md with both parts rewritten; unchanged if it lacks markers."""
     ends = [(f"<!-- {name} -->\n", f"<!-- /{name} -->") for name in MARKERS]
     if not all(start in text and end in text for start, end in ends):
         return text

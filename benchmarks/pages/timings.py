@@ -1,4 +1,4 @@
-"""Tables of the texts that the benchmarks printed into reference/bench-*.txt."""
+"""Make tables from the texts that benchmarks printed into reference/bench-*.txt."""
 
 import re
 
@@ -12,7 +12,7 @@ def read_lines(name: str) -> list[str]:
 
 
 def split_columns(line: str) -> list[str]:
-    """Return the cells of a line, between which there are two spaces or more."""
+    """Return the cells of a line, which two spaces or more separate."""
     cells = re.split(r"\s{2,}", re.sub(r"\bto\s+", "to ", line.strip()))
     return [re.sub(r"(\d)e-0(\d)", r"\1e-\2", cell) for cell in cells]
 
@@ -20,7 +20,12 @@ def split_columns(line: str) -> list[str]:
 def bench_table(name: str, first: str) -> str:
     """Return a text of a benchmark: its machine, its table, and the lines after it.
 
-    first: how the line of headings begins.
+    Args:
+        name: Name of the file.
+        first: The beginning of the line of headings.
+
+    Returns:
+        The text in Markdown.
     """
     lines = read_lines(name)
     (start,) = (number for number, line in enumerate(lines) if line.startswith(first))

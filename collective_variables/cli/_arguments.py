@@ -1,4 +1,4 @@
-"""What the arguments of the command line stand for: options, a network, a seed, and checks."""
+"""Interpret the arguments of the command line: options, a network, a seed, and checks."""
 
 import argparse
 import os
@@ -11,7 +11,7 @@ from collective_variables.data import encoding
 from collective_variables.data._errors import DataError
 from collective_variables.networks import imported
 
-# How the file is read: keywords of `encoding.read_table`, and the arguments that they come from.
+# The keywords of `encoding.read_table`, with the arguments that give them.
 READING = {
     "ignored": "ignore",
     "used": "use",
@@ -36,7 +36,8 @@ def reading(arguments: argparse.Namespace, /) -> dict[str, object]:
 def parse_options(pairs: Sequence[str], /) -> dict[str, object]:
     """Return NAME=VALUE as a dictionary; values are read as YAML.
 
-    Raises DataError for anything else, and for a name that is there twice.
+    Raises:
+        DataError: A pair has another form, or a name occurs twice.
     """
     with _extras.required("cli"):
         import yaml
@@ -48,7 +49,7 @@ def parse_options(pairs: Sequence[str], /) -> dict[str, object]:
             raise DataError(f"An option must be NAME=VALUE, each once: received {pair!r}.")
         try:
             options[name] = yaml.safe_load(value)
-        # A date that does not exist is a ValueError.
+        # YAML raises ValueError for a date that does not exist.
         except (yaml.YAMLError, ValueError):
             raise DataError(f"The value of an option must be YAML: received {pair!r}.") from None
     return options
@@ -67,8 +68,8 @@ def shared(arguments: argparse.Namespace, /) -> dict[str, object]:
 
 
 def _load_model(path: str, options: dict[str, object]) -> imported.Model:
-    """Return the user's network; its modules may lie in the current folder."""
-    # `python -m` puts the folder there, the installed program does not.
+    """Return the user's network; its modules may be in the current folder."""
+    # `python -m` adds the folder to the path, the installed program does not.
     folder = os.getcwd()
     if not {"", folder} & set(sys.path):
         sys.path.insert(0, folder)
@@ -81,18 +82,18 @@ def seed(arguments: argparse.Namespace, /) -> int:
 
 
 def progress(arguments: argparse.Namespace, /) -> str:
-    """Return the text in front of progress bars, "" for none."""
+    """Return the text in front of progress bars; "" shows none."""
     return "" if arguments.quiet else arguments.command
 
 
 def note(arguments: argparse.Namespace, text: str, /) -> None:
-    """Say something on standard error, unless the user asked for quiet."""
+    """Print a note to standard error, unless the user asked for quiet."""
     if not arguments.quiet:
         warn(text)
 
 
 def warn(text: str, /) -> None:
-    """Say on standard error what the user must know of a result."""
+    """Print a warning to standard error."""
     print(text, file=sys.stderr)
 
 
@@ -103,9 +104,16 @@ def check_method(
     labelled: Sequence[int],
     /,
 ) -> None:
-    """Refuse arguments of `select` that have no effect, and note a seed that has none.
+    """Reject arguments of `select` that have no effect, and note a seed that has none.
 
-    n_rows, labelled: the rows to select from, and those that are labelled.
+    Args:
+        arguments: The parsed arguments.
+        n_rows: Number of rows to select from.
+        options: Options of the method.
+        labelled: Rows that are labelled.
+
+    Raises:
+        DataError: Labelled rows are given as an option, or a network to a method without one.
     """
     method = arguments.method
     if "labelled" in options:

@@ -1,4 +1,4 @@
-"""The texts of the help: examples, which a test runs, and the options of the methods."""
+"""Write the help: examples, which a test runs, and the options of the methods."""
 
 import inspect
 import textwrap
@@ -7,13 +7,14 @@ from dataclasses import MISSING, fields
 from collective_variables.selection import registry
 
 DESCRIPTION = """\
-Choose which rows of a table to label or to train on, compare methods of selection, and measure the
-neural tangent kernel of a network on the rows.
+Choose which rows of a table to label or to train on, compare selection methods,
+and measure the neural tangent kernel of a network on the rows.
 
-FILE is a table (.csv, .tsv, .parquet), arrays (.npz, .npy) or a folder of images. Rows count from
-0, without the line of names. Results go to standard output or to the files asked for, everything
-else goes to standard error."""
-# {program} is the name that the user called.
+FILE is a table (.csv, .tsv, .parquet), arrays (.npz, .npy) or a folder of
+images. Rows are counted from 0, without the line of names. Results go to
+standard output or to the files asked for; everything else goes to standard
+error."""
+# {program} is the name by which the user called it.
 EPILOGUES = {
     None: """\
 examples:
@@ -21,7 +22,8 @@ examples:
   {program} compare houses.csv --target price --n-points 20 50 100
   {program} measure houses.csv --target price --n-points 50 200
 
-exit codes: 0 done, 1 not computed or not written, 2 wrong arguments or data, 130 interrupted""",
+exit codes: 0 done, 1 not computed or not written, 2 wrong arguments or data,
+130 interrupted""",
     "select": """\
 examples:
   {program} select houses.csv --target price --n-points 100 > rows.txt
@@ -31,13 +33,14 @@ examples:
   {program} select houses.csv --n-points 50 --method k-center --output selected.csv
   {program} select photos/ --n-points 200 --option normalisation=unit --json
 
-Prints one row on a line, in the order of selection: its number from 0, its value in the column of
---id, or the file of an image. --output writes the rows themselves, with an empty target to fill in.
-Rows that have a target count as labelled and are not selected again, and so do the rows of
---labelled. Where every row has a target, rows to train on are selected.
+Prints one row per line, in the order of selection: its number from 0, its value
+in the column of --id, or the file of an image. --output writes the rows
+themselves, with an empty target to fill in. Rows with a target and the rows of
+--labelled count as labelled and are not selected again. If every row has a
+target, rows to train on are selected.
 
-The default method is random network distillation in its linearised form, which trains no network;
-`--method rnd` is Algorithm 1 of Tovey et al. 2023.
+The default method is linearised random network distillation, which trains no
+network; `--method rnd` is Algorithm 1 of Tovey et al. 2023.
 
 methods, and their options for --option:
 {methods}""",
@@ -47,9 +50,9 @@ examples:
   {program} compare houses.csv --target price --n-points 50 --methods rnd-linearised rnd greedy
   {program} compare photos/ --target class --n-points 50 100 --page curves.html --runs runs.csv
 
-Prints the smallest test loss of each method and size, as mean and standard error over networks,
-its paired difference from random selection with a 95 % interval, and how many random rows the
-chosen ones are worth.""",
+Prints the smallest test loss of each method and size, as mean and standard
+error over networks. Also prints the paired difference from random selection
+with a 95 % interval, and how many random rows the chosen ones are worth.""",
     "measure": """\
 examples:
   {program} measure houses.csv --target price --n-points 50 200
@@ -58,16 +61,16 @@ examples:
 
 Prints entropy, trace and further collective variables, as means over networks.""",
 }
-WIDTH = 100
+WIDTH = 80
 
 
 def epilogue(name: str | None, program: str) -> str:
-    """Return what follows the arguments in the help of a command, or of all for None."""
+    """Return the text after the arguments in the help of a command; None for the whole program."""
     return EPILOGUES[name].format(program=program, methods=_methods())
 
 
 def _methods() -> str:
-    """Return a paragraph for each method: its name, and its options with their defaults."""
+    """Return a paragraph for each method: its name and its options with their defaults."""
     paragraphs = []
     for method in registry.SELECTION_METHODS:
         options = " ".join(f"{name}={value}" for name, value in _options(method).items())

@@ -1,4 +1,4 @@
-"""The rows that a selection may take: those that are neither labelled nor excluded."""
+"""Find the rows that can be selected: those that are neither labelled nor excluded."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,8 +13,11 @@ from collective_variables.data.encoding import Table
 class Pool(NamedTuple):
     """Rows of a table to select from, with the labelled ones.
 
-    table: the rows without the excluded ones. rows: their numbers in the file. labelled: rows of
-    `table`, with those that have all targets. notes: what the user should know of them.
+    Attributes:
+        table: The table without the excluded rows.
+        rows: (n_rows,) numbers of its rows in the file.
+        labelled: Labelled rows of `table`, including those with all targets.
+        notes: Notes for the user.
     """
 
     table: Table
@@ -28,18 +31,18 @@ def pool_of_table(
 ) -> Pool:
     """Return the rows to select `n_points` from.
 
-    A row with all its targets is labelled, unless every row has them: then nothing is left to
-    label, and rows are chosen to train on. Excluded rows are as if they were not in the file, but
-    labelled ones stay.
+    A row with all targets is labelled, unless every row has them: then nothing is left to label,
+    and rows are chosen to train on. Excluded rows are removed unless they are labelled. Raises
+    DataError if there are not enough other rows.
 
     Args:
         table: The whole file.
-        n_points: How many rows are to be selected.
+        n_points: Number of rows to select.
         listed: Rows that the user names as labelled.
         excluded: Rows that cannot be labelled.
 
-    Raises:
-        DataError: There are not enough other rows.
+    Returns:
+        The pool.
     """
     n_rows = len(table.inputs)
     labelled = list(listed)
@@ -47,11 +50,11 @@ def pool_of_table(
     notes = []
     if targets and table.is_labelled.all():
         notes.append(
-            f"All {n_rows} rows have {_a(targets)}, so that the rows to train on are selected, "
-            "whatever their label."
+            f"All {n_rows} rows have {_a(targets)}, so rows to train on are selected, whatever "
+            "their label."
         )
     elif targets:
-        # The note of the table says so.
+        # A note of the table reports these rows.
         known = np.flatnonzero(table.is_labelled)
         labelled += known[~np.isin(known, np.asarray(listed, int))].tolist()
     without = set(excluded) - set(labelled)
@@ -78,7 +81,7 @@ def _check_size(n_points: int, n_rows: int, n_labelled: int, n_excluded: int) ->
 
 
 def take(table: Table, rows: np.ndarray, /) -> Table:
-    """Return a table of some rows."""
+    """Return a table with only the given rows."""
     return replace(
         table,
         inputs=table.inputs[rows],

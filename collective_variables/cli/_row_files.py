@@ -1,4 +1,4 @@
-"""Read files that list rows as lines of cells: texts in any encoding, tables, JSON and arrays."""
+"""Read files that list rows: texts in any encoding, tables, JSON and arrays."""
 
 import codecs
 import csv
@@ -18,7 +18,7 @@ from collective_variables.data.files.decoding import NO_TEXTS
 
 MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
-    # Before those of UTF-16, with which they begin.
+    # These precede the marks of UTF-16, which are their beginning.
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
@@ -29,7 +29,7 @@ LISTED = ""  # the name of the only column of a file without names
 
 
 class Line(NamedTuple):
-    """Where a row is listed, such as "Line 3 of rows.txt", and the cells there by column."""
+    """The place where a row is listed, such as "Line 3 of rows.txt", and its cells by column."""
 
     place: str
     cells: dict[str, str]
@@ -38,17 +38,22 @@ class Line(NamedTuple):
 def read_lines(
     path: Path, keys: Collection[str], names_row: Callable[[str], bool], /
 ) -> list[Line]:
-    """Return the lines of a file that lists rows, at least one; those without a text are left out.
+    """Return the lines of a file that lists rows; empty lines are left out.
+
+    The file may have a row on each line, which then is the column `LISTED`. It may also be a table
+    with a column of rows, or the output of `select --json`. A list of rows may be JSON or an array
+    of NumPy. Also raises DataError if the file cannot be read or has other columns.
 
     Args:
-        path: Of a file with a row on each line, which is then under the column `LISTED`; of a table
-            with a column of rows; of the output of `select --json`; or of a list of rows, in JSON
-            or as an array of NumPy.
-        keys: Columns that can have the rows.
-        names_row: Whether a text names a row, so that the first line is not one of names.
+        path: Path of the file.
+        keys: Columns that may hold the rows.
+        names_row: Returns whether a text names a row; such a first line does not hold names.
+
+    Returns:
+        One line or more.
 
     Raises:
-        DataError: The file cannot be read, has other columns or lists no row.
+        DataError: The file lists no row.
     """
     data = _read_bytes(path)
     if data.startswith(np.lib.format.MAGIC_PREFIX):
@@ -80,7 +85,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _array_lines(path: Path, data: bytes) -> list[Line]:
-    """Return the rows that an array of NumPy lists, such as `numpy.save` writes it."""
+    """Return the rows that an array of NumPy lists."""
     with one_line_errors(path.name):
         array = np.load(io.BytesIO(data), allow_pickle=False)
     if array.ndim == 0 or array.size != len(array) or array.dtype.kind not in "iufU":
@@ -95,13 +100,13 @@ def _array_lines(path: Path, data: bytes) -> list[Line]:
 
 
 def _decoded(path: Path, data: bytes) -> str:
-    """Return a text in UTF-8, UTF-16 or UTF-32, or in the encoding of older spreadsheets."""
+    """Return the text in UTF-8, UTF-16, UTF-32 or Windows-1252."""
     for mark, reason in NO_TEXTS.items():
         if data.startswith(mark):
-            raise DataError(f"{path} is no text file but {reason}.")
+            raise DataError(f"{path} is not a text file but {reason}.")
     encodings = [name for mark, name in MARKS.items() if data.startswith(mark)][:1]
     if not encodings and b"\0" in data:
-        # UTF-16 without a mark: one of the two bytes of a digit is 0.
+        # This is UTF-16 without a mark: one of the two bytes of a digit is 0.
         encodings = ["utf-16-be" if data.startswith(b"\0") else "utf-16-le"]
     for encoding in encodings or ["utf-8", "cp1252"]:
         try:
@@ -112,9 +117,10 @@ def _decoded(path: Path, data: bytes) -> str:
 
 
 def _json_lines(path: Path, text: str) -> list[Line]:
-    """Return what JSON lists: the output of `select --json`, or a list of rows.
+    """Return the rows in JSON, as `select --json` writes them or in a list; none for other texts.
 
-    A text that is none of these has no such lines.
+    Raises:
+        DataError: The output of `select` is not whole, or a list holds anything but rows.
     """
     is_output = text.lstrip().startswith("{")
     try:
@@ -154,7 +160,7 @@ def _text_lines(
     separator = told[1] if told else max(SEPARATORS, key=lambda each: len(_cells(first, each)))
     names = [chosen.unescaped(name.strip()) for name in _cells(first, separator)]
     if set(keys) & set(names):
-        # Of a single column, separators are a part of the texts.
+        # In a single column, separators are a part of the texts.
         separator = separator if len(names) > 1 else "\0"
         n_before = len(text[: stream.tell()].splitlines())
         reader = csv.reader(stream, delimiter=separator)

@@ -1,4 +1,4 @@
-"""Find the rows that files list in a table: by identity, or by their number."""
+"""Find the rows of a table that files list by identity or by number."""
 
 import re
 import unicodedata
@@ -15,13 +15,13 @@ from collective_variables.cli.results import chosen
 from collective_variables.data._errors import DataError
 from collective_variables.data.encoding import Table
 
-MAX_NAMED = 5  # of identities that are not in the table
+MAX_NAMED = 5  # identities that are not in the table
 MAX_CHARACTERS = 50  # of a cell in an error
 Find = Callable[[str], int | None]
 
 
 class Listed(NamedTuple):
-    """Rows of the table, each once, and what the user should know of the files that list them."""
+    """Rows of the table, each once, and notes for the user on the files that list them."""
 
     rows: list[int]
     notes: list[str]
@@ -33,18 +33,20 @@ def read_rows(
     """Return the rows that files list, each once, in the order of the files.
 
     A file without names has a row on each line: its number, counted from 0, or its identity. A file
-    with names, such as `select --output` writes it, gives rows by the identities of the table if it
-    has that column, and by the column "row" otherwise.
+    with names, such as `select --output` writes, may have the column of the table's identities. If
+    not, its column "row" gives the rows.
+
+    Raises DataError if a file cannot be read or lists no row. Also raises it if a line names no row
+    of the table, or a row that holds other numbers than the file.
 
     Args:
-        paths: Of the files.
+        paths: Paths of the files.
         table: The table that the rows belong to.
-        targets: The columns that are to be filled in.
+        targets: The columns to fill in.
         by_identity: Whether files without names hold identities.
 
-    Raises:
-        DataError: A file cannot be read or lists no row; a line names no row of the table, or names
-            a row that holds other numbers than the file.
+    Returns:
+        The rows and notes.
     """
     rows, notes = [], []
     for path in paths:
@@ -82,7 +84,7 @@ def _number_finder(table: Table) -> Find:
 
     def find(cell: str) -> int | None:
         digits = re.sub(r"[.,]0+$", "", cell)  # a spreadsheet may write 12.0
-        if re.fullmatch(r"\d\.\d+e\+\d\d", cell):  # and `numpy.savetxt` 1.2000e+01
+        if re.fullmatch(r"\d\.\d+e\+\d\d", cell):  # and `numpy.savetxt` writes 1.2000e+01
             digits = f"{Decimal(cell).normalize():f}"
         is_number = digits.isascii() and digits.isdecimal() and len(digits) < 20
         return int(digits) if is_number and int(digits) < n_rows else None
@@ -94,7 +96,7 @@ def _identity_finder(table: Table) -> Find:
     identities = [] if table.identities is None else table.identities.tolist()
     rows = dict(zip(identities, range(len(identities))))
     if chosen.holds_images(table):
-        # File systems differ in whether a letter and its accent are one sign or two.
+        # File systems differ in whether a letter and its accent are one character or two.
         rows = {_composed(file): row for file, row in rows.items()} | rows
     by_number = _number_finder(table)
 
@@ -103,7 +105,7 @@ def _identity_finder(table: Table) -> Find:
         if chosen.holds_images(table):
             spellings.append(_composed(cell.replace("\\", "/")).removeprefix("./"))
         found = next((rows[text] for text in spellings if text in rows), None)
-        # Names of images have an ending, so that a number can only be that of a row.
+        # Names of images have an ending, so a number can only be that of a row.
         return by_number(cell) if found is None and chosen.holds_images(table) else found
 
     return find
@@ -145,14 +147,14 @@ def _check_unmoved(
         for name in columns.keys() & line.cells.keys():
             if not _agree(line.cells[name], float(columns[name][row])):
                 raise DataError(
-                    f"{line.place} is not row {row} of the table any more: {name} is "
+                    f"{line.place} is no longer row {row} of the table: {name} is "
                     f"{line.cells[name]} there and {columns[name][row]:.10g} here. "
                     "Name rows by a column that stays with them: --id COLUMN."
                 )
 
 
 def _agree(cell: str, number: float) -> bool:
-    """Return whether a cell can be a number as a spreadsheet shows it; what is no number can."""
+    """Return whether a cell can show a number as spreadsheets do; any other text can."""
     try:
         value = Decimal(cell.replace(",", ".") if cell.count(",") == 1 else cell)
     except InvalidOperation:
@@ -167,12 +169,13 @@ def _agree(cell: str, number: float) -> bool:
 def _labelled_lines(
     path: Path, lines: list[Line], targets: Sequence[str]
 ) -> tuple[list[Line], list[str]]:
-    """Return the lines that count, and a note where targets are not filled in.
+    """Return the lines that count, and a note if targets are not filled in.
 
-    What `select` wrote counts as a whole, because somebody is at work on it. Of another table the
-    rows with all targets count.
+    All lines of a file that `select` wrote count, because somebody is filling it in. In other
+    tables only rows with all targets count.
 
-    Raises DataError if no line counts.
+    Raises:
+        DataError: No line counts.
     """
     names = [name for name in map(chosen.column_in_file, targets) if name in lines[0].cells]
     filled = [line for line in lines if all(line.cells.get(name) for name in names)]
@@ -181,7 +184,7 @@ def _labelled_lines(
         return lines, []
     told = f"{n_empty} of {len(lines)} rows in {path} have no {words}"
     if chosen.ORDER in lines[0].cells:
-        return lines, [f"{told} yet: they count as labelled all the same."]
+        return lines, [f"{told} yet: they still count as labelled."]
     if not filled:
         raise DataError(f"{path} must list labelled rows: no row there has a {words}.")
     return filled, [f"{told}: they do not count as labelled."]

@@ -31,17 +31,18 @@ INPUTS = ("labelled", "exclude")  # arguments that name files to read
 def run(arguments: argparse.Namespace) -> None:
     """Read the file, report on it, and do what was asked for.
 
+    Also raises UserError if the arguments, the file or the table cannot be used, and WriteError if
+    a result cannot be printed or written.
+
     Raises:
-        UserError: The arguments, the file or the table cannot be used.
-        ComputationError: Nothing could be computed; what there is has been printed.
-        WriteError: A result could not be printed or written.
+        ComputationError: Nothing could be computed. The rest is printed first.
     """
     _check_files(arguments)
     table = encoding.read_table(arguments.file, arguments.target, **_arguments.reading(arguments))
     _arguments.note(arguments, table.report())
     result = COMMANDS[arguments.command](arguments, table)
     if arguments.quiet:
-        # What a result depends on is said with it.
+        # Decisions that change the result are printed with it.
         for sentence in table.warnings:
             _arguments.warn(sentence)
     text = result.text

@@ -16,7 +16,7 @@ COMMAND = "select | compare | measure"
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that says in one line what is wrong, without the usage."""
+    """A parser that reports an error in one line, without the usage."""
 
     def command(self, name: str) -> "Parser":
         """Return the parser of a command."""
@@ -30,16 +30,21 @@ class Parser(argparse.ArgumentParser):
         return list(self._option_string_actions)
 
     def error(self, message: str) -> NoReturn:
-        """End with 2 and the message."""
+        """Exit with status 2 and the message."""
         if message.endswith(COMMAND):
             message = "say what to do: select, compare or measure"
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
 
 def parse_arguments(arguments: Sequence[str], program: str, /) -> argparse.Namespace:
-    """Return the arguments, or end with 2 and say which is unknown and which may be meant.
+    """Return the parsed arguments, or exit with 2 and name the argument that may be meant.
 
-    program: the name in usage and examples.
+    Args:
+        arguments: Words of the command line.
+        program: The program's name in usage and examples.
+
+    Returns:
+        The parsed arguments.
     """
     parser = build_parser(program)
     parsed, unknown = parser.parse_known_args(arguments)
@@ -53,7 +58,7 @@ def parse_arguments(arguments: Sequence[str], program: str, /) -> argparse.Names
 
 
 def build_parser(program: str = "collective-variables") -> argparse.ArgumentParser:
-    """Return the parser of all commands; `program` is the name in usage and examples."""
+    """Return the parser of all commands; usage and examples show the name `program`."""
     shared = {"formatter_class": argparse.RawDescriptionHelpFormatter}
     parser = Parser(
         program, description=_help.DESCRIPTION, epilog=_help.epilogue(None, program), **shared
@@ -78,34 +83,37 @@ def _add_data(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "file",
         metavar="FILE",
-        help="table, arrays (each of an .npz file is a column), or folder of images",
+        help="table, arrays (each array of an .npz file is a column), or folder of images",
     )
     command.add_argument(
         "--target",
         action="append",
         default=[],
         metavar="NAME",
-        help="column to predict; may be given several times",
+        help="column to predict; may be repeated",
     )
     _add_names(command, "--ignore", "columns that are neither target nor input")
     _add_names(command, "--use", "columns that are inputs although they look like identities")
     command.add_argument(
-        "--id", metavar="COLUMN", help="column that identifies rows, and is no input"
+        "--id", metavar="COLUMN", help="column that identifies rows and is not an input"
     )
     command.add_argument(
         "--task",
         choices=encoding.TASKS,
         default="auto",
-        help="what the target is (auto: texts or few whole numbers are classes)",
+        metavar="TASK",
+        help="auto, regression or classification (default: auto, for which texts or few whole "
+        "numbers are classes)",
     )
     command.add_argument(
         "--scaling",
         choices=scaling.SCALINGS,
         default=scaling.DEFAULT,
-        help=f"how inputs are scaled: {_sentences(scaling.SCALINGS)} (default: {scaling.DEFAULT})",
+        metavar="NAME",
+        help=f"scaling of inputs (default: {scaling.DEFAULT}). {_sentences(scaling.SCALINGS)}",
     )
     command.add_argument(
-        "--image-size", type=_size, metavar="HxW", help="pixels to which images are resized"
+        "--image-size", type=_size, metavar="HxW", help="size in pixels to which images are resized"
     )
     network = command.add_mutually_exclusive_group()
     network.add_argument(
@@ -124,38 +132,40 @@ def _add_data(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="option of that network; may be given several times",
+        help="option of that network; may be repeated",
     )
 
 
-def _add_names(command: argparse._ActionsContainer, option: str, words: str) -> None:
-    command.add_argument(option, nargs="+", action="extend", default=[], metavar="NAME", help=words)
+def _add_names(
+    command: argparse._ActionsContainer, option: str, words: str, metavar: str = "NAME"
+) -> None:
+    command.add_argument(
+        option, nargs="+", action="extend", default=[], metavar=metavar, help=words
+    )
 
 
 def _sentences(named: Mapping[str, str]) -> str:
-    # argparse would fill in what follows a percent sign.
-    return "; ".join(f"{name}, {text}" for name, text in named.items()).replace("%", "%%")
+    # argparse would replace a single percent sign.
+    return "; ".join(f"{name}: {text}" for name, text in named.items()).replace("%", "%%")
 
 
 def _add_format(command: argparse.ArgumentParser) -> None:
-    """Add how a text table is read, where the file itself leaves it open."""
-    group = command.add_argument_group("text tables (found out by the whole file if not given)")
+    """Add the options that decide how a text table is read where the file does not."""
+    group = command.add_argument_group("text tables (by default detected from the whole file)")
     group.add_argument("--encoding", metavar="NAME", help="such as utf-8, utf-16 or cp1252")
-    group.add_argument(
-        "--decimal", choices=(".", ","), metavar="SIGN", help="sign in front of decimals, . or ,"
-    )
+    group.add_argument("--decimal", choices=(".", ","), metavar="SIGN", help="decimal sign, . or ,")
     group.add_argument(
         "--day-first",
         action=argparse.BooleanOptionalAction,
-        help="whether 01/02/2020 is the first of February",
+        help="whether 01/02/2020 is 1 February",
     )
     group.add_argument(
         "--header",
         action=argparse.BooleanOptionalAction,
-        help="whether the first line has the names of the columns",
+        help="whether the first line holds the names of the columns",
     )
-    _add_names(group, "--missing", "further cells that stand for a missing value")
-    _add_names(group, "--texts", "columns of texts, which are kept as they are written")
+    _add_names(group, "--missing", "further cells that stand for a missing value", metavar="CELL")
+    _add_names(group, "--texts", "columns of texts that are kept as written")
 
 
 def _add_select(command: argparse.ArgumentParser) -> None:
@@ -164,26 +174,26 @@ def _add_select(command: argparse.ArgumentParser) -> None:
         type=_whole,
         required=True,
         metavar="N",
-        help="rows to select, in addition to those already labelled",
+        help="number of rows to select, in addition to those already labelled",
     )
     command.add_argument(
         "--method",
         choices=registry.SELECTION_METHODS,
         default=METHOD,
         metavar="METHOD",
-        help=f"method of selection, see below (default: {METHOD}, "
-        "which is random network distillation, linearised)",
+        help="selection method, listed below (default: linearised random network distillation, "
+        f"{METHOD})",
     )
     command.add_argument(
         "--option",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="option of the method; may be given several times",
+        help="option of the method; may be repeated",
     )
     for option, words in (
         ("--labelled", "are already labelled"),
-        ("--exclude", "cannot be labelled, and are not selected"),
+        ("--exclude", "cannot be labelled and must not be selected"),
     ):
         command.add_argument(
             option,
@@ -191,8 +201,8 @@ def _add_select(command: argparse.ArgumentParser) -> None:
             action="append",
             default=[],
             metavar="ROWS",
-            help=f"file with rows that {words}: one on a line, a JSON list, a .npy array, or what "
-            "--output wrote; may be given several times",
+            help=f"file with rows that {words}: one per line, a JSON list, a .npy array, or a file "
+            "written by --output; may be repeated",
         )
     command.add_argument(
         "--output",
@@ -218,17 +228,20 @@ def _add_compare(command: argparse.ArgumentParser) -> None:
         default=[METHOD],
         metavar="METHOD",
         help="methods of `select` to compare with random selection (default: "
-        f"{METHOD}, which is random network distillation, linearised)",
+        f"{METHOD}, linearised random network distillation)",
     )
     command.add_argument(
         "--members",
         type=_whole,
         default=5,
         metavar="N",
-        help="networks for each method and size (default: 5)",
+        help="number of networks for each method and size (default: 5)",
     )
     command.add_argument(
-        "--n-test", type=_whole, metavar="N", help="test points (default: one row in five)"
+        "--n-test",
+        type=_whole,
+        metavar="N",
+        help="number of test points (default: one row in five)",
     )
     command.add_argument(
         "--epochs",
@@ -264,7 +277,7 @@ def _add_measure(command: argparse.ArgumentParser) -> None:
         help="sizes of the random subsets (default: all rows, at most 1000)",
     )
     command.add_argument(
-        "--members", type=_whole, default=5, metavar="N", help="networks (default: 5)"
+        "--members", type=_whole, default=5, metavar="N", help="number of networks (default: 5)"
     )
     command.add_argument(
         "--spectrum", type=Path, metavar="CSV", help="write all eigenvalues to this file"
@@ -277,15 +290,15 @@ def _add_general(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--quiet",
         action="store_true",
-        help="print no report on the data and no progress, but cautions all the same",
+        help="print cautions, but no report on the data and no progress",
     )
     command.add_argument(
         "--dry-run",
         action="store_true",
-        help="report on the data, and estimate time and memory, without the work",
+        help="only report on the data and estimate time and memory",
     )
     command.add_argument(
-        "--debug", action="store_true", help="print the traceback of an error, too"
+        "--debug", action="store_true", help="also print the traceback of an error"
     )
 
 
@@ -293,7 +306,7 @@ COMMANDS = {
     "select": (_add_select, "select rows to label or to train on"),
     "compare": (
         _add_compare,
-        "train networks on the rows that each method selects, and compare their test losses",
+        "train networks on the rows of each method and compare their test losses",
     ),
     "measure": (
         _add_measure,

@@ -1,4 +1,4 @@
-"""Select rows of a table, compare methods of selection, and measure a network on the rows."""
+"""Select rows of a table, compare selection methods, and measure a network on the rows."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from collective_variables.observables import measurement
 from collective_variables.selection import base, registry, rnd_linearised
 from collective_variables.training import schedules
 
-TARGET_METHODS = ("stratified",)  # which look at all targets
+TARGET_METHODS = ("stratified",)  # they need all targets
 NETWORK_METHODS = tuple(
     name
     for name, function in registry.SELECTION_METHODS.items()
@@ -36,10 +36,12 @@ Architecture = Sequence[str] | imported.Model | None
 
 
 class Comparison(NamedTuple):
-    """Losses of trained networks on what methods select.
+    """Losses of networks trained on the rows that methods select.
 
-    runs has a row for each network, summary the means for each method and size, differences the
-    paired differences from random selection.
+    Attributes:
+        runs: A row for each network.
+        summary: Means for each method and size.
+        differences: Paired differences from random selection.
     """
 
     runs: pd.DataFrame
@@ -84,24 +86,22 @@ def select(
 ) -> pd.DataFrame:
     """Select `n_points` rows in addition to those already labelled.
 
+    Raises DataError if the method needs targets that are missing, and the errors of the method.
+
     Args:
         table: The rows.
         n_points: Number of rows to select.
         method: One of `registry.SELECTION_METHODS`.
-        options: Of the method.
+        options: Options of the method.
         labelled: Rows that count as selected already.
-        network: For methods that use one.
-        seed: Of everything random.
-        scaling: Of the inputs, one of `scaling.SCALINGS`.
+        network: The network, for methods that use one.
+        seed: Random seed.
+        scaling: Scaling of the inputs, one of `scaling.SCALINGS`.
         progress: Text in front of the progress bar; "" shows none.
 
     Returns:
-        A row for each: `order`, 1 for the first; `row` of the file, from 0; `distance` from the
-        rows selected before, NaN where the method has none.
-
-    Raises:
-        DataError: The method needs targets that are missing.
-        TypeError, ValueError: Those of the method.
+        A line for each selected row. `order` is 1 for the first, and `row` counts the rows of the
+        file from 0. `distance` is that from the rows selected before; NaN if the method has none.
     """
     problem, options = selection_problem(
         table,
@@ -132,7 +132,7 @@ def selection_problem(
     seed: int = 0,
     scaling: str = scalings.DEFAULT,
 ) -> tuple[registry.Problem, dict[str, Any]]:
-    """Return what `select` chooses from, and the options of the method with the labelled rows."""
+    """Return the problem of `select`, and the options of the method with the labelled rows."""
     inputs = scalings.scale_table(table, np.arange(len(table.inputs)), scaling=scaling)
     inputs = inputs.astype(np.float32)
     options = dict(options)
@@ -141,7 +141,7 @@ def selection_problem(
     needs_targets = method in TARGET_METHODS or options.get("per_class")
     if needs_targets and (table.targets is None or not table.is_labelled.all()):
         raise DataError(_without_targets(method, table))
-    # Other methods do not look at targets.
+    # Other methods ignore targets.
     if table.targets is None:
         targets = _no_targets(inputs, network)
     else:
@@ -174,7 +174,7 @@ def uses_seed(
         return options.get("first") != "best" and not labelled
     if method != "rnd-linearised":
         return True
-    # With a wrong option, the selection itself raises the error.
+    # Wrong options are left to the selection, which raises the error.
     names = {field.name for field in fields(rnd_linearised.LinearisedRNDSettings)}
     settings = rnd_linearised.LinearisedRNDSettings(
         **{name: options[name] for name in names & set(options)}
@@ -195,7 +195,7 @@ def compare(
     seed: int = 0,
     progress: str = "",
 ) -> Comparison:
-    """Train networks on what each method selects, and compare their losses on the test points.
+    """Train networks on the rows that each method selects, and compare their test losses.
 
     Random selection is one of the methods. Members differ in their network, their random numbers
     and, for random methods, their points. A member starts from the same network for all methods.
@@ -203,12 +203,15 @@ def compare(
     Args:
         dataset: Pool and test points.
         n_points: Sizes of the subsets.
-        methods: A method and its options, by the name for the tables.
-        n_members: Networks for each method and size.
-        schedule: Of the training.
+        methods: A method and its options, by their name in the tables.
+        n_members: Number of networks for each method and size.
+        schedule: Schedule of the training.
         network: As in `build_default`.
-        seed: Of everything random.
+        seed: Random seed.
         progress: Text in front of the progress bars; "" shows none.
+
+    Returns:
+        Losses, their means, and paired differences from random selection.
     """
     runs = run_experiment(
         dataset,
@@ -237,13 +240,23 @@ def measure(
 ) -> Measurement:
     """Measure entropy, trace and spectrum of the kernels of untrained networks on random rows.
 
-    Each subset contains the smaller ones. Without targets the default network has one
-    output, a user's network any number, and alignments with the targets are NaN.
+    Each subset contains the smaller ones. Without targets, the default network has one output, a
+    user's network any number, and alignments with the targets are NaN. Raises DataError if fewer
+    than two rows have a target, and the errors of `parameters.check_fit` and
+    `measurement.measure_ensemble`.
 
-    Raises:
-        DataError: Fewer than two rows have a target.
-        ValueError: The network does not fit (`parameters.check_fit`).
-        Exception: Those of `measurement.measure_ensemble`.
+    Args:
+        table: The rows.
+        n_points: Sizes of the subsets.
+        n_members: Number of networks.
+        settings: What is measured, and how.
+        network: As in `build_default`.
+        seed: Random seed.
+        scaling: Scaling of the inputs, one of `scaling.SCALINGS`.
+        progress: Text in front of the progress bar; "" shows none.
+
+    Returns:
+        Collective variables and eigenvalues of each network and size.
     """
     network, pool = measured_pool(table, network=network, scaling=scaling)
     sizes = subset_sizes.draw(list(n_points), n_members=n_members, seed=seed)
@@ -269,7 +282,7 @@ def measured_pool(
     network: Architecture = None,
     scaling: str = scalings.DEFAULT,
 ) -> tuple[sequential.Network | imported.Model, measurement.Pool]:
-    """Return the network that `measure` takes, and the rows that have a target."""
+    """Return the network and the pool of `measure`: the rows that have a target."""
     rows = np.flatnonzero(table.is_labelled)
     if len(rows) < 2:
         raise DataError(
@@ -288,7 +301,7 @@ def measured_pool(
 
 
 def _no_targets(inputs: np.ndarray, network: Architecture) -> np.ndarray:
-    """Return zeros for each output: those of a user's network, which may be any number, or one."""
+    """Return zeros for each output of a user's network, or for the one output of the default."""
     n_outputs = 1
     if isinstance(network, imported.Model):
         parameters.check_points(network, inputs)
@@ -297,7 +310,7 @@ def _no_targets(inputs: np.ndarray, network: Architecture) -> np.ndarray:
 
 
 def _scaled_targets(table: encoding.Table, rows: np.ndarray) -> np.ndarray:
-    """Return the targets of some rows, z-scores in a regression."""
+    """Return the targets of the rows, as z-scores in a regression."""
     targets = table.targets[rows]
     if table.task == "regression":
         targets = problems.z_score(targets, np.arange(len(rows)))
@@ -305,7 +318,7 @@ def _scaled_targets(table: encoding.Table, rows: np.ndarray) -> np.ndarray:
 
 
 def _spectra(eigenvalues: np.ndarray, sizes: np.ndarray) -> pd.DataFrame:
-    """Return a row for each eigenvalue, the largest first; none where they were estimated."""
+    """Return a row for each eigenvalue, largest first; sizes with estimates have none."""
     parts = []
     for member, number in np.ndindex(sizes.shape):
         values = np.sort(eigenvalues[member, number][: sizes[member, number]])[::-1]

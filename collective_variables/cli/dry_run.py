@@ -1,4 +1,4 @@
-"""Forecast the time and memory of a command, from rates measured here and counts of its work."""
+"""Forecast time and memory of a command from measured rates and counts of its work."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,18 +13,21 @@ from collective_variables.data import encoding, problems
 from collective_variables.selection import registry
 from collective_variables.training import schedules
 
-# By how much a rate may differ from the one measured, on a machine that others use as well.
+# Factor by which a rate may differ from the measured one on a shared machine.
 MARGIN = 1.5
-OUTSIDE = 0.5  # seconds in which Python starts and ends, which no clock of ours counts
-PROGRAMS = 2**26  # bytes of compiled programs and of what compiles them
+OUTSIDE = 0.5  # seconds in which Python starts and ends, outside our clocks
+PROGRAMS = 2**26  # bytes of compiled programs and their compiler
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """The range of seconds of a whole command, and bytes of memory at its peak.
+    """A forecast of time and memory of a whole command.
 
-    n_free: bytes that this process holds or may still take.
-    took: seconds of the forecast.
+    Attributes:
+        seconds: Smallest and largest number of seconds.
+        n_bytes: Bytes of memory at the peak.
+        n_free: Bytes that this process holds or may still take.
+        took: Seconds of the forecast.
     """
 
     seconds: tuple[float, float]
@@ -59,7 +62,7 @@ class Forecast:
 
 
 class _Start:
-    """Seconds and bytes that are behind the command when its forecast begins."""
+    """Seconds and bytes that the command has used when its forecast begins."""
 
     def __init__(self) -> None:
         self._seconds = _machine.CLOCK.seconds()
@@ -68,7 +71,7 @@ class _Start:
         self._free = _memory.free()
 
     def forecast(self, seconds: timing.Seconds, n_bytes: int) -> Forecast:
-        """Add what is still to come, with its margin."""
+        """Return the forecast of the whole command from the work to come, with a margin."""
         before = self._seconds + OUTSIDE
         return Forecast(
             ((before + seconds.low) / MARGIN, (before + seconds.high) * MARGIN),
@@ -87,9 +90,17 @@ def forecast_select(
     labelled: Sequence[int] = (),
     **settings: Any,
 ) -> Forecast:
-    """Forecast `commands.select`, with the settings that it takes.
+    """Forecast `commands.select` and raise its errors that precede the work.
 
-    Raises the errors of `commands.select` and of its method, as far as they come before the work.
+    Args:
+        table: The rows.
+        n_points: Number of rows to select.
+        method: One of `registry.SELECTION_METHODS`.
+        labelled: Rows that count as selected already.
+        **settings: Further settings of `commands.select`.
+
+    Returns:
+        The forecast.
     """
     start = _Start()
     prepared, (problem, options) = timing.timed(
@@ -132,7 +143,7 @@ def forecast_compare(
         n_runs,
         drawing=trained.drawing,
     )
-    # Random subsets cost what compiling random numbers does.
+    # Random subsets cost as much as compiling random numbers.
     seconds = trained.seconds + kernel.seconds + timing.exactly(trained.drawing)
     seconds = sum((each.seconds for each in estimates), seconds)
     n_bytes = max([kernel.n_bytes, *(each.n_bytes for each in estimates)])
@@ -142,7 +153,7 @@ def forecast_compare(
 def forecast_measure(
     table: encoding.Table, /, *, n_points: Sequence[int], n_members: int, **settings: Any
 ) -> Forecast:
-    """Forecast `commands.measure`, with the settings that it takes."""
+    """Forecast `commands.measure`; the settings are those of `commands.measure`."""
     start = _Start()
     settings.pop("seed", None)
     prepared, (network, pool) = timing.timed(lambda: commands.measured_pool(table, **settings))

@@ -1,7 +1,7 @@
-"""Start the command line, and turn what goes wrong into one line and an exit code.
+"""Start the command line, and turn errors into one line and an exit code.
 
-Only the standard library is imported at the top, so that an interruption while JAX and pandas load
-ends like any other.
+Only the standard library is imported at the top, so that an interruption ends cleanly even while
+JAX and pandas load.
 """
 
 import os
@@ -13,12 +13,12 @@ from pathlib import Path
 from collective_variables import _errors, _extras, _machine
 
 DONE = 0
-FAILED = 1  # what was asked for could not be computed
+FAILED = 1  # the result could not be computed or written
 WRONG_INPUT = 2  # as argparse has it
 INTERRUPTED = 130  # 128 + SIGINT
 DEBUG = "COLLECTIVE_VARIABLES_DEBUG"
 MAX_CHARACTERS = 500  # of a message; compilers write pages
-# What errors of the library call an argument.
+# The names of arguments in errors of the library.
 ARGUMENTS = {
     "learning_rate": "--learning-rate",
     "loss": "--loss",
@@ -34,15 +34,21 @@ ARGUMENTS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, and return its exit code.
 
-    Wrong arguments, files and tables (see `_errors.is_user_error`) give 2. Everything else that
-    goes wrong gives 1, bugs included: numbers that overflow, too little memory, a full disk. An
-    interruption gives 130. One line on standard error says what happened; `--debug`, or the
-    environment variable COLLECTIVE_VARIABLES_DEBUG, adds the traceback.
+    One line on standard error reports an error; `--debug`, or the environment variable
+    COLLECTIVE_VARIABLES_DEBUG, adds the traceback.
+
+    Args:
+        arguments: Words of the command line; by default those of this process.
+
+    Returns:
+        0 if all is done, 2 for wrong arguments, files and tables (see `_errors.is_user_error`), and
+        130 for an interruption. All other failures return 1, bugs included: numbers that overflow,
+        too little memory, a full disk.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         _open_standard_error()
-        _machine.CLOCK.restart()  # a forecast counts what came before it
+        _machine.CLOCK.restart()  # a forecast includes the time before it
         from collective_variables.cli import _run, command_line
 
         _run.run(command_line.parse_arguments(arguments, program()))
@@ -50,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader, such as `head`, has enough.
+        # The reader, such as `head`, has closed the pipe.
         _drop_output()
         return FAILED
     except Exception as error:
@@ -69,13 +75,13 @@ def program() -> str:
 
 
 def _open_standard_error() -> None:
-    """Let standard error lead nowhere where `2>&-` closed it: `print` would take the other one."""
+    """Discard standard error if `2>&-` closed it; `print` would write to standard output."""
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115, for the rest of the process
 
 
 def _message(error: Exception) -> str:
-    """Return what went wrong in one line, and for a failure how to see more."""
+    """Return an error in one line, and for a failure how to see more."""
     text = " ".join(str(error).split())
     if len(text) > MAX_CHARACTERS:
         text = f"{text[:MAX_CHARACTERS]} …"
@@ -87,7 +93,7 @@ def _message(error: Exception) -> str:
 
 
 def _as_typed(text: str) -> str:
-    """Return an error of the library with the argument that the user typed in front."""
+    """Return an error of the library that begins with the argument as the user typed it."""
     name, space, rest = text.partition(" ")
     return f"{ARGUMENTS.get(name, name)}{space}{rest}"
 
@@ -97,7 +103,7 @@ def _say(line: str) -> None:
 
 
 def _drop_output() -> None:
-    """Forget output that cannot be written, which Python would try again at its end."""
+    """Drop output that cannot be written; Python would try again at its end."""
     if sys.stdout is None:
         return
     try:

@@ -1,4 +1,4 @@
-"""Find the files of the problems: embedded, in a folder of the user, or downloaded and checked."""
+"""Find the files of the problems: embedded, in the user's folder, or downloaded and checked."""
 
 import gzip
 import hashlib
@@ -21,11 +21,17 @@ MAX_BYTES = 2**26  # of a file that is not packed
 
 @dataclass(frozen=True)
 class File:
-    """A file and where it is; without `urls` it is embedded.
+    """A file of a problem.
 
-    With n_bytes, the public file is packed by gzip. sha256 and n_bytes are then those of its
-    content, since every mirror packs it differently. `name` ends in .gz in that case, and the file
-    may be there unpacked, under the name `plain`.
+    A file with `n_bytes` is packed by gzip, and its name ends in .gz. It may also lie unpacked
+    under the name `plain`.
+
+    Attributes:
+        name: Name of the file.
+        sha256: SHA-256 of the file; of its content if it is packed, since every mirror packs it
+            differently.
+        urls: Public addresses; a file without one is embedded in the package.
+        n_bytes: Size of the content of a packed file; None if the file is not packed.
     """
 
     name: str
@@ -45,7 +51,7 @@ class File:
 
 
 def locate(file: File) -> Path:
-    """Return the path of the file, its checksum verified; raises DataError."""
+    """Return the path of the file after a check of its checksum; raises DataError."""
     if not file.urls:
         return _in_folder(file, EMBEDDED, "Restore it from the repository.")
     source = os.environ.get(ENVIRONMENT, "")
@@ -59,7 +65,7 @@ def locate(file: File) -> Path:
 
 
 def _in_folder(file: File, folder: Path, remedy: str) -> Path:
-    """Return the path of the file in `folder`; raises DataError, ending in `remedy`."""
+    """Return the path of the file in `folder`; the message of a DataError ends with `remedy`."""
     names = (file.plain, file.name)
     path = next((folder / name for name in names if (folder / name).is_file()), None)
     if path is None:
@@ -75,8 +81,10 @@ def _download(file: File, urls: tuple[str, ...]) -> Path:
     """Return the path of the unpacked file in the cache, downloaded from the first URL that has it.
 
     A cached file with another checksum is downloaded again. A broken download resumes. pooch moves
-    a download to its name once its checksum is right, so that neither a partial nor a wrong file
-    stays. Raises DataError with the failure of each URL.
+    a download to its name once its checksum is right, so neither a partial nor a wrong file stays.
+
+    Raises:
+        DataError: No URL gives the file; the message names the failure of each.
     """
     # pooch brings requests.
     with _extras.required("data"):
@@ -86,7 +94,7 @@ def _download(file: File, urls: tuple[str, ...]) -> Path:
     pooch.get_logger().setLevel("ERROR")
     cache = pooch.os_cache("collective-variables")
     cached = cache / file.plain
-    # pooch would check this too, but not for a packed file that someone has put there.
+    # pooch checks this too, except for a packed file that someone has put there.
     if cached.is_file() and _sha256(cached, file) == file.sha256:
         return cached
 
@@ -122,9 +130,9 @@ def _download(file: File, urls: tuple[str, ...]) -> Path:
 
 
 class _Limited(io.FileIO):
-    """A file to write that refuses to grow beyond `limit` bytes.
+    """A file open for writing that refuses to grow beyond `limit` bytes.
 
-    requests unpacks what a server has packed while it downloads, so the size is not known before.
+    requests unpacks a packed answer during the download, so its size is not known in advance.
     """
 
     def __init__(self, path: str, limit: int) -> None:
@@ -138,10 +146,8 @@ class _Limited(io.FileIO):
 
 
 def open_unpacked(path: Path) -> BinaryIO:
-    """Open a file to read its content, unpacked if it is gzip.
-
-    The name does not tell, because a server may unpack a file as it sends it.
-    """
+    """Return a stream of the content of a file, unpacked if the file is packed by gzip."""
+    # The name does not decide, because a server may unpack a file as it sends it.
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     return gzip.open(path) if packed else path.open("rb")
@@ -150,7 +156,8 @@ def open_unpacked(path: Path) -> BinaryIO:
 def _content(path: Path, n_bytes: int) -> bytes:
     """Return the content of a file, packed or not.
 
-    Raises ValueError for a broken gzip file or more than `n_bytes`.
+    Raises:
+        ValueError: The file is broken, or its content has more than `n_bytes`.
     """
     try:
         with open_unpacked(path) as file:
@@ -163,7 +170,7 @@ def _content(path: Path, n_bytes: int) -> bytes:
 
 
 def _sha256(path: Path, file: File) -> str:
-    """Return the SHA-256 of a copy of the file in hexadecimal, or the reason why it has none."""
+    """Return the SHA-256 of a copy of the file in hexadecimal, or why it cannot be read."""
     if file.n_bytes is None:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()

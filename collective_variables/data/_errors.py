@@ -1,10 +1,10 @@
-"""The error for files, tables and problems that cannot be used."""
+"""Define the errors for files, tables and problems that cannot be used."""
 
 from collective_variables._errors import UserError
 
 
 class DataError(UserError, ValueError):
-    """A file, a table or a problem cannot be used; the message names it and says what to do."""
+    """A file, a table or a problem cannot be used; the message names it and what to do."""
 
 
 class MissingFileError(DataError, FileNotFoundError):

@@ -36,20 +36,21 @@ def read_mnist(path: Path) -> Arrays:
 
 
 def read_mnist_60000(images: Path, labels: Path) -> Arrays:
-    """Return the same as `read_mnist`, from the public files, packed or not."""
+    """Return the arrays of `read_mnist` from the public files, packed or not."""
     return _grey(_read_idx(images)), one_hot(_read_idx(labels), 10)
 
 
 def _grey(images: np.ndarray) -> np.ndarray:
-    """Return (n, 28, 28, 1) float32 grey values in 0 … 1 of (n, 28, 28) uint8."""
-    # float64 would take 376 MB for 60000 images; for each of the 256 values the result is the same.
+    """Return grey values in 0 … 1, (n, 28, 28, 1) float32, from (n, 28, 28) uint8."""
+    # float64 would take 376 MB for 60000 images; the results are the same for all 256 values.
     return np.divide(images[..., None], 255, dtype=np.float32)
 
 
 def _read_idx(path: Path) -> np.ndarray:
     """Return the uint8 array of an idx file.
 
-    The file holds 0, 0, 8 (for uint8), the number of dimensions, 4 bytes for each size, the values.
+    The file holds 0, 0, 8 (for uint8), the number of dimensions, 4 bytes for each size, and the
+    values.
     """
     with _download.open_unpacked(path) as file:
         n_dimensions = file.read(4)[3]
@@ -60,7 +61,7 @@ def _read_idx(path: Path) -> np.ndarray:
 def read_concrete(path: Path) -> Arrays:
     """Return (n, 7) components of the concrete in kg/m³ and (n, 3) of its properties.
 
-    These are slump (cm), flow (cm) and the strength after 28 days (MPa).
+    The properties are slump (cm), flow (cm) and the strength after 28 days (MPa).
     """
     # Column 0 numbers the rows.
     table = np.loadtxt(path, delimiter=",", skiprows=1)
@@ -71,7 +72,7 @@ def read_gait(path: Path) -> Arrays:
     """Return (n, 321) features of a walk and (n, 16) one-hot persons.
 
     The missing X[43, 111] becomes the mean of its column over the observed values of all rows, test
-    points included. P1 prints 328 inputs; the public file has 321, of which eight pairs are copies.
+    points included. P1 prints 328 inputs. The public file has 321, with eight pairs of copies.
     """
     file = scipy.io.loadmat(path)
     features = file["X"].astype(np.float64)
@@ -82,7 +83,7 @@ def read_gait(path: Path) -> Arrays:
 def read_words(path: Path) -> Arrays:
     """Return (n, 12) letters of words and (n, 4) one-hot numbers of syllables, 1 … 4.
 
-    A letter is 1 (a) … 26 (z), and 0 behind the end of the word.
+    A letter is 1 (a) … 26 (z); places after the end of the word are 0.
     """
     words, n_syllables = np.loadtxt(path, dtype=str, delimiter=",", skiprows=1, unpack=True)
     letters = words.astype("S12").view(np.uint8).reshape(len(words), -1).astype(np.float32)
@@ -93,7 +94,7 @@ def read_words(path: Path) -> Arrays:
 def read_molecules(path: Path) -> Arrays:
     """Return (n, 14, 28) graphs and (n, 1) enthalpies of formation at 298 K in kcal/mol.
 
-    The row of an atom is its element, one-hot in the order of atomic numbers, and behind it
+    The row of an atom begins with its element, one-hot in the order of atomic numbers. Then follows
     1/distance (1/Å) for each atom that it is bonded to, else 0. Rows without an atom are 0.
     """
     with np.load(path, allow_pickle=False) as file:

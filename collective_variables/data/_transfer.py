@@ -8,25 +8,26 @@ from collective_variables import _extras
 ATTEMPTS = 4
 BACK_OFF = 0.5  # seconds before the second attempt; twice as many before each further one
 PIECE = 2**16
-# Answers that may be better a moment later: the server is late or busy, or has no range of the
-# file left.
+# Answers that may change a moment later: the server is late or busy, or has no range of the file
+# left.
 TEMPORARY = (408, 416, 425, 429, 500, 502, 503, 504)
 
 
 def fetch(url: str, file: BinaryIO, *, timeout: tuple[float, float]) -> None:
-    """Write the content of `url` to an empty file that is open to write.
+    """Write the content of `url` to an empty file that is open for writing.
 
     After a broken or silent connection, or a temporary failure of the server, the download is tried
     again, up to `ATTEMPTS` times with growing pauses. It resumes where it stopped if the server can
-    send a part of the file. Proxies are those of the variables HTTP_PROXY, HTTPS_PROXY, NO_PROXY.
+    send a part of the file. The variables HTTP_PROXY, HTTPS_PROXY and NO_PROXY set the proxies.
+    Also raises requests.ConnectionError, Timeout or ChunkedEncodingError after the last attempt.
 
     Args:
-        url: Of the file.
+        url: Address of the file.
         file: Receives the content.
         timeout: Seconds to connect, and between two pieces.
 
     Raises:
-        requests.RequestException: The last failure.
+        requests.HTTPError: The server refuses, or fails in the last attempt.
     """
     with _extras.required("data"):
         import requests
@@ -48,11 +49,11 @@ def fetch(url: str, file: BinaryIO, *, timeout: tuple[float, float]) -> None:
 
 
 def _resume(url: str, file: BinaryIO, timeout: tuple[float, float]) -> None:
-    """Write the rest of the content behind what `file` has, or all if the server sends all."""
+    """Append the rest of the content to `file`, or write all of it if the server sends all."""
     import requests
 
     start = file.tell()
-    # A part of a packed transfer could not be unpacked.
+    # Part of a packed transfer could not be unpacked.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     with requests.get(url, headers=headers, timeout=timeout, stream=True) as answer:
         answer.raise_for_status()

@@ -16,7 +16,7 @@ from collective_variables.data.columns import identities, inputs, report, roles,
 from collective_variables.data.columns import targets as target_columns
 from collective_variables.data.files.contents import Contents
 
-TEST_SHARE = 5  # one row in so many is a test point by default
+TEST_SHARE = 5  # by default one row in so many is a test point
 TASKS = target_columns.TASKS
 COLUMNS = report.COLUMNS
 
@@ -30,23 +30,23 @@ class Table:
             in the file, (n_rows, height, width, n_channels).
         targets: (n_rows, n_outputs) float64, NaN where missing, one-hot for a classification; None
             without a target.
-        is_labelled: (n_rows,) bool, whether a row has all its targets; true without a target.
+        is_labelled: (n_rows,) bool, whether a row has all targets; true without a target.
         task: "regression" or "classification"; None if no row has a target.
         features: A name for each input column; empty for images.
-        classes: What the columns of the targets stand for; empty for a regression.
+        classes: The class of each target column; empty for a regression.
         columns: A row for each column of the file, with the columns `COLUMNS`. Its role is
             "target", "input", "identity" or "ignored".
-        notes: What else the user should know, a sentence each.
-        warnings: Those of the notes on which results depend: columns that were left out unasked,
-            and how cells were read, such as texts taken for missing values.
-        sources: The column of the file that each input column comes from; empty for images.
-        kinds: What each input column is: "number", "date", "flag" (a truth value), "category" (1
-            for one of the texts of its source) or "missing" (1 where its source has no value);
+        notes: Further sentences for the user.
+        warnings: The notes that results depend on: columns that were left out unasked, and how
+            cells were read, such as texts taken for missing values.
+        sources: The column of the file behind each input column; empty for images.
+        kinds: The kind of each input column: "number", "date", "flag" (a truth value), "category"
+            (1 for one of the texts of its source) or "missing" (1 where its source has no value);
             empty for images.
         contents: The columns of the file as they were read.
-        identities: (n_rows,) texts that tell rows apart, such as those of the column `identity` or
-            the paths of images; None without any.
-        identity: The name of the column that the identities come from.
+        identities: (n_rows,) texts that tell rows apart, such as the values of the column
+            `identity` or the paths of images; None without any.
+        identity: The name of the column that gives the identities.
     """
 
     inputs: np.ndarray
@@ -69,10 +69,8 @@ class Table:
         return f"Table of {len(self.inputs)} rows, inputs {self.inputs.shape}{task}"
 
     def report(self) -> str:
-        """Return what each column became, what else is to know, and how many rows there are.
-
-        Many columns that were treated alike share a line.
-        """
+        """Return how each column was encoded, the notes, and the number of rows."""
+        # Many columns that were treated alike share a line.
         size = f"{len(self.inputs)} rows"
         if self.task is not None:
             size += f", {self.task}"
@@ -96,46 +94,48 @@ def read_table(
     missing: str | Sequence[str] = (),
     texts: str | Sequence[str] = (),
 ) -> Table:
-    """Read a user's file, and encode its columns as inputs and targets.
+    r"""Read a user's file, and encode its columns as inputs and targets.
 
     The file is a table (.csv, .tsv, .parquet), arrays (.npz, .npy) or a folder of images.
 
-    Columns that tell rows apart rather than describe them are no inputs: ids, row numbers, indices
-    of a table, texts of which nearly every one is different, and the paths of images. So is the
-    class of images without a target. Notes name them.
+    Columns that tell rows apart rather than describe them are not inputs: ids, row numbers, indices
+    of a table, texts that nearly all differ, and the paths of images. Neither is the class of
+    images without a target. Notes name these columns.
+
+    Raises DataError if the file cannot be read or a column cannot have its role. Raises MemoryError
+    if the contents are larger than the free memory. Raises ImportError if a package is missing:
+    `pip install "collective-variables[cli]"`.
 
     Args:
-        path: Of the file or folder.
+        path: Path of the file or folder.
         targets: Name or names of the columns to predict; none to select rows without labels.
         ignored: Name or names of the columns that are neither target nor input. All others are
-            inputs: numbers as they are, truth values as 0 and 1, dates as days since 1970, and
-            each text of at most 50 as a column of 0 and 1. Missing values are marked in a further
-            column. Columns with a single value are left out.
+            inputs: numbers as they are, truth values as 0 and 1, and dates as days since 1970. Each
+            of at most 50 different texts becomes a column of 0 and 1. A further column marks
+            missing values. Columns with a single value are left out.
         used: Name or names of columns that are inputs though they look like ids or row numbers.
-        identity: Column whose values tell rows apart, and which is no input. Defaults to the first
+        identity: Column whose values tell rows apart; it is not an input. Defaults to the first
             column that was left out and has a different value in each row, ids before row numbers.
-        task: "regression", "classification" or "auto", which decides by the labels
-            (`targets.choose_task`): texts, truth values, one-hot rows and at most 20 whole numbers
-            that repeat are classes.
-        image_size: Height and width to which images are resized; by default all images must have
-            one size, of at most 1024 x 1024 pixels or as many.
-        encoding, decimal, day_first, header, missing, texts: How the cells of a text file are read,
-            where the file does not tell (`reading.read_file`).
+        task: "regression", "classification" or "auto". With "auto", texts, truth values, one-hot
+            rows and at most 20 whole numbers that repeat are classes (`targets.choose_task`).
+        image_size: Height and width to which images are resized. By default all images must have
+            one size, with at most 2²⁰ pixels (1024 x 1024).
+        encoding: Encoding of a text file; by default detected.
+        decimal: Decimal sign, "." or ","; by default detected.
+        day_first: Whether 01/02/2020 is in February; by default detected.
+        header: Whether the first line of a text file holds names; by default detected.
+        missing: Further cells that stand for missing values.
+        texts: Columns that are texts whatever they hold.
 
     Returns:
         The rows as numbers, with a report on each column.
-
-    Raises:
-        DataError: The file cannot be read, or a column cannot be what it is meant for.
-        MemoryError: The contents are larger than the free memory.
-        ImportError: A package is missing: `pip install "collective-variables[cli]"`.
 
     Example:
         >>> import pathlib, tempfile
         >>> import collective_variables as cv
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = pathlib.Path(folder) / "houses.csv"
-        ...     _ = path.write_text("area,town,price\\n50,Ulm,1.5\\n80,Bonn,2.5\\n65,Ulm,2.0\\n")
+        ...     _ = path.write_text("area,town,price\n50,Ulm,1.5\n80,Bonn,2.5\n65,Ulm,2.0\n")
         ...     table = cv.read_table(path, "price")
         >>> table.features
         ('area', 'town=Bonn', 'town=Ulm')
@@ -162,7 +162,7 @@ def read_table(
 
 
 def _keep_identity(contents: Contents, name: str, read_as_text: Callable[[], Contents]) -> Contents:
-    """Return contents in which identities such as 007, or A1 among numbers, are as written."""
+    """Return contents with identities as written, such as 007, or A1 among numbers."""
     is_refused = name in contents.refused
     if not is_refused and contents[name].dtype.kind != "i":
         return contents
@@ -180,13 +180,10 @@ def encode_table(
     identity: str | int | None = None,
     task: str = "auto",
 ) -> Table:
-    """Encode the columns of a file as inputs and targets, as `read_table` describes.
+    """Return the columns of a file encoded as inputs and targets, as in `read_table`.
 
-    An array of more than two dimensions must be the only input.
-
-    Raises:
-        DataError: A column does not exist, cannot be an input or a target, or holds an infinite
-            number.
+    An array of more than two dimensions must be the only input. Raises DataError if a column does
+    not exist, cannot be an input or a target, or holds an infinite number.
     """
     _checks.choice("task", task, TASKS)
     if not isinstance(contents, Contents):
@@ -266,16 +263,23 @@ def split_table(
     n_available: int | None = None,
     input_scaling: str = scalings.DEFAULT,
 ) -> problems.Dataset:
-    """Split the labelled rows of a table into pool and test points, and scale them.
+    """Return the labelled rows of a table, split into pool and test points and scaled.
 
-    The split works as in `problems.load_problem`. By default one row in `TEST_SHARE` is a test
-    point. Inputs are scaled as `input_scaling` says, one of `scaling.SCALINGS`, and targets of a
-    regression become z-scores, by the rows that `scaling` says. `index` and `test_index` are rows
-    of the file.
+    The targets of a regression become z-scores. Raises DataError if the table has no target, if no
+    row has one, or if all labelled rows are of one class. Raises ValueError if the sizes do not fit
+    the number of labelled rows, or for an unknown scaling.
 
-    Raises:
-        DataError: The table has no target, or no row with one.
-        ValueError: The sizes do not fit the number of labelled rows, or a scaling does not exist.
+    Args:
+        table: The rows.
+        name: Name of the problem.
+        n_test: Number of test points; by default one row in `TEST_SHARE`.
+        seed: Seed of the split, as in `problems.load_problem`.
+        scaling: The rows that give ranks, means and deviations: "train" for the pool, or "all".
+        n_available: Number of labelled rows to split; by default all.
+        input_scaling: How inputs are scaled, one of `scaling.SCALINGS`.
+
+    Returns:
+        Pool and test points; `index` and `test_index` are rows of the file.
     """
     rows, targets = _labelled(table)
     _checks.choice("scaling", scaling, ("train", "all"))

@@ -1,11 +1,11 @@
 """Load the learning problems of the papers: read, checked, split and scaled.
 
-They are the four of P1 (Tovey et al. 2023, Table 1), all of MNIST, words and molecules. Fuel, 10000
-images of MNIST, words and molecules are embedded in the package. Concrete and Gait (from UCI) and
-the 60000 images of MNIST are downloaded into a cache outside the repository. If the environment
-variable COLLECTIVE_VARIABLES_DATA names a folder or a base URL, they are taken from there and
-nothing else is tried. Every file is checked by its SHA-256. `data/README.md` gives origin, licence
-and columns.
+The problems are the four of P1 (Tovey et al. 2023, Table 1), all of MNIST, words and molecules.
+Fuel, 10000 images of MNIST, words and molecules are embedded in the package. Concrete and Gait
+(from UCI) and the 60000 images of MNIST are downloaded into a cache outside the repository. If the
+environment variable COLLECTIVE_VARIABLES_DATA names a folder or a base URL, they are read from
+there and nothing else is tried. Every file is checked by its SHA-256. `data/README.md` gives
+origin, licence and columns.
 """
 
 from collections.abc import Callable
@@ -34,9 +34,9 @@ class Dataset:
         test_targets: (n_test, n_outputs) float32.
         task: "regression" or "classification".
         index: (n_pool,) int64, the rows of the pool in the problem's file, counted from 0. For
-            "mnist", the array `index` of mnist_10k.npz leads on to the rows of "mnist-60000".
+            "mnist", the array `index` of mnist_10k.npz maps them to the rows of "mnist-60000".
         test_index: (n_test,) int64, the rows of the test points.
-        name: Of the problem.
+        name: Name of the problem.
 
     Example:
         >>> import collective_variables as cv
@@ -57,7 +57,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Problem:
-    """The files of a problem, the reader of their paths, and its row of P1 Table 1."""
+    """The files of a problem, the function that reads them, and its row of P1 Table 1."""
 
     files: tuple[_download.File, ...]
     read: Callable[..., _readers.Arrays]
@@ -80,27 +80,26 @@ def load_problem(
     The rows `numpy.random.default_rng(seed).permutation(n_rows)[:n_available]` are split: the first
     `n_test` are the test points and the rest the pool, in that order.
 
-    Inputs and regression targets become z-scores, without unit: (x − mean) / std, with the
-    population standard deviation (ddof=0) in float64. A column that is constant becomes 0
-    everywhere; duplicate columns stay. `scaling` does not change MNIST's inputs, which are divided
-    by 255, letters, graphs, and the one-hot targets of a classification.
+    Inputs and regression targets become dimensionless z-scores, (x − mean) / std, with the
+    population standard deviation (ddof=0) in float64. A constant column becomes 0 everywhere;
+    duplicate columns stay. `scaling` does not change letters, graphs, the one-hot targets of a
+    classification, and the inputs of MNIST, which are divided by 255.
+
+    Raises TypeError for an argument of the wrong type and ValueError for a wrong value, before any
+    file is read. Raises DataError, which is a ValueError, if a file is missing, corrupt or cannot
+    be downloaded. Raises ValueError if the file holds values that are not finite, and ImportError
+    if a download needs `pip install "collective-variables[data]"`.
 
     Args:
         name: "fuel", "mnist", "mnist-60000", "concrete", "gait", "words" or "molecules".
         n_test: Number of test points; by default that of Tovey et al. 2023, Table 1.
-        seed: Of the permutation.
-        scaling: Which rows give mean and std: "train" for the pool, or "all" for the test points,
-            too, which is the practice of the paper's authors.
-        n_available: Rows that are split; by default all of the file.
+        seed: Seed of the permutation.
+        scaling: The rows that give mean and std: "train" for the pool, or "all" for pool and test
+            points, as the paper's authors do.
+        n_available: Number of rows to split; by default all rows of the file.
 
     Returns:
         Pool and test points.
-
-    Raises:
-        TypeError: An argument is of the wrong kind; no file is read then.
-        ValueError: An argument has a wrong value, or the file holds values that are not finite.
-        DataError: A file is missing, corrupt or cannot be downloaded; it is a ValueError.
-        ImportError: A download needs `pip install "collective-variables[data]"`.
 
     Example:
         >>> import collective_variables as cv

@@ -1,8 +1,8 @@
-"""Scale the inputs of a table, so that no cell, rare value or column outweighs the others.
+"""Scale the inputs of a table so that no cell, rare value or column outweighs the others.
 
-Methods of selection look for rows that lie far from others, so the scale of the inputs decides what
-they find. z-scores put a value that one row of a thousand has 31 standard deviations away from the
-rest, and such rows are often errors. `make bench-tables` compares the scalings.
+Selection methods look for rows that lie far from others, so the scale of the inputs decides what
+they find. With z-scores, a text that one row in a thousand has lies about 31 standard deviations
+from the others, and such rows are often errors. `make bench-tables` compares the scalings.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,34 +17,35 @@ if TYPE_CHECKING:
 
 DEFAULT = "bounded"
 SCALINGS = {
-    "bounded": "half ranks and half robust, so that no cell lies far out",
+    "bounded": "mean of ranks and robust, so that no cell lies far out",
     "ranks": "ranks from -1.7 to 1.7",
     "robust": "by median and quartiles, cut at 2.5 deviations",
     "standard": "z-scores, in which a rare value weighs most",
-    "none": "as in the file, for embeddings",
+    "none": "numbers of the file, for embeddings",
 }
 """The ways to scale the inputs of a table, by name.
 
-With the first three a text is an input of 0 and 1, centred and not divided by its standard
-deviation, so that two rows of different texts are as far apart as two typical numbers. Two numbers
-that are all a column holds, such as truth values, count as two texts. What fewer rows have than the
-share `COMMON` weighs less, in proportion: a rare text, a missing value, a number farther from the
-quartiles than `FAR_OUT` interquartile ranges, and one that differs where nearly all are equal.
+With the first three, a text is an input of 0 and 1, centred but not divided by its standard
+deviation. Two rows with different texts are then as far apart as two typical numbers. If a column
+holds only two numbers, such as truth values, they count as two texts. Values in a smaller share of
+rows than `COMMON` weigh less, in proportion. These are rare texts, missing values, numbers farther
+from the quartiles than `FAR_OUT` interquartile ranges, and numbers that differ where nearly all are
+equal.
 
 - ranks: a number becomes its rank among the reference, from −√3 to √3, with variance 1. The unit
-  of a column, outliers and heavy tails do not matter, nor do distances within a column.
+  of a column, outliers, heavy tails and distances within a column do not matter.
 - robust: (x − median) / (interquartile range / 1.349), cut at ±2.5, as z-scores. Distances matter,
   and outliers are as far away as the tails of a normal distribution.
-- bounded: the mean of both, which keeps some of the distances, and does better than either.
+- bounded: the mean of both, which keeps some of the distances and does better than either.
 - standard: z-scores.
 - none: numbers stay as they are, which keeps the angles between embeddings.
 """
 
-FEW = 100  # one row in so many is a single row
-SPREAD = 20  # with more than one row in so many, a column has no single rows
+FEW = 100  # at most one row in so many counts as single
+SPREAD = 20  # with more than one such row in so many, a column counts as spread
 FAR_OUT = 5.0  # interquartile ranges from the nearest quartile
 MOST_NAMED = 10  # columns in a note
-COMMON = 0.05  # share of rows from which on a value weighs fully
+COMMON = 0.05  # smallest share of rows with which a value has its full weight
 FARTHEST = 2.5  # robust standard deviations from the median
 NORMAL_QUARTILES = 1.349  # standard deviations between the quartiles of a normal distribution
 
@@ -52,7 +53,7 @@ Column = np.ndarray  # (n_rows,) float64, NaN where a value is missing
 
 
 class Known(NamedTuple):
-    """Values of the reference, without missing ones; which there are, ascending, and how often."""
+    """Present values of the reference, the different ones in ascending order, and their counts."""
 
     values: np.ndarray
     distinct: np.ndarray
@@ -60,21 +61,20 @@ class Known(NamedTuple):
 
 
 def scale_table(table: "Table", reference: np.ndarray, /, *, scaling: str = DEFAULT) -> np.ndarray:
-    """Return the inputs of a table for networks and for methods that look at inputs.
+    """Return the scaled inputs of a table, for networks and for methods that compare inputs.
+
+    Raises ValueError for an unknown scaling.
 
     Args:
         table: The rows.
-        reference: Numbers of the rows that ranks, quartiles, means and deviations are taken from.
-        scaling: One of `SCALINGS`. Images are divided by 255 whatever the scaling. Other arrays of
+        reference: Numbers of the rows that give ranks, quartiles, means and deviations.
+        scaling: One of `SCALINGS`. Images of bytes are always divided by 255. Other arrays of
             several dimensions become z-scores, or stay as they are with "none".
 
     Returns:
-        (n_rows, n_features) float64, in which a missing number has become the mean of the scaled
-        others; for images of bytes (n_rows, height, width, n_channels) float32. An input that is
-        constant in the reference is 0, but for "none".
-
-    Raises:
-        ValueError: There is no such scaling.
+        (n_rows, n_features) float64, in which missing numbers are the mean of the scaled others.
+        For images of bytes, (n_rows, height, width, n_channels) float32. An input that is constant
+        in the reference is 0, except with "none".
 
     Example:
         >>> import numpy as np
@@ -108,10 +108,8 @@ def scale_table(table: "Table", reference: np.ndarray, /, *, scaling: str = DEFA
 
 
 def _groups(sources: Sequence[str], kinds: Sequence[str]) -> list[list[int]]:
-    """Return the places of the inputs that are scaled together, those of texts of one column.
-
-    A text comes first in a group of texts; the input for missing ones belongs to it.
-    """
+    """Return the places of inputs that are scaled together: the texts of one column."""
+    # A group of texts begins with a text, and includes the input that marks missing ones.
     texts: dict[str, list[int]] = {}
     groups = []
     for place, (source, kind) in enumerate(zip(sources or map(str, range(len(kinds))), kinds)):
@@ -125,7 +123,7 @@ def _groups(sources: Sequence[str], kinds: Sequence[str]) -> list[list[int]]:
 
 
 def _centre(scaled: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Subtract the mean over the reference, which also stands for missing numbers."""
+    """Return inputs minus their mean over the reference; missing numbers become 0."""
     known = ~np.isnan(scaled)
     n_known = known[reference].sum(axis=0)
     means = np.where(known, scaled, 0.0)[reference].sum(axis=0) / np.maximum(n_known, 1)
@@ -133,13 +131,13 @@ def _centre(scaled: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def _standardise(inputs: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Return z-scores, in which a missing number is the mean of the others."""
+    """Return z-scores; a missing number is the mean of the others."""
     filled = _fill(_in_range(inputs), reference)
     return _scaling.standardise(filled, filled[reference])
 
 
 def _fill(inputs: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Return the inputs with the mean of the reference in the place of missing numbers."""
+    """Return the inputs with missing numbers replaced by the mean of the reference."""
     means = [
         column[np.isfinite(column)].mean() if np.isfinite(column).any() else 0.0
         for column in inputs[reference].reshape(len(reference), -1).T
@@ -149,22 +147,18 @@ def _fill(inputs: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def _in_range(inputs: np.ndarray) -> np.ndarray:
-    """Return the inputs divided by powers of two, so that squares of large numbers are finite.
-
-    This rounds nothing, and z-scores do not depend on the unit of a column.
-    """
+    """Return the inputs divided by powers of two, so that squares of large numbers are finite."""
+    # This rounds nothing, and z-scores do not depend on the unit of a column.
     largest = np.fmax.reduce(np.abs(inputs), axis=0, initial=0.0)
     return np.ldexp(inputs, -np.frexp(largest)[1])
 
 
 def _scale_texts(texts: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Return the inputs of 0 and 1 of a column of texts, with rare texts close to the common one.
-
-    Where all inputs of a rare text were small, its rows would lie in the middle of all others.
-    """
+    """Return the inputs of 0 and 1 of a column of texts, rare texts close to the common one."""
+    # If all inputs of a rare text were small, its rows would lie in the middle of all others.
     shares = known.mean(axis=0)
     weights = np.minimum(1.0, shares / COMMON)
-    # Of equally frequent texts the first in the file, so that no name decides.
+    # Among equally frequent texts the first in the file wins, so that no name decides.
     common = np.lexsort((texts.argmax(axis=0), -shares))[0]
     scaled = texts * weights
     scaled[:, common] += texts @ (1.0 - weights)
@@ -172,7 +166,7 @@ def _scale_texts(texts: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def _scale_column(column: Column, kind: str, known: Column, scaling: str) -> Column:
-    """Return a column of numbers, truth values or dates, or of whether values are missing."""
+    """Return a scaled column of numbers, truth values, dates or marks of missing values."""
     known = known[~np.isnan(known)]
     distinct, counts = np.unique(known, return_counts=True)
     if len(distinct) < 2:
@@ -181,7 +175,7 @@ def _scale_column(column: Column, kind: str, known: Column, scaling: str) -> Col
     if kind == "missing":
         return weight * column
     if len(distinct) == 2 and len(np.unique(column[~np.isnan(column)])) == 2:
-        # As far apart as two texts, each of which has an input of 0 and 1.
+        # This is the distance of two texts, each of which has an input of 0 and 1.
         is_high = np.sqrt(2) * (column == distinct[1])
         return weight * np.where(np.isnan(column), np.nan, is_high)
     scaled = weight * NUMBERS[scaling](column, Known(known, distinct, counts))
@@ -191,8 +185,8 @@ def _scale_column(column: Column, kind: str, known: Column, scaling: str) -> Col
 
 
 def _far_from(column: Column, known: Column) -> np.ndarray:
-    """Return where values lie farther than FAR_OUT interquartile ranges from the quartiles."""
-    halves = column / 2  # whose differences are finite
+    """Return which values lie farther than FAR_OUT interquartile ranges from the quartiles."""
+    halves = column / 2  # their differences are finite
     lower, upper = np.quantile(known / 2, [0.25, 0.75])
     if lower == upper:
         return np.zeros(len(column), bool)
@@ -204,7 +198,7 @@ def _far_from(column: Column, known: Column) -> np.ndarray:
 def _rank(column: Column, known: Known) -> Column:
     """Return ranks among the known values, from −√3 to √3.
 
-    Equal values have the mean of their ranks. Between two known values ranks are interpolated.
+    Equal values share the mean of their ranks. Ranks between two known values are interpolated.
     """
     middle = (np.cumsum(known.counts) - known.counts / 2) / len(known.values)
     # Halves, because the difference of two large numbers may be infinite.
@@ -215,10 +209,10 @@ def _rank(column: Column, known: Known) -> Column:
 def _cut(column: Column, known: Known) -> Column:
     """Return distances from the median in robust standard deviations, cut and standardised.
 
-    Where more than half of the values are equal and the quartiles, too, a typical other value is
-    one deviation away from them. Standardised, it would be the farther the fewer there are.
+    If both quartiles are equal, a typical other value is one deviation away from them. If
+    standardised, it would be farther away the rarer it is.
     """
-    values, column = known.values / 2, column / 2  # whose differences are finite
+    values, column = known.values / 2, column / 2  # their differences are finite
     lower, median, upper = np.quantile(values, [0.25, 0.5, 0.75])
     deviation = (upper - lower) / NORMAL_QUARTILES
     if deviation == 0:
@@ -247,7 +241,10 @@ NUMBERS: dict[str, Callable[[Column, Known], Column]] = {
 class StandingOut(NamedTuple):
     """Rows that differ from nearly all others in one column.
 
-    column: Of the file. how: In words, such as "without a value". rows: (n,) their numbers.
+    Attributes:
+        column: Name of the column of the file.
+        how: How they differ, such as "without a value".
+        rows: (n,) numbers of the rows.
     """
 
     column: str
@@ -258,11 +255,11 @@ class StandingOut(NamedTuple):
 def standing_out(table: "Table", /) -> list[StandingOut]:
     """Return the columns in which single rows stand out, in the order of the file.
 
-    A row stands out if its text, its truth value or the lack of a value is in at most one row of a
-    hundred (in one row of smaller tables), or if its number lies far from the others: farther from
-    the nearest quartile than `FAR_OUT` times the interquartile range or, where nearly all numbers
-    are equal, apart from them. A column in which more than one row of twenty would stand out
-    counts as spread, and is left out.
+    A row stands out if its text, truth value or lack of a value occurs in at most one row in a
+    hundred (one row in smaller tables). It also stands out if its number is farther from
+    the nearest quartile than `FAR_OUT` times the interquartile range. Where nearly all numbers are
+    equal, it stands out if it differs from them. A column in which more than one row in twenty
+    would stand out counts as spread, and is left out.
     """
     places: dict[str, list[int]] = {}
     for place, source in enumerate(table.sources):
@@ -280,7 +277,7 @@ def standing_out(table: "Table", /) -> list[StandingOut]:
 
 
 def _find_rare(column: Column, kind: str) -> tuple[str, np.ndarray]:
-    """Return how rows of an input stand out, and which (n_rows,)."""
+    """Return how rows of an input stand out, and (n_rows,) whether each does."""
     few = max(1, len(column) // FEW)
     if kind in ("missing", "category"):
         how = "without a value" if kind == "missing" else "with a rare text"
@@ -297,9 +294,14 @@ def _find_rare(column: Column, kind: str) -> tuple[str, np.ndarray]:
 
 
 def notes(table: "Table", chosen: np.ndarray, /) -> list[str]:
-    """Return sentences on the rows that stand out, and how many of the chosen rows are such rows.
+    """Return sentences on the rows that stand out, and on how many of them were chosen.
 
-    Without such rows the list is empty. chosen: numbers of rows of the table.
+    Args:
+        table: The rows.
+        chosen: Numbers of the chosen rows of the table.
+
+    Returns:
+        The sentences; none if no row stands out.
     """
     found = standing_out(table)
     if not found:

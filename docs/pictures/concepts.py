@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/concepts as SVG: python docs/pictures/concepts.py
+"""Draw the pictures of docs/concepts as SVG: PYTHONPATH=. python docs/pictures/concepts.py
 
 Numbers come from the library and from reference/. A white panel keeps them readable on dark pages.
 """
@@ -205,7 +205,12 @@ def draw_experiments() -> None:
         correlation = part["entropy"].corr(part["min_test_loss"], method="spearman")
         words = f"{words}: ρ = {correlation:.2f}".replace("-", "−")
         picture.text(345, 76 + 18 * number, words, colour=colour, anchor="end", size=15)
-    axes.label((1, 1.5, 2, 2.5), (0.1, 0.3, 1), "entropy S before training", "minimum test loss")
+    axes.label(
+        (1, 1.5, 2, 2.5),
+        (0.1, 0.3, 1),
+        "entropy S before training, nats",
+        "minimum test loss (no unit)",
+    )
     picture.text(195, 24, "Experiment 1: one dot is one run", bold=True)
 
     table = pd.read_csv(ROOT / "reference" / "summary.csv")
@@ -220,7 +225,9 @@ def draw_experiments() -> None:
         for (x, y), low, high in ends:
             picture.line([(x, low), (x, high)], colour=colour)
             picture.circle(x, y, 3, colour)
-    axes.label((5, 10, 20, 40, 100), (0.1, 0.2, 0.4), "points in the subset", "minimum test loss")
+    axes.label(
+        (5, 10, 20, 40, 100), (0.1, 0.2, 0.4), "points in the subset", "minimum test loss (no unit)"
+    )
     picture.text(550, 24, "Experiment 2: one curve is one method", bold=True)
     picture.text(688, 72, "random", colour=GREY, anchor="end", size=15)
     picture.text(688, 88, "RND", colour="#A87400", anchor="end", size=15)
@@ -234,8 +241,10 @@ def draw_names() -> None:
     random = np.random.default_rng(3)
     places = random.uniform((35, 60), (205, 195), (60, 2))
     chosen = np.linalg.norm(places - (95, 110), axis=1).argsort()[:8]
-    for number, (x, y) in enumerate(places):
-        picture.circle(x, y, 4, BLUE if number in chosen else PALE)
+    for x, y in np.delete(places, chosen, axis=0):
+        picture.circle(x, y, 4, PALE)
+    for x, y in places[chosen]:
+        picture.circle(x, y, 4, BLUE)
     picture.text(120, 28, "pool: all points", bold=True)
     picture.text(120, 230, "subset: the chosen ones", colour=BLUE, bold=True)
     for layer in (2, 1, 0):

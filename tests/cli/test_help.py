@@ -96,10 +96,10 @@ def test_the_help_of_select_names_every_method_and_option():
 
 
 @pytest.mark.parametrize("name", [None, *command_line.COMMANDS])
-def test_help_ends_with_0_and_its_lines_fit(name, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "100")
+def test_help_ends_with_0_and_fits_a_terminal_of_80_columns(name, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as caught:
         main.main([name, "--help"] if name else ["--help"])
     assert caught.value.code == 0
     lines = capsys.readouterr().out.splitlines()
-    assert all(len(line) <= 100 or "collective" in line for line in lines)
+    assert all(len(line) <= 80 or "collective" in line for line in lines)

@@ -112,7 +112,7 @@ def test_rows_to_train_on_are_selected_where_every_row_has_a_target(table, capsy
     table.to_csv("houses.csv", index=False)
     code, lines, words = select(capsys, "--n-points", N_ROWS, "--output", "train.csv")
     assert code == 0 and sorted(map(int, lines.split())) == list(range(N_ROWS))
-    assert "All 24 rows have a value of price, so that the rows to train on are selected" in words
+    assert "All 24 rows have a value of price, so rows to train on are selected" in words
     written = pd.read_csv("train.csv")
     assert written["price"].tolist() == table["price"][written["row"]].tolist()
 
@@ -142,7 +142,7 @@ def test_rows_that_are_not_filled_in_yet_are_counted(table, capsys):
     sheet.loc[0, "price"] = 5.0
     sheet.to_csv("one.csv", index=False)
     _, _, words = select(capsys, "--n-points", 3, "--labelled", "one.csv")
-    note = "2 of 3 rows in one.csv have no price yet: they count as labelled all the same."
+    note = "2 of 3 rows in one.csv have no price yet: they still count as labelled."
     assert note in words
 
 

@@ -23,7 +23,7 @@ def folder(tmp_path):
     """A folder with a table and a network of the user, and the installed program elsewhere."""
     folder = tmp_path / "work"
     folder.mkdir()
-    rows = [f"{number},{number % 7},{number**0.5}" for number in range(20)]
+    rows = [f"{1.5 * number},{number % 7},{number**0.5}" for number in range(20)]
     (folder / "houses.csv").write_text("\n".join(["area,age,price", *rows]))
     (folder / "models.py").write_text(MODELS)
     (tmp_path / "bin").mkdir()

@@ -78,7 +78,7 @@ def test_a_file_is_rows_or_a_table_with_a_column_of_rows(text, folder):
 
 def test_rows_that_await_their_label_count_only_in_what_select_wrote(folder):
     listed = rows("order,row,house,price\n1,0,H1,5\n2,1,007,\n")
-    note = "1 of 2 rows in rows.txt have no price yet: they count as labelled all the same."
+    note = "1 of 2 rows in rows.txt have no price yet: they still count as labelled."
     assert listed == ([0, 1], [note])
     listed = rows("house,price\nH1,5\n007,\n")
     assert listed == (
@@ -152,7 +152,7 @@ def test_a_table_that_moved_is_noticed_by_its_numbers(folder):
         with pytest.raises(DataError) as caught:
             rows(sheet.format(other), within=plain_table())
         assert str(caught.value) == (
-            f"Line 2 of rows.txt is not row 3 of the table any more: area is {other} there and "
+            f"Line 2 of rows.txt is no longer row 3 of the table: area is {other} there and "
             "91.125 here. Name rows by a column that stays with them: --id COLUMN."
         )
 
@@ -172,7 +172,9 @@ def test_a_file_that_cannot_be_read_is_named(folder):
 
 
 def test_a_spreadsheet_in_the_place_of_a_list_is_named_as_such(folder):
-    with pytest.raises(DataError, match="^rows.txt is no text file but a spreadsheet or an arch"):
+    with pytest.raises(
+        DataError, match="^rows.txt is not a text file but a spreadsheet or an arch"
+    ):
         rows(b"PK\x03\x04\x14\0\6\0" + bytes(30))
 
 

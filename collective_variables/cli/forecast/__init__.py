@@ -1,1 +1,1 @@
-"""Forecast the time of a command from rates measured here and counts of its work."""
+"""Forecast the time of a command from measured rates and counts of its work."""

@@ -1,4 +1,4 @@
-"""Forecast random network distillation: a predictor re-trained after every choice."""
+"""Forecast random network distillation, which re-trains a predictor after every choice."""
 
 from dataclasses import replace
 from functools import partial
@@ -33,6 +33,18 @@ def forecast(
 
     A choice passes the pool through the network once, and trains on the points chosen before it.
     Both are timed in the program that the selection compiles, with fewer epochs.
+
+    Args:
+        pool: The points.
+        network: The network of target and predictor.
+        settings: Settings of the selection.
+        n_selected: Number of points of each member; it counts labelled points.
+        n_labelled: Number of labelled points.
+        n_members: Number of members.
+        classes: The class of each point; None without classes.
+
+    Returns:
+        The range of seconds.
     """
     points = jnp.asarray(base.normalise(pool, settings.normalisation))
     membership = None if classes is None else jnp.asarray(base.membership(classes, len(pool)))
@@ -74,7 +86,7 @@ def forecast(
 
 
 def n_bytes(pool: Float[np.ndarray, "n_pool ..."], network: nn.Module) -> int:
-    """Return the bytes of the pool, normalised, and of its representations for every core."""
+    """Return the bytes of the normalised pool, and of its representations on every core."""
     shape = jax.eval_shape(
         network.apply, kernels.made_parameters(network, pool), jnp.asarray(pool[:1])
     )
@@ -85,13 +97,13 @@ def n_bytes(pool: Float[np.ndarray, "n_pool ..."], network: nn.Module) -> int:
 
 
 def block_size(network: nn.Module, points: Array, at_once: int) -> int:
-    """Return how many images a training step takes, or 0 if it takes all points at once."""
+    """Return the number of images of a training step, or 0 if it takes all points at once."""
     size = batched.block_size(network, points, batched.IMAGES_WITH_GRADIENT)
     return 0 if size >= len(points) else size * at_once
 
 
 def _attempts(settings: rnd.RNDSettings) -> tuple[float, float]:
-    """Return the least and the most trainings after a choice, in trainings of all epochs."""
+    """Return the fewest and the most trainings after a choice, in units of all epochs."""
     most = 1.0 + settings.n_restarts
     if settings.threshold is not None:
         return 0.0, most
@@ -112,8 +124,10 @@ def _few_epochs(
 class _Steps:
     """Measured seconds of the program for one width.
 
-    compile: of the program. choice: from the pool, without training. epoch: of a training on as
-        many points as the width.
+    Attributes:
+        compile: Compilation of the program.
+        choice: A choice from the pool, without training.
+        epoch: An epoch of training on as many points as the width.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Forecast kernels of networks and what is computed from them."""
+"""Forecast kernels of networks and the results computed from them."""
 
 from contextlib import AbstractContextManager
 from functools import partial
@@ -20,28 +20,29 @@ from collective_variables.observables import collective, spectrum
 
 FEW = 512  # points of the kernels that are timed
 FEW_NUMBERS = 2**20  # in the points of the kernels that are timed
-DERIVATIVES = 2**25  # numbers that dense layers hold at most, which share factors
+DERIVATIVES = 2**25  # numbers that dense layers hold at most, because they share factors
 DOUBLE = 8  # bytes
 
 
 class Kernel(NamedTuple):
-    """Seconds of the first kernel of a kind and of each further one, and bytes at the peak."""
+    """Seconds that a first kernel takes once, seconds of each kernel, and bytes at the peak."""
 
     once: float
     each: float
     n_bytes: int
 
     def seconds(self, n_members: int) -> timing.Seconds:
+        """Return the seconds of the kernels of all members."""
         return timing.exactly(self.once + n_members * self.each)
 
 
 def one_thread() -> AbstractContextManager:
-    """Return the context in which eigenproblems are solved by one thread, as in an ensemble."""
+    """Return a context in which one thread solves an eigenproblem, as in an ensemble."""
     return ThreadpoolController().limit(limits=1, user_api="blas")
 
 
 def made_parameters(network: nn.Module, points: Float[Array, "n_points ..."]) -> PyTree[Array]:
-    """Return parameters of the right shapes, whose random numbers need no compilation."""
+    """Return random parameters of the right shapes, drawn without compilation."""
     shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.asarray(points[:1]))
     generator = np.random.default_rng(0)
 
@@ -55,9 +56,17 @@ def made_parameters(network: nn.Module, points: Float[Array, "n_points ..."]) ->
 def forecast_kernel(
     network: nn.Module, points: Float[Array, "n_points ..."], /, *, is_diagonal: bool = False
 ) -> Kernel:
-    """Return what `empirical.empirical_ntk` of all points takes, or its diagonal.
+    """Return time and memory of `empirical.empirical_ntk` of all points.
 
     A kernel of fewer points is timed. The rest follows from the operations of both.
+
+    Args:
+        network: The network.
+        points: All points.
+        is_diagonal: Whether only the diagonal is computed.
+
+    Returns:
+        Seconds and bytes.
     """
     params = made_parameters(network, points)
     n_few = max(8, min(len(points), FEW, FEW_NUMBERS // max(1, points[0].size)))
@@ -81,7 +90,7 @@ def forecast_kernel(
 def cost(
     network: nn.Module, params: PyTree[Array], points: Float[Array, "n_points ..."]
 ) -> empirical.Cost:
-    """Return operations and bytes of the kernel of these points."""
+    """Return operations and bytes of the kernel of the points."""
     (name,) = [empirical.resolve_implementation("auto")]
     return empirical.estimate_cost(network.apply, params, points, implementations=(name,))[name]
 
@@ -101,10 +110,18 @@ def forecast_ensemble(
     n_members: int,
     drawing: float | None = None,
 ) -> Ensemble:
-    """Return what the kernels of an ensemble take: drawing, kernels and their eigenvalues.
+    """Return time and memory of an ensemble: random networks, kernels and their eigenvalues.
 
-    points: at least as many as the largest size. drawing: seconds in which the program that draws
-    networks is compiled, if they are known.
+    Args:
+        network: The network.
+        points: At least as many points as the largest size.
+        n_outputs: Number of outputs.
+        sizes: Sizes of the subsets.
+        n_members: Number of members.
+        drawing: Seconds to compile the program that draws networks, if they are known.
+
+    Returns:
+        Seconds and bytes.
     """
     largest = max(sizes)
     width = batching.bucket(largest, len(points))
@@ -122,10 +139,8 @@ def forecast_ensemble(
 
 
 def _crowding(n_cores: int) -> float:
-    """Return by how much a call slows down when all cores are at work.
-
-    Half of what one call does uses several cores where they are free.
-    """
+    """Return the factor by which a call slows down when all cores are busy."""
+    # Half of the work of a call uses several cores if they are free.
     return 1.0 if n_cores == 1 else 1.25
 
 
@@ -140,7 +155,7 @@ def _draw(network: nn.Module, inputs: Array, key: Array) -> PyTree[Array]:
 
 
 def _decomposition(n: int, n_outputs: int, is_together: bool) -> float:
-    """Return the seconds of the spectrum and the variables of a kernel of n points."""
+    """Return the seconds of spectrum and collective variables of a kernel of n points."""
     few = min(n, FEW)
     generator = np.random.default_rng(0)
     rows = generator.standard_normal((few, few))

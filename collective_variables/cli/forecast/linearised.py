@@ -1,9 +1,9 @@
 """Forecast the selection by linearised RND: entries of the kernel, and blocks of choices.
 
-The cost is that of kernel entries, at a rate measured with points of this pool, and that of linear
-algebra on arrays with a column for each point, timed on arrays of the same rows and dtype. Where
-the pool is large both are measured on some of its points. How many choices a block makes depends on
-the data where the choice is not exact: see `block_sizes`.
+The first cost is that of kernel entries, at a rate measured with points of this pool. The second is
+that of linear algebra on arrays with a column for each point, timed on arrays of the same rows and
+dtype. In a large pool both are measured on some of its points. If the choice is not exact, the
+number of choices in a block depends on the data: see `block_sizes`.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,12 +15,12 @@ from jaxtyping import Float, Int
 from collective_variables.cli.forecast import timing
 from collective_variables.selection import _cholesky, rnd_linearised
 
-POINTS = 16_384  # on which updates of all points are timed
-CANDIDATES = 4096  # points on which choices are timed
-CHOICES = 17  # of the block that is timed
+POINTS = 16_384  # at most, on which updates are timed
+CANDIDATES = 4096  # at most, among which choices are timed
+CHOICES = 17  # in the block that is timed
 CALL = 1e-4  # seconds of a call of the kernel, however small
-BRIEFLY = 0.02  # seconds that a short call is repeated for
-NUMBERS = 2**24  # of the points whose kernel entries are timed
+BRIEFLY = 0.02  # seconds for which a short call is repeated
+NUMBERS = 2**24  # in the points whose kernel entries are timed
 # A block of candidates ends when another point has a larger score: see `_cholesky.GROWTH`.
 GROWTH = (0.5, 0.14)
 ROWS = rnd_linearised.NARROWEST
@@ -29,8 +29,11 @@ ROWS = rnd_linearised.NARROWEST
 class Work(NamedTuple):
     """Counts of the work of one member.
 
-    entries: of the kernel, with the padding. calls: of the kernel. blocks: (points known before,
-        choices) of every block. references: times that a reference is drawn.
+    Attributes:
+        entries: Entries of the kernel, with the padding.
+        calls: Calls of the kernel.
+        blocks: Points known before and choices of every block.
+        references: Draws of a reference.
     """
 
     entries: int
@@ -42,7 +45,7 @@ class Work(NamedTuple):
 def block_sizes(
     n_pool: int, n_known: int, n_selected: int, rule: _cholesky.Rule, growth: float
 ) -> list[int]:
-    """Return the number of choices of every block, as the bar of a selection expects them."""
+    """Return the number of choices in every block, as the progress bar expects them."""
     sizes = []
     while n_known < n_selected:
         expected = _cholesky.expected_size(rule, n_pool, n_known, growth)
@@ -55,9 +58,17 @@ def block_sizes(
 def count(
     n_pool: int, n_labelled: int, sizes: Sequence[int], rule: _cholesky.Rule, n_candidates: int
 ) -> Work:
-    """Count the work of a selection with blocks of these sizes.
+    """Return the counts of the work of a selection.
 
-    n_candidates: of each block; with classes up to twice those of the rule.
+    Args:
+        n_pool: Number of points.
+        n_labelled: Number of labelled points.
+        sizes: Number of choices in every block.
+        rule: The rule of the choice.
+        n_candidates: Candidates of each block; with classes up to twice those of the rule.
+
+    Returns:
+        The counts.
     """
     n_reference = min(rule.n_reference, n_pool)
     draws = rule.criterion == "reduction"
@@ -90,12 +101,12 @@ def count(
 
 
 def padded(n_rows: int) -> int:
-    """Return the rows that a block of the kernel is padded to."""
+    """Return the number of rows to which a block of the kernel is padded."""
     return max(ROWS, 1 << (n_rows - 1).bit_length())
 
 
 def parts(n_rows: int, n_columns: int) -> list[int]:
-    """Return the rows of each part in which the kernel of so many rows and columns is computed."""
+    """Return the number of rows in each part of a kernel with these rows and columns."""
     at_once = rnd_linearised.rows_at_once(n_columns)
     return [min(at_once, n_rows - start) for start in range(0, n_rows, at_once)]
 
@@ -103,11 +114,15 @@ def parts(n_rows: int, n_columns: int) -> list[int]:
 class Rates(NamedTuple):
     """Measured seconds.
 
-    compile: to compile the kernel for a shape of points. entry: for each entry of the kernel.
-    call: for each call of the kernel, however small.
-    block, choice, learning, row, product: of the linear algebra, for a block, for each choice, for
-        each update of all points, for each of its points, and for each of these and each point
-        known.
+    Attributes:
+        compile: Compilation of the kernel for one shape of points.
+        entry: Each entry of the kernel.
+        call: Each call of the kernel, however small.
+        block: Linear algebra of each block.
+        choice: Linear algebra of each choice.
+        learning: Each update of all points.
+        row: Each point chosen in an update.
+        product: Each pair of a point chosen in an update and a point known before.
     """
 
     compile: float
@@ -132,7 +147,16 @@ def forecast(
 ) -> timing.Seconds:
     """Return the seconds of `rnd_linearised.select` after its points are normalised.
 
-    n_different: members that are computed.
+    Args:
+        points: The normalised points.
+        settings: Settings of the selection.
+        n_selected: Number of points of each member; it counts labelled points.
+        n_labelled: Number of labelled points.
+        n_different: Number of members that are computed.
+        classes: The class of each point; None without classes.
+
+    Returns:
+        The range of seconds.
     """
     n_pool = len(points)
     rates = measure(points, settings, classes)
@@ -158,7 +182,7 @@ def forecast(
 
 
 def forecast_factorisation(n_pool: int, n_labelled: int, n_selected: int) -> timing.Seconds:
-    """Return the seconds of the choice of `by_kernel.log_determinant`, whose kernel is known."""
+    """Return the seconds of the choice in `by_kernel.log_determinant`, without its kernel."""
     rule = rnd_linearised.LinearisedRNDSettings(criterion="largest")
     rates = Rates(0.0, 0.0, 0.0, *_linear_algebra(n_pool, np.dtype(np.float64), rule, None))
     ends = []
@@ -186,7 +210,7 @@ def measure(
     settings: rnd_linearised.LinearisedRNDSettings,
     classes: Int[np.ndarray, " n_pool"] | None,
 ) -> Rates:
-    """Measure the rates for this pool."""
+    """Return the rates measured for this pool."""
     n_pool = len(points)
     n_rows = max(min(n_pool, ROWS), min(n_pool, POINTS, NUMBERS // points.shape[1]))
     rows = np.arange(min(ROWS, n_rows))
@@ -202,11 +226,9 @@ def _linear_algebra(
     settings: rnd_linearised.LinearisedRNDSettings,
     classes: Int[np.ndarray, " n_pool"] | None,
 ) -> tuple[float, float, float, float, float]:
-    """Return the last five rates, from those of a part of the points where there are many.
-
-    Updates pass over all points. Choices are among the candidates, but for passes over all points,
-    which are timed separately.
-    """
+    """Return the last five rates; in a large pool they are measured on some of its points."""
+    # Updates pass over all points, choices over the candidates. The passes of a choice over all
+    # points are timed separately.
     n_many, n_few = min(n_pool, POINTS), min(n_pool, CANDIDATES)
     residual = _residual(n_many, dtype, settings)
     few = residual if n_few == n_many else _residual(n_few, dtype, settings)
@@ -220,7 +242,7 @@ def _linear_algebra(
 
 
 def _sorting(n: int) -> float:
-    """Return the seconds in which the candidates are sorted out of n points."""
+    """Return the seconds in which the candidates among n points are found."""
     scores = np.random.default_rng(0).random(n)
     return timing.repeat(lambda: _cholesky.best_rows(scores, scores, n), BRIEFLY)
 
@@ -241,7 +263,7 @@ def _time_choices(
     settings: rnd_linearised.LinearisedRNDSettings,
     classes: Int[np.ndarray, " n_pool"] | None,
 ) -> tuple[float, float]:
-    """Return the seconds of a block, and of each of its choices."""
+    """Return the seconds of a block and of each of its choices."""
     n = len(residual.variances)
     turn = rnd_linearised.find_turn(None if classes is None else classes[:n], n)
 
@@ -259,7 +281,7 @@ def _time_choices(
 def _time_updates(
     residual: _cholesky.Residual, settings: rnd_linearised.LinearisedRNDSettings
 ) -> tuple[float, float, float]:
-    """Return the seconds of an update of all points, of its points, and of the products."""
+    """Return the seconds of an update, of each of its points, and of each product."""
     size = settings.block_size
     rows = np.arange(len(residual.variances))
 
@@ -279,7 +301,7 @@ def _time_updates(
 def _residual(
     n: int, dtype: np.dtype, settings: rnd_linearised.LinearisedRNDSettings
 ) -> _cholesky.Residual:
-    """Return a residual of made numbers, in which blocks end at their largest size."""
+    """Return a residual of synthetic numbers, in which blocks end at their largest size."""
     generator = np.random.default_rng(0)
     noise = 1e-3 * generator.random((ROWS, n), dtype=np.float32).astype(dtype)
 

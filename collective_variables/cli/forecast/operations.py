@@ -1,12 +1,12 @@
-"""Count the floating-point operations of networks, to choose how much of a training is timed."""
+"""Count the floating-point operations of networks, which decide how many epochs are timed."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-BACKWARD = 3  # a gradient takes about as long as three passes
-AT_ONCE = 5e8  # operations of what is timed, a few tenths of a second
+BACKWARD = 3  # a gradient takes about as long as three forward passes
+AT_ONCE = 5e8  # operations of a timed training, a few tenths of a second
 
 
 def per_point(
@@ -20,5 +20,5 @@ def per_point(
 
 
 def epochs(per_epoch: float, most: int, /) -> int:
-    """Return how many epochs of so many operations are timed."""
+    """Return how many epochs to time, from the operations of one epoch."""
     return int(min(most, max(2, AT_ONCE // per_epoch), 64))

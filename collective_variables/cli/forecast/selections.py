@@ -1,4 +1,4 @@
-"""Forecast a selection by any method, from counts of its work and rates of its parts."""
+"""Forecast a selection by any method from counts of its work and rates of its parts."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -12,25 +12,25 @@ from jaxtyping import Float
 from collective_variables.cli.forecast import distillation, kernels, linearised, timing
 from collective_variables.selection import base, by_kernel, coverage, registry, rnd, rnd_linearised
 
-STEPS = 33  # choices of the longer of two short selections
-NUMBERS = 2**25  # of the points that steps are timed on
+STEPS = 33  # choices in the longer of two short selections
+NUMBERS = 2**25  # in the points on which steps are timed
 SIMILAR = 2048  # points whose similarities are timed
 DOUBLE = 8  # bytes
-# Sums that facility location computes for each point of the pool, relative to 1 + ln n_selected:
+# Sums that facility location computes for each point of the pool, relative to 1 + ln n_selected,
 # measured on tables and embeddings of 1000 to 5000 points.
 EVALUATIONS = (0.7, 1.2)
-CANDIDATES = 20_000  # at most, whose objectives are timed
+CANDIDATES = 20_000  # at most, with which objectives are timed
 
 
 class Estimate(NamedTuple):
-    """Seconds, and the bytes of what is held besides the points."""
+    """Seconds, and bytes of memory in addition to the points."""
 
     seconds: timing.Seconds
     n_bytes: int
 
 
 class Case(NamedTuple):
-    """What a method is asked for."""
+    """The problem, the budget and the options of a selection."""
 
     problem: registry.Problem
     budget: registry.Budget
@@ -38,23 +38,27 @@ class Case(NamedTuple):
 
     @property
     def points(self) -> Float[np.ndarray, "n_pool n_features"]:
+        """The points of the pool as rows."""
         return self.problem.inputs.reshape(len(self.problem.inputs), -1)
 
     @property
     def n_labelled(self) -> int:
+        """The number of labelled points."""
         return len(self.options.get("labelled", ()))
 
     @property
     def n_steps(self) -> int:
+        """The number of points to select."""
         return self.budget.n_selected - self.n_labelled
 
     @property
     def n_different(self) -> int:
-        """The members that do not begin, and so end, with the same points."""
+        """The number of members that begin, and therefore end, with different points."""
         is_same = self.n_labelled or self.options.get("first") == "best"
         return 1 if is_same else self.budget.n_members
 
     def option(self, name: str, default: Any) -> Any:
+        """Return the value of an option, or the default if it is missing or None."""
         value = self.options.get(name)
         return default if value is None else value
 
@@ -73,7 +77,7 @@ def forecast(
 
 
 def _whole(method: str, case: Case) -> Estimate:
-    """Time the whole selection, which takes a moment."""
+    """Return the measured time of the whole selection, which is short."""
     n_numbers = 2 * len(case.problem.inputs) * case.budget.n_members
     return Estimate(timing.exactly(timing.seconds_of(lambda: _run(method, case))), 4 * n_numbers)
 
@@ -83,7 +87,7 @@ def _run(method: str, case: Case) -> np.ndarray:
 
 
 def _steps(method: str, case: Case) -> Estimate:
-    """Every step takes equally long: time two short selections on the same points."""
+    """Return the estimate from two short selections on the same points, with equal steps."""
     points = case.points
     n_few = min(len(points), max(case.budget.n_selected, NUMBERS // points.shape[1]))
     ratio = len(points) / n_few
@@ -101,7 +105,7 @@ def _steps(method: str, case: Case) -> Estimate:
 
 
 def _few(case: Case, n_points: int, n_selected: int) -> Case:
-    """Return the case with the first points and one member."""
+    """Return the case with only the first points and one member."""
     problem = case.problem._replace(
         inputs=case.problem.inputs[:n_points], targets=case.problem.targets[:n_points]
     )
@@ -112,7 +116,7 @@ def _few(case: Case, n_points: int, n_selected: int) -> Case:
 
 
 def _herding(method: str, case: Case) -> Estimate:
-    """Add the kernel mean of the pool, over half of all pairs, and equal steps."""
+    """Return the estimate from the kernel mean of the pool and from equal steps."""
     n = len(case.points)
     pairs, step, median = _time_similarities("kernel-herding", case)
     seconds = median + pairs + case.n_different * step * case.n_steps
@@ -121,7 +125,7 @@ def _herding(method: str, case: Case) -> Estimate:
 
 
 def _facility_location(method: str, case: Case) -> Estimate:
-    """Add the similarities of all pairs, and the sums over the pool that the bounds leave."""
+    """Return the estimate from the similarities of all pairs and the sums over the pool."""
     n = len(case.points)
     pairs, _, median = _time_similarities("facility-location", case)
     row = np.random.default_rng(0).random(n, dtype=np.float32)
@@ -134,7 +138,7 @@ def _facility_location(method: str, case: Case) -> Estimate:
 
 
 def _time_similarities(method: str, case: Case) -> tuple[float, float, float]:
-    """Return the seconds of all pairs, of a step on the whole pool, and of the median distance."""
+    """Return the seconds of all pairs, a step on the whole pool, and the median distance."""
     points = case.points
     n_few = max(2, min(len(points), SIMILAR, NUMBERS // points.shape[1]))
     bandwidth = case.option("bandwidth", None)
@@ -202,7 +206,7 @@ def _classes(case: Case) -> np.ndarray | None:
 
 
 def _by_kernel(method: str, case: Case) -> Estimate:
-    """Add what is done with the kernel of all points to its computation, for every member."""
+    """Return the estimate from the kernel of all points and the choice, for every member."""
     points, network = case.problem.inputs, case.problem.network
     n, k = len(points), case.budget.n_selected
     kernel = kernels.forecast_kernel(network, points, is_diagonal=method == "trace")
@@ -224,7 +228,7 @@ def _by_kernel(method: str, case: Case) -> Estimate:
 
 
 def _pivots(case: Case, block: np.ndarray) -> timing.Seconds:
-    """Return the seconds of the Cholesky factorisation, in blocks as linearised RND has them."""
+    """Return the seconds of the Cholesky factorisation, in the blocks of linearised RND."""
     return linearised.forecast_factorisation(
         len(case.points), case.n_labelled, case.budget.n_selected
     )
@@ -245,10 +249,10 @@ def _entropies(case: Case, block: np.ndarray) -> timing.Seconds:
 
 
 def _greedy(case: Case, block: np.ndarray) -> timing.Seconds:
-    """Return the seconds of the objective of all candidates at every size."""
+    """Return the seconds of the objectives of all candidates at every size."""
     n, first = len(case.points), case.n_labelled
     n_candidates = min(n, case.option("n_candidates", n))
-    # Of equal numbers, which take no memory.
+    # Equal numbers by broadcasting take no memory.
     kernel = np.broadcast_to(np.float32(0.5), (n, n))
     candidates = np.arange(min(n_candidates, CANDIDATES))
     sizes = sorted({max(1, first), max(1, (first + case.budget.n_selected) // 2)})
@@ -285,4 +289,4 @@ METHODS: dict[str, Callable[[str, Case], Estimate]] = {
     "best-entropy": _by_kernel,
     "greedy": _by_kernel,
 }
-"""How each method of `registry.SELECTION_METHODS` is forecast."""
+"""The forecast of each method of `registry.SELECTION_METHODS`."""

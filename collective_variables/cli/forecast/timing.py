@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 
 import jax
 
-SECONDS = 0.05  # that a call is repeated for
+SECONDS = 0.05  # for which a call is repeated
 MOST_CALLS = 20
 
 Result = TypeVar("Result")
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Seconds:
-    """A range of seconds; what depends on the data has a low and a high end."""
+    """A range of seconds; its ends differ if the time depends on the data."""
 
     low: float = 0.0
     high: float = 0.0
@@ -29,12 +29,12 @@ class Seconds:
 
 
 def exactly(seconds: float) -> Seconds:
-    """Return a range of one number."""
+    """Return a range with equal ends."""
     return Seconds(seconds, seconds)
 
 
 class Timing(NamedTuple):
-    """Seconds of the first call, which compiles and imports, and of each further one."""
+    """Seconds of the first call, which compiles and imports, and of each further call."""
 
     first: float
     again: float
@@ -46,14 +46,14 @@ class Timing(NamedTuple):
 
 
 def timed(call: Callable[[], Result]) -> tuple[float, Result]:
-    """Return how many seconds a call takes, and its result."""
+    """Return the seconds of a call and its result."""
     start = time.perf_counter()
     result = jax.block_until_ready(call())
     return time.perf_counter() - start, result
 
 
 def seconds_of(call: Callable[[], object]) -> float:
-    """Return how many seconds a call takes, with what JAX computes after it returns."""
+    """Return the seconds of a call, including JAX computations after it returns."""
     return timed(call)[0]
 
 
@@ -66,12 +66,12 @@ def repeat(call: Callable[[], object], seconds: float = SECONDS) -> float:
 
 
 def time_call(call: Callable[[], object]) -> Timing:
-    """Time the first call and, on average, the next ones."""
+    """Return the seconds of the first call, and the mean of the next ones."""
     first = seconds_of(call)
     return Timing(first, repeat(call))
 
 
 def time_together(call: Callable[[], object], n_threads: int) -> float:
-    """Return the seconds of a call while other threads make the same call."""
+    """Return the mean seconds of a call that all threads make at once."""
     with ThreadPoolExecutor(n_threads) as executor:
         return sum(executor.map(lambda _: repeat(call), range(n_threads))) / n_threads

@@ -1,4 +1,4 @@
-"""Forecast the training of an ensemble: calls of few widths, on all cores."""
+"""Forecast the training of an ensemble: calls of a few widths, on all cores."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,19 +19,19 @@ from collective_variables.ensembles import batching, seeding
 from collective_variables.networks import parameters
 from collective_variables.training import ensemble_training, loop, schedules
 
-FIXED = 0.35  # share of the time of the largest width that no width falls below, for tables
-DRAWING = 0.6  # compilation of random parameters, in that of a training; tables and images
+FIXED = 0.35  # smallest time of a width, as a share of the time of the largest, for tables
+DRAWING = 0.6  # compilation of random parameters, as a share of that of a training
 
 
 class Training(NamedTuple):
-    """Seconds of all trainings, and those in which drawing random parameters is compiled."""
+    """Seconds of all trainings, and seconds to compile the drawing of random parameters."""
 
     seconds: timing.Seconds
     drawing: float
 
 
 class Calls(NamedTuple):
-    """The compiled calls of a training: their number by width, and runs of each call."""
+    """The compiled calls of a training: their number by width, and the runs of each call."""
 
     by_width: dict[int, int]
     together: int
@@ -39,7 +39,7 @@ class Calls(NamedTuple):
 
 
 def plan(n_points: Sequence[int], n_runs_each: int, n_parameters: int) -> Calls:
-    """Return the calls of `ensemble_training.train_ensemble` for so many runs of each size."""
+    """Return the calls of `ensemble_training.train_ensemble` for these runs of each size."""
     counts = np.repeat(np.asarray(n_points, int), n_runs_each)
     tasks = ensemble_training.plan_tasks(counts, int(counts.max()), n_parameters)
     by_width = Counter(task.width for task in tasks)
@@ -54,10 +54,20 @@ def forecast(
     n_points: Sequence[int],
     n_runs_each: int,
 ) -> Training:
-    """Forecast the trainings of `n_runs_each` networks on each number of points.
+    """Return the forecast of the trainings of networks on several numbers of points.
 
     One width is compiled and timed, with a part of the epochs, on all cores at once. The time of a
     training grows with its points and test points.
+
+    Args:
+        dataset: Pool and test points.
+        network: The network.
+        schedule: Schedule of the training.
+        n_points: Numbers of points.
+        n_runs_each: Number of networks for each number of points.
+
+    Returns:
+        The seconds.
     """
     pool = loop.Points(jnp.asarray(dataset.inputs), jnp.asarray(dataset.targets))
     test = loop.Points(jnp.asarray(dataset.test_inputs), jnp.asarray(dataset.test_targets))
@@ -86,12 +96,12 @@ def forecast(
 
 
 def work(width: int, n_test: int, schedule: schedules.Schedule) -> float:
-    """Return the passes of points through the network in an epoch: training, and tests."""
+    """Return the passes of points through the network in an epoch, for training and tests."""
     return operations.BACKWARD * width + n_test / schedule.evaluate_every
 
 
 def _share(width: int, widest: int, n_test: int, schedule: schedules.Schedule) -> float:
-    """Return the time of a width as a share of that of the widest."""
+    """Return the time of a width as a share of the time of the widest."""
     ratio = work(width, n_test, schedule) / work(widest, n_test, schedule)
     return FIXED + (1 - FIXED) * ratio
 

@@ -1,1 +1,1 @@
-"""What a command prints and writes: chosen rows, comparisons, pages and files."""
+"""Print and write results of commands: chosen rows, comparisons, pages and files."""

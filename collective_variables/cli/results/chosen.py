@@ -1,4 +1,4 @@
-"""The rows that a method chose, as lines of text and as a table whose targets can be filled in."""
+"""Write chosen rows as lines of text, or as a table with targets to fill in."""
 
 import re
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ import pandas as pd
 from collective_variables.data.encoding import Table
 
 ORDER, ROW, DISTANCE = "order", "row", "distance"
-# What a spreadsheet runs in place of showing it; numbers may start with a sign.
+# Texts that a spreadsheet would run and not show; numbers may start with a sign.
 FORMULA = re.compile(r"[\t\r\n ]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
 NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)*|[.,]\d+)([eE][+-]?\d+)?\s*$")
-TEXT_MARK = "'"  # in front of a text that is not to be run
+TEXT_MARK = "'"  # in front of a text that must not be run
 
 
 def holds_images(table: Table, /) -> bool:
-    """Return whether rows are images, which have the paths of their files for identities."""
+    """Return whether rows are images, whose identities are the paths of their files."""
     return table.inputs.ndim > 2 and table.identities is not None
 
 
@@ -28,7 +28,7 @@ def lines(table: Table, rows: Sequence[int], /, *, by_identity: bool) -> str:
 
 
 def identified(table: Table, selection: pd.DataFrame, /) -> pd.DataFrame:
-    """Return order, row and distance of the chosen rows, with their identities if they have any."""
+    """Return order, row and distance of the chosen rows, and their identities if there are any."""
     if table.identities is None or table.identity is None:
         return selection
     rows = selection[ROW].to_numpy(int)
@@ -41,13 +41,16 @@ def identified(table: Table, selection: pd.DataFrame, /) -> pd.DataFrame:
 def sheet(table: Table, selection: pd.DataFrame, targets: Sequence[str], /) -> pd.DataFrame:
     """Return the chosen rows with all their columns, ready for a spreadsheet.
 
-    In front are order, row, identity and distance. The targets come last, empty where they are to
-    be filled in. Arrays of more than one dimension are left out.
+    The first columns are order, row, identity and distance. The targets come last, with empty cells
+    to fill in. Arrays of more than one dimension are left out.
 
     Args:
         table: The table that the rows were chosen from.
         selection: The columns order, row and distance of `commands.select`.
         targets: Names of the columns to fill in.
+
+    Returns:
+        A row for each chosen row.
     """
     rows = selection[ROW].to_numpy(int)
     columns = dict(identified(table, selection))
@@ -63,7 +66,7 @@ def sheet(table: Table, selection: pd.DataFrame, targets: Sequence[str], /) -> p
 
 
 def to_csv(sheet: pd.DataFrame, /) -> str:
-    """Return the text of a table."""
+    """Return a table as CSV text."""
     return sheet.to_csv(index=False, lineterminator="\n")
 
 
@@ -77,17 +80,17 @@ def _cells(array: np.ndarray, rows: np.ndarray) -> pd.Series:
 
 
 def _one_line_end(cell: object) -> object:
-    """Return a cell whose lines end as those of the file: readers end a row at a lone "\\r"."""
+    """Return a cell with line ends as in the file: readers end a row at a lone CR."""
     return re.sub(r"\r\n?", "\n", cell) if isinstance(cell, str) else cell
 
 
 def column_in_file(name: str, /) -> str:
-    """Return what a column of the table is called next to `order`, `row` and `distance`."""
+    """Return the name in the file of a column of the table, next to order, row and distance."""
     return f"{name} (table)" if name in (ORDER, ROW, DISTANCE) else name
 
 
 def escaped(cell: object) -> object:
-    """Return a cell; a text that a spreadsheet would run gets an apostrophe in front."""
+    """Return a cell with an apostrophe in front if a spreadsheet would run it."""
     is_text = isinstance(cell, str) and FORMULA.match(cell) and not NUMBER.match(cell.strip())
     return f"{TEXT_MARK}{cell}" if is_text else cell
 

@@ -1,4 +1,4 @@
-"""Print a result and write its files: looked at before the work, whole or not at all after it."""
+"""Print a result and write its files: checked before the work, written whole or not at all."""
 
 import os
 import secrets
@@ -18,10 +18,13 @@ DEVICES = ("/dev/", "/proc/")
 
 
 class Result(NamedTuple):
-    """What a command prints as text or as JSON, and the files that it writes.
+    """The result of a command.
 
-    files: the function that makes the text of each file. failure: what to say at the end of a
-    command that could not compute what was asked for, "" for one that could.
+    Attributes:
+        text: The result as text.
+        values: The result for JSON.
+        files: Functions that return the text of each file to write.
+        failure: Why the result could not be computed; "" if it could.
     """
 
     text: str
@@ -31,11 +34,14 @@ class Result(NamedTuple):
 
 
 def check(outputs: Mapping[str, Path], inputs: Sequence[tuple[str, Path]]) -> None:
-    """Raise DataError for a file that cannot be written, before the work begins.
+    """Check before the work that all files can be written.
 
     Args:
         outputs: The files to write, by their arguments.
-        inputs: The files to read, behind what they are to the user: none may be overwritten.
+        inputs: The files to read, each with a description: none may be overwritten.
+
+    Raises:
+        DataError: A file cannot be written, would overwrite an input, or is another output, too.
     """
     seen = {}
     for option, path in outputs.items():
@@ -73,7 +79,7 @@ def _check_place(path: Path) -> None:
 
 
 def _check_folder(path: Path) -> None:
-    """Raise DataError unless a file that does not exist, or the target of a link, can be made."""
+    """Raise DataError unless a file or the target of a link can be created."""
     folder = path.resolve().parent
     if _is_device(path) or not folder.is_dir():
         raise DataError(f"{path} cannot be written: there is no folder {folder}.")
@@ -82,7 +88,7 @@ def _check_folder(path: Path) -> None:
 
 
 def _is_same(path: Path, other: Path) -> bool:
-    """Return whether two paths lead to one file, also one that does not exist yet."""
+    """Return whether two paths lead to the same file, which need not exist yet."""
     try:
         return os.path.samefile(path, other)
     except OSError:
@@ -90,7 +96,7 @@ def _is_same(path: Path, other: Path) -> bool:
 
 
 def _is_image_of(path: Path, folder: Path) -> bool:
-    """Return whether a path is where an image of a folder is, or could be."""
+    """Return whether a path is that of an image in a folder, which need not exist yet."""
     is_image = path.suffix.lower() in images.ENDINGS
     return is_image and folder.is_dir() and path.resolve().is_relative_to(folder.resolve())
 
@@ -101,7 +107,7 @@ def _is_device(path: Path) -> bool:
 
 
 def _is_regular(path: Path) -> bool:
-    """Return whether a path is a regular file, or could become one."""
+    """Return whether a path is a regular file or could become one."""
     return not _is_device(path) and (path.is_file() or not path.exists())
 
 
@@ -116,12 +122,9 @@ def is_standard_output(path: Path) -> bool:
 def emit(result: Result, text: str) -> None:
     """Print `text`, and write the files of a result.
 
-    What can be printed or written is, whatever becomes of the rest; the first error is raised
-    afterwards.
-
-    Raises:
-        WriteError: The text or a file cannot be written.
-        BrokenPipeError: The reader of standard output has enough.
+    A failure does not stop the other outputs; the first error is raised at the end. Raises
+    WriteError if the text or a file cannot be written, and BrokenPipeError if the reader of
+    standard output has closed it.
     """
     errors = []
     for attempt in (
@@ -137,7 +140,7 @@ def emit(result: Result, text: str) -> None:
 
 
 def _print(text: str) -> None:
-    if sys.stdout is None:  # as `>&-` leaves it
+    if sys.stdout is None:  # after `>&-`
         raise WriteError("Standard output cannot be written: it is closed.")
     try:
         print(text)
@@ -161,17 +164,16 @@ def _write_error(name: object, error: OSError) -> WriteError:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file whole or not at all; a link leads to its target, a device or pipe stays.
+    """Write a file whole or not at all, or into a device or pipe; links are followed.
 
-    A text with letters beyond ASCII begins with the mark by which spreadsheets know UTF-8.
+    A .csv file with letters beyond ASCII begins with the mark by which spreadsheets detect UTF-8.
     """
     data = text.encode("utf-8" if text.isascii() or path.suffix != ".csv" else "utf-8-sig")
     if not _is_regular(path):
         _append(path, data)
         return
     target = path.resolve()
-    # A file in a folder that is closed, or a single file that a container was given, cannot be
-    # replaced.
+    # A file in a read-only folder, or a single file mounted into a container, cannot be replaced.
     if target.exists() and (not os.access(target.parent, os.W_OK) or os.path.ismount(target)):
         target.write_bytes(data)
     else:

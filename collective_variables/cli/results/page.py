@@ -38,14 +38,16 @@ def page(
 ) -> str:
     """Return a page that needs no other file and no network.
 
-    Args:
-        compared: What is shown.
-        setting: What it was made of.
-        table: The user's file: what became of its columns is on the page, too.
-        origin: How the comparison came about.
+    Also raises MissingPackageError if Plotly or Jinja is missing.
 
-    Raises:
-        MissingPackageError: Plotly or Jinja is missing.
+    Args:
+        compared: The comparison to show.
+        setting: Its task, loss, networks and points.
+        table: The user's file, whose columns the page lists.
+        origin: The command, time and versions of the comparison.
+
+    Returns:
+        The page in HTML.
     """
     from collective_variables.papers import report
     from collective_variables.papers.pages import rendering

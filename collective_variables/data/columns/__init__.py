@@ -1,1 +1,1 @@
-"""What each column of a table is for, and how it becomes numbers."""
+"""Assign roles to the columns of a table, and encode them as numbers."""

@@ -8,7 +8,7 @@ import pandas as pd
 from collective_variables.data._errors import DataError
 from collective_variables.data.columns import inputs, values
 
-# Why a column tells rows apart, the best to identify rows by first.
+# Why a column tells rows apart, beginning with the best identity.
 ID = "an id"
 FILE = "paths"
 TEXTS = "nearly every text is different"
@@ -16,11 +16,11 @@ INDEX = "an index"
 NUMBERS = "row numbers"
 REASONS = (ID, FILE, TEXTS, INDEX, NUMBERS)
 
-# As pandas, Parquet and R name the index of a table, or readers a column without a name.
+# Names that pandas, Parquet and R give an index, and that readers give a column without a name.
 INDEX_NAME = re.compile(r"Unnamed: 0(_level_0)?(\.\d+)*|__index_level_\d+__|level_0|\.\.\.1|")
 ID_WORDS = {"id", "ids", "uid", "uuid", "guid", "oid"}
 LAST_WORDS = ID_WORDS | {"identifier", "idx", "key", "no", "nr"}
-# Ids whose words are written as one.
+# Ids whose words are joined.
 JOINED = re.compile(
     "(case|client|customer|document|entry|file|house|image|item|listing|object|order|participant"
     "|passenger|patient|person|product|record|row|sample|station|student|subject|user)"
@@ -31,16 +31,16 @@ ROW_NAMES |= {"row", "rows", "row name", "row names", "rowname", "rownames", "ro
 TIMES = {"date", "day", "epoch", "hour", "minute", "month", "quarter", "second", "t", "time"}
 TIMES |= {"week", "year"}
 
-MIN_TEXTS = 10  # texts that must be there to say that nearly every one is different
-MIN_COUNTED = 5  # rows that 0, 1, 2, … or 1, 2, 3, … must number at least
-MIN_SHUFFLED = 15  # and at least if they are in another order, or begin elsewhere
-MIN_COLLISIONS = 7  # equal pairs expected by chance, e^-7 of the probability of seeing none
+MIN_TEXTS = 10  # fewest texts of which nearly every one can count as different
+MIN_COUNTED = 5  # fewest rows that 0, 1, 2, … or 1, 2, 3, … must number
+MIN_SHUFFLED = 15  # fewest rows if the numbers have another order or begin elsewhere
+MIN_COLLISIONS = 7  # equal pairs expected by chance; none occurs with probability e^-7
 
 
 def find_reason(name: str, array: np.ndarray) -> str | None:
-    """Return why a column tells rows apart, one of `REASONS`, by its name and what it holds.
+    """Return why a column tells rows apart, one of `REASONS`; None if it does not.
 
-    Columns that only their values give away are left to `looks_like_row_numbers`.
+    The name and the values decide together. `looks_like_row_numbers` judges by values alone.
     """
     present = array[~values.is_missing(array)] if array.ndim == 1 else array[:0]
     if len(present) < 2 or array.dtype.kind == "b":
@@ -50,7 +50,7 @@ def find_reason(name: str, array: np.ndarray) -> str | None:
     if not (is_text or is_whole or is_index):
         return None
     n, n_distinct = len(present), values.count_distinct(present)
-    # Tables that were joined number their rows more than once, and a customer may have two rows.
+    # Joined tables number their rows more than once, and a customer may have two rows.
     is_varied = 2 * n_distinct >= n or n_distinct > inputs.MAX_CATEGORIES
     if is_index and (n_distinct == n or (is_whole and is_varied)):
         return INDEX
@@ -64,7 +64,7 @@ def find_reason(name: str, array: np.ndarray) -> str | None:
 
 
 def is_named_as_one(name: str) -> bool:
-    """Return whether the name of a column alone says that it tells rows apart."""
+    """Return whether a column tells rows apart by its name alone."""
     words = _split_words(name)
     return bool(INDEX_NAME.fullmatch(name)) or _is_id_name(words) or " ".join(words) in ROW_NAMES
 
@@ -83,9 +83,9 @@ def _is_id_name(words: list[str]) -> bool:
 
 
 def looks_like_row_numbers(name: str, array: np.ndarray) -> bool:
-    """Return whether a column holds whole numbers in a row, in whichever order.
+    """Return whether a column holds consecutive whole numbers in any order.
 
-    In order, 0, 1, 2, … or 1, 2, 3, … are row numbers sooner than others.
+    Ordered numbers 0, 1, 2, … or 1, 2, 3, … need fewer rows to count as row numbers.
     """
     numbers = _different_whole_numbers(name, array)
     if numbers is None or np.ptp(numbers) + 1 != len(numbers):
@@ -95,20 +95,20 @@ def looks_like_row_numbers(name: str, array: np.ndarray) -> bool:
 
 
 def has_gaps(name: str, array: np.ndarray) -> bool:
-    """Return whether whole numbers are all different against all odds, as row numbers with gaps.
+    """Return whether whole numbers differ more than chance allows, as row numbers with gaps do.
 
-    Among n numbers drawn at random out of R, n (n - 1) / (2 R) pairs are equal in the mean. What is
-    left of row numbers after some rows are gone has none.
+    Among n numbers drawn at random from R, n (n - 1) / (2 R) pairs are equal on average. Row
+    numbers have no equal pair, even after rows were removed.
     """
     numbers = _different_whole_numbers(name, array)
     if numbers is None or len(np.unique(np.diff(numbers))) == 1:
-        return False  # a grid, such as 0, 5, 10, …, is no accident either
+        return False  # a grid such as 0, 5, 10, … differs on purpose
     n, n_possible = len(numbers), float(np.ptp(numbers)) + 1
     return n * (n - 1) / (2 * n_possible) >= MIN_COLLISIONS
 
 
 def may_number_rows(name: str, array: np.ndarray) -> bool:
-    """Return whether a column should be pointed out, though it is used as an input."""
+    """Return whether an input may be a row number, which a warning points out."""
     is_counter = array.ndim == 1 and array.dtype.kind in "iu" and len(array) > 2 and _counts(array)
     return is_counter or looks_like_row_numbers(name, array) or has_gaps(name, array)
 
@@ -118,23 +118,23 @@ def _counts(numbers: np.ndarray) -> bool:
 
 
 def _different_whole_numbers(name: str, array: np.ndarray) -> np.ndarray | None:
-    """Return a column of whole numbers, all present, exact and different; None otherwise."""
+    """Return a column of whole numbers if all are present, exact and different, else None."""
     if array.ndim > 1 or array.dtype.kind not in "iuf" or set(_split_words(name)) & TIMES:
         return None
     if len(array) < 3 or values.is_missing(array).any() or not values.are_whole(array):
         return None
-    if np.abs(array.astype(float)).max() > 2**53:  # where differences overflow, or lose digits
+    if np.abs(array.astype(float)).max() > 2**53:  # differences would overflow or lose digits
         return None
     return array if values.count_distinct(array) == len(array) else None
 
 
 def are_different(array: np.ndarray) -> bool:
-    """Return whether every row has a value, which no other row has."""
+    """Return whether every row has a value that no other row has."""
     return array.ndim == 1 and values.count_distinct(array) == len(array)
 
 
 def has_leading_zeros(texts: np.ndarray) -> bool:
-    """Return whether a text such as 007 would be another one if it was read as a number."""
+    """Return whether any text, such as 007, would lose its zeros as a number."""
     return any(re.match(r"[+-]?0\d", text) is not None for text in texts if text is not None)
 
 
@@ -144,7 +144,7 @@ def read_identities(name: str, array: np.ndarray) -> np.ndarray:
     Whole numbers are written without a decimal point, days in ISO 8601.
 
     Raises:
-        DataError: A row has no value, or the same as another.
+        DataError: The column is an array, a row has no value, or two rows have the same value.
     """
     if array.ndim > 1:
         raise DataError(

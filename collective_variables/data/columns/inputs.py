@@ -1,4 +1,4 @@
-"""Encode columns as inputs: numbers, 0 and 1 for texts, and where values are missing."""
+"""Encode columns as inputs: numbers, 0 and 1 for texts, and marks of missing values."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,21 @@ from collective_variables.data._errors import DataError
 from collective_variables.data.columns import values
 from collective_variables.data.files.contents import Contents
 
-MAX_CATEGORIES = 50  # of a column of texts, each of which becomes an input
+MAX_CATEGORIES = 50  # different texts of a column, each of which becomes an input
 MICROSECONDS_OF_DAY = 86_400_000_000
 
 
 class Column(NamedTuple):
-    """A column of the file as columns of numbers, and its description.
+    """A column of the file as columns of numbers, with its description.
 
-    kinds: of each column of numbers, as in `encoding.Table`.
+    Attributes:
+        values: (n_rows, n_columns) numbers.
+        names: Names of the columns of numbers.
+        kinds: Their kinds, as in `encoding.Table`.
+        content: What the column of the file holds.
+        n_missing: Number of missing values.
+        n_distinct: Number of different values; None for an array.
+        treatment: How the column was encoded.
     """
 
     values: np.ndarray
@@ -30,7 +37,7 @@ class Column(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """Inputs as numbers, as in `encoding.Table`, and a row of the report for each column."""
+    """Inputs as numbers, as in `encoding.Table`, with a row of the report for each column."""
 
     values: np.ndarray
     features: tuple[str, ...]
@@ -40,9 +47,11 @@ class Inputs(NamedTuple):
 
 
 def encode_inputs(contents: Contents, names: Sequence[str]) -> Inputs:
-    """Encode the columns that are inputs; one of more than two dimensions must be the only one.
+    """Return the encoded inputs; an array of more than two dimensions must be the only one.
 
-    Raises DataError, with every column that cannot be an input and why.
+    Raises:
+        DataError: No column is left to learn from, or a column cannot be an input; the message
+            names all such columns with the reasons.
     """
     if not names:
         raise DataError(
@@ -70,7 +79,7 @@ def encode_inputs(contents: Contents, names: Sequence[str]) -> Inputs:
 
 
 def note_empty(contents: Contents, names: Sequence[str]) -> list[str]:
-    """Say which rows have no value in any input: unlike all others, they are selected first."""
+    """Return a note on rows without a value in any input, which may be selected first."""
     columns = [contents[name] for name in names]
     if not columns:
         return []
@@ -86,9 +95,12 @@ def note_empty(contents: Contents, names: Sequence[str]) -> list[str]:
 
 
 def _check_inputs(columns: Mapping[str, np.ndarray], refused: Mapping[str, str]) -> None:
-    """Raise one DataError that names all columns that cannot be inputs, and how to leave them out.
+    """Raise a DataError that names all columns that cannot be inputs, and how to leave them out.
 
-    The user has a decision to make for each, and should not meet them one run at a time.
+    The user has to decide about each of them, and should not meet them one run at a time.
+
+    Raises:
+        DataError: A column cannot be an input.
     """
     reasons = {}
     for name, array in columns.items():
@@ -102,7 +114,7 @@ def _check_inputs(columns: Mapping[str, np.ndarray], refused: Mapping[str, str])
     if len(reasons) > values.N_LISTED:
         shown += f"; and {len(reasons) - values.N_LISTED} other columns"
     them = "it" if len(reasons) == 1 else "them"
-    # Not all of the columns of an array, without which there would be no input.
+    # Names of all columns of an array are no advice: without them there would be no input.
     named = len(reasons) < len(columns) or len(reasons) <= values.N_LISTED
     advice = f", or leave {them} out: --ignore {shlex.join(reasons)}" if named else "."
     raise DataError(f"{shown}. Change {them} in the file{advice}")
@@ -126,7 +138,7 @@ def _why_not(name: str, array: np.ndarray) -> str | None:
 
 
 def find_infinite(name: str, array: np.ndarray) -> str | None:
-    """Return where a column holds infinite numbers; None if it holds none."""
+    """Return where a column holds infinite numbers; None without any."""
     if array.dtype.kind != "f" or not (is_infinite := np.isinf(array)).any():
         return None
     row, n_infinite = int(np.argwhere(is_infinite)[0][0]), int(is_infinite.sum())
@@ -138,14 +150,14 @@ def find_infinite(name: str, array: np.ndarray) -> str | None:
 
 
 def _encode_input(name: str, array: np.ndarray) -> Column:
-    """Encode a column, or the columns of a two-dimensional array, as inputs."""
+    """Return a column, or the columns of a two-dimensional array, as inputs."""
     if array.ndim == 2:
         return _encode_array(name, array)
     return _encode_texts(name, array) if array.dtype == object else _encode_numbers(name, array)
 
 
 def _encode_numbers(name: str, array: np.ndarray) -> Column:
-    """Encode numbers, truth values or dates, and where values are missing in a second column."""
+    """Return numbers, truth values or dates, with a second column that marks missing values."""
     missing = values.is_missing(array)
     numbers, treatment = array.astype(np.float64), "scaled"
     if array.dtype.kind == "M":
@@ -160,7 +172,7 @@ def _encode_numbers(name: str, array: np.ndarray) -> Column:
 
 
 def _encode_texts(name: str, array: np.ndarray) -> Column:
-    """Encode each text as a column of 0 and 1, and where texts are missing in a further one."""
+    """Return a column of 0 and 1 for each text, and a further one that marks missing texts."""
     missing = values.is_missing(array)
     categories, numbers = np.unique(array[~missing].astype(str), return_inverse=True)
     one_hot = np.zeros((len(array), len(categories)))
@@ -173,7 +185,7 @@ def _encode_texts(name: str, array: np.ndarray) -> Column:
 
 
 def _encode_array(name: str, array: np.ndarray) -> Column:
-    """Encode the columns of a two-dimensional array of numbers."""
+    """Return the encoded columns of a two-dimensional array of numbers."""
     columns = [_encode_numbers(f"{name}[{number}]", part) for number, part in enumerate(array.T)]
     n_missing = values.count_missing(array)
     marked = "; missing ones are filled in and marked in further inputs" if n_missing else ""
@@ -196,7 +208,7 @@ def _varying(
     kinds: list[str],
     treatment: str,
 ) -> Column:
-    """Return the parts, and where values are missing, as far as they have more than one value."""
+    """Return the parts and the marks of missing values that have more than one value."""
     missing = values.is_missing(array)
     candidates = [
         *zip(parts, names, kinds, strict=True),

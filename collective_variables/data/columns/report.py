@@ -1,4 +1,4 @@
-"""Report to people how the columns of a table were encoded."""
+"""Report how the columns of a table were encoded."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,11 @@ import pandas as pd
 
 COLUMNS = ("column", "role", "holds", "missing", "distinct", "treatment")
 ALIKE = ["role", "holds", "treatment"]
-MOST_ALIKE = 10  # columns with equal entries that are reported one by one
+MOST_ALIKE = 10  # columns with equal entries that have a row each
 
 
 def tabulate(rows: Sequence[tuple]) -> pd.DataFrame:
-    """Return a table with the columns `COLUMNS`; what is not known of a column is missing."""
+    """Return a table with the columns `COLUMNS`; unknown entries are missing."""
     return pd.DataFrame(rows, columns=COLUMNS).astype({"missing": "Int64", "distinct": "Int64"})
 
 
@@ -21,9 +21,9 @@ def summarise(columns: pd.DataFrame, /) -> pd.DataFrame:
         columns: A row for each column of a file, as in `encoding.Table`.
 
     Returns:
-        The same columns. More than `MOST_ALIKE` rows of one role, content and treatment are one, at
-        the place of the first: with the first and the last name, the number of all missing values,
-        and the range of the numbers of different ones.
+        A table with the same columns. More than `MOST_ALIKE` rows with one role, content and
+        treatment become one row at the place of the first. It has the first and the last name, the
+        number of all missing values, and the range of the numbers of different values.
     """
     n_alike = columns.groupby(ALIKE, sort=False)["column"].transform("size")
     many = columns[n_alike > MOST_ALIKE]
@@ -45,5 +45,5 @@ def _merge(group: pd.DataFrame) -> pd.DataFrame:
 
 
 def to_text(columns: pd.DataFrame, /) -> str:
-    """Return the report as a text of aligned columns."""
+    """Return the report as text in aligned columns."""
     return summarise(columns).astype(object).fillna("").to_string(index=False)

@@ -1,4 +1,4 @@
-"""Decide what each column of a table is for: target, input, identity of the rows, or nothing."""
+"""Assign a role to each column of a table: target, input, identity of the rows, or none."""
 
 import difflib
 import shlex
@@ -13,17 +13,21 @@ from collective_variables.data._errors import DataError
 from collective_variables.data.columns import identities, targets, values
 from collective_variables.data.files.contents import Contents
 
-IMAGES = {"image", "file"}  # what a folder of images has without folders in it
+IMAGES = {"image", "file"}  # columns of a folder of images without subfolders
 Names = str | int | Sequence[str | int] | None
 
 
 class Roles(NamedTuple):
-    """What columns are for.
+    """The roles of the columns.
 
-    ignored: Why each of these columns is no input.
-    identity: The column that tells rows apart, and its values as texts.
-    warnings: Which columns were left out unasked, and which inputs may be row numbers. notes: What
-        the identities allow.
+    Attributes:
+        targets: Columns to predict.
+        inputs: Columns that are inputs.
+        ignored: Why each of the other columns is not an input.
+        identity: The column that tells rows apart.
+        identities: (n_rows,) values of that column as texts.
+        warnings: Sentences on columns left out unasked and on inputs that may be row numbers.
+        notes: Sentences on the use of the identities.
     """
 
     targets: list[str]
@@ -44,9 +48,22 @@ def assign_roles(
     used: Names,
     identity: str | int | None,
 ) -> Roles:
-    """Give each column its role; ids and row numbers that are not in `used` are no inputs.
+    """Return the role of each column; ids and row numbers are inputs only if `used` names them.
 
-    Raises DataError for a name that is no column, and for a column with two roles.
+    Also raises the errors of `resolve_names`, and DataError for a column with two roles.
+
+    Args:
+        contents: The columns of the file.
+        predicted: Names of the targets.
+        ignored: Names of columns that are neither target nor input.
+        used: Names of columns that are inputs in any case.
+        identity: Name of the column that tells rows apart.
+
+    Returns:
+        The roles.
+
+    Raises:
+        DataError: The identity cannot be read.
     """
     available = list(contents)
     target_names, ignored_names, used_names = (
@@ -81,11 +98,13 @@ def assign_roles(
 
 
 def resolve_names(names: Names, available: Sequence[str]) -> list[str]:
-    """Return names of columns as a list; one name needs no list, nor does "id,sold".
+    """Return names of columns as a list; `names` may also be one name or "id,sold".
 
-    Blanks around a name do not count, nor does how a system composes letters such as ü.
+    Blanks around a name do not count, and composed and decomposed letters such as ü are equal. Also
+    raises DataError for a name that is not a column.
 
-    Raises DataError for a name that is no column, and TypeError for what is no name.
+    Raises:
+        InvalidTypeError: A name is neither a text nor an integer; it is a TypeError.
     """
     given = [names] if not isinstance(names, Sequence) or isinstance(names, str) else names
     known = {_compose(name): name for name in available}
@@ -105,11 +124,11 @@ def _compose(name: str) -> str:
 
 
 def _resolve_name(text: str, known: Mapping[str, str]) -> list[str]:
-    """Return the column of a name, or the columns whose names commas separate."""
+    """Return the column of a name, or the columns of names separated by commas."""
     parts, names, unknown = text.split(","), [], []
     start = 0
     while start < len(parts):
-        # The longest name first: a name may have commas, too.
+        # The longest name first, because names may have commas, too.
         for end in range(len(parts), start, -1):
             part = ",".join(parts[start:end])
             if name := known.get(part, known.get(_compose(part))):
@@ -120,13 +139,13 @@ def _resolve_name(text: str, known: Mapping[str, str]) -> list[str]:
             unknown.append(parts[start])
             start += 1
     if unknown:
-        # A list with a wrong name in it is meant as a list.
+        # A list with one wrong name is still meant as a list.
         raise _unknown_name(_compose(unknown[0] if names else text), list(known.values()))
     return names
 
 
 def _unknown_name(name: str, available: Sequence[str]) -> DataError:
-    """Return the error for a name that is no column, with the column that may be meant."""
+    """Return the error for a name that is not a column, with the column that may be meant."""
     error = f"There is no column {values.shorten(name)}:"
     columns = values.join_names(dict.fromkeys(available))
     in_lower_case = {each.lower(): each for each in available}
@@ -137,9 +156,12 @@ def _unknown_name(name: str, available: Sequence[str]) -> DataError:
 
 
 def find_identity(identity: str | int | None, contents: Contents) -> str | None:
-    """Return the column that the user wants to tell rows apart by; None without one.
+    """Return the column that the user names as the identity; None without one.
 
-    Raises DataError for a name that is no column, and for more than one.
+    Also raises the errors of `resolve_names`.
+
+    Raises:
+        DataError: There is more than one name.
     """
     names = resolve_names(identity, list(contents))
     if len(names) > 1:
@@ -150,7 +172,7 @@ def find_identity(identity: str | int | None, contents: Contents) -> str | None:
 def _check_roles(
     predicted: list[str], ignored: list[str], used: list[str], identity: str | None
 ) -> None:
-    """Raise DataError unless each column has one role only."""
+    """Raise DataError unless each column has only one role."""
     if len(set(predicted)) < len(predicted):
         raise DataError(f"A target must be named once: received {', '.join(predicted)}.")
     for name in predicted:
@@ -165,11 +187,11 @@ def _check_roles(
 def _find_left_out(
     contents: Contents, free: Sequence[str], used: Sequence[str], predicted: Sequence[str]
 ) -> dict[str, str]:
-    """Return which of the columns without a role are no inputs unless they are `used`, and why."""
+    """Return which columns without a role are not inputs unless the user says so, and why."""
     columns = {name: contents[name] for name in free if name not in contents.refused}
     reasons = {name: identities.find_reason(name, array) for name, array in columns.items()}
     left_out = {name: reason for name, reason in reasons.items() if reason is not None}
-    # An id that cannot be read as numbers, such as A1 among 2 and 3, is no reason to stop.
+    # An id that cannot be read as numbers, such as A1 among 2 and 3, is not an error.
     unreadable = [name for name in free if name in contents.refused]
     left_out |= {name: identities.ID for name in unreadable if identities.is_named_as_one(name)}
     has_other_inputs = len(free) > len(left_out) + 1 or len(used) > 0
@@ -183,9 +205,9 @@ def _find_left_out(
 def _find_left_out_of_images(
     columns: Mapping[str, np.ndarray], left_out: Collection[str], predicted: Sequence[str]
 ) -> dict[str, str]:
-    """Return further columns next to images, which must be the only input: paths and classes.
+    """Return the paths and classes next to images, which must be the only input, with the reason.
 
-    Classes stay if there are targets: then they may have been forgotten.
+    With targets classes stay: the user may have forgotten them.
     """
     paths = {"file": identities.FILE} if "file" in columns else {}
     others = () if predicted else (name for name in columns if name not in left_out)
@@ -198,9 +220,9 @@ def _are_classes(array: np.ndarray) -> bool:
 
 
 def _find_row_numbers(columns: Mapping[str, np.ndarray], left_out: Collection[str]) -> str | None:
-    """Return the first column whose values alone say that it numbers the rows.
+    """Return the first column that numbers the rows by its values alone; None without one.
 
-    A table numbers its rows once: of several such columns, such as ranks, others are inputs.
+    A table numbers its rows once. Further columns of this kind, such as ranks, are inputs.
     """
     for place, (name, array) in enumerate(columns.items()):
         if name in left_out:
@@ -213,7 +235,7 @@ def _find_row_numbers(columns: Mapping[str, np.ndarray], left_out: Collection[st
 
 
 def _choose_identity(contents: Contents, left_out: Mapping[str, str]) -> str | None:
-    """Return the best of the columns that were left out to tell rows apart."""
+    """Return the column left out that tells rows apart best; None if none does."""
     readable = {name: why for name, why in left_out.items() if name not in contents.refused}
     for reason in identities.REASONS:
         for name, why in readable.items():
@@ -223,7 +245,7 @@ def _choose_identity(contents: Contents, left_out: Mapping[str, str]) -> str | N
 
 
 def _warn_of_left_out(left_out: Mapping[str, str]) -> list[str]:
-    """Say which columns were left out without having been asked for."""
+    """Return a warning on columns that were left out unasked."""
     if not left_out:
         return []
     each = values.join_names(f"{name} ({why})" for name, why in left_out.items())
@@ -237,7 +259,7 @@ def _note_identity(left_out: Mapping[str, str], identity: str | None) -> list[st
 
 
 def _warn_of_suspicious(contents: Contents, inputs: Sequence[str]) -> list[str]:
-    """Point out inputs that may be row numbers."""
+    """Return a warning on inputs that may be row numbers."""
     names = [name for name in inputs if identities.may_number_rows(name, contents[name])]
     if not names:
         return []

@@ -11,11 +11,11 @@ from collective_variables.data.columns import inputs, values
 from collective_variables.data.files.contents import Contents
 
 TASKS = ("auto", "regression", "classification")
-MAX_CLASSES = 20  # whole numbers that count as classes unless the task is given
+MAX_CLASSES = 20  # different whole numbers that count as classes unless the task is given
 
 
 class Targets(NamedTuple):
-    """Columns to predict as numbers, as in `encoding.Table`, and a row of the report for each."""
+    """Columns to predict, as numbers as in `encoding.Table`, with a row of the report for each."""
 
     values: np.ndarray | None
     classes: tuple[str, ...]
@@ -25,9 +25,10 @@ class Targets(NamedTuple):
 
 
 def encode_targets(contents: Contents, names: Sequence[str], task: str) -> Targets:
-    """Encode the columns to predict; missing labels become NaN in all outputs of their row.
+    """Return the encoded targets; missing labels become NaN in all outputs of their row.
 
-    Raises DataError for a column that cannot be a target of the task.
+    Raises:
+        DataError: A column cannot be a target of the task.
     """
     if not names:
         return Targets(None, (), None, [])
@@ -54,11 +55,11 @@ def encode_targets(contents: Contents, names: Sequence[str], task: str) -> Targe
 def choose_task(columns: Sequence[np.ndarray]) -> str | None:
     """Return the task that "auto" stands for; None if nothing is labelled yet.
 
-    It depends on the labels, not on the format of the file or on the dtype. One target is a
-    classification if it holds texts, truth values, one-hot rows, or at most `MAX_CLASSES` different
-    whole numbers of which each occurs twice in the mean. While labels are missing, too few rows may
-    have one for that: numbers from 0 to `MAX_CLASSES` are classes, too, if each could occur twice
-    in all rows. Anything else is a regression, and so are several targets.
+    The task depends on the labels, not on the format of the file or on the dtype. A single target
+    is a classification if it holds texts, truth values, one-hot rows, or at most `MAX_CLASSES`
+    different whole numbers that occur twice on average. While labels are missing, whole numbers
+    from 0 to `MAX_CLASSES` are also classes if each could occur twice in all rows. Any other
+    target is a regression, and so are several targets.
     """
     if all(values.is_missing(column).all() for column in columns):
         return None
@@ -79,7 +80,7 @@ def _are_classes(column: np.ndarray) -> bool:
 
 
 def _repeat(column: np.ndarray) -> bool:
-    """Return whether each label occurs twice in the mean, or is no number that could be one."""
+    """Return whether labels occur twice on average, or cannot be numbers of a regression."""
     if column.ndim == 2 or column.dtype.kind in "Ob":
         return True
     labels = column[~values.is_missing(column)]
@@ -87,7 +88,7 @@ def _repeat(column: np.ndarray) -> bool:
 
 
 def _is_one_hot(table: np.ndarray) -> bool:
-    """Return whether each row of a table is a single 1 among zeros, or is missing."""
+    """Return whether each row of a table has a single 1 among zeros, or is missing."""
     if table.ndim != 2 or table.shape[1] < 2 or table.dtype.kind not in "biuf":
         return False
     rows = table[~values.is_missing(table).any(axis=1)]
@@ -172,7 +173,7 @@ def _encode_one_hot(name: str, table: np.ndarray) -> Targets:
 
 
 def _describe_cells(column: np.ndarray) -> str:
-    """Return what a column that holds no numbers was read as, with a cell that is no number."""
+    """Return what a column without numbers was read as, with a cell that is not a number."""
     if column.dtype != object:
         return values.describe(column)
     is_text = ~values.is_missing(column) & np.isnan(pd.to_numeric(column, errors="coerce"))
@@ -183,7 +184,7 @@ def _describe_cells(column: np.ndarray) -> str:
 
 
 def note_labels(names: Sequence[str], is_labelled: np.ndarray) -> list[str]:
-    """Say how many rows have a target and count as labelled, if some have none."""
+    """Return a note on how many rows have a target, if some have none."""
     n_rows, n_labelled = len(is_labelled), int(is_labelled.sum())
     if n_labelled == n_rows:
         return []
@@ -199,7 +200,7 @@ def note_labels(names: Sequence[str], is_labelled: np.ndarray) -> list[str]:
 
 
 def note_classes(targets: Targets) -> list[str]:
-    """Say how many rows each class has, and which has a single one."""
+    """Return notes on the number of rows of each class, and on classes with a single row."""
     if not targets.classes:
         return []
     counts = np.nansum(targets.values, axis=0).astype(int)

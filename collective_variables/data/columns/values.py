@@ -1,4 +1,4 @@
-"""Describe the values of a column: what they are, how many are missing, how many differ."""
+"""Describe the values of a column: their kind, and how many are missing or different."""
 
 from collections.abc import Iterable, Sequence
 
@@ -31,24 +31,24 @@ def count_distinct(array: np.ndarray) -> int:
 
 
 def describe(array: np.ndarray) -> str:
-    """Return in a word what a column holds."""
+    """Return in words what a column holds."""
     return CONTENT.get(array.dtype.kind, "texts")
 
 
 def are_whole(numbers: np.ndarray) -> bool:
-    """Return whether all values are whole numbers, in whichever dtype they are stored."""
+    """Return whether all values are whole numbers, in any dtype."""
     if numbers.dtype.kind in "iu":
         return True
     return numbers.dtype.kind == "f" and bool((numbers == np.floor(numbers)).all())
 
 
 def name_value(value: object) -> str:
-    """Return a value as a text: whole numbers without a decimal point, whatever their dtype."""
+    """Return a value as text, whole numbers without a decimal point in any dtype."""
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     if isinstance(value, np.datetime64):
         time = str(value.astype("datetime64[us]"))
-        # A day needs no time of day, and a second no parts.
+        # Midnight and parts of a second that are 0 are left out.
         return time.rstrip("0").rstrip(".").removesuffix("T00:00:00")
     return str(value)
 
@@ -66,7 +66,7 @@ def shorten(value: object) -> str:
 
 
 def join_names(names: Iterable[object]) -> str:
-    """Return names for a message, the first few of many."""
+    """Return names for a message; of many names the first few."""
     texts: Sequence[str] = list(map(shorten, names))
     first = ", ".join(texts[:N_LISTED])
     return f"{first} and {len(texts) - N_LISTED} others" if len(texts) > N_LISTED else first

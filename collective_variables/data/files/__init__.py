@@ -1,1 +1,1 @@
-"""Read files of each format as columns."""
+"""Read files of every format as columns."""

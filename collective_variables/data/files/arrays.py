@@ -1,4 +1,4 @@
-"""Read the arrays of NumPy's files, whose headers are checked before their values are read."""
+"""Read NumPy's files; headers are checked before values are read."""
 
 import io
 import math
@@ -23,7 +23,7 @@ from collective_variables.data.files.options import Options
 from collective_variables.data.files.texts import arrow
 from collective_variables.data.files.texts.columns import read_columns
 
-HEADER_BYTES = 2**16  # in which the header of an array ends
+HEADER_BYTES = 2**16  # no header is longer
 READ_HEADER = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -31,7 +31,7 @@ READ_HEADER = {
 
 
 def read_npz(path: Path, options: Options) -> Parts:
-    """Read the arrays of an archive, after a check of its table of contents."""
+    """Read the arrays of an archive after a check of its table of contents."""
     columns, texts = {}, {}
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
@@ -49,9 +49,12 @@ def read_npz(path: Path, options: Options) -> Parts:
 
 
 def read_npy(path: Path, options: Options) -> Parts:
-    """Read the fields of a structured array, or the columns of a two-dimensional one.
+    """Return the fields of a structured array, or the columns of a two-dimensional one.
 
     An array of more dimensions is a single column with the name of the file, as in an archive.
+
+    Raises:
+        DataError: The array has fewer than two dimensions, or cannot be used.
     """
     with path.open("rb") as file:
         array = _read_array(path, path.stem, file, path.stat().st_size)
@@ -63,7 +66,7 @@ def read_npy(path: Path, options: Options) -> Parts:
         for name, field in zip(names, array.dtype.names, strict=True):
             _enter(name, array[field], columns, texts)
     elif array.ndim > 1 and (refused := _refusal(array)) is not None:
-        # Once, not for each of the columns.
+        # One error for the array, not one for each of its columns.
         raise DataError(f"The array of {path.name} cannot be used: {refused}.")
     elif array.ndim > 2:
         names = check_names(path, [path.stem])
@@ -85,7 +88,7 @@ def read_npy(path: Path, options: Options) -> Parts:
 def _parts(
     names: list[str], columns: dict[str, Column], texts: dict[str, np.ndarray], options: Options
 ) -> Parts:
-    """Return the columns of an array in their order, those of texts as in a text file."""
+    """Return the columns in order; columns of texts are read as in a text file."""
     if texts:
         with _extras.required("cli"):
             import pyarrow
@@ -96,9 +99,12 @@ def _parts(
 
 
 def _read_array(path: Path, name: str, file: BinaryIO, n_bytes: int) -> np.ndarray | Column:
-    """Return one array in NumPy's format, which takes `n_bytes` with its header.
+    """Return one array in NumPy's format, whose header and values have `n_bytes`.
 
-    One of Python's objects is a column that cannot be used, as it is not unpickled.
+    An array of Python objects is not unpickled; it becomes a column that cannot be used.
+
+    Raises:
+        DataError: The version of the format is unknown, or the header and `n_bytes` disagree.
     """
     header = io.BytesIO(file.read(HEADER_BYTES))
     version = np.lib.format.read_magic(header)
@@ -134,11 +140,11 @@ def _enter(
     columns: dict[str, Column],
     texts: dict[str, np.ndarray],
 ) -> None:
-    """Enter an array among the columns, or among those of texts that are yet to be read."""
+    """Enter an array among the columns, or among the texts that are read later."""
     if isinstance(array, Column):
         columns[name] = array
     elif array.dtype.kind in "SU" and array.ndim > 0 and array.size == len(array):
-        array = array.reshape(-1)  # of a column of texts, (n, 1)
+        array = array.reshape(-1)  # a column of texts may be (n, 1)
         try:
             texts[name] = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
         except UnicodeDecodeError:
@@ -148,7 +154,7 @@ def _enter(
 
 
 def _column(array: np.ndarray) -> Column:
-    """Return an array with one of the dtypes of `reading.read_file`."""
+    """Return an array as a column with one of the dtypes of `reading.read_file`."""
     kind = array.dtype.kind
     n_rows = len(array) if array.ndim else 0
     if kind in "SU":
@@ -172,9 +178,9 @@ def _column(array: np.ndarray) -> Column:
 
 
 def _refusal(array: np.ndarray) -> str | None:
-    """Return why no array of such a dtype can be used; None if it can."""
+    """Return why an array of this dtype cannot be used; None if it can."""
     if array.dtype.kind in "biufMSU":
         return None
-    # NumPy writes the bfloat16 of other packages as two bytes without a meaning.
+    # NumPy writes the bfloat16 of other packages as two bytes without meaning.
     advice = ": save it as float32" if array.dtype.kind == "V" else ""
     return f"it must hold numbers, truth values, dates or texts: it holds {array.dtype}{advice}"

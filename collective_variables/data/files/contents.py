@@ -18,16 +18,17 @@ from collective_variables.data.files.remarks import MAX_NAMED, Remark, sentences
 
 MAX_COLUMNS = 10_000
 UNNAMED = "Unnamed: {}"  # the names that pandas gives to columns without one
-# In size: the square of a larger number, which a standard deviation needs, is infinite or nearly.
+# Largest size: standard deviations need squares, and those of larger numbers nearly overflow.
 MAX_NUMBER = 1e150
 
 
 class Column(NamedTuple):
     """A column that has been read.
 
-    values: numbers, dates, texts as objects, or an array of more dimensions.
-    refused: why it cannot be used.
-    remarks: what the user should know.
+    Attributes:
+        values: Numbers, dates, texts as objects, or an array of more dimensions.
+        refused: Why the column cannot be used; None if it can.
+        remarks: Remarks for the user.
     """
 
     values: np.ndarray
@@ -36,11 +37,12 @@ class Column(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """What a reader of one format returns.
+    """The result of a reader of one format.
 
-    columns: by their names.
-    place: where a row is, for messages.
-    notes: on the file as a whole.
+    Attributes:
+        columns: Columns by name.
+        place: Gives the place of a row for messages.
+        notes: Notes on the whole file.
     """
 
     columns: Mapping[str, Column]
@@ -50,14 +52,14 @@ class Parts(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Contents(Mapping[str, np.ndarray]):
-    """Columns of a file by name, and what the user should know of how they were read.
+    """Columns of a file by name, with notes on how they were read.
 
     Attributes:
         columns: Arrays with equally many rows.
         refused: Why a column cannot be used, by its name, in words that follow "cannot be used:".
-            It is an error only for a column that is used.
-        notes: A sentence each, such as which cells were taken for missing.
-        remarks: Those of the notes that concern single columns.
+            This is an error only for a column that is used.
+        notes: Sentences, for example on which cells were taken for missing.
+        remarks: The notes that concern single columns.
     """
 
     columns: Mapping[str, np.ndarray]
@@ -66,7 +68,7 @@ class Contents(Mapping[str, np.ndarray]):
     remarks: tuple[Remark, ...] = ()
 
     def notes_on(self, names: Collection[str]) -> tuple[str, ...]:
-        """Return the notes on the file as a whole and on some of its columns alone."""
+        """Return the notes on the whole file and on the named columns."""
         on_columns = sentences(self.remarks)
         on_file = [note for note in self.notes if note not in on_columns]
         return (*on_file, *sentences(each for each in self.remarks if each.column in names))
@@ -82,14 +84,16 @@ class Contents(Mapping[str, np.ndarray]):
 
 
 def unusable(n_rows: int, reason: str) -> Column:
-    """Return a column that holds nothing that could be used."""
+    """Return a column that cannot be used, with the reason."""
     return Column(np.full(n_rows, None, dtype=object), reason)
 
 
 def finish(path: Path, parts: Parts, options: Options) -> Contents:
-    """Return the contents of a file, after the checks that all formats share.
+    """Return the contents of a file after the checks that all formats share.
 
-    Raises DataError if there is no row or column, or if there are too many columns.
+    Raises:
+        DataError: The file has no row, no column or too many columns, or the option texts names a
+            column that does not exist.
     """
     columns = parts.columns
     if not columns:
@@ -112,14 +116,14 @@ def finish(path: Path, parts: Parts, options: Options) -> Contents:
 
 
 def _same_rows(path: Path, columns: Mapping[str, Column]) -> Mapping[str, Column]:
-    """Return columns with equally many rows; those of a few others are refused."""
+    """Return columns with equally many rows; the few with another number are refused."""
     lengths = {name: len(c.values) if c.values.ndim else 0 for name, c in columns.items()}
-    # Not single values and empty arrays, such as the name of a model beside its embeddings.
+    # Single values and empty arrays do not count, such as the name of a model with its embeddings.
     filled = [length for length in lengths.values() if length] or [0]
     n_rows, n_alike = Counter(filled).most_common(1)[0]
     if n_alike < len(filled) >= 2 * n_alike:
         shown = ", ".join(f"{name} {length}" for name, length in list(lengths.items())[:MAX_NAMED])
-        raise DataError(f"The arrays of {path.name} must have as many rows: {shown}.")
+        raise DataError(f"The arrays of {path.name} must have equally many rows: {shown}.")
     if n_rows == 0:
         raise DataError(f"{path.name} must hold at least one row: it holds none.")
     return {
@@ -131,9 +135,9 @@ def _same_rows(path: Path, columns: Mapping[str, Column]) -> Mapping[str, Column
 
 
 def _checked(name: str, column: Column, place: Place, options: Options) -> Column:
-    """Return a column without the numbers that are missing values, refused if some are too large.
+    """Return a column with its missing numbers as NaN, refused if a number is too large.
 
-    A column of numbers that is to be one of texts is turned into texts.
+    A column of numbers that the option `texts` names becomes texts.
     """
     values = column.values
     if values.dtype == object or column.refused is not None:
@@ -143,7 +147,7 @@ def _checked(name: str, column: Column, place: Place, options: Options) -> Colum
     if values.dtype.kind in "iuf" and values.ndim == 1:
         values = _without(values, options.missing)
     if values.dtype.kind == "f":
-        # float16 and float32 hold no such number but infinity. Comparisons with NaN are False.
+        # In float16 and float32 only infinity is too large. Comparisons with NaN are False.
         limit = MAX_NUMBER if values.itemsize >= 8 else np.finfo(values.dtype).max
         is_large = (values > limit) | (values < -limit)
         if is_large.any():
@@ -164,7 +168,7 @@ def _as_texts(values: np.ndarray) -> np.ndarray:
 
 
 def _without(values: np.ndarray, markers: tuple[str, ...]) -> np.ndarray:
-    """Return numbers as float64 and NaN where one is equal to a marker, if any is."""
+    """Return numbers with NaN, in float64, where one equals a marker; unchanged if none does."""
     numbers = []
     for marker in markers:
         with suppress(ValueError):
@@ -174,9 +178,12 @@ def _without(values: np.ndarray, markers: tuple[str, ...]) -> np.ndarray:
 
 
 def check_names(path: Path, names: Sequence[str]) -> list[str]:
-    """Return the names of columns without blanks around, if they are few enough and all differ.
+    """Return the names of columns without surrounding blanks.
 
-    A column without a name is "Unnamed: " with its number from 0, as in pandas.
+    A column without a name becomes "Unnamed: " with its number from 0, as in pandas.
+
+    Raises:
+        DataError: There are too many columns, or two have the same name.
     """
     check_n_columns(path, len(names))
     places: dict[str, int] = {}
@@ -199,11 +206,11 @@ def check_n_columns(path: Path, n_columns: int) -> None:
 
 @contextmanager
 def one_line_errors(name: str) -> Generator[None]:
-    """Turn whatever a library raises for the broken file `name` into a DataError of one line."""
+    """Turn any error of a library about the file `name` into a DataError of one line."""
     try:
         with warnings.catch_warnings():
-            # A library only warns of a decompression bomb or of a header that makes no sense. What
-            # it deprecates concerns its callers, not the file, and passes.
+            # Libraries only warn of a decompression bomb or of a senseless header. Deprecations
+            # concern the callers of a library, not the file, and pass.
             for kind in (RuntimeWarning, UserWarning):
                 warnings.simplefilter("error", kind)
             yield

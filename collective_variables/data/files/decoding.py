@@ -16,7 +16,7 @@ MARKS = {  # the longer ones first: that of UTF-32 begins with that of UTF-16
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-# The first bytes of what people give the ending of a text file by mistake.
+# The first bytes of files that are given the ending of a text file by mistake.
 NO_TEXTS = {
     b"PK\x03\x04": "a spreadsheet or an archive: save the sheet as a text file",
     b"\xd0\xcf\x11\xe0": "an old spreadsheet: save the sheet as a text file",
@@ -24,8 +24,8 @@ NO_TEXTS = {
     b"PAR1": "a Parquet file: end its name in .parquet",
 }
 ZERO_SHARE = 0.3  # of the bytes at even or odd places, in UTF-16 without a mark
-# What Western European texts do not hold if Windows-1252 is right: four accented letters in a row
-# (another alphabet), signs within a word (code page 850, Shift JIS, UTF-8 that is damaged).
+# Western European texts do not hold these if Windows-1252 is right: four accented letters in a row
+# (another alphabet), or signs within a word (code page 850, Shift JIS, damaged UTF-8).
 NOT_WINDOWS = re.compile(
     r"(?:(?![A-Za-z])[^\W\d_]){4}"
     r"|[^\W\d_][‚„†‡ˆ‰‹“”•˜›¡¢£¤¥¦§¨©«¬¯±´¶¸¹»¼½¾¿]+[^\W\d_]"
@@ -35,7 +35,7 @@ WORD = re.compile(r"[^\s,;|\"]*[^\x00-\x7f\s][^\s,;|\"]*")
 
 
 class Decoding(NamedTuple):
-    """An encoding by the name of its codec, and what the user should know of the choice."""
+    """The codec of an encoding, the number of lines, and a note for the user on the choice."""
 
     encoding: str
     n_lines: int
@@ -43,17 +43,19 @@ class Decoding(NamedTuple):
 
 
 def find_encoding(path: Path, asked: str | None) -> Decoding:
-    """Return the encoding that is asked for, or else that of a mark, UTF-8, UTF-16 or Windows-1252.
+    """Return the encoding asked for, or else that of a mark, UTF-8, UTF-16 or Windows-1252.
 
-    Raises DataError if the file cannot be decoded. In the eight-bit encodings of a spreadsheet
-    only letters differ, so that Windows-1252 in the place of another one changes no number; what
-    it made of a word is noted.
+    The eight-bit encodings of spreadsheets differ only in letters. Windows-1252 in place of another
+    one therefore changes no number, and a note shows how it reads a word.
+
+    Raises:
+        DataError: The file cannot be decoded.
     """
     with path.open("rb") as file:
         start = file.read(4096)
     for mark, reason in NO_TEXTS.items():
         if start.startswith(mark):
-            raise DataError(f"{path.name} is no text file but {reason}.")
+            raise DataError(f"{path.name} is not a text file but {reason}.")
     if asked is not None:
         if (n_lines := _count_lines(path, asked)) is None:
             raise DataError(
@@ -80,7 +82,7 @@ def find_encoding(path: Path, asked: str | None) -> Decoding:
 
 
 def _zeros(start: bytes) -> str | None:
-    """Return which UTF-16 it is whose first bytes have zeros at every second place."""
+    """Return the UTF-16 whose first bytes have zeros in every second place, None for neither."""
     for encoding, zeros in (("utf-16-le", start[1::2]), ("utf-16-be", start[::2])):
         if zeros and zeros.count(0) > ZERO_SHARE * len(zeros):
             return encoding
@@ -88,7 +90,7 @@ def _zeros(start: bytes) -> str | None:
 
 
 def _count_lines(path: Path, encoding: str) -> int | None:
-    """Return the number of lines, or None if the file is not in this encoding."""
+    """Return the number of lines; None if the file is not in this encoding."""
     n_lines, last = 0, "\n"
     try:
         for text in _chunks(path, encoding):
@@ -100,7 +102,7 @@ def _count_lines(path: Path, encoding: str) -> int | None:
 
 
 def _wrong_line(path: Path) -> int:
-    """Return the first line that is not UTF-8."""
+    """Return the number of the first line that is not UTF-8."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
@@ -111,7 +113,7 @@ def _wrong_line(path: Path) -> int:
 
 
 def _windows_word(path: Path) -> str | None:
-    """Return a word with a letter that is not in ASCII, or None if it is not Windows-1252."""
+    """Return a word with a letter beyond ASCII; None if the file is not Windows-1252."""
     word = None
     try:
         for text in _chunks(path, "cp1252"):
@@ -125,7 +127,7 @@ def _windows_word(path: Path) -> str | None:
 
 
 def _chunks(path: Path, encoding: str) -> Iterator[str]:
-    """Yield the texts of a file, a few of whose bytes may have to wait for the next ones."""
+    """Yield the text of a file in pieces, none of which splits a character."""
     decoder = codecs.getincrementaldecoder(encoding)()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):

@@ -1,4 +1,4 @@
-"""Find out how a text file is laid out: separator, line of names, number of columns."""
+"""Detect the layout of a text file: separator, line of names, number of columns."""
 
 import csv
 import io
@@ -14,11 +14,11 @@ from collective_variables.data.files import header
 from collective_variables.data.files.contents import MAX_COLUMNS, UNNAMED, check_n_columns
 from collective_variables.data.files.options import Options
 
-# In the order of preference where two divide the file equally well: a comma may be decimal.
+# The first one wins where two divide the file equally well: a comma may be decimal.
 SEPARATORS = "\t;|,"
 NO_SEPARATOR = "\x1f"  # of a file with one column, whose cells may have commas
 ROW_NAMES = UNNAMED.format(0)
-MOST_NAMES = 2**22  # characters of the line of names: a million columns would have as many
+MOST_NAMES = 2**22  # characters of the line of names, enough for a million columns
 SAMPLE = 2**18  # characters after it
 MAX_RECORDS = 100  # of the sample
 MAX_CELLS = 20_000  # of the sample
@@ -28,11 +28,12 @@ SEPARATOR_LINE = re.compile(r'^\ufeff?"?sep=(.)"?\s*$', re.IGNORECASE)
 class Dialect(NamedTuple):
     """How a text file is laid out.
 
-    separator: between cells.
-    first: line of the first record, counted from 1.
-    names: of the columns; "" where a column has none.
-    has_names: whether the first record holds the names.
-    notes: what the user should know of it.
+    Attributes:
+        separator: Sign between cells.
+        first: Line of the first record, counted from 1.
+        names: Names of the columns; "" where a column has none.
+        has_names: Whether the first record holds the names.
+        notes: Notes for the user on the layout.
     """
 
     separator: str
@@ -43,9 +44,10 @@ class Dialect(NamedTuple):
 
 
 def find_dialect(path: Path, encoding: str, options: Options) -> Dialect:
-    """Find the separator, the names and the number of columns by the first lines of a file.
+    """Return separator, names and number of columns, as the first lines of a file show them.
 
-    Raises DataError if there is no line of names, or nothing after it, or too many columns.
+    Raises:
+        DataError: The file has no line of names, nothing after it, or too many columns.
     """
     first, separator, line, sample = _sample(path, encoding)
     separator = separator or _find_separator(path, line, sample)
@@ -74,18 +76,18 @@ def find_dialect(path: Path, encoding: str, options: Options) -> Dialect:
         header.check_units(path.name, fitted, rows, options)
     if fitted[:1] == [ROW_NAMES] and fitted[1:] == names:
         notes.append(
-            f"{path.name} has a column more than names: the first one has names of rows, as R "
+            f"{path.name} has one more column than names: the first one holds names of rows, as R "
             f'writes them, and is called "{ROW_NAMES}".'
         )
     return Dialect(separator, first, fitted, True, tuple(notes))
 
 
 def _sample(path: Path, encoding: str) -> tuple[int, str | None, str, str]:
-    """Return the first line with cells, its number, a separator that is named, and what follows."""
+    """Return number, named separator and text of the first line with cells, and what follows."""
     separator = None
     with path.open(encoding=encoding, newline=None) as file:
         number, line = 1, file.readline(MOST_NAMES)
-        line = line.removeprefix("\ufeff")  # quotes begin a cell only if nothing is before them
+        line = line.removeprefix("\ufeff")  # quotes begin a cell only if nothing precedes them
         if match := SEPARATOR_LINE.match(line):
             separator = match.group(1)
             number, line = 2, file.readline(MOST_NAMES)
@@ -97,14 +99,14 @@ def _sample(path: Path, encoding: str) -> tuple[int, str | None, str, str]:
 
 
 def _find_separator(path: Path, line: str, sample: str) -> str:
-    """Return the separator of the first line into which the lines after it are divided alike."""
+    """Return the separator that divides the first line and the lines after it alike."""
     best, best_share = NO_SEPARATOR, -1.0
     for separator in SEPARATORS:
         names, *rows = _records(line + sample, separator, MAX_RECORDS + 1) or [[]]
         if len(names) < 2:
             continue
         sizes = [len(row) for row in rows]
-        # A separator may stand at the end of all lines but that of names, or of it alone.
+        # A separator may end all lines except the line of names, or only that line.
         alike = sum(abs(size - len(names)) <= 1 and size > 1 for size in sizes)
         same = sum(size == len(names) for size in sizes)
         share = (alike + same) / (2 * len(sizes)) if sizes else 0.0
@@ -117,7 +119,7 @@ def _find_separator(path: Path, line: str, sample: str) -> str:
 
 
 def _check_spaces(path: Path, line: str, sample: str) -> None:
-    """Raise DataError if spaces divide all lines alike: several may follow each other."""
+    """Raise DataError if spaces, also several in a row, divide all lines alike."""
     n_names = len(line.split())
     rows = [row for row in sample.splitlines()[:MAX_RECORDS] if row.strip()]
     if n_names > 1 and rows and all(len(row.split()) == n_names for row in rows):
@@ -128,9 +130,13 @@ def _check_spaces(path: Path, line: str, sample: str) -> None:
 
 
 def _check_title(path: Path, sample: str) -> None:
-    """Raise DataError if the lines after the first one have several cells each, which it has not.
+    """Raise DataError if the lines after the first one have several cells each.
 
-    Two cells between commas may be one number with a decimal comma.
+    The first line has one cell here. Two cells between commas may be one number with a decimal
+    comma.
+
+    Raises:
+        DataError: The first line is a title.
     """
     for separator in SEPARATORS:
         sizes = [len(row) for row in _records(sample, separator, MAX_RECORDS)]
@@ -145,7 +151,7 @@ def _check_title(path: Path, sample: str) -> None:
 
 
 def _records(text: str, separator: str, n_records: int) -> list[list[str]]:
-    """Return the first records of a text, without the last one, which may be cut."""
+    """Return the first records of a text, without the last one if it may be cut off."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     records = []
     try:
@@ -160,12 +166,12 @@ def _records(text: str, separator: str, n_records: int) -> list[list[str]]:
 
 
 def _fit(names: list[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return a name for each column, where the names are one more or fewer than the cells."""
+    """Return a name for each column if there are more or fewer names than cells."""
     if not rows:
         return names
     n_cells = Counter(len(row) for row in rows).most_common(1)[0][0]
     if len(names) > n_cells and not any(names[n_cells:]):
-        return names[:n_cells]  # separators at the end of the line of names alone
+        return names[:n_cells]  # separators at the end of only the line of names
     if len(names) < n_cells:
         extra = [cell for row in rows for cell in row[len(names) :]]
         if not any(extra):

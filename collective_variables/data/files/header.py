@@ -1,4 +1,4 @@
-"""Find out whether the first line of a text file holds the names of its columns."""
+"""Detect whether the first line of a text file holds the names of its columns."""
 
 import itertools
 import re
@@ -9,20 +9,20 @@ from collective_variables.data._errors import DataError
 from collective_variables.data.files.options import Options
 from collective_variables.data.files.texts.markers import is_marker
 
-# What a number or a date looks like, whatever its format: what it is, the whole column decides.
+# Cells that look like a number or a date in any format; the whole column decides what they are.
 NUMBER = re.compile(
     r"^[(+\-−]?\s?[$€£]?\s?[+\-−]?(?:\d[\d.,'’ \u00a0\u202f\u2009]*|[.,]\d+)"
     r"(?:[eE][+-]?\d+)?\s?[%‰€$£]?\)?$"
 )
 DATE = re.compile(r"^\d{1,4}([-/.])\d{1,2}\1\d{1,4}(?:[T ,].*)?$")
-SHARE = 0.8  # of the cells that are alike in a column of numbers or dates
+SHARE = 0.8  # of the cells in a column of numbers or dates that must look alike
 YEARS = range(1900, 2101)
-MAX_TITLE = 20  # lines above that of names
+MAX_TITLE = 20  # lines above the line of names
 N_SHOWN = 3  # names in a message
 
 
 def kind(cell: str) -> str | None:
-    """Return whether a cell looks like a "date" or a "number", or None."""
+    """Return "date" or "number" if a cell looks like one, else None."""
     cell = cell.strip()
     return "date" if DATE.match(cell) else "number" if NUMBER.match(cell) else None
 
@@ -30,8 +30,11 @@ def kind(cell: str) -> str | None:
 def check_title(file: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Raise DataError if a title stands above the line of names.
 
-    There a later line has more words than the first one: one of them is over numbers or dates for
-    which the first line has no name.
+    In that case a later line has more words than the first one. One of these words stands above
+    numbers or dates for which the first line has no name.
+
+    Raises:
+        DataError: A later line seems to hold the names.
     """
     n_named = sum(name != "" for name in names)
     for number, row in enumerate(rows[:MAX_TITLE]):
@@ -56,9 +59,12 @@ def check_title(file: str, names: Sequence[str], rows: Sequence[Sequence[str]]) 
 def check_units(
     file: str, names: Sequence[str], rows: Sequence[Sequence[str]], options: Options
 ) -> None:
-    """Raise DataError if the line below the names has words over numbers, such as units.
+    """Raise DataError if the line below the names has words above numbers, such as units.
 
-    A single word may be an error in one cell, which concerns its column alone.
+    A single word may be an error in one cell, which concerns only its column.
+
+    Raises:
+        DataError: The line has several such words.
     """
     found = []
     for place, name in enumerate(names):
@@ -80,13 +86,13 @@ def check_units(
 
 
 class Header(NamedTuple):
-    """Whether the first line holds names, and the cell that makes it doubtful."""
+    """Whether the first line holds names, and the cell that makes this doubtful."""
 
     is_header: bool
     doubt: str | None = None
 
     def note(self, file: str) -> str:
-        """Return what the user should know of a doubtful case."""
+        """Return a note for the user on a doubtful case."""
         if self.is_header:
             return (
                 f"The first line of {file} was taken for names, though it holds {self.doubt!r}: "
@@ -100,11 +106,11 @@ class Header(NamedTuple):
 
 
 def find_header(names: Sequence[str], rows: Sequence[Sequence[str]], asked: bool | None) -> Header:
-    """Compare the cells of the first line with those below them.
+    """Return whether the first line holds names, by a comparison with the cells below it.
 
-    A number or a date over numbers or dates speaks for data, a word over numbers or dates for
-    names, and a word over words for neither. Years over other numbers, and numbers or dates in
-    equal steps over each other, may be names all the same.
+    A number or a date above numbers or dates suggests data. A word above numbers or dates suggests
+    names, and a word above words suggests neither. Years above other numbers, and a first line of
+    numbers or dates in equal steps, may still be names.
     """
     if asked is not None:
         return Header(asked)
@@ -133,13 +139,13 @@ def find_header(names: Sequence[str], rows: Sequence[Sequence[str]], asked: bool
 
 
 def _cells(rows: Sequence[Sequence[str]], place: int) -> list[str]:
-    """Return the cells of a column that stand for no missing value."""
+    """Return the cells of a column that do not stand for a missing value."""
     cells = (row[place].strip() for row in rows if place < len(row))
     return [cell for cell in cells if not is_marker(cell)]
 
 
 def _common_kind(cells: Sequence[str]) -> str | None:
-    """Return what most cells of a column look like."""
+    """Return the kind that most cells of a column have, else None."""
     for wanted in ("date", "number"):
         if cells and sum(kind(cell) == wanted for cell in cells) >= SHARE * len(cells):
             return wanted
@@ -153,7 +159,7 @@ def _is_year(cell: str) -> bool:
 def _are_steps(names: Sequence[str]) -> bool:
     """Return whether several names are whole numbers in equal steps, or ascending dates.
 
-    Two numbers are too few, unless they are years or begin with 0, as pandas counts.
+    Two numbers are too few unless they are years or begin with 0, as pandas counts.
     """
     if len(names) < 2:
         return False

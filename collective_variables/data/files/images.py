@@ -18,31 +18,31 @@ if TYPE_CHECKING:
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
 MAX_PIXELS = 2**26  # of one image
-MAX_PIXELS_UNASKED = 2**20  # of one image whose size is not asked for: networks are slow with more
-MAX_STRETCH = 1.25  # by which the proportions of images may differ without a note
-# Folders and files of systems and programs: hidden ones; thumbnails and recycle bins of network
-# drives, of Windows and of macOS.
+MAX_PIXELS_UNASKED = 2**20  # of one image without --image-size: networks are slow with more
+MAX_STRETCH = 1.25  # ratio between the proportions of images that needs no note
+# Files and folders of systems and programs: hidden ones, and thumbnails and recycle bins of
+# network drives, Windows and macOS.
 HIDDEN = re.compile(
     r"\.|~\$|@(eaDir|tmp|S2S|sharebin|Syno\w+|Recycle|Recently-Snapshot|Snapshots?|__thumb)$|"
     r"(#recycle|#snapshot|\$RECYCLE\.BIN|RECYCLER|System Volume Information|lost\+found|__MACOSX|"
     r"__pycache__|Thumbs\.db|ehthumbs\.db|desktop\.ini|Icon\r)$",
     re.IGNORECASE,
 )
-ADVISED_SIDE = 64  # pixels of the longer side in advice
+ADVISED_SIDE = 64  # pixels of the longer side that a message suggests
 MAX_NAMED = 3  # files that a note names
 
 
 class Picture(NamedTuple):
-    """An image as (height, width, 1 or 3) uint8, and what the user should know of its file."""
+    """An image as (height, width, 1 or 3) uint8, and the properties of its file for notes."""
 
     pixels: np.ndarray
-    proportions: float  # width by height, before it was resized
+    proportions: float  # width / height before resizing
     is_transparent: bool
     has_frames: bool
 
 
 class Found(NamedTuple):
-    """Paths of the images below a folder, and what else is there: files and links to folders."""
+    """Paths of the images below a folder, and the other files and links to folders there."""
 
     paths: list[Path]
     others: list[str]
@@ -50,10 +50,13 @@ class Found(NamedTuple):
 
 
 def read_images(folder: Path, size: tuple[int, int] | None) -> Parts:
-    """Read every image below a folder, in the order of their paths.
+    """Return all images below a folder in the order of their paths, with paths and classes.
 
-    Where images are in folders, the first folder on the way to each is its class, and an image
-    outside has none. Hidden folders and files are not looked at.
+    The class of an image is the first folder on the way to it; an image in no folder has none.
+    Hidden files and folders are skipped.
+
+    Raises:
+        DataError: The size has too many pixels, or an image cannot be used.
     """
     if size is not None and size[0] * size[1] > MAX_PIXELS:
         raise DataError(
@@ -83,9 +86,11 @@ def read_images(folder: Path, size: tuple[int, int] | None) -> Parts:
 
 
 def _find(folder: Path) -> Found:
-    """Return what is below a folder, and not hidden.
+    """Return what is below a folder and not hidden; links to folders are not followed.
 
-    None of the images may be a link to somewhere else, and links to folders are not followed.
+    Raises:
+        DataError: There is no image, or an image is a link to a place outside the folder or has a
+            name that cannot be printed.
     """
     found = Found([], [], [])
     for path in sorted(folder.rglob("*")):
@@ -104,18 +109,18 @@ def _find(folder: Path) -> Found:
     inside = folder.resolve()
     for path in found.paths:
         if _shown(path.name) != path.name:
-            # It could not be printed on a line, or not at all.
+            # The name could not be printed on a line, or not at all.
             raise DataError(
                 f"{_shown(path.name)} in {folder} must have a name in UTF-8 and without line "
                 "breaks: rename it."
             )
         if not path.resolve().is_relative_to(inside):
-            raise DataError(f"{path} leads out of {folder}: put a copy of the image there.")
+            raise DataError(f"{path} is a link out of {folder}: put a copy of the image there.")
     return found
 
 
 def _shown(name: str) -> str:
-    """Return the name of a file, with escapes if it has signs that cannot be printed."""
+    """Return the name of a file, with escapes if it has characters that cannot be printed."""
     is_printed = all(unicodedata.category(sign) not in ("Cc", "Cs") for sign in name)
     return name if is_printed else ascii(name)
 
@@ -138,7 +143,7 @@ def _no_images(folder: Path, found: Found) -> str:
 
 
 def _left_out(folder: Path, found: Found) -> list[str]:
-    """Return notes on the files that are no images, and on links to folders."""
+    """Return notes on files that are not images, and on links to folders."""
     notes = []
     if others := found.others:
         files = "1 file is" if len(others) == 1 else f"{len(others)} files are"
@@ -155,7 +160,7 @@ def _left_out(folder: Path, found: Found) -> list[str]:
 
 
 def _notes_on_folders(folder: Path, files: Sequence[str]) -> list[str]:
-    """Return notes on the images whose class the user may take for another one."""
+    """Return notes on images whose class may surprise the user."""
     notes = []
     outside = [file for file in files if "/" not in file]
     if 0 < len(outside) < len(files):
@@ -174,7 +179,7 @@ def _notes_on_folders(folder: Path, files: Sequence[str]) -> list[str]:
 
 
 def _notes_on_pictures(files: Sequence[str], pictures: Sequence[Picture]) -> list[str]:
-    """Return notes on what was left out of images or changed in them."""
+    """Return notes on parts of images that were left out or changed."""
     notes = []
     transparent = [f for f, picture in zip(files, pictures, strict=True) if picture.is_transparent]
     if transparent:
@@ -185,15 +190,15 @@ def _notes_on_pictures(files: Sequence[str], pictures: Sequence[Picture]) -> lis
     several = [file for file, picture in zip(files, pictures, strict=True) if picture.has_frames]
     if several:
         notes.append(
-            "The first frame or page alone is read of those that have several, "
-            f"{len(several)} of {len(files)} images: {_some(several)}."
+            f"Only the first frame or page is read, in {len(several)} of {len(files)} images: "
+            f"{_some(several)}."
         )
     narrow, wide = (pick(each.proportions for each in pictures) for pick in (min, max))
     if wide > MAX_STRETCH * narrow:
         height, width = pictures[0].pixels.shape[:2]
         notes.append(
-            f"Width by height is from {narrow:.2f} to {wide:.2f}: --image-size stretches or "
-            f"squeezes images to {width / height:.2f}."
+            f"Width / height is {narrow:.2f} to {wide:.2f}: --image-size stretches or squeezes all "
+            f"images to {width / height:.2f}."
         )
     return notes
 
@@ -201,7 +206,7 @@ def _notes_on_pictures(files: Sequence[str], pictures: Sequence[Picture]) -> lis
 def _read_all(
     folder: Path, paths: Sequence[Path], files: Sequence[str], size: tuple[int, int] | None
 ) -> list[Picture]:
-    """Return the images of one size; an error counts all that cannot be used."""
+    """Return the images, all of one size; an error counts those that cannot be used."""
     pictures, n_bytes = [], 0
     errors: dict[str, str] = {}
     for path, file in zip(paths, files, strict=True):
@@ -210,7 +215,7 @@ def _read_all(
         except DataError as error:
             errors[file] = str(error)
             continue
-        if errors:  # the others are read to find all that cannot be used
+        if errors:  # the rest is read only to find all that cannot be used
             continue
         pictures.append(picture)
         n_bytes += picture.pixels.nbytes
@@ -224,7 +229,7 @@ def _read_all(
         _memory.check(f"The images of {folder}, which --image-size can make smaller,", n_bytes)
     if errors:
         text, *_ = errors.values()
-        if not text.endswith("."):  # of a library, without advice
+        if not text.endswith("."):  # the message of a library, which gives no advice
             text += f". Copy the image anew, or move it out of {folder}."
         if more := list(errors)[1:]:
             text += f" {len(more)} more cannot be used: {_some(more)}."
@@ -233,14 +238,11 @@ def _read_all(
 
 
 def _read_image(path: Path, file: str, size: tuple[int, int] | None) -> Picture:
-    """Return an image as viewers turn it and show it on white, grey or coloured.
-
-    Errors name `file`.
-    """
+    """Return an image as viewers turn it and show it on white; errors name `file`."""
     with _extras.required("cli"):
         from PIL import Image, ImageOps
 
-    # Pillow warns of metadata that it cannot read, and reads the image.
+    # Pillow warns about metadata that it cannot read, but reads the image.
     quiet = warnings.catch_warnings(action="ignore", category=UserWarning)
     with one_line_errors(file), quiet, _open(path, file) as image:
         _check(image, file, size)
@@ -266,7 +268,7 @@ def _open(path: Path, file: str) -> "Image.Image":
 
 
 def _check(image: "Image.Image", file: str, size: tuple[int, int] | None) -> None:
-    """Raise DataError for an image that is too large, or has more than 8 bits for a colour."""
+    """Raise DataError for an image that is too large or has more than 8 bits per colour."""
     n_pixels = image.width * image.height
     if n_pixels > MAX_PIXELS:
         raise DataError(_too_large(file, f"{image.width} x {image.height}"))
@@ -292,17 +294,15 @@ def _too_large(file: str, received: str) -> str:
 
 
 def _advice(height: int, width: int) -> str:
-    """Return the advice to ask for a size with these proportions."""
+    """Return the advice to choose a size with these proportions."""
     share = min(1, ADVISED_SIDE / max(height, width))
     size = "x".join(str(max(1, round(share * side))) for side in (height, width))
     return f"Add --image-size {size}, or another size."
 
 
 def _on_white(image: "Image.Image") -> tuple["Image.Image", bool]:
-    """Return an image as it shows on white, and whether parts of it are transparent.
-
-    The colours of what is transparent are not seen, and can be anything.
-    """
+    """Return an image as it looks on white, and whether parts of it are transparent."""
+    # The colours of transparent parts are invisible and can be anything.
     from PIL import Image
 
     if not image.has_transparency_data:

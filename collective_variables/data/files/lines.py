@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Where a row is, in words: "line 5" of a text file, "row 3" of any other.
+# The place of a row in words: "line 5" of a text file, "row 3" of any other file.
 Place = Callable[[int], str]
 
 
@@ -20,10 +20,11 @@ def row_place(row: int) -> str:
 class Records(NamedTuple):
     """Where the records of a text file begin, and which lines are blank.
 
-    starts: line of each record, that of names included, counted from 1.
-    sizes: number of cells of each record.
-    blank: lines without a cell.
-    unclosed: line of a record whose quotes are not closed, or 0.
+    Attributes:
+        starts: Line of each record, including that of the names, counted from 1.
+        sizes: Number of cells in each record.
+        blank: Lines without a cell.
+        unclosed: Line of a record whose quotes are not closed, or 0.
     """
 
     starts: np.ndarray
@@ -33,19 +34,19 @@ class Records(NamedTuple):
 
 
 class Lines:
-    """The lines of the rows of a text file, which is read again only if a message needs it."""
+    """The lines of the rows of a text file, which is read again only if a message needs them."""
 
     def __init__(self, path: Path, encoding: str, separator: str, first: int, has_names: bool):
-        """Remember what file it is.
+        """Store the path and the layout of the file.
 
         Args:
-            path: Of the file.
-            encoding: Its codec.
-            separator: Between cells.
-            first: Line of the first record, from 1.
+            path: Path of the file.
+            encoding: Codec of the file.
+            separator: Sign between cells.
+            first: Line of the first record, counted from 1.
             has_names: Whether the first record holds names.
         """
-        # With the mark of UTF-8 before them, quotes would not begin a cell.
+        # After the mark of UTF-8, quotes would not begin a cell.
         self._encoding = "utf-8-sig" if encoding == "utf-8" else encoding
         self._path, self._separator = path, separator
         self._first, self._has_names = first, has_names
@@ -63,7 +64,7 @@ class Lines:
         return f"line {starts[place]}" if place < len(starts) else row_place(row)
 
     def records(self) -> Records:
-        """Return where all records begin."""
+        """Return where all records begin, read once."""
         if self._records is None:
             self._records = self._read()
         return self._records

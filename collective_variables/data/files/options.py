@@ -1,4 +1,4 @@
-"""What a user may say of a file where its own evidence does not decide, or decides wrongly."""
+"""Options with which a user decides how a file is read where the file does not."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,10 @@ class Options:
     """How the texts of a file are read, as `reading.read_file` describes.
 
     Attributes:
-        encoding: Of a text file, None to find it out.
-        decimal: "." or ",", None to find it out.
-        day_first: Whether 01/02/2020 is in February, None to find it out.
-        header: Whether the first line of a text file holds names, None to find it out.
+        encoding: Encoding of a text file; None detects it.
+        decimal: "." or ","; None detects it.
+        day_first: Whether 01/02/2020 is in February; None detects it.
+        header: Whether the first line of a text file holds names; None detects it.
         missing: Further cells that stand for missing values.
         texts: Columns that are kept as they are written.
     """
@@ -30,7 +30,7 @@ class Options:
             raise DataError(f"The option decimal must be . or ,: received {self.decimal!r}.")
         if self.encoding is not None:
             try:
-                # Not `codecs.lookup`, which also knows what is no encoding of texts, such as zip.
+                # `codecs.lookup` would accept codecs that are not encodings of texts, such as zip.
                 b"a".decode(self.encoding, errors="replace")
             except LookupError:
                 raise DataError(

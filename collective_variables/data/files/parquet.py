@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def read_parquet(path: Path, options: Options) -> Parts:
-    """Read the columns of a Parquet file; those of texts as the columns of a text file."""
+    """Read the columns of a Parquet file; columns of texts are read as in a text file."""
     with _extras.required("cli"):
         from pyarrow import BaseExtensionType, parquet, types
 
@@ -34,9 +34,9 @@ def read_parquet(path: Path, options: Options) -> Parts:
     for name, column in zip(names, table.columns):
         column = column.combine_chunks()
         if isinstance(column.type, BaseExtensionType):
-            column = column.storage  # of a tensor: lists of its numbers
+            column = column.storage  # a tensor is stored as lists of numbers
         if types.is_dictionary(column.type):
-            # Categories of pandas: what is missing among them is null.
+            # Missing categories of pandas are null.
             categories.append(name)
             column = column.dictionary_decode()
         if arrow.is_text(column.type):
@@ -49,7 +49,7 @@ def read_parquet(path: Path, options: Options) -> Parts:
 
 
 def _n_values(metadata: "parquet.FileMetaData") -> int:
-    """Return the number of all values, of which a list has several."""
+    """Return the number of all values; a list has several."""
     groups = map(metadata.row_group, range(metadata.num_row_groups))
     return sum(
         group.column(place).num_values for group in groups for place in range(group.num_columns)
@@ -57,7 +57,7 @@ def _n_values(metadata: "parquet.FileMetaData") -> int:
 
 
 def _column(column: "pyarrow.Array") -> Column:
-    """Return a column of anything but texts and lists."""
+    """Return a column that holds neither texts nor lists."""
     from pyarrow import types
 
     kind = column.type

@@ -1,4 +1,4 @@
-"""Remarks on single columns, and the sentences that say them for many columns at once."""
+"""Remarks on single columns, and the sentences that join those of many columns."""
 
 from collections.abc import Hashable, Iterable, Sequence
 from typing import NamedTuple
@@ -7,10 +7,13 @@ MAX_NAMED = 3  # columns that a sentence names
 
 
 class Remark(NamedTuple):
-    """What a user should know of how one column was read.
+    """A remark for the user on how one column was read.
 
-    kind: remarks of one kind become one sentence, that of the first, with all their columns.
-    sentence: has {columns} and {count} where the columns and the sum of the counts go.
+    Attributes:
+        kind: Remarks of one kind share the sentence of the first, which names all their columns.
+        column: Name of the column.
+        sentence: Has {columns} and {count} in place of the columns and the sum of the counts.
+        count: Number of cells, which {count} adds up.
     """
 
     kind: Hashable
@@ -20,7 +23,7 @@ class Remark(NamedTuple):
 
 
 def sentences(remarks: Iterable[Remark]) -> tuple[str, ...]:
-    """Return a sentence for each kind of remark, in the order of their first columns."""
+    """Return a sentence for each kind of remark, in the order in which the kinds first occur."""
     kinds: dict[Hashable, list[Remark]] = {}
     for remark in remarks:
         kinds.setdefault(remark.kind, []).append(remark)
@@ -29,7 +32,7 @@ def sentences(remarks: Iterable[Remark]) -> tuple[str, ...]:
 
 def _sentence(alike: Sequence[Remark]) -> str:
     count = sum(remark.count for remark in alike)
-    # Not `format`: cells and names may have braces. The names come last for the same reason.
+    # `format` would fail for cells and names with braces; the names come last for the same reason.
     before, _, after = alike[0].sentence.partition("{columns}")
     columns = name_columns([remark.column for remark in alike])
     return before.replace("{count}", str(count)) + columns + after.replace("{count}", str(count))

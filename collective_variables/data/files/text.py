@@ -18,13 +18,13 @@ from collective_variables.data.files.texts.totals import note_totals
 if TYPE_CHECKING:
     import pyarrow
 
-# The decimal sign that goes with a separator. Between tabs it may be either.
+# The usual decimal sign for a separator. Between tabs it may be either.
 USUAL = {",": ".", ";": ","}
 MAX_NAMED = 3  # blank lines that a note names
 
 
 def read_text(path: Path, options: Options) -> Parts:
-    """Read the columns of a text file, each as all of its cells are."""
+    """Read the columns of a text file; all cells of a column decide what it holds."""
     with _extras.required("cli"):
         import pyarrow
 
@@ -82,7 +82,7 @@ def _cells(path: Path, decoding: Decoding, dialect: Dialect) -> list["pyarrow.Ch
 def _named(
     path: Path, names: list[str], texts: list["pyarrow.ChunkedArray"]
 ) -> tuple[list[str], list["pyarrow.ChunkedArray"], list[str]]:
-    """Return names and cells without the columns that have neither, and the note on others."""
+    """Return names and cells without the columns that have neither, and a note on unnamed ones."""
     kept = [
         number
         for number, (name, column) in enumerate(zip(names, texts, strict=True))
@@ -102,10 +102,10 @@ def _named(
 def _without_empty_rows(
     path: Path, texts: list["pyarrow.ChunkedArray"], lines: Lines
 ) -> tuple[list["pyarrow.ChunkedArray"], list[str]]:
-    """Return cells without the empty rows of a spreadsheet, and the note on them.
+    """Return cells without the empty rows of a spreadsheet, and a note on them.
 
-    An empty row would be the one that is least like all others, and be selected first. In a file
-    of one column an empty cell is a missing value, except at the end.
+    An empty row would be least like all others, and be selected first. In a file of one column an
+    empty cell is a missing value, except at the end.
     """
     has_cell = np.zeros(len(texts[0]), bool)
     for column in texts:
@@ -132,7 +132,7 @@ def _check_records(path: Path, lines: Lines, n_columns: int) -> None:
     if len(wrong):
         line, size = records.starts[wrong[0]], records.sizes[wrong[0]]
         advice = (
-            "Delete it if it is no row of data."
+            "Delete it if it is not a row of data."
             if size < n_columns
             else "A cell with a separator in it must be in quotes."
         )
@@ -143,7 +143,7 @@ def _check_records(path: Path, lines: Lines, n_columns: int) -> None:
 
 
 def _blank_notes(path: Path, lines: Lines) -> list[str]:
-    """Return that blank lines between the rows shift them against the lines."""
+    """Return a note on blank lines between the rows, which shift rows against lines."""
     records = _closed(path, lines)
     last = records.starts[-1] if len(records.starts) else 0
     blank = records.blank[records.blank < last]
@@ -157,7 +157,8 @@ def _blank_notes(path: Path, lines: Lines) -> list[str]:
 def _closed(path: Path, lines: Lines) -> Records:
     """Return where the records begin.
 
-    Raises DataError if quotes are not closed, so that all lines after them are one cell.
+    Raises:
+        DataError: Quotes are not closed, so all lines after them are one cell.
     """
     records = lines.records()
     if records.unclosed:

@@ -97,8 +97,8 @@ def test_parquet_and_arrays_have_the_same_dates(tmp_path):
 def test_whether_the_day_comes_first_is_proven_asked_or_refused(tmp_path):
     cells = ["01/02/2016", "03/04/2016"]
     assert read(tmp_path, cells, [1, 2]).refused == {
-        "d": "'01/02/2016' in line 2 may have the day or the month first, and no other cell tells: "
-        "say which with the option day-first"
+        "d": "'01/02/2016' in line 2 may have the day or the month first, and no other cell "
+        "decides: say which with the option day-first"
     }
     day_first, month_first = (
         moments("2016-02-01", "2016-04-03"),

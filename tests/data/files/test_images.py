@@ -205,8 +205,7 @@ def test_frames_after_the_first_are_told(ending, tmp_path):
     contents = read_file(path.parent)
     np.testing.assert_array_equal(contents["image"], np.full(contents["image"].shape, 10))
     assert contents.notes == (
-        "The first frame or page alone is read of those that have several, 1 of 1 images: "
-        f"a.{ending}.",
+        f"Only the first frame or page is read, in 1 of 1 images: a.{ending}.",
     )
 
 
@@ -223,7 +222,7 @@ def test_images_that_were_upright_and_lying_are_told_to_be_stretched(tmp_path):
     with pytest.raises(DataError, match=r"8 x 12 pixels, upright.png 12 x 8 .*--image-size 8x12,"):
         read_file(tmp_path / "mixed")
     assert read_file(tmp_path / "mixed", image_size=(4, 8)).notes == (
-        "Width by height is from 0.67 to 1.50: --image-size stretches or squeezes images to 2.00.",
+        "Width / height is 0.67 to 1.50: --image-size stretches or squeezes all images to 2.00.",
     )
 
 

@@ -30,7 +30,7 @@ def test_words_and_empty_cells_are_not_merged(tmp_path):
     contents = read(tmp_path, ["NA", "DE", "", "missing", "None", "DE"])
     assert contents["s"].tolist() == ["NA", "DE", None, "missing", "None", "DE"]
     assert contents.notes == tuple(
-        f"Cells kept as texts, as empty ones are the missing ones: 1 of {word!r}, the first in "
+        f"Cells kept as texts, since empty cells are missing: 1 of {word!r}, the first in "
         f"line {line}, in column s. The option missing makes them missing."
         for word, line in (("NA", 2), ("None", 6))
     )

@@ -191,7 +191,7 @@ def test_what_cells_prove_of_their_column(cells, separator, expected, tmp_path):
     if expected is None:
         values = {"1.234": "1.234 or 1234", "1,234": "1234 or 1.234"}[cells[0]]
         assert contents.refused["weight"] == (
-            f"{cells[0]!r} in line 2 may be {values}, and no other cell tells: name the decimal "
+            f"{cells[0]!r} in line 2 may be {values}, and no other cell decides: name the decimal "
             "sign with the option decimal"
         )
         by_point = read(tmp_path, table(cells, separator), decimal=".")
@@ -283,7 +283,7 @@ def test_texts_that_differ_in_capitals_alone_are_said(tmp_path):
     contents = read(tmp_path, table(["Yes", "yes", "no", "YES"]))
     assert contents["weight"].tolist() == ["Yes", "yes", "no", "YES"]
     assert contents.notes == (
-        "Texts that differ in capitals alone are different ones, such as 'Yes' and 'yes' in column "
+        "Texts that differ only in capitals count as different, such as 'Yes' and 'yes' in column "
         "weight: write them alike if they mean the same.",
     )
 

@@ -138,7 +138,7 @@ def test_columns_between_spaces_are_named_as_such(tmp_path):
     ],
 )
 def test_what_is_no_text_file_is_named(content, words, tmp_path):
-    with pytest.raises(DataError, match=f"^a.csv is no text file {words}"):
+    with pytest.raises(DataError, match=f"^a.csv is not a text file {words}"):
         read(tmp_path, content)
     with pytest.raises(DataError, match="received .xlsx. Save the sheet as a text file.$"):
         read(tmp_path, content, name="a.xlsx")
@@ -192,7 +192,8 @@ def test_units_below_the_names_are_named_as_such(tmp_path):
     np.testing.assert_array_equal(contents["temperature"], [np.nan, *range(9)])
     alone = read(tmp_path, text.replace("bar", "1"))  # one word is an error of its column
     assert (
-        "line 2 is '°C': delete that line if it is no row of data" in alone.refused["temperature"]
+        "line 2 is '°C': delete that line if it is not a row of data"
+        in alone.refused["temperature"]
     )
 
 
@@ -203,8 +204,10 @@ def test_a_footnote_and_names_that_are_repeated_are_no_rows(line, place, tmp_pat
     rows = [f"{row},{row}.5" for row in range(10)]
     text = "\n".join(["load,life", *rows, line, *(rows if "load" in line else []), ""])
     reason = read(tmp_path, text).refused["load"]
-    assert f"{place} is {line.split(',')[0]!r}: delete that line if it is no row of data" in reason
-    with pytest.raises(DataError, match="received 1. Delete it if it is no row of data.$"):
+    assert (
+        f"{place} is {line.split(',')[0]!r}: delete that line if it is not a row of data" in reason
+    )
+    with pytest.raises(DataError, match="received 1. Delete it if it is not a row of data.$"):
         read(tmp_path, "\n".join(["load,life", *rows, "Source: laboratory", ""]))
 
 

@@ -1,4 +1,4 @@
-"""Short names for what Arrow does with columns of texts."""
+"""Wrap the operations of Arrow on columns of texts."""
 
 from collections.abc import Collection
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,17 +10,15 @@ if TYPE_CHECKING:
 
 
 class Plain(NamedTuple):
-    """Numbers or dates in their plainest form, and whether a number is not a whole one."""
+    """Numbers or dates in their plainest form, and whether they are floating-point numbers."""
 
     values: np.ndarray
     has_parts: bool
 
 
 def plain(texts: "pyarrow.StringArray") -> Plain | None:
-    """Return cells that all are numbers or ISO 8601 dates in their plainest form, else None.
-
-    This is the short way for files that a program wrote. A cell such as "nan" takes the long way.
-    """
+    """Return cells that are all numbers or ISO 8601 dates in their plainest form, else None."""
+    # This is fast for files that a program wrote. A cell such as "nan" takes the long way.
     import pyarrow
     from pyarrow import compute
 
@@ -38,7 +36,7 @@ def plain(texts: "pyarrow.StringArray") -> Plain | None:
 
 
 def without(texts: "pyarrow.StringArray", markers: Collection[str]) -> "pyarrow.StringArray":
-    """Return cells of which some are missing."""
+    """Return cells with the markers among them as null."""
     import pyarrow
     from pyarrow import compute
 
@@ -48,14 +46,14 @@ def without(texts: "pyarrow.StringArray", markers: Collection[str]) -> "pyarrow.
 
 
 def contains(texts: "pyarrow.StringArray", pattern: str) -> bool:
-    """Return whether a pattern is found in any text."""
+    """Return whether any text contains a pattern."""
     from pyarrow import compute
 
     return bool(compute.any(compute.match_substring_regex(texts, pattern)).as_py())
 
 
 def first_with_zero(texts: "pyarrow.StringArray") -> str | None:
-    """Return the first whole number that is written with zeros in front."""
+    """Return the first whole number with leading zeros; None without one."""
     from pyarrow import compute
 
     starts = compute.starts_with(texts, "0")
@@ -75,7 +73,7 @@ def to_numpy(column: "pyarrow.Array") -> np.ndarray:
         return column.to_numpy(zero_copy_only=False)
     if types.is_floating(kind) or types.is_decimal(kind) or types.is_null(kind):
         return compute.cast(column, pyarrow.float64()).to_numpy(zero_copy_only=False)
-    # int64 and bool have no NaN, and 64 bits without a sign do not fit into int64.
+    # int64 and bool have no NaN, and unsigned 64 bits do not fit into int64.
     has_floats = column.null_count > 0 or types.is_uint64(kind)
     if types.is_boolean(kind):
         column = compute.cast(column, pyarrow.uint8())  # Arrow casts no bool to float64
@@ -101,14 +99,14 @@ def shortest(times: np.ndarray) -> np.ndarray:
 
 
 def is_text(kind: "pyarrow.DataType") -> bool:
-    """Return whether a type is one of texts."""
+    """Return whether a type holds texts."""
     from pyarrow import types
 
     return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
 
 
 def whole(column: "pyarrow.Array | pyarrow.ChunkedArray") -> "pyarrow.StringArray":
-    """Return texts in one piece, of Arrow's usual type, which has at most 2 GiB."""
+    """Return texts in one piece of Arrow's usual type, which holds at most 2 GiB."""
     import pyarrow
     from pyarrow import compute
 

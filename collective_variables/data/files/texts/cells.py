@@ -1,4 +1,4 @@
-"""The different texts of a column, which are read once each."""
+"""The different texts of a column, each of which is read once."""
 
 from collections.abc import Iterable
 from functools import cached_property
@@ -16,17 +16,17 @@ MAX_SHOWN = 2  # cells that a message shows
 
 
 class Cells:
-    """The cells of a column, without blanks around them.
+    """The cells of a column without surrounding blanks.
 
     Attributes:
-        name: Of the column.
-        distinct: The different texts, without the empty one.
-        rows: For each row the number of its text, -1 where the cell is empty.
-        counts: How often each text occurs.
+        name: Name of the column.
+        distinct: (n_distinct,) different texts, without the empty one.
+        rows: (n_rows,) number of the text of each row, -1 where the cell is empty.
+        counts: (n_distinct,) number of cells with each text.
     """
 
     def __init__(self, name: str, texts: "pyarrow.StringArray"):
-        """Take the cells of a column, null where they are empty."""
+        """Store the cells of a column, null where they are empty."""
         import pyarrow
         from pyarrow import compute
 
@@ -44,7 +44,7 @@ class Cells:
         return int((self.rows < 0).sum())
 
     def among(self, markers: Iterable[str]) -> np.ndarray:
-        """Return which of the different texts are among some others."""
+        """Return which of the different texts are among the markers."""
         import pyarrow
         from pyarrow import compute
 
@@ -52,14 +52,14 @@ class Cells:
         return compute.is_in(self.distinct, value_set=known).to_numpy(zero_copy_only=False)
 
     def matches(self, pattern: str) -> np.ndarray:
-        """Return in which of the different texts a pattern is found."""
+        """Return which of the different texts contain a pattern."""
         from pyarrow import compute
 
         found = compute.match_substring_regex(self.distinct, pattern)
         return found.to_numpy(zero_copy_only=False)
 
     def count(self, which: np.ndarray) -> int:
-        """Return the number of cells that have one of the texts that a mask takes."""
+        """Return the number of cells with one of the texts that a mask selects."""
         return int(self.counts[which].sum())
 
     def text(self, number: int) -> str:
@@ -71,7 +71,7 @@ class Cells:
         return int(np.argmax(self.rows == number))
 
     def show(self, which: np.ndarray, place: Place) -> str:
-        """Return the first few cells that a mask takes, and where they are."""
+        """Return the first few cells that a mask selects, with their places."""
         numbers = np.flatnonzero(which)[:MAX_SHOWN]
         shown = [f"{place(self.first_row(k))} is {cell(self.text(k))}" for k in numbers]
         if which.sum() > len(numbers):
@@ -79,19 +79,19 @@ class Cells:
         return ", ".join(shown)
 
     def as_texts(self, missing: Iterable[int]) -> np.ndarray:
-        """Return the text of each row as objects, None where it is missing or the cell is empty."""
+        """Return the text of each row as objects, None where it is missing or empty."""
         every = np.array([*self.distinct.to_pylist(), None], dtype=object)
         every[list(missing)] = None
         return every[self.rows]
 
     def spread(self, values: np.ndarray, which: np.ndarray) -> np.ndarray:
-        """Return the value of each row, missing where the mask does not take its text.
+        """Return the value of each row, missing where the mask does not select its text.
 
         Args:
-            values: Of the texts that the mask takes, int64, float64 or datetime64.
-            which: (n_distinct,) bool.
+            values: Values of the texts that the mask selects, int64, float64 or datetime64.
+            which: (n_distinct,) bool, the mask.
         """
-        is_missing = np.ones(len(which) + 1, bool)  # the last is the empty cell
+        is_missing = np.ones(len(which) + 1, bool)  # the last stands for the empty cell
         is_missing[:-1] = ~which
         if not is_missing[self.rows].any():
             every = np.zeros(len(which), values.dtype)

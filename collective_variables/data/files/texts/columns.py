@@ -1,4 +1,4 @@
-"""Decide what each column of texts holds, by the evidence of the whole file."""
+"""Decide what each column of texts holds, from the evidence of the whole file."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -28,28 +28,28 @@ if TYPE_CHECKING:
     import pyarrow
 
 MAX_CATEGORIES = 50  # different texts that may be classes, though they look like numbers
-MOST_DISTINCT = 0.9  # of the cells; if more differ, they tell rows apart
-NOTED_SHARE = 0.5  # of numbers or dates in a column of texts, from which on it is said
-# A number that can only have a decimal point: between thousands none would stand there.
+MOST_DISTINCT = 0.9  # of the cells; texts that differ more tell rows apart
+NOTED_SHARE = 0.5  # of numbers or dates in a column of texts that a note mentions
+# A number whose point must be a decimal point, because thousands would be divided elsewhere.
 WITH_POINT = r"^[+-]?0\d*\.|[eE]|\.\d{0,2}$|\.\d{4}|\d{4}\.|^[+-]?\."
-HEAD = 1000  # rows in which such a number is looked for first
+HEAD = 1000  # rows that are searched for such a number first
 
 
 def read_columns(
     texts: dict[str, "pyarrow.StringArray"], options: Options, place: Place, *, usual: str
 ) -> dict[str, Column]:
-    """Read columns of texts, each as numbers, dates or texts.
+    """Return columns of texts, each read as numbers, dates or texts.
 
-    Cells that stand for missing values are set aside. A column holds numbers if all other cells
-    are numbers in the format that the columns of the file prove together; or else dates if all are
-    dates. If most of them (`SHARE`) are numbers or dates, the column is refused with the cells that
-    are not. In all other cases it holds texts.
+    Cells that stand for missing values are set aside. A column holds numbers if all other cells are
+    numbers in the format that the columns of the file prove together. Otherwise it holds dates if
+    all other cells are dates. If most of them (`SHARE`) are numbers or dates, the column is
+    refused, and the message shows the others. In all other cases it holds texts.
 
     Args:
-        texts: The cells of each column, null where they are empty. It is emptied.
-        options: What the user says of them.
-        place: Where a row is, for messages.
-        usual: The decimal sign of 1.234 or 1,234 if no cell proves one: "." or ",", and "" if both
+        texts: The cells of each column, null where they are empty. The dictionary is emptied.
+        options: The user's options.
+        place: Gives the place of a row for messages.
+        usual: The decimal sign of 1.234 or 1,234 if no cell proves one: "." or ",", or "" if both
             are usual. Cells with the other sign are refused.
     """
     names = list(texts)
@@ -78,17 +78,17 @@ class Points:
     """Columns that are numbers if a point is the decimal sign.
 
     Attributes:
-        is_proven: Whether the first rows of a column prove that it is.
-        others: The cells of the columns whose first rows prove nothing.
+        is_proven: Whether the first rows of a column prove the point.
+        others: Cells of the columns whose first rows prove nothing.
     """
 
     def __init__(self) -> None:
-        """Begin without a column."""
+        """Start without a column."""
         self.is_proven = False
         self.others: dict[str, pyarrow.StringArray] = {}
 
     def enter(self, name: str, column: "pyarrow.StringArray", asked: str | None) -> None:
-        """Enter a column, all of whose cells are kept if the user asks for a decimal comma."""
+        """Enter a column; its cells are kept if it proves nothing or the user asks for a comma."""
         if asked != "," and arrow.contains(column.slice(0, HEAD), WITH_POINT):
             self.is_proven = True
         else:
@@ -96,7 +96,7 @@ class Points:
 
 
 def _zero_remarks(name: str, column: "pyarrow.StringArray", plain: arrow.Plain) -> Iterator[Remark]:
-    """Yield that codes such as 01067 were read as numbers."""
+    """Yield a remark if codes such as 01067 were read as numbers."""
     if plain.has_parts or plain.values.dtype.kind == "M":
         return
     if (code := arrow.first_with_zero(column)) is not None:
@@ -107,9 +107,9 @@ def _zero_remarks(name: str, column: "pyarrow.StringArray", plain: arrow.Plain) 
 def _decimal(
     numbers: dict[str, NumberCells], points: Points, asked: str | None, usual: str
 ) -> tuple[str | None, str]:
-    """Return the decimal sign of the file, and that of cells which may have either, or "".
+    """Return the decimal sign of the file, and the sign of cells that may have either, or "".
 
-    Columns of `points` go over to `numbers` if a point may not be their decimal sign.
+    Columns of `points` move to `numbers` if a point may not be their decimal sign.
     """
     proven = {column.proven for column in numbers.values()} - {None}
     is_unclear = any(
@@ -135,7 +135,7 @@ def _read(
     usual: str,
     place: Place,
 ) -> dict[str, Column]:
-    """Read the columns that are not plain numbers or dates."""
+    """Return the columns that are not plain numbers or dates."""
     done, found = {}, {}
     for name, column in numbers.items():
         found[name] = read_numbers(column, options.decimal, decimal, usual, place)
@@ -157,7 +157,7 @@ def _read(
 
 
 def _is_whole(found: Found | None, column: NumberCells) -> bool:
-    """Return whether all cells that are not missing are numbers, or dates."""
+    """Return whether all cells that are not missing were found to be of one kind."""
     if found is None:
         return column.n_present == 0
     return found.n_cells == column.n_present
@@ -175,15 +175,17 @@ def _as_found(column: NumberCells, found: Found | None, place: Place) -> Column:
 
 
 def _mixed(column: NumberCells, found: list[Found | None], place: Place) -> Column:
-    """Return a column that is refused as most cells are numbers or dates, or else its texts."""
+    """Return a column of texts, refused if most of its cells are numbers or dates."""
     cells = column.cells
     best = max((each for each in found if each), key=lambda each: each.n_cells, default=None)
     share = best.n_cells / column.n_present if best else 0.0
-    # Of many texts, some of which repeat, no input and no identity can be made.
+    # Many texts, some of which repeat, can be neither an input nor an identity.
     is_useless = MAX_CATEGORIES < len(cells.distinct) <= MOST_DISTINCT * column.n_present
     if best and (share >= SHARE or (share >= NOTED_SHARE and is_useless)):
         which = column.is_present & ~best.which
-        advice = "delete that line if it is no row of data, " if _is_no_data(cells, which) else ""
+        advice = (
+            "delete that line if it is not a row of data, " if _is_no_data(cells, which) else ""
+        )
         return Column(
             cells.as_texts(()),
             f"{best.n_cells} of {column.n_present} cells are {best.kind}, but "
@@ -216,7 +218,7 @@ def _mixed(column: NumberCells, found: list[Found | None], place: Place) -> Colu
 
 
 def _is_no_data(cells: Cells, which: np.ndarray) -> bool:
-    """Return whether one cell is in the row of units or footnotes, or repeats the name."""
+    """Return whether a single cell is in a row of units or footnotes, or repeats the name."""
     if cells.count(which) != 1:
         return False
     number = int(np.argmax(which))
@@ -225,7 +227,7 @@ def _is_no_data(cells: Cells, which: np.ndarray) -> bool:
 
 
 def _capitals(cells: Cells) -> Iterator[Remark]:
-    """Yield that texts of a few differ in capitals alone, as people type yes and Yes."""
+    """Yield a remark if texts differ only in capitals, as people type yes and Yes."""
     if len(cells.distinct) > MAX_CATEGORIES:
         return
     alike: dict[str, list[str]] = {}
@@ -236,7 +238,7 @@ def _capitals(cells: Cells) -> Iterator[Remark]:
             yield Remark(
                 ("capitals", cells.name),
                 cells.name,
-                f"Texts that differ in capitals alone are different ones, such as {cell(texts[0])} "
+                f"Texts that differ only in capitals count as different, such as {cell(texts[0])} "
                 f"and {cell(texts[1])} in {{columns}}: write them alike if they mean the same.",
             )
             return
@@ -245,13 +247,13 @@ def _capitals(cells: Cells) -> Iterator[Remark]:
 def _missing(
     cells: Cells, which: np.ndarray, place: Place, *, kept: bool, is_text: bool = False
 ) -> Iterator[Remark]:
-    """Yield which cells were taken for missing values, or kept although they might be."""
+    """Yield remarks on cells taken for missing values, or kept although they might be missing."""
     for number in np.flatnonzero(which):
         text = cells.text(number)
         first = f"{cell(text)}, the first in {place(cells.first_row(number))}, in {{columns}}"
         if kept:
             sentence = (
-                f"Cells kept as texts, as empty ones are the missing ones: {{count}} of {first}. "
+                f"Cells kept as texts, since empty cells are missing: {{count}} of {first}. "
                 "The option missing makes them missing."
             )
         else:

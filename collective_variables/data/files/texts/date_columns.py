@@ -1,4 +1,4 @@
-"""Decide whether dates of a file have the day or the month first, and read a column by it."""
+"""Decide whether the dates of a file have the day or the month first, and read columns of dates."""
 
 from collections.abc import Iterable
 from functools import cached_property
@@ -18,13 +18,13 @@ class DateCells:
     """The cells of a column, read as dates."""
 
     def __init__(self, column: NumberCells):
-        """Take the cells; markers of missing values among them do not count."""
+        """Store the cells; markers of missing values among them do not count."""
         self.column = column
         self.cells = column.cells
 
     @cached_property
     def dates(self) -> Dates | None:
-        """The date of each text, None if too few texts look like dates."""
+        """The date of each text; None if too few texts look like dates."""
         looks = self.cells.matches(r"\d{4}") & self.column.is_present
         if not self.column.n_present or 2 * self.cells.count(looks) < self.column.n_present:
             return None
@@ -32,7 +32,7 @@ class DateCells:
 
     @cached_property
     def day_first(self) -> bool | None:
-        """Whether the day comes first, by days above 12."""
+        """Whether the day comes first, as days above 12 show; None without any."""
         if self.dates is None:
             return None
         is_day, is_month = ~np.isnat(self.dates.day_first), ~np.isnat(self.dates.month_first)
@@ -42,7 +42,7 @@ class DateCells:
 
 
 def file_day_first(columns: Iterable[DateCells]) -> bool | None:
-    """Return whether the day comes first in all columns that prove it, None if they differ."""
+    """Return whether the day comes first in the columns that prove it; None if they differ."""
     proven = {column.day_first for column in columns} - {None}
     return proven.pop() if len(proven) == 1 else None
 
@@ -50,13 +50,13 @@ def file_day_first(columns: Iterable[DateCells]) -> bool | None:
 def read_date_column(
     column: DateCells, asked: bool | None, day_first: bool | None, place: Place
 ) -> Found | None:
-    """Read a column as dates, None if it has hardly any.
+    """Return a column as dates; None if few of its cells are dates.
 
     Args:
         column: The cells.
         asked: Whether the day comes first, as the user says.
-        day_first: The same, as the other columns of the file prove it.
-        place: Where a row is.
+        day_first: Whether the day comes first, as the other columns of the file prove.
+        place: Gives the place of a row.
     """
     if column.dates is None:
         return _short_years(column, place)
@@ -70,7 +70,7 @@ def read_date_column(
         number = int(np.flatnonzero(is_ambiguous)[0])
         refused = (
             f"{cell(column.cells.text(number))} in {place(column.cells.first_row(number))} may "
-            "have the day or the month first, and no other cell tells: say which with the option "
+            "have the day or the month first, and no other cell decides: say which with the option "
             "day-first"
         )
     kind = "dates" if column.day_first is None else f"dates with {ORDERS[bool(own)]} first"
@@ -83,7 +83,7 @@ def read_date_column(
 
 
 def _short_years(column: DateCells, place: Place) -> Found | None:
-    """Return dates whose years have two digits, which are refused."""
+    """Return dates whose years have two digits, refused; None if few cells are such dates."""
     if not column.column.n_present:
         return None
     which = has_short_years(column.cells.distinct) & column.column.is_present

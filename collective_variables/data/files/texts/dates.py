@@ -1,7 +1,7 @@
 """Read texts as dates and times: ISO 8601, and the forms that spreadsheets write.
 
-Times with a zone are converted to UTC. Of dates such as 01/02/2020 a column says whether the day
-comes first, if a number above 12 is in it; dates with dots between have the day first everywhere.
+Times with a zone are converted to UTC. For dates such as 01/02/2020, numbers above 12 in the column
+show whether the day comes first. Dates with dots always have the day first.
 """
 
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ TIME = (
 )
 ORDINAL = r"(?:st|nd|rd|th)?"
 WORD, YEAR = r"(?P<month>[A-Za-z]{3,9})\.?", r"(?P<year>\d{4})"
-# Without a name of the order: which of the two comes first, the column decides.
+# In "slash" the day and the month may be exchanged: the column decides.
 FORMS = {
     "year": r"^(?P<year>\d{4})(?P<sign>[-/.])\s?(?P<month>\d{1,2})(?:[-/.]\s?(?P<day>\d{1,2})\.?)?"
     + TIME,
@@ -36,13 +36,14 @@ NOT_A_DATE = np.datetime64("NaT", "us")
 
 
 class Dates(NamedTuple):
-    """Texts read as dates, an element for each text.
+    """Texts read as dates, with an element for each text.
 
-    day_first: datetime64[us], read with the day first where the order is open; NaT where a text is
-        no date.
-    month_first: the same with the month first.
-    is_open: which texts have the order that the column has to decide.
-    has_zone: which have a zone.
+    Attributes:
+        day_first: datetime64[us], read with the day first where the order is open; NaT where a text
+            is not a date.
+        month_first: The same with the month first.
+        is_open: Texts whose order the column has to decide.
+        has_zone: Texts with a zone.
     """
 
     day_first: np.ndarray
@@ -52,7 +53,7 @@ class Dates(NamedTuple):
 
 
 def read_dates(texts: "pyarrow.StringArray") -> Dates:
-    """Read texts as dates in any form."""
+    """Return texts read as dates in any form."""
     from pyarrow import compute
 
     n_texts = len(texts)
@@ -79,7 +80,7 @@ def has_short_years(texts: "pyarrow.StringArray") -> np.ndarray:
 
 
 def _read_form(form: str, rows: np.ndarray, groups: "pyarrow.StructArray", dates: Dates) -> None:
-    """Enter the dates of one form, whose parts `groups` holds."""
+    """Enter the dates of one form, with the parts in `groups`."""
     year, day = _whole(groups, "year"), _whole(groups, "day", default=1)
     is_dated = np.ones(len(rows), bool)
     if form in ("day", "month"):
@@ -88,7 +89,7 @@ def _read_form(form: str, rows: np.ndarray, groups: "pyarrow.StructArray", dates
     else:
         month = _whole(groups, "month")
     if form == "year":
-        # 2020-05 is a month, but 2020/05 or 2020.05 may be anything.
+        # 2020-05 is a month, but 2020/05 and 2020.05 may be anything.
         no_day = _is_empty(groups, "day")
         is_dated = ~no_day | (_equal(groups, "sign", "-") & _is_empty(groups, "hour"))
     time, offset, is_time = _times(groups)
@@ -103,7 +104,7 @@ def _read_form(form: str, rows: np.ndarray, groups: "pyarrow.StructArray", dates
 
 
 def _read_rest(texts: "pyarrow.StringArray", dates: Dates) -> None:
-    """Enter what only Python reads: ISO 8601 without signs between, with weeks, with hours only."""
+    """Enter dates that only Python reads: ISO 8601 without separators, with weeks or only hours."""
     rest = np.flatnonzero(np.isnat(dates.day_first) & np.isnat(dates.month_first))
     for row in rest:
         text = texts[row].as_py()
@@ -122,7 +123,7 @@ def _read_rest(texts: "pyarrow.StringArray", dates: Dates) -> None:
 def _instants(
     year: np.ndarray, month: np.ndarray, day: np.ndarray, seconds: np.ndarray, is_valid: np.ndarray
 ) -> np.ndarray:
-    """Return dates with times in microseconds, NaT where a day does not exist."""
+    """Return dates with times in microseconds; NaT where a day does not exist."""
     is_valid = is_valid & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31) & (year >= 1)
     months = (year.astype("datetime64[Y]") - 1970).astype("datetime64[M]") + (month - 1)
     days = months.astype("datetime64[D]") + (day - 1)
@@ -156,7 +157,7 @@ def _times(groups: "pyarrow.StructArray") -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def _month(word: str) -> int:
-    """Return the number of a month, 0 if the word is the name of none."""
+    """Return the number of a month; 0 if the word does not name one."""
     start = word[:3].lower()
     full = ("january", "february", "march", "april", "may", "june", "july", "august")
     full += ("september", "october", "november", "december")
@@ -192,5 +193,5 @@ def _integers(texts: "pyarrow.StringArray") -> np.ndarray:
     import pyarrow
     from pyarrow import compute
 
-    # Arrow takes 08 for a whole number, too.
+    # Arrow also reads 08 as a whole number.
     return compute.cast(texts, pyarrow.int64()).to_numpy(zero_copy_only=False)

@@ -1,4 +1,4 @@
-"""Decide in which format the numbers of a file are written, and read a column by it."""
+"""Decide the format of the numbers of a file, and read columns of numbers."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -11,37 +11,37 @@ from collective_variables.data.files.remarks import Remark, cell
 from collective_variables.data.files.texts import markers, numerals
 from collective_variables.data.files.texts.cells import Cells
 
-SHARE = 0.8  # of the cells of a column that make it one of numbers or dates
-MAX_UNITS = 5  # of one quantity; words behind numbers are more
+SHARE = 0.8  # of the cells that make a column one of numbers or dates
+MAX_UNITS = 5  # of one quantity; words behind numbers are more varied
 FEW_DIGITS = 3  # of a whole number without a sign between thousands
 
 
 class NumberCells:
-    """The cells of a column, taken apart as numbers."""
+    """The cells of a column, split into the parts of numbers."""
 
     def __init__(self, cells: Cells):
-        """Take the cells; markers of missing values among them do not count."""
+        """Store the cells; markers of missing values among them do not count."""
         self.cells = cells
         self.is_present = ~cells.among(markers.AMONG_NUMBERS)
         self.n_present = cells.count(self.is_present)
 
     @cached_property
     def parts(self) -> numerals.Parts | None:
-        """The parts of each text, None if too few texts have digits."""
+        """The parts of each text; None if too few texts have digits."""
         with_digits = self.cells.count(self.is_present & self.cells.matches("[0-9]"))
         if not self.n_present or 2 * with_digits < self.n_present:
             return None
         return numerals.take_apart(self.cells.distinct)
 
     def digits_match(self, pattern: str) -> np.ndarray:
-        """Return in the digits of which texts a pattern is found."""
+        """Return which texts have digits that contain a pattern."""
         from pyarrow import compute
 
         found = compute.match_substring_regex(self.parts.digits, pattern)
         return found.to_numpy(zero_copy_only=False)
 
     def count(self, which: np.ndarray) -> int:
-        """Return the number of cells of a mask that are no markers of missing values."""
+        """Return the number of cells of a mask without the markers of missing values."""
         return self.cells.count(which & self.is_present)
 
     @cached_property
@@ -54,7 +54,7 @@ class NumberCells:
 
     @cached_property
     def proven(self) -> str | None:
-        """The decimal sign of a column of numbers, if its cells fit one format only."""
+        """The decimal sign of a column of numbers; None if all its cells fit both formats."""
         if self.parts is None or not self.is_mostly_numbers:
             return None
         points, commas = (self.count(self.parts.shows(decimal)) for decimal in ".,")
@@ -62,13 +62,13 @@ class NumberCells:
 
     @cached_property
     def ambiguous(self) -> np.ndarray:
-        """Which texts are different numbers in the two formats."""
+        """The texts that are different numbers in the two formats."""
         if self.parts is None:
             return np.zeros(len(self.cells.distinct), bool)
         return self.parts.is_ambiguous() & self.is_present
 
     def several_units(self) -> np.ndarray | None:
-        """Return the first text of each unit, None unless most cells are numbers in few units."""
+        """Return the first text of each unit; None unless most cells are numbers in few units."""
         if self.parts is None or not self.is_mostly_numbers:
             return None
         fits = (self.parts.fits["."] | self.parts.fits[","]) & self.is_present
@@ -80,11 +80,11 @@ class NumberCells:
         return which
 
     def guess(self) -> str | None:
-        """Return the decimal sign that ambiguous cells have by their column alone.
+        """Return the decimal sign that the column suggests for its ambiguous cells.
 
-        Where 987 and 2.050 are, the point is between thousands: as a decimal sign it would have
-        no 0 at the end. So it is in sums of money, which have no thousandths. Where 1234 is,
-        there is no sign between thousands.
+        With 987 and 2.050 in a column, the point divides thousands: decimals would not end in 0.
+        The same holds for sums of money, which have no thousandths. With 1234 in the column, no
+        sign divides thousands.
         """
         texts = self.cells
         sign = "." if texts.matches(r"\.")[self.ambiguous].any() else ","
@@ -100,14 +100,15 @@ class NumberCells:
 
 
 class Found(NamedTuple):
-    """What a column is if it is one of numbers, or of dates.
+    """A column read as numbers, dates or times.
 
-    kind: in words.
-    which: the texts that are such.
-    n_cells: how many cells they are.
-    values: of these texts.
-    remarks: what the user should know if they are used.
-    refused: why they cannot be used.
+    Attributes:
+        kind: The kind in words.
+        which: The texts of this kind.
+        n_cells: Number of cells with these texts.
+        values: Values of these texts.
+        remarks: Remarks for the user if the values are used.
+        refused: Why the values cannot be used; None if they can.
     """
 
     kind: str
@@ -121,14 +122,14 @@ class Found(NamedTuple):
 def read_numbers(
     column: NumberCells, asked: str | None, decimal: str | None, usual: str, place: Place
 ) -> Found | None:
-    """Read a column as numbers, None if it has hardly any.
+    """Return a column as numbers; None if few of its cells are numbers.
 
     Args:
         column: The cells.
         asked: The decimal sign that the user names.
-        decimal: That of the file, if its columns prove one.
-        usual: That of ambiguous cells, which are refused if they have the other sign.
-        place: Where a row is.
+        decimal: The decimal sign of the file, if its columns prove one.
+        usual: The decimal sign of ambiguous cells, which are refused if they have the other one.
+        place: Gives the place of a row.
     """
     if column.parts is None:
         return None
@@ -146,7 +147,7 @@ def read_numbers(
             )
             refused = (
                 f"{cell(text)} in {place(row)} may be {one:.15g} or {other:.15g}, and no other "
-                "cell tells: name the decimal sign with the option decimal"
+                "cell decides: name the decimal sign with the option decimal"
             )
     own = own or "."
     which = column.parts.fits[own] & column.is_present
@@ -179,7 +180,7 @@ def _one_unit(column: NumberCells, which: np.ndarray) -> tuple[str, np.ndarray]:
 def _remarks(
     column: NumberCells, which: np.ndarray, values: np.ndarray, decimal: str, unit: str
 ) -> Iterator[Remark]:
-    """Yield how cells that are no plain numbers were read, with an example each."""
+    """Yield remarks on cells that are not plain numbers, with an example of each kind."""
     thousands = "," if decimal == "." else "."
     group = f"[{thousands}{numerals.SPACES}{numerals.APOSTROPHES}]"
     kinds = [

@@ -1,8 +1,8 @@
-"""Read texts as numbers, in the ways in which people and spreadsheets write them.
+"""Read texts as numbers, as people and spreadsheets write them.
 
-A number may have a decimal point or a decimal comma; a comma or a point, spaces or apostrophes
-between thousands; a sign, parentheses or a minus behind it for a negative one; a currency; and a
-percent sign or a unit.
+A number may have a decimal point or a decimal comma, and a comma, a point, spaces or apostrophes
+between thousands. A minus in front or behind, or parentheses, make it negative. It may have a
+currency, and a percent sign or a unit.
 """
 
 import re
@@ -20,14 +20,14 @@ CURRENCIES = (
     "US\\$|R\\$|A\\$|C\\$|NZ\\$|HK\\$|S\\$|[$€£¥₹₽₩₺₪₫฿₴]|Fr\\.|Rs\\.?|kr\\.?|"
     "EUR|USD|GBP|CHF|JPY|CNY|INR|SEK|NOK|DKK|PLN|CZK|HUF|RUB|BRL|AUD|CAD|NZD|MXN|ZAR|TRY|KRW"
 )
-# Behind a number without a space; a word needs one, because 2a and 2b may be names of classes.
+# Units may follow a number without a space. Words need one: 2a and 2b may be names of classes.
 UNITS = (
     "%|‰|°[CF]?|℃|℉|[µμ]?[gml]|[kmcdM]?mol|kg|mg|lbs?|oz|[cdkmnµμ]m[²³23]?|m[²³23]|ft[²2]?|yd|mi|"
     "[mcd]l|[mcd]?L|gal|ms|[nµμ]s|s|sec|min|hrs?|k|km/h|mph|m/s|px|[KMGT]i?B|[kMGmT]?Wh?|[kmM]?V|"
     "m?A|mAh|[kMG]?Hz|[kMhm]?Pa|m?bar|psi|atm|k?J|k?cal|ppm|ppb|[kKM]|Mio\\.?|Mrd\\.?|bn|mn|"
     + CURRENCIES
 )
-# All that is not in ASCII counts as a letter: the classes of Unicode make patterns slow to build.
+# Everything beyond ASCII counts as a letter: the classes of Unicode make patterns slow to build.
 LETTERS = r"A-Za-z\x{80}-\x{10ffff}$%"
 WORD = rf"[{LETTERS}][{LETTERS}0-9/^.*]{{0,11}}"
 PARTS = (
@@ -40,7 +40,7 @@ PARTS = (
 
 
 def _numbers(decimal: str, thousands: str) -> str:
-    """Return a pattern of numbers with this decimal sign and this one between thousands."""
+    """Return a pattern of numbers with these signs for decimals and between thousands."""
     groups = [rf"[1-9]\d{{0,2}}(?:[{sign}]\d{{3}})+" for sign in (thousands, APOSTROPHES)]
     groups += [rf"[1-9]\d{{0,2}}(?:{sign}\d{{3}})+" for sign in SPACES]
     if thousands == ",":
@@ -53,13 +53,14 @@ PATTERNS = {".": _numbers(".", ","), ",": _numbers(",", ".")}
 
 
 class Parts(NamedTuple):
-    """Texts taken apart as numbers with their signs and units, an element for each text.
+    """Texts split into signs, digits and units, with an element for each text.
 
-    digits: what is between sign and unit, "" where the text cannot be a number.
-    is_negative: whether a sign or parentheses say so.
-    units: prefix and unit, "" where there are none.
-    fits: for "." and ",", whether the digits are a number with this decimal sign.
-    has_sign: whether the negative sign is another one than a minus in front.
+    Attributes:
+        digits: The part between sign and unit, "" where the text cannot be a number.
+        is_negative: Whether a sign or parentheses make the number negative.
+        units: Prefix and unit, "" where there are none.
+        fits: For "." and ",", whether the digits are a number with this decimal sign.
+        has_sign: Whether parentheses or a minus behind make the number negative.
     """
 
     digits: "pyarrow.StringArray"
@@ -69,11 +70,11 @@ class Parts(NamedTuple):
     has_sign: np.ndarray
 
     def shows(self, decimal: str) -> np.ndarray:
-        """Return which texts are numbers with this decimal sign, and not with the other one."""
+        """Return which texts are numbers with this decimal sign but not with the other."""
         return self.fits[decimal] & ~self.fits["," if decimal == "." else "."]
 
     def is_ambiguous(self) -> np.ndarray:
-        """Return which texts are different numbers by the two decimal signs, such as 1.234."""
+        """Return which texts are different numbers for the two decimal signs, such as 1.234."""
         from pyarrow import compute
 
         has_sign = compute.match_substring_regex(self.digits, "[.,]")
@@ -86,7 +87,7 @@ def is_currency(unit: str) -> bool:
 
 
 def take_apart(texts: "pyarrow.StringArray") -> Parts:
-    """Take texts apart as numbers with signs and units."""
+    """Return texts split into signs, digits and units."""
     import pyarrow
     from pyarrow import compute
 
@@ -124,7 +125,7 @@ def take_apart(texts: "pyarrow.StringArray") -> Parts:
 
 
 def values(digits: "pyarrow.StringArray", is_negative: np.ndarray, decimal: str) -> np.ndarray:
-    """Return numbers whose digits fit the pattern of a decimal sign, whole ones as int64."""
+    """Return the numbers of digits that fit a decimal sign, int64 if all are whole numbers."""
     import pyarrow
     from pyarrow import compute
 

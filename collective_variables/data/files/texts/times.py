@@ -14,15 +14,13 @@ PATTERN = (
     r"^(?P<sign>-?)(?:(?P<day>\d+) days?,?\s+)?(?P<hour>\d{1,4}):(?P<minute>[0-5]\d)"
     r"(?::(?P<second>[0-5]\d(?:[.,]\d+)?))?\s*(?P<half>(?:[AaPp]\.?[Mm]\.?)?)$"
 )
-# What a score such as 25:17 or a dilution such as 1:10 does not have.
+# Scores such as 25:17 and dilutions such as 1:10 do not match this.
 PROOF = r":\d\d:|:0\d|[AaPp]\.?[Mm]"
 
 
 def read_times(column: NumberCells) -> Found | None:
-    """Read a column as hours, None unless all cells are times in one form.
-
-    0:45 may be minutes and seconds. Then hours are a wrong unit, but in the same proportions.
-    """
+    """Return a column of times as hours; None unless all cells are times in one form."""
+    # 0:45 may be minutes and seconds. The unit is then wrong, but the proportions are right.
     from pyarrow import compute
 
     cells, present = column.cells, column.is_present
@@ -52,7 +50,7 @@ def read_times(column: NumberCells) -> Found | None:
 
 
 def _numbers(texts: "pyarrow.StringArray") -> np.ndarray:
-    """Return numbers, 0 where a text is empty."""
+    """Return texts as numbers, 0 where a text is empty."""
     import pyarrow
     from pyarrow import compute
 

@@ -1,4 +1,4 @@
-"""Find rows at the end of a spreadsheet that hold totals of the rows above them."""
+"""Find rows at the end of a spreadsheet that hold totals of the rows above."""
 
 from collections.abc import Mapping
 
@@ -12,15 +12,16 @@ from collective_variables.data.files.remarks import cell, name_columns
 WORDS = {"total", "totals", "grand total", "subtotal", "sum", "average", "mean"}
 WORDS |= {"summe", "gesamt", "gesamtsumme", "insgesamt", "mittelwert", "durchschnitt"}
 WORDS |= {"totale", "total général", "somme", "moyenne", "suma", "media", "média"}
-N_LAST = 3  # rows in which totals are looked for
+N_LAST = 3  # rows that are searched for totals
 MIN_ROWS = 10  # above them
 
 
 def note_totals(file: str, columns: Mapping[str, Column], place: Place) -> list[str]:
     """Return a note on each of the last rows that a word calls a total.
 
-    Raises DataError if its numbers are the sums of the numbers above: what is learnt from such a
-    row is wrong, and it is unlike all others, so that it would be selected.
+    Raises:
+        DataError: The numbers of a row are sums of those above. Such a row teaches nothing true,
+            and it is unlike all others, so it would be selected.
     """
     usable = {name: column.values for name, column in columns.items() if column.values.ndim == 1}
     n_rows = min(map(len, usable.values()), default=0)
@@ -42,16 +43,16 @@ def note_totals(file: str, columns: Mapping[str, Column], place: Place) -> list[
 
 
 def _find_sums(columns: Mapping[str, np.ndarray], row: int) -> list[str]:
-    """Return the columns whose number in a row is the sum of those above.
+    """Return the columns whose number in a row is the sum of the numbers above.
 
-    There is none unless half of the columns of numbers are such: years and shares have no sum.
+    The list is empty unless half of the columns of numbers are sums; years and shares are not.
     """
     n_numbers, summed = 0, []
     for name, array in columns.items():
         if array.dtype.kind not in "iuf" or np.isnan(array[row]):
             continue
         above = array[:row].astype(np.float64)
-        # The few that are not 0 may add up to another one by chance.
+        # A few numbers other than 0 may add up to another one by chance.
         above = above[np.isfinite(above) & (above != 0)]
         n_numbers += 1
         if len(above) < MIN_ROWS:
@@ -64,7 +65,7 @@ def _find_sums(columns: Mapping[str, np.ndarray], row: int) -> list[str]:
 
 
 def _is_called_total(array: np.ndarray, row: int) -> bool:
-    """Return whether a word in a row, and in no other one, says that it holds totals."""
+    """Return whether a word in this row, and in no other, says that it holds totals."""
     text = array[row]
     if text is None or text.strip(" :").casefold() not in WORDS:
         return False
