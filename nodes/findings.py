@@ -1,4 +1,4 @@
-"""Define Findings: what the recordings of all groups show about learning dynamics."""
+"""Define Findings: tests of P2's findings on learning dynamics with all recordings."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ KINDS = {TrainAutoencoder: "autoencoder", TrainAgent: "agent"}
 
 
 class Findings(zntrack.Node):
-    """Compare the findings of P2 (`collective_variables.papers.claims_2024`) with all recordings.
+    """Test the findings of P2 (`collective_variables.papers.claims_2024`) on all recordings.
 
     Args:
         resolution: Smallest change of the entropy in nats that counts as a phase

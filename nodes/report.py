@@ -1,4 +1,4 @@
-"""Report: the page that says which claims of the paper hold, from the runs of all groups."""
+"""Define Report: the page that judges the claims of the paper by the runs of all groups."""
 
 import json
 import os
@@ -27,7 +27,7 @@ FOLLOWED_FILES = (
     "collective_variables/papers/templates/style.css",
     "nodes/decisions.yaml",
 )
-# The folder of each graph, and where its stages are for `dvc repro`.
+# Prefixes that `dvc repro` needs for the stages of each graph.
 GRAPHS = {Path("dvc.yaml"): "", Path("dynamics/dvc.yaml"): "dynamics/dvc.yaml:"}
 PACKAGES = (
     "jax",
@@ -41,30 +41,29 @@ PACKAGES = (
     "zntrack",
     "dvc",
 )
-TITLE = "Entropy, trace and random network distillation: does it hold?"
+TITLE = "Entropy, trace and random network distillation: do the claims hold?"
 INTRODUCTION = (
-    "The claims of Tovey, Krippendorf, Nikolaou and Holm (2023), “Towards a Phenomenological "
-    "Understanding of Neural Networks: Data”, C1 to C11, each compared with the networks that this "
-    "project trained: the entropy and the trace of a network's neural tangent kernel before "
-    "training, what they say about its test loss, and what it gains by choosing its training data "
-    "by random network distillation (RND).",
-    "The “minimum test loss” is early stopping on the test points, as in the paper, and so is "
-    "optimistic for every method alike.",
+    "This page tests claims C1 to C11 of Tovey, Krippendorf, Nikolaou and Holm (2023), “Towards a "
+    "Phenomenological Understanding of Neural Networks: Data”, on networks that this project "
+    "trained. The claims are about the entropy and the trace of a network's neural tangent kernel "
+    "before training. They say how both predict the test loss, and how much a network gains if "
+    "random network distillation (RND) selects its training data.",
+    "The “minimum test loss” is that of early stopping on the test points, as in the paper. It is "
+    "therefore optimistic for every method alike.",
 )
 
 
 class Report(zntrack.Node):
-    """Compare the claims of P1 (`papers.claims_2023`) with the runs of all groups; write the page.
+    """Test the claims of P1 (`papers.claims_2023`) on the runs of all groups, and write the page.
 
     Args:
-        findings: What is known of learning dynamics, which the page then has as well; one stage or
-            none.
-        algorithm: The method that stands for RND as P1 describes it.
-        n_resamples: Of bootstraps.
-        n_permutations: Permutations of runs, and flips of members' signs.
-        confidence: Of all intervals, and 1 - level of the tests.
-        degree: Of the polynomial that takes the subset size out.
-        seed: Of resamples and permutations.
+        findings: One stage with findings on learning dynamics to show as well, or no stage.
+        algorithm: The method that is RND as in P1.
+        n_resamples: Number of bootstrap resamples.
+        n_permutations: Number of permutations of runs, and of flips of members' signs.
+        confidence: Confidence of all intervals, and 1 - level of the tests.
+        degree: Degree of the polynomial that removes the subset size.
+        seed: Seed of resamples, permutations and sign flips.
     """
 
     analyses: list[CorrelationAnalysis] = zntrack.deps()
@@ -152,21 +151,21 @@ class Report(zntrack.Node):
         return problems
 
     def _seconds(self) -> dict[tuple[str, str], float]:
-        """The time of each stage, by its group and its name there."""
+        """Return the time of each stage by its group and its name there."""
         return {path.parts[-3:-1]: _files.read_values(path)["run_time"] for path in self.time_paths}
 
     def _times(self) -> report.Table:
         rows = [(*names, seconds) for names, seconds in self._seconds().items()]
         table = pd.DataFrame(rows, columns=["group", "stage", "seconds"])
         caption = (
-            "Seconds that each stage computed when it last ran, here or where its result was "
-            "computed, without starting Python and its imports."
+            "Seconds of computation in the last run of each stage, possibly on another machine. "
+            "The start of Python and its imports is not included."
         )
         return report.Table("time", "Time", caption, table)
 
 
 def _decisions(params: dict[str, dict]) -> report.Table:
-    """What the paper does not state, with the values that the groups have."""
+    """Tabulate the settings that the paper does not state, with their values in the groups."""
     rows = []
     for decision in yaml.safe_load(DECISIONS.read_text()):
         stage, name = decision["where"].split(".")
@@ -185,7 +184,7 @@ def _decisions(params: dict[str, dict]) -> report.Table:
 
 
 def _graph() -> dict[str, dict]:
-    """The stages of both graphs, without the one that follows the code."""
+    """Return the stages of both graphs, except the one that follows the code."""
     stages = {}
     for path in filter(Path.is_file, GRAPHS):
         stages |= yaml.safe_load(path.read_text())["stages"]
@@ -193,7 +192,7 @@ def _graph() -> dict[str, dict]:
 
 
 def _target(name: str) -> str:
-    """Return what `dvc repro` calls a stage."""
+    """Return the name of a stage for `dvc repro`."""
     files = [path for path in GRAPHS if path.is_file() and f"\n  {name}:\n" in path.read_text()]
     return f"{GRAPHS[files[0]]}{name}" if files else name
 
@@ -202,7 +201,7 @@ def _stages(
     last: str, params: dict[str, dict], seconds: dict[tuple[str, str], float]
 ) -> list[graph.Stage]:
     """Return the stages that lead to the last one, with their parameters, code and seconds."""
-    # dvc.yaml is not a dependency: a change of it that concerns the page changes a dependency.
+    # dvc.yaml is not a dependency: any change in it that affects the page changes a dependency.
     stages = _graph()
     makers = {path: name for name, stage in stages.items() for path in _outputs(stage)}
     after = {

@@ -1,4 +1,4 @@
-"""Carry out a command: read the file, report on it, compute, print and write the results."""
+"""Run a command: read the file, report on it, compute, print and write the results."""
 
 import argparse
 import json
@@ -23,13 +23,13 @@ VARIABLES = (
     "effective_rank",
     "trace_per_point",
 )
-MAX_DEFAULT_POINTS = 1000  # of a kernel whose size the user does not give
+MAX_DEFAULT_POINTS = 1000  # of a kernel without a size from the user
 OUTPUTS = ("output", "runs", "page", "spectrum")  # arguments that name files to write
 INPUTS = ("labelled", "exclude")  # arguments that name files to read
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Read the file, report on it, and do what was asked for.
+    """Read the file, report on it, and run the command.
 
     Also raises UserError if the arguments, the file or the table cannot be used, and WriteError if
     a result cannot be printed or written.
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
     _arguments.note(arguments, table.report())
     result = COMMANDS[arguments.command](arguments, table)
     if arguments.quiet:
-        # Decisions that change the result are printed with it.
+        # Decisions that change the result are printed even then.
         for sentence in table.warnings:
             _arguments.warn(sentence)
     text = result.text
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _check_files(arguments: argparse.Namespace) -> None:
-    """Raise DataError for a file that cannot be written, or that is also read."""
+    """Raise DataError if a file cannot be written, or is also read."""
     named = {name: getattr(arguments, name, None) for name in OUTPUTS}
     outputs = {f"--{name}": path for name, path in named.items() if path is not None}
     inputs = [("the file that is read", Path(arguments.file))]
@@ -107,7 +107,7 @@ def _select(arguments: argparse.Namespace, table: encoding.Table) -> Result:
 
 def _compare(arguments: argparse.Namespace, table: encoding.Table) -> Result:
     if arguments.page is not None:
-        # Before the work, not after it.
+        # A missing package must fail before the computation.
         with _extras.required("figures"):
             import jinja2  # noqa: F401
             import plotly  # noqa: F401
@@ -210,7 +210,7 @@ def _text(table: pd.DataFrame) -> str:
 
 
 def _json(value: object) -> object:
-    """Return tables as lists of rows, in which numbers that are not finite are null."""
+    """Return a table as a list of rows, with null for numbers that are not finite."""
     if isinstance(value, pd.DataFrame):
         return json.loads(value.to_json(orient="records", double_precision=15))
     return value

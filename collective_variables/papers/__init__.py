@@ -1,1 +1,1 @@
-"""What the papers claim and show, computed from tables of runs, without JAX."""
+"""Compute the papers' claims, figures and tables from tables of runs, without JAX."""

@@ -1,4 +1,4 @@
-"""Tables on the experiments of Tovey et al. 2023 (P1) that P1 does not have."""
+"""Make tables on the experiments of Tovey et al. 2023 (P1) that P1 does not have."""
 
 import numpy as np
 import pandas as pd
@@ -22,9 +22,9 @@ CURVES = [
     "win_rate",
 ]
 CURVES_CAPTION = (
-    "Losses of each method relative to those of random subsets of the same members: a geometric "
-    "mean over the subset sizes with its interval, p by sign flips of whole members, and at how "
-    "many sizes the loss is lower, undecided and higher."
+    "Losses of each method relative to those of random subsets of the same members: geometric "
+    "means over the subset sizes with intervals. p is from sign flips of whole members. The counts "
+    "are the numbers of sizes at which the loss is lower, undecided and higher."
 )
 EQUIVALENTS = [
     *KEYS,
@@ -36,13 +36,15 @@ EQUIVALENTS = [
     "upper",
 ]
 EQUIVALENTS_CAPTION = (
-    "How many random points have the mean minimum test loss of each method's points, and the ratio "
-    "of the two numbers with its interval. ∞ is more than were tried, 0 fewer."
+    "The number of random points that give the same mean minimum test loss as the points of each "
+    "method, and the ratio of the two numbers with its interval. ∞ means more points than were "
+    "tried, 0 means fewer."
 )
 TESTS = [*KEYS, "kind", "variable", "coefficient", "p_value", "p_value_corrected", "n_runs"]
 TESTS_CAPTION = (
-    "Spearman's correlation with the minimum test loss, plain and given the subset size, of raw "
-    "and of size-free variables; p by permutations, and corrected for all tests of this table."
+    "Spearman's correlation of raw and of size-free variables with the minimum test loss, plain "
+    "and given the subset size. p is from permutations. The corrected p accounts for all tests of "
+    "this table."
 )
 PREDICTION = [
     *KEYS,
@@ -55,14 +57,14 @@ PREDICTION = [
     "gain_upper",
 ]
 PREDICTION_CAPTION = (
-    "R² of the logarithm of the minimum test loss of held-out runs, predicted from subset size, "
-    "entropy and trace, and its gain over the R² of the size."
+    "R² of predictions of the logarithm of the minimum test loss in held-out runs, from subset "
+    "size, entropy and trace. The gain is over the R² of the size alone."
 )
 DECOMPOSITION = [*KEYS, "part", "variable", "value", "value_lower", "value_upper"]
 DECOMPOSITION_CAPTION = (
-    "The R² of all three, divided: “unique” is what one variable alone explains, “shared” what two "
-    "or more explain alike, “share” the gain by one averaged over the orders in which the three "
-    "can enter."
+    "The R² of all three predictors, divided. “unique” is explained by one variable alone, "
+    "“shared” by two or more alike. “share” is the gain from one variable, averaged over the "
+    "orders in which the three can enter."
 )
 
 
@@ -97,7 +99,7 @@ def learning_curve_tables(
 def beyond_size_tables(
     runs: pd.DataFrame, n_permutations: int, degree: int, *, confidence: float, seed: int
 ) -> list[Table]:
-    """Show what entropy and trace explain of the loss beyond the size, and beyond each other."""
+    """Tabulate how much entropy and trace explain of the loss beyond the size and each other."""
     tests = permutation.permutation_tests(
         runs, n_permutations=n_permutations, seed=seed, degree=degree
     )
@@ -118,7 +120,7 @@ def beyond_size_tables(
         ),
         Table(
             "decomposition",
-            "Subset size, entropy and trace apart",
+            "Subset size, entropy and trace separately",
             DECOMPOSITION_CAPTION,
             in_words(parts[DECOMPOSITION]),
         ),

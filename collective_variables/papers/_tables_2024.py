@@ -1,4 +1,4 @@
-"""Tables of recordings for Tovey et al. 2024: networks, phases of their entropy, power laws."""
+"""Make tables of recordings for Tovey et al. 2024 (P2): networks, entropy phases, power laws."""
 
 import itertools
 from collections.abc import Mapping
@@ -17,11 +17,15 @@ LAWS = ("group", "epoch", "variable", "depth", "exponent", "standard_error", "r_
 def summary(groups: Mapping[str, Group], phase_table: pd.DataFrame, /) -> pd.DataFrame:
     """Average each network and kind of points at the first and the last epoch.
 
-    One row per network and kind of points: group, network, points, n_members, entropy_first,
-    entropy_last, trace_first, trace_last, loss_first, loss_last, which are means over members, and
-    regime, the supported phases of `phase_table` in their order. An agent has its network's loss.
+    Args:
+        groups: Recordings of each group by its name.
+        phase_table: The table of `phases`.
 
-    phase_table: the table of `phases`.
+    Returns:
+        One row per network and kind of points: group, network, points, n_members, entropy_first,
+        entropy_last, trace_first, trace_last, loss_first, loss_last and regime. The numbers are
+        means over members. `regime` lists the supported phases of the entropy in order. The loss
+        of an agent's actor or critic is its own training loss.
     """
     by_network = dict(list(phase_table.groupby(["group", "network", "points"])))
     rows = []
@@ -63,7 +67,13 @@ def phases(
 ) -> pd.DataFrame:
     """Find the phases of the entropy of each network and kind of points.
 
-    One row per phase: group, network, points, phase and the fields of `entropy_phases.Phase`.
+    Args:
+        groups: Recordings of each group by its name.
+        resolution: Smallest change of the entropy in nats that counts as a phase.
+        confidence: Confidence of the intervals of the change, and 1 - level of the tests.
+
+    Returns:
+        One row per phase: group, network, points, phase and the fields of `entropy_phases.Phase`.
     """
     parts = []
     for name, group in groups.items():
@@ -80,8 +90,12 @@ def phases(
 def power_laws(groups: Mapping[str, Group]) -> pd.DataFrame:
     """Fit entropy, trace and loss of train points as powers of the width.
 
-    There is one row, with the columns `LAWS`, for each depth and variable at the first and at the
-    last epoch of each study with at least three widths.
+    Args:
+        groups: Recordings of each group by its name.
+
+    Returns:
+        A table with the columns `LAWS`. Each study with at least three widths has one row per
+        depth and variable at its first and at its last epoch.
     """
     rows = []
     for name, group in groups.items():

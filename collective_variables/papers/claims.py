@@ -1,4 +1,4 @@
-"""Claims of a paper: what would support each of them, and the verdict that evidence gives."""
+"""Judge the claims of a paper by evidence from our runs."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -16,20 +16,23 @@ ANY = (-np.inf, np.inf)
 CORRELATION, FRACTION, RELATIVE = (-1.0, 1.0), (0.0, 1.0), (-1.0, np.inf)  # ranges of effects
 ENDS = ("smallest", "largest", "lower", "upper")
 SIZES = ("n_lower", "n_undecided", "n_higher")
-MOST_NAMED = 4  # cases of one verdict that a sentence can name
+MOST_NAMED = 4  # cases of one verdict that a sentence names
 
 
 class Claim(NamedTuple):
-    """What a paper says, which effect of our runs tests it, and which values would support it.
+    """Hold a claim of a paper, the effect that tests it, and the values that would support it.
 
-    words: the paper's. effect: what is estimated for each row of evidence.
+    An interval of the effect that does not overlap `needs` speaks against the claim. Any other
+    interval inside `supports` speaks for it. All others leave the claim undecided.
 
-    supports, needs: an interval of the effect that does not meet `needs` speaks against the claim.
-    Any other one inside `supports` speaks for it. All others leave the claim undecided.
-
-    any_of: columns of the evidence of which one supported row in each group is enough.
-
-    limits: the least and the largest value that the effect can have.
+    Attributes:
+        words: The claim in words.
+        effect: Name and unit of the effect that each row of evidence estimates.
+        supports: Ends of the effects of the claimed kind.
+        needs: Ends of the effects of the claimed kind that are large enough to matter.
+        any_of: Columns of the evidence. Of rows that differ only in them, one supported row is
+            enough.
+        limits: Smallest and largest possible value of the effect.
     """
 
     words: str
@@ -41,7 +44,7 @@ class Claim(NamedTuple):
 
     @property
     def boundaries(self) -> list[float]:
-        """The finite values that decide between verdicts."""
+        """Finite values of the effect that decide between verdicts."""
         return sorted(set(filter(np.isfinite, (*self.supports, *self.needs))))
 
 
@@ -51,13 +54,19 @@ Claims = dict[str, Claim]
 def judge_claims(evidence: pd.DataFrame, claims: Claims) -> pd.DataFrame:
     """Judge each of `claims` by all its rows of evidence.
 
-    One row per claim: claim, words, effect, verdict, why in one sentence, and boundaries, the
-    values that decide between verdicts. smallest and largest are the ends of the effects of its
-    evidence, lower and upper those of their intervals, NaN without any run. Where one row of
-    several is enough, those that decide enter.
+    A claim is supported if every group, parametrisation and variable supports it. It is not
+    supported if one of them shows the opposite or a negligible effect. Otherwise, or without any
+    run, it is undecided.
 
-    A claim of all problems is supported if all of them support it. It is not supported if one of
-    them shows the contrary or a negligible effect. Otherwise, or without any run, it is undecided.
+    Args:
+        evidence: Rows with the columns `ROW` and verdict.
+        claims: Claims by name.
+
+    Returns:
+        One row per claim: claim, words, effect, `ENDS`, verdict, why (one sentence) and boundaries
+        (the values that decide between verdicts). `smallest` and `largest` are the ends of the
+        effects, `lower` and `upper` those of their intervals, NaN without any run. If one row of
+        several is enough, the ends include only the rows with the verdict of their case.
     """
     rows = []
     for name, claim in claims.items():
@@ -112,7 +121,7 @@ def _case_columns(claim: Claim) -> list[str]:
 
 
 def _name_case(case: pd.DataFrame, with_variable: bool) -> tuple[str, str]:
-    """Return the best verdict of rows of which one supported is enough, and the case in words."""
+    """Return the best verdict among the rows of a case, and the name of the case."""
     best = next(
         verdict
         for verdict in (SUPPORTED, UNDECIDED, NOT_SUPPORTED)
@@ -139,26 +148,26 @@ def _why(cases: Sequence[tuple[str, str]]) -> str:
 
 
 def in_limits(evidence: pd.DataFrame, claims: Claims) -> pd.DataFrame:
-    """Cut the intervals of evidence at the least and the largest value that an effect can have."""
+    """Clip the intervals of evidence to the possible values of each effect."""
     limits = np.array([claims[name].limits for name in evidence["claim"]]).reshape(-1, 2).T
     lower, upper = statistics.within(evidence["lower"], evidence["upper"], limits)
     return evidence.assign(lower=lower, upper=upper)
 
 
 def interval_verdict(row: NamedTuple, claim: Claim, level: float) -> str:
-    """Judge a row of evidence by the interval of its effect and by p_value_holm at a level."""
-    # Many runs find an effect that is too small to matter: that comes first. A NaN compares false,
-    # so that what could not be estimated is undecided.
+    """Judge a row of evidence by the interval of its effect and by its corrected p-value."""
+    # With many runs, an effect that is too small to matter is significant too, so `needs` comes
+    # first. NaN compares false, so an effect without an estimate is undecided.
     if is_apart(row, claim.needs):
         return NOT_SUPPORTED
     return SUPPORTED if is_inside(row, claim) and not row.p_value_holm > level else UNDECIDED
 
 
 def is_inside(row: NamedTuple, claim: Claim) -> bool:
-    """Say whether a row's whole interval lies on the side that the claim names."""
+    """Return whether the whole interval of a row lies on the claimed side."""
     return claim.supports[0] <= row.lower and row.upper <= claim.supports[1]
 
 
 def is_apart(row: NamedTuple, needs: tuple[float, float]) -> bool:
-    """Say whether a row's interval and `needs` have no value in common."""
+    """Return whether the interval of a row and `needs` have no value in common."""
     return row.upper < needs[0] or row.lower > needs[1]

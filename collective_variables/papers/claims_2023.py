@@ -1,4 +1,4 @@
-"""The claims of Tovey et al. 2023 (P1), tested on a table of runs: effects, intervals, verdicts.
+"""Test the claims of Tovey et al. 2023 (P1) on a table of runs: effects, intervals, verdicts.
 
 P1: Tovey, Krippendorf, Nikolaou, Holm (2023), "Towards a Phenomenological Understanding of Neural
 Networks: Data".
@@ -135,22 +135,31 @@ def evidence(
 ) -> pd.DataFrame:
     """Estimate the effect of each claim in each group, parametrisation and variable of the runs.
 
-    runs: the table that `statistics` takes. Groups with several methods are P1's Experiment 2, the
-    others its Experiment 1. algorithm: the method of Experiment 2 that is RND as P1 describes it
-    (Algorithm 1). convolutional: the groups whose network has convolutions, about which P1 claims
-    something else. A group of one size has no curve, and so no rows for C7 to C9.
+    Groups with several methods are P1's Experiment 2, the others its Experiment 1. A group with one
+    subset size has no learning curve, and so no rows for C7 to C9.
 
-    One row per claim, group, parametrisation and variable with these columns:
+    Args:
+        runs: The table that `statistics` takes.
+        convolutional: Groups whose network has convolutions. P1 claims C3 for them in place of C2.
+        algorithm: The method of Experiment 2 that is RND as in P1 (Algorithm 1).
+        n_resamples: Number of bootstrap resamples.
+        n_permutations: Number of permutations of runs, and of flips of members' signs.
+        confidence: Confidence of all intervals, and 1 - level of the tests.
+        seed: Seed of resamples, permutations and sign flips.
+        degree: Degree of the polynomial that removes the subset size.
 
-    - effect (see `CLAIMS`), with its interval lower and upper.
-    - p_value: of the hypothesis without the effect, by n_permutations permutations or sign flips.
-      NaN where there is no test. For C7 to C9 it tests "at every size", and is the largest of all
-      sizes (`learning_curves.sequential`).
-    - p_value_holm: corrected over all tests of the table (Holm 1979).
-    - n: runs or pairs.
-    - n_lower, n_undecided, n_higher: the sizes at which the method is below random subsets,
-      neither, and above (C7 to C9).
-    - verdict.
+    Returns:
+        One row per claim, group, parametrisation and variable with these columns:
+
+        - effect (see `CLAIMS`), with its interval lower and upper.
+        - p_value: of the null hypothesis, from permutations or sign flips. NaN without a test. For
+          C7 to C9 it tests "at every size", and is the largest over the sizes
+          (`learning_curves.sequential`).
+        - p_value_holm: corrected over all tests of the table (Holm 1979).
+        - n: number of runs or pairs.
+        - n_lower, n_undecided, n_higher: numbers of sizes at which the method is below random
+          subsets, undecided, and above (C7 to C9).
+        - verdict.
     """
     compared = statistics.compares_methods(runs)
     has_curve = compared & statistics.has_several_sizes(runs)
@@ -230,7 +239,7 @@ def _correlation_claims(table: pd.DataFrame, convolutional: Collection[str]) -> 
 
 
 def _spreads(runs: pd.DataFrame, **options: float) -> pd.DataFrame:
-    """Return the rows of C4; options: of `spread.spread`."""
+    """Return the rows of C4, with the options of `spread.spread`."""
     table = spread.spread(runs, **options)
     table = table[(table["statistic"] == "spearman given size") & (table["scale"] == "ln")]
     return table.rename(columns={"value": "effect", "n_runs": "n"}).assign(claim="C4")

@@ -1,4 +1,4 @@
-"""Findings of Tovey et al. 2024 (P2) on learning dynamics, tested on recordings.
+"""Test the findings of Tovey et al. 2024 (P2) on learning dynamics on recordings.
 
 P2: Tovey, Krippendorf, Spannowsky, Nikolaou, Holm (2024), "Collective variables of neural networks:
 empirical time evolution and scaling laws".
@@ -73,16 +73,14 @@ FINDINGS: claims.Claims = {
 
 
 class Group(NamedTuple):
-    """The recordings of a group's networks.
+    """Hold the recordings of the networks of a group.
 
-    recording: columns that tell networks apart, member, points, epoch, entropy, trace, loss and,
-    for agents, reward.
-
-    studies: the cases of each study, empty for a group that is no scaling study.
-
-    modes: the table of that name with the same first columns, empty if it was not recorded.
-
-    kind: one of `scaling_study.KINDS`, or another name.
+    Attributes:
+        recording: One row per network, member, kind of points and epoch: columns that distinguish
+            networks, member, points, epoch, entropy, trace, loss and, for agents, reward.
+        studies: Cases of each study by its name. Empty if the group is not a scaling study.
+        modes: The recorded table of modes with the same first columns. Empty if not recorded.
+        kind: One of `scaling_study.KINDS`, or another name.
     """
 
     recording: pd.DataFrame
@@ -92,7 +90,7 @@ class Group(NamedTuple):
 
 
 def label_columns(table: pd.DataFrame, /) -> list[str]:
-    """List the columns of a recording that tell its networks apart.
+    """Return the columns of a recording that distinguish its networks.
 
     These are all columns in front of `points` except the member.
     """
@@ -102,7 +100,12 @@ def label_columns(table: pd.DataFrame, /) -> list[str]:
 def split_networks(table: pd.DataFrame, /) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield the name and the rows of each network of a recording.
 
-    The name says what differs between the networks of the table; a single network has the name "".
+    Args:
+        table: A recording or a table of modes.
+
+    Yields:
+        Name and rows of a network. The name lists the values that differ between the networks of
+        the table. The name of a single network is "".
     """
     labels = label_columns(table)
     if not labels:
@@ -114,16 +117,21 @@ def split_networks(table: pd.DataFrame, /) -> Iterator[tuple[str, pd.DataFrame]]
 
 
 def named_networks(group: Group, table: pd.DataFrame, /) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield the networks of a table as `split_networks`; a single one has the group's kind as name.
+    """Yield the networks of a table as `split_networks` does, and name a single one by its kind.
 
-    table: the recording or the modes of the group, or rows of them.
+    Args:
+        group: The group of the networks.
+        table: Its recording or its modes, or rows of them.
+
+    Yields:
+        Name and rows of a network.
     """
     for name, part in split_networks(table):
         yield name or group.kind, part
 
 
 def network_name(values: Mapping[str, object], /) -> str:
-    """Describe a network in words, with the value only where it speaks for itself."""
+    """Describe a network in words, without the names of values that explain themselves."""
     clear = ("activation", "network")
     return ", ".join(
         f"{value}" if name in clear else f"{name.replace('_', ' ')} {value:g}"
@@ -132,7 +140,7 @@ def network_name(values: Mapping[str, object], /) -> str:
 
 
 class _Effect(NamedTuple):
-    """The effect of a finding in one network: one value for each member."""
+    """Hold the effect of a finding in one network: one value for each member."""
 
     claim: str
     group: str
@@ -142,11 +150,18 @@ class _Effect(NamedTuple):
 
 
 def evidence(groups: Mapping[str, Group], *, confidence: float = 0.95) -> pd.DataFrame:
-    """Estimate the effect of each finding in each network, with the columns of P1's evidence.
+    """Estimate the effect of each finding in each network.
 
-    These are the columns of `claims_2023.evidence`; `parametrisation` names the network. Effects
-    are means over members with Student's interval and t-test. Members whose values are not finite
-    (diverged networks) are left out, and so is a network with fewer than three others.
+    Effects are means over members with Student's interval and t-test. Members with values that are
+    not finite (diverged networks) are left out. A network with fewer than three remaining members
+    is left out too.
+
+    Args:
+        groups: Recordings of each group by its name.
+        confidence: Confidence of all intervals, and 1 - level of the tests.
+
+    Returns:
+        The columns of `claims_2023.evidence`. `parametrisation` has the name of the network.
     """
     effects = [effect for name, group in groups.items() for effect in _effects(name, group)]
     table = pd.DataFrame(
@@ -184,7 +199,7 @@ def _effects(name: str, group: Group) -> Iterator[_Effect]:
 
 
 def _size_effects(name: str, group: Group, learned: pd.DataFrame) -> Iterator[_Effect]:
-    """Yield what the smallest and the largest network of each study show."""
+    """Yield the effects in the smallest and the largest network of each study."""
     for cases, (small, large) in _ends(group.studies):
         ends = [study_cases.study_rows(learned, [case]) for case in cases]
         small_change, large_change = (_change(end) for end in ends)
@@ -202,7 +217,7 @@ def learned_rows(table: pd.DataFrame, /) -> pd.DataFrame:
 
 
 def _without_failures(table: pd.DataFrame) -> pd.DataFrame:
-    """Drop the networks that are meant to fail."""
+    """Drop the networks whose studies make them fail on purpose."""
     if "label_noise" not in table:
         return table
     return table[(table["label_noise"] == 0) & (table["weight_scale"] == 1)]
@@ -211,10 +226,7 @@ def _without_failures(table: pd.DataFrame) -> pd.DataFrame:
 def _ends(
     studies: Mapping[str, Sequence[Case]],
 ) -> Iterator[tuple[tuple[Case, Case], tuple[str, str]]]:
-    """Yield the smallest and the largest network wherever only width or only depth grows.
-
-    An item is both cases, and both networks in words.
-    """
+    """Yield the smallest and largest network, as cases and in words, where only one axis grows."""
     for cases, axis in itertools.product(studies.values(), SIZES):
         ordered = sorted(cases, key=lambda case: getattr(case, axis))
         table = pd.DataFrame([asdict(case) for case in ordered])
@@ -230,7 +242,7 @@ def _ends(
 
 
 def finite_curves(table: pd.DataFrame, variable: str, /) -> pd.DataFrame:
-    """Arrange a variable in rows of members whose values are finite, and columns of epochs."""
+    """Return a variable by member (only those with finite values) and epoch."""
     curves = table.pivot(index="member", columns="epoch", values=variable)
     return curves[np.isfinite(curves).all(axis=1)]
 
@@ -248,10 +260,7 @@ def _growth(table: pd.DataFrame) -> pd.Series:
 
 
 def _correlation_with_loss(table: pd.DataFrame) -> pd.Series:
-    """Return each member's rank correlation of trace and loss over epochs with both values.
-
-    An agent has minus the reward in place of the loss.
-    """
+    """Return each member's rank correlation of trace and loss (for agents, minus the reward)."""
     target = table["loss"] if "reward" not in table else -table["reward"]
     complete = table.assign(target=target)[np.isfinite(target) & np.isfinite(table["trace"])]
     return complete.groupby("member")[["trace", "target"]].apply(
@@ -262,12 +271,15 @@ def _correlation_with_loss(table: pd.DataFrame) -> pd.Series:
 def mode_speeds(modes: pd.DataFrame, /) -> pd.Series:
     """Correlate each member's eigenvalues λ with how fast the errors along their modes fall.
 
-    The result is the rank correlation of λ and ln(error before the first epoch / error at the next
-    recorded one). Tovey et al. 2023, equation 6: along a mode the outputs move at a rate in
-    proportion to λ.
+    Along a mode, the outputs change at a rate proportional to λ (Tovey et al. 2023, equation 6).
 
-    modes: the table that `recording` gives under this name, for one network and one kind of points,
-    with eigenvalue λ of the initial kernel and residual ‖vᵀ ∂loss/∂outputs‖ of each leading mode v.
+    Args:
+        modes: The recorded table of modes of one network and one kind of points. Each leading mode
+            v has an eigenvalue λ of the initial kernel and a residual ‖vᵀ ∂loss/∂outputs‖.
+
+    Returns:
+        For each member, the rank correlation of λ and ln(residual before the first epoch / residual
+        at the next recorded epoch).
     """
     first, second = sorted(modes["epoch"].unique())[:2]
     keys = ["member", "mode"]
@@ -281,7 +293,7 @@ def mode_speeds(modes: pd.DataFrame, /) -> pd.Series:
 
 
 def _rank_correlation(x: pd.Series, y: pd.Series) -> float:
-    """Return Spearman's coefficient, NaN if x or y is constant."""
+    """Return Spearman's coefficient, or NaN if x or y is constant."""
     return x.rank().corr(y.rank())
 
 

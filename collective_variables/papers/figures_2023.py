@@ -1,12 +1,11 @@
-"""Figures 2 to 7 of P1 as Plotly figures of the tables in `analysis`.
+"""Draw Figures 2 to 7 of P1 with Plotly, from the tables of `analysis`.
 
 P1: Tovey, Krippendorf, Nikolaou, Holm (2023), "Towards a Phenomenological Understanding of Neural
 Networks: Data".
 
-Every figure is a grid of panels: a column per group, a row per parametrisation, or the other way
-round for matrices, whose panels are wide. The colours of the
-methods are those of Okabe and Ito (2008), which colour-blind readers can tell apart. Each method
-also has its own marker.
+Every figure is a grid of panels, with a column per group and a row per parametrisation. Matrices
+have wide panels, and therefore a row per group. Methods have different markers, and the colours of
+Okabe and Ito (2008), which colour-blind readers can distinguish.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,9 +31,16 @@ DIVERGING = ((0.0, "#0072B2"), (0.5, "#F7F7F7"), (1.0, "#D55E00"))
 def comparison(summary: pd.DataFrame, variable: str) -> go.Figure:
     """Draw the means of `variable` against the subset size (P1, Figures 4 and 5).
 
-    A panel has a line per method, with error bars of one standard error.
+    Each panel has a line per method, with error bars of one standard error.
 
-    summary: the table of `statistics.summary`.
+    Also raises ValueError if the table lacks columns or rows.
+
+    Args:
+        summary: The table of `statistics.summary`.
+        variable: The variable to draw, a column of the table.
+
+    Returns:
+        The figure.
     """
     lower, upper = f"{variable}_lower", f"{variable}_upper"
     _require("summary", summary, ["method", "n_points", variable, lower, upper])
@@ -72,10 +78,19 @@ def comparison(summary: pd.DataFrame, variable: str) -> go.Figure:
 def scatter(runs: pd.DataFrame, x: str, y: str, colour: str) -> go.Figure:
     """Draw runs in the plane of two variables, coloured by a third (P1, Figures 2 and 6).
 
-    Runs that diverged are left out. Losses have logarithmic axes and colours; darker is smaller, as
+    Runs that diverged are left out. Losses have logarithmic axes and colours. Darker is smaller, as
     in P1.
 
-    runs: the table that `statistics` takes.
+    Also raises ValueError if the table lacks columns or rows.
+
+    Args:
+        runs: The table that `statistics` takes.
+        x: The variable of the horizontal axis, a column of the table.
+        y: The variable of the vertical axis.
+        colour: The variable that colours the points.
+
+    Returns:
+        The figure.
     """
     _require("runs", runs, ["diverged", x, y, colour])
     runs = runs[~runs["diverged"] & np.isfinite(runs[[x, y, colour]]).all(axis=1)]
@@ -113,7 +128,14 @@ def correlation_matrix(correlations: pd.DataFrame, kind: str) -> go.Figure:
 
     Variables without any coefficient are left out.
 
-    correlations: the table of `correlation.correlations`.
+    Also raises ValueError if the table lacks columns or rows, or if the kind is unknown.
+
+    Args:
+        correlations: The table of `correlation.correlations`.
+        kind: One of `correlation.KINDS`.
+
+    Returns:
+        The figure.
     """
     _require("correlations", correlations, ["kind", "x_variable", "y_variable", "coefficient"])
     _checks.choice("kind", kind, KINDS)
@@ -146,11 +168,7 @@ def _grid(
     right: int = 140,
     groups_are_rows: bool = False,
 ) -> go.Figure:
-    """Make empty panels, `panel` wide and high and `gap` apart, in pixels.
-
-    above, below, right: the room around them for labels and legends. groups_are_rows: and
-    parametrisations columns, in place of the other way round.
-    """
+    """Make empty panels, `panel` wide and high and `gap` apart, with margins, in pixels."""
     groups = [(str(group), None) for group in table["group"].unique()]
     rows = [
         (None, labels.parametrisation_label(name)) for name in table["parametrisation"].unique()
@@ -179,12 +197,12 @@ def _grid(
 
 
 def _title(*names: tuple[str | None, str | None]) -> str:
-    """Name a panel by its group and its parametrisation, of which each name has one."""
+    """Join the group and the parametrisation of a panel, which come from its row and column."""
     return ", ".join(name for pair in zip(*names) for name in pair if name)
 
 
 def _panels(table: pd.DataFrame) -> Iterator[tuple[int, int, pd.DataFrame]]:
-    """Yield row and column, from 1, and the data of each panel of `_grid` that has data."""
+    """Yield row, column (both from 1) and data of each panel of `_grid` that has data."""
     groups = list(table["group"].unique())
     parametrisations = list(table["parametrisation"].unique())
     for (group, parametrisation), part in table.groupby(["group", "parametrisation"], sort=False):
@@ -192,15 +210,13 @@ def _panels(table: pd.DataFrame) -> Iterator[tuple[int, int, pd.DataFrame]]:
 
 
 def _scaled(values: pd.Series) -> pd.Series:
-    # Plotly has no logarithmic colour axis, so it receives the logarithm.
+    # Plotly has no logarithmic colour axis, so the values themselves become logarithms.
     return np.log10(values) if values.name in LOSSES else values
 
 
 def _colour_axis(values: pd.Series, domain: Sequence[float]) -> dict:
-    """Return a horizontal colour bar under a column of panels, marked with values.
-
-    The marks are not logarithms, even if the colours are.
-    """
+    """Return a horizontal colour bar under a column of panels."""
+    # The labels are values, even if the colours are logarithms.
     marks = np.linspace(_scaled(values).min(), _scaled(values).max(), 4)
     values_at_marks = 10**marks if values.name in LOSSES else marks
     bar = {"orientation": "h", "x": np.mean(domain), "len": domain[1] - domain[0], "thickness": 10}
@@ -229,8 +245,16 @@ def experiment_figures(
 ) -> dict[str, go.Figure]:
     """Draw all figures of a group.
 
-    They are those of Experiment 2 (Figures 4 and 5) if the group compares methods, otherwise those
-    of Experiment 1 (Figures 2 and 3).
+    A group that compares methods has the figures of Experiment 2 (Figures 4 and 5). Any other has
+    those of Experiment 1 (Figures 2, 3, 6 and 7).
+
+    Args:
+        runs: The table that `statistics` takes, for one group.
+        summary: The table of `statistics.summary`.
+        correlations: The table of `correlation.correlations`.
+
+    Returns:
+        The figures by name.
     """
     if runs["method"].nunique() > 1:
         return {
@@ -243,7 +267,7 @@ def experiment_figures(
         "loss_trace": scatter(runs, "trace", "min_test_loss", "n_points"),
         "loss_entropy": scatter(runs, "entropy", "min_test_loss", "n_points"),
     }
-    # With few runs nothing is defined given the size.
+    # With few runs, no coefficient given the size is defined.
     defined = correlations.loc[correlations["coefficient"].notna(), "kind"].unique()
     kinds = [kind for kind in ("pearson", "pearson given size") if kind in defined]
     return scatters | {

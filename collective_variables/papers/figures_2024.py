@@ -1,4 +1,4 @@
-"""Figures of learning dynamics (P2) as Plotly figures of recordings.
+"""Draw figures of learning dynamics (P2) with Plotly, from recordings.
 
 P2: Tovey, Krippendorf, Spannowsky, Nikolaou, Holm (2024), "Collective variables of neural networks:
 empirical time evolution and scaling laws". Colours are those of `figures_2023`.
@@ -27,7 +27,7 @@ LABELS = {
 }
 DASHES = {"train": "solid", "observations": "solid", "test": "dot"}
 BAND = 0.15  # opacity of one standard deviation
-PANEL, GAP = (310, 230), (70, 90)  # width and height of a panel and between two, in pixels
+PANEL, GAP = (310, 230), (70, 90)  # width and height of a panel and of a gap, in pixels
 MARGIN = {"l": 70, "r": 20, "t": 60, "b": 60}
 Lines = Mapping[str, pd.DataFrame]
 
@@ -38,7 +38,12 @@ def evolution(rows: Mapping[str, Lines], /) -> go.Figure:
     Lines are means over members, bands one standard deviation. Train points are solid, test points
     dotted. The axes of epoch and loss are logarithmic, so the epoch is shown as epoch + 1.
 
-    rows: for each row of panels the recordings of its lines, by their names ("" for a single one).
+    Args:
+        rows: For each row of panels, the recordings of its lines by their names. The name of a
+            single line is "".
+
+    Returns:
+        The figure.
     """
     figure = _grid(len(rows), QUANTITIES)
     for row, (name, lines) in enumerate(rows.items(), start=1):
@@ -72,7 +77,11 @@ def joint(tables: Lines, /) -> go.Figure:
     Each network has a column. Lines are means over members, bands one standard deviation. Train
     points (or an agent's observations) are solid, test points dotted.
 
-    tables: recordings by name; one with a column `mean_reward` shows it in place of the loss.
+    Args:
+        tables: Recordings by name. One with a column `mean_reward` shows it in place of the loss.
+
+    Returns:
+        The figure.
     """
     figure = _grid(3, tuple(tables), titles=tuple(tables))
     for column, table in enumerate(tables.values(), start=1):
@@ -91,7 +100,7 @@ def joint(tables: Lines, /) -> go.Figure:
 
 
 def _grid(n_rows: int, columns: Sequence[str], titles: Sequence[str] | None = None) -> go.Figure:
-    """Make empty panels, all of the same size however many there are."""
+    """Make empty panels whose size does not depend on their number."""
     width, height = (
         n * panel + (n - 1) * gap for n, panel, gap in zip((len(columns), n_rows), PANEL, GAP)
     )
@@ -116,7 +125,15 @@ def _legend(row: int) -> str:
 def mean_and_band(table: pd.DataFrame, quantity: str, /) -> pd.DataFrame:
     """Average a quantity over members at each epoch.
 
-    Columns: mean, and low and high one standard deviation below and above it.
+    For the loss, the lower end is at least a tenth of the mean, because its axis is logarithmic.
+
+    Args:
+        table: A recording of one network and one kind of points.
+        quantity: The column to average.
+
+    Returns:
+        One row per epoch: mean, low and high. The latter are one standard deviation below and above
+        the mean.
     """
     groups = table.dropna(subset=quantity).groupby("epoch")[quantity]
     mean, deviation = groups.mean(), groups.std(ddof=1).fillna(0.0)
@@ -155,9 +172,16 @@ def _transparent(colour: str) -> str:
 def maps(table: pd.DataFrame, epochs: Sequence[int], /, *, points: str = "train") -> go.Figure:
     """Draw entropy, trace and loss over width and depth (P2's phase maps).
 
-    Each epoch has a row. Cells are means over members; a network that diverged has an empty cell.
-    The colours of trace and loss are logarithmic. The loss is that of the test points, entropy and
-    trace are those of `points`.
+    Each epoch has a row. Cells are means over members. The cell of a diverged network is empty. The
+    colours of trace and loss are logarithmic.
+
+    Args:
+        table: A recording of networks of different width and depth.
+        epochs: The recorded epochs to draw.
+        points: The kind of points of entropy and trace. The loss is that of the test points.
+
+    Returns:
+        The figure.
     """
     names = ("entropy", "trace", "loss")
     figure = _grid(len(epochs), names)

@@ -1,4 +1,4 @@
-"""What figures, tables and legends call variables, methods and parametrisations."""
+"""Name variables, methods and parametrisations in figures, tables and legends."""
 
 VARIABLES = {
     "n_points": "Subset size n",
@@ -41,7 +41,7 @@ PARAMETRISATIONS = {"lecun": "LeCun", "ntk": "NTK"}
 
 
 def variable_label(name: str, /) -> str:
-    """Return a variable's name in words; an unknown one stays as it is."""
+    """Return a variable's name in words, or an unknown name unchanged."""
     return VARIABLES.get(name, name)
 
 
@@ -51,19 +51,18 @@ def axis_label(name: str, /) -> str:
 
 
 def method_label(name: str, /) -> str:
-    """Return a selection method's name in words; an unknown one stays as it is."""
+    """Return a selection method's name in words, or an unknown name unchanged."""
     return METHODS.get(name, name)
 
 
 def parametrisation_label(name: str, /) -> str:
-    """Return a parametrisation's name in words; an unknown one stays as it is."""
+    """Return a parametrisation's name in words, or an unknown name unchanged."""
     return PARAMETRISATIONS.get(name, name)
 
 
 def method_order(name: str, /) -> tuple[bool, bool, str]:
-    """Return the key by which figures sort methods, so that colours do not change.
+    """Return the key by which figures sort methods.
 
-    Random and the linearised RND come first. They keep their colours whatever other methods are
-    compared.
+    Random and the linearised RND come first, so that other methods do not change their colours.
     """
     return name != "random", name != "rnd-linearised", name

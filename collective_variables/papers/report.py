@@ -1,4 +1,4 @@
-"""One HTML page with the verdict on each claim, and the figures and numbers behind it."""
+"""Write an HTML page with the verdict on each claim and its figures and numbers."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -28,20 +28,26 @@ EVIDENCE = [
 RULE = (
     "A claim is not supported if the interval of its effect contains no effect of the claimed kind "
     "that is large enough to matter, even if the effect is significant. It is supported if the "
-    "whole interval lies on the claimed side and the test, corrected for all tests of this page, "
-    "is significant. Otherwise it is undecided. For C7 to C9 the test is of every size, and a size "
-    "at which the method is significantly on the other side speaks against the claim. The rule is "
-    "applied to unrounded numbers: where two digits would show a limit, or the other side of it, "
-    "there are more. Sizes counts the subset sizes at which the method is below random subsets / "
-    "undecided / above."
+    "whole interval lies on the claimed side and the test, if there is one, is significant. "
+    "Otherwise it is undecided. Tests are corrected for all tests of the same table of claims. For "
+    "C7 to C9 the test covers every subset size, and a significant effect on the other side at one "
+    "size speaks against the claim. The rule applies to unrounded numbers. A number has more than "
+    "two digits if two would not show on which side of a limit it lies. The column “sizes” counts "
+    "the subset sizes at which the method is below random subsets / undecided / above."
 )
 MOST_DIGITS = 6
 
 
 class Picture(NamedTuple):
-    """A figure with its name, which is an anchor of the page, its title and its caption.
+    """Hold a figure of the page and its texts.
 
-    shows: what a reader sees, in a line above the figure. command: what makes it again.
+    Attributes:
+        name: Name of the figure, and its anchor on the page.
+        title: Title of its section.
+        caption: Text below the figure.
+        figure: The figure.
+        shows: Sentence above the figure.
+        command: Command that makes the figure again.
     """
 
     name: str
@@ -53,7 +59,14 @@ class Picture(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table of texts and numbers; the page shows three digits of a number."""
+    """Hold a table of the page and its texts.
+
+    Attributes:
+        name: Name of the table, and its anchor on the page.
+        title: Title of its section.
+        caption: Text above the table.
+        frame: Texts and numbers, of which the page shows three digits.
+    """
 
     name: str
     title: str
@@ -62,7 +75,14 @@ class Table(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A table of claims with their evidence, the table that `claims_2023.evidence` returns."""
+    """Hold a table of claims with their evidence.
+
+    Attributes:
+        name: Name of the table, and its anchor on the page.
+        title: Title of its section.
+        claims: Claims by name.
+        evidence: Their evidence, with the columns of `claims_2023.evidence`.
+    """
 
     name: str
     title: str
@@ -71,10 +91,17 @@ class Part(NamedTuple):
 
 
 class Content(NamedTuple):
-    """Everything that the page shows.
+    """Hold the content of the page.
 
-    settings: values by section. about: versions and device in one sentence. stages: what made the
-    results; sections of the settings that have the name of a stage are shown with it.
+    Attributes:
+        title: Title of the page.
+        introduction: Paragraphs below the title.
+        parts: Tables of claims.
+        pictures: Figures.
+        tables: Tables.
+        settings: Values by section. A section with the name of a stage is shown with the stage.
+        about: Versions and device in one sentence.
+        stages: Stages that computed the results.
     """
 
     title: str
@@ -88,7 +115,7 @@ class Content(NamedTuple):
 
 
 def html(content: Content) -> str:
-    """Write the page, which contains all that it needs and opens from a disk without a network."""
+    """Return the page, which needs no other file and no network."""
     named = {stage.name for stage in content.stages}
     return rendering.render(
         "report.html",
@@ -133,14 +160,14 @@ def _part(part: Part) -> dict[str, Any]:
 
 
 def answer(verdicts: Sequence[str], /) -> str:
-    """Return in a sentence how many claims have each verdict."""
+    """Count the claims with each verdict, in a sentence."""
     counts = [(verdicts.count(verdict), verdict) for verdict in claims.VERDICTS]
     words = [f"{count} {'is' if count == 1 else 'are'} {verdict}" for count, verdict in counts]
     return f"of {len(verdicts)}, {words[0]}, {words[1]} and {words[2]}."
 
 
 def effects(claim: dict[str, Any]) -> str:
-    """Write the effects of a row of `claims.judge_claims` and the ends of their intervals."""
+    """Format the effects of a row of `claims.judge_claims` and the ends of their intervals."""
     smallest, largest, lower, upper = (
         number(claim[end], claim["boundaries"]) for end in claims.ENDS
     )
@@ -166,7 +193,7 @@ def _evidence_row(row: Any, boundaries: Sequence[float]) -> dict[str, Any]:
 
 
 def number(value: float | None, boundaries: Sequence[float] = (0.0,), /) -> str:
-    """Write a number with two digits, or as many as show on which side of each boundary it is."""
+    """Format a number with two digits, or with enough to show its side of each boundary."""
     if pd.isna(value):
         return "–"
     for digits in range(2, MOST_DIGITS + 1):
@@ -186,7 +213,7 @@ def _picture(picture: Picture) -> dict[str, str]:
 
 
 def table_cells(table: Table, /) -> dict[str, Any]:
-    """Return a table for a template: a column of numbers has its name at the right, too."""
+    """Return a table for a template; names of columns of numbers are right-aligned too."""
     frame = table.frame
     rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False, name=None)]
     is_number = [all(cell["is_number"] for cell in column) for column in zip(*rows)]

@@ -1,8 +1,8 @@
-"""Figures and tables of Tovey et al. 2023 (P1) from a table of our runs, and tables that P1 lacks.
+"""Make the figures and tables of Tovey et al. 2023 (P1) from our runs, and tables that P1 lacks.
 
 P1: Tovey, Krippendorf, Nikolaou, Holm (2023), "Towards a Phenomenological Understanding of Neural
-Networks: Data". A group with one method is one of its Experiment 1 (Tables 1 and 2, Figures 2, 3, 6
-and 7), one with several of its Experiment 2 (Tables 1 and 3, Figures 4 and 5).
+Networks: Data". A group with one method belongs to Experiment 1 (Tables 1 and 2, Figures 2, 3, 6
+and 7). A group with several methods belongs to Experiment 2 (Tables 1 and 3, Figures 4 and 5).
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,13 +14,13 @@ from collective_variables.analysis import statistics
 from collective_variables.papers import _tables_2023, figures_2023, labels
 from collective_variables.papers.report import Picture, Table
 
-# Table 1: rows and test points of each problem.
+# Table 1: numbers of rows and of test points of each problem.
 TABLE_1 = {"fuel": (398, 120), "mnist": (10_000, 500), "gait": (48, 10), "concrete": (103, 10)}
 DENSE = "dense 128, dense 128"
 CONVOLUTIONAL = (
     "conv 32 2x2, avgpool 4x4 stride 2, conv 64 2x2, avgpool 4x4 stride 2, dense 128, dense 10"
 )
-# Table 2: runs, maximum accuracy, minimum test loss of a problem's network.
+# Table 2: number of runs, maximum accuracy and minimum test loss of a problem's network.
 TABLE_2 = {
     ("fuel", f"{DENSE}, dense 1"): (7075, None, 0.051),
     ("mnist", f"{DENSE}, dense 10"): (5480, 0.95, 0.015),
@@ -38,21 +38,22 @@ SCATTERS = {
     "loss-entropy": ("test loss against entropy", "entropy", "min_test_loss", "n_points"),
 }
 SCATTER_CAPTION = (
-    "A point is a network: entropy and trace of its NTK before training, the minimum of its test "
-    "loss during training, and how many points it was trained on. Figure 2 of the paper is the row "
-    "of LeCun's initialisation, Figure 6 that of the NTK parametrisation."
+    "Each point is a network: entropy and trace of its NTK before training, its smallest test loss "
+    "during training, and its number of training points. The row of LeCun's initialisation is "
+    "Figure 2 of the paper, that of the NTK parametrisation is Figure 6."
 )
 MATRICES = {
     "pearson": (
         "correlations",
-        "Pearson's coefficients over all runs. Figure 3 of the paper is the column of LeCun's "
-        "initialisation, Figure 7 that of the NTK parametrisation. All these variables grow or "
-        "fall with the subset size.",
+        "Pearson's coefficients over all runs. The column of LeCun's initialisation is Figure 3 of "
+        "the paper, that of the NTK parametrisation is Figure 7. All these variables grow or fall "
+        "with the subset size.",
     ),
     "pearson given size": (
         "correlations, given the subset size",
-        "The same after a polynomial in the logarithm of the subset size is regressed out of both "
-        "variables: what they share beyond the size. The paper has no such figure.",
+        "Pearson's coefficients after a polynomial in the logarithm of the subset size is "
+        "regressed out of both variables: their correlation beyond the size. The paper has no such "
+        "figure.",
     ),
 }
 COMPARISONS = {
@@ -62,27 +63,27 @@ COMPARISONS = {
     "trace": "Figure 5: trace before training",
 }
 COMPARISON_CAPTION = (
-    "Means over the members against the subset size; error bars are one standard error. "
+    "Means over members against the subset size. Error bars are one standard error. "
     f"“{labels.method_label('rnd')}” is the paper's method, which trains a predictor; "
-    f"“{labels.method_label('rnd-linearised')}” has a linearised predictor. The minimum of a test "
-    "loss is early stopping on the test points. Losses have no unit: they are mean squared errors "
-    "of standardised targets, or one-hot ones of classes, or cross-entropies in nats."
+    f"“{labels.method_label('rnd-linearised')}” has a linearised predictor. The minimum test loss "
+    "is that of early stopping on the test points. Losses have no unit: they are mean squared "
+    "errors of standardised or one-hot targets, or cross-entropies in nats."
 )
 
-# What a reader sees in each figure.
+# The sentence above each figure.
 SHOWS = {
-    "trace-entropy-loss": "Trace and entropy of each network's kernel before training. Networks of "
-    "a smaller test loss are darker.",
-    "trace-entropy-size": "Trace and entropy of each network's kernel before training. Networks of "
-    "fewer training points are darker.",
-    "loss-trace": "The test loss that each network reaches, by the trace of its kernel before "
+    "trace-entropy-loss": "Trace and entropy of each network's kernel before training. Darker "
+    "networks have a smaller test loss.",
+    "trace-entropy-size": "Trace and entropy of each network's kernel before training. Darker "
+    "networks have fewer training points.",
+    "loss-trace": "The test loss that each network reaches against the trace of its kernel before "
     "training.",
-    "loss-entropy": "The test loss that each network reaches, by the entropy of its kernel before "
-    "training.",
-    "pearson": "Which variables grow together (orange) and which one falls while the other grows "
-    "(blue), over all runs.",
-    "pearson-given-size": "Which variables grow together (orange) and which one falls while the "
-    "other grows (blue), among subsets of one size.",
+    "loss-entropy": "The test loss that each network reaches against the entropy of its kernel "
+    "before training.",
+    "pearson": "Pairs of variables that grow together (orange), and pairs of which one falls while "
+    "the other grows (blue), over all runs.",
+    "pearson-given-size": "Pairs of variables that grow together (orange), and pairs of which one "
+    "falls while the other grows (blue), at equal subset size.",
     "min-test-loss": "The smallest test loss on the points that each method selects. A lower line "
     "needs fewer points.",
     "final-test-loss": "The test loss at the end of training on the points that each method "
@@ -93,9 +94,16 @@ SHOWS = {
 
 
 class Problem(NamedTuple):
-    """The data that a group trains on, and its network.
+    """Describe the data and the network of a group.
 
-    inputs: the shape of one point.
+    Attributes:
+        name: Name of the data.
+        task: "regression" or "classification".
+        n_pool: Number of points to choose from.
+        n_test: Number of test points.
+        inputs: Shape of one point.
+        n_outputs: Number of outputs of the network.
+        layers: Layers of the network, as `sequential` writes them.
     """
 
     name: str
@@ -108,10 +116,12 @@ class Problem(NamedTuple):
 
     @property
     def network(self) -> str:
+        """Layers of the network in one text."""
         return ", ".join(self.layers)
 
     @property
     def is_convolutional(self) -> bool:
+        """Whether the network has convolutions."""
         return any(layer.startswith("conv") for layer in self.layers)
 
 
@@ -120,8 +130,15 @@ def pictures(
 ) -> list[Picture]:
     """Draw Figures 2 to 7, with a column for each group.
 
-    The tables are those of `statistics` and `correlation`, with all groups in each. An experiment
-    without any group has no figures.
+    An experiment without any group has no figures.
+
+    Args:
+        runs: The table that `statistics` takes, with all groups.
+        summary: The table of `statistics.summary`, with all groups.
+        correlations: The table of `correlation.correlations`, with all groups.
+
+    Returns:
+        The figures with their captions.
     """
     (first, _), (matrices, _), (_, means) = (
         _by_experiment(runs, table) for table in (runs, correlations, summary)
@@ -148,7 +165,7 @@ def _experiment_1_pictures(runs: pd.DataFrame, correlations: pd.DataFrame) -> li
         )
         for name, (title, *variables) in SCATTERS.items()
     ]
-    # With few runs nothing is defined given the size.
+    # With few runs, no coefficient given the size is defined.
     defined = set(correlations.loc[correlations["coefficient"].notna(), "kind"])
     for kind in [kind for kind in MATRICES if kind in defined]:
         title, caption = MATRICES[kind]
@@ -185,7 +202,17 @@ def tables(
 ) -> list[Table]:
     """Compare P1's Tables 1 to 3 with ours, and add tables that P1 lacks.
 
-    runs: as in `statistics`, with all groups. problems: by group.
+    Args:
+        runs: The table that `statistics` takes, with all groups.
+        problems: Data and network of each group.
+        n_resamples: Number of bootstrap resamples.
+        n_permutations: Number of permutations of runs, and of flips of members' signs.
+        confidence: Confidence of all intervals.
+        seed: Seed of resamples, permutations and sign flips.
+        degree: Degree of the polynomial that removes the subset size.
+
+    Returns:
+        The tables with their captions.
     """
     first, second = _by_experiment(runs, runs)
     result = [_data(problems)]
@@ -244,8 +271,8 @@ def _experiment_1_networks(runs: pd.DataFrame, problems: Mapping[str, Problem]) 
             }
         )
     caption = (
-        "Experiment 1, the best of its runs. The paper does not say how large the subsets of its "
-        "runs are."
+        "The best values over the runs of Experiment 1. The paper does not give the subset sizes "
+        "of its runs."
     )
     title = "Table 2: networks of Experiment 1"
     return Table("table-2", title, caption, pd.DataFrame(rows, dtype=object))
@@ -261,9 +288,9 @@ def _experiment_2_networks(runs: pd.DataFrame, problems: Mapping[str, Problem]) 
                 "parametrisation": ", ".join(part["parametrisation"].unique()),
                 "members": part["member"].nunique(),
                 "subset sizes": ", ".join(map(str, sorted(part["n_points"].unique()))),
-                # A label may have a comma.
+                # A label may contain a comma.
                 "methods": "; ".join(map(labels.method_label, part["method"].unique())),
             }
         )
-    caption = "Experiment 2. The paper has 20 members a size, random subsets and those of RND."
+    caption = "Experiment 2. The paper has 20 members per size, and the methods random and RND."
     return Table("table-3", "Table 3: networks of Experiment 2", caption, pd.DataFrame(rows))

@@ -1,4 +1,4 @@
-"""Figures and tables of Tovey et al. 2024 (P2) from our recordings, and tables that P2 lacks."""
+"""Make the figures and tables of Tovey et al. 2024 (P2) from our recordings, and further tables."""
 
 from collections.abc import Mapping
 
@@ -7,49 +7,49 @@ from collective_variables.papers.claims_2024 import Group
 from collective_variables.papers.report import Picture, Table
 from collective_variables.training import study_cases
 
-MOST_LINES = 4  # of a study that can be told apart in a panel
+MOST_LINES = 4  # that a reader can distinguish in a panel
 EVOLUTION_CAPTION = (
-    "Loss, entropy and trace of the kernel of train points (solid) and test points (dotted) during "
-    "training: mean and one standard deviation over members. A row is a study."
+    "Loss, and entropy and trace of the kernel, of train points (solid) and test points (dotted) "
+    "during training: mean and one standard deviation over members. Each row is a study."
 )
 MAP_CAPTION = (
-    "Entropy and trace of the train points' kernel, and test loss, over width and depth, before "
-    "and after training, means over members."
+    "Entropy and trace of the kernel of train points, and test loss, against width and depth, "
+    "before and after training. Cells are means over members."
 )
 JOINT_CAPTION = (
-    "The same quantities in networks of other architectures, each with its own data. The agent "
-    "learns from rewards; its actor and critic have a kernel each, of the same observations "
-    "throughout."
+    "Entropy, trace, and loss or reward of networks of other architectures, each trained on "
+    "different data. The agent learns from rewards. Its actor and its critic have one kernel each, "
+    "always of the same observations."
 )
-EVOLUTION_SHOWS = "How loss, entropy and trace change while each network trains."
+EVOLUTION_SHOWS = "The change of loss, entropy and trace while each network trains."
 MAP_SHOWS = (
-    "Which widths and depths have a large entropy, a large trace and a small test loss. Yellow is "
+    "The widths and depths with a large entropy, a large trace and a small test loss. Yellow is "
     "large."
 )
-JOINT_SHOWS = "Whether entropy and trace change alike in networks of different architectures."
+JOINT_SHOWS = "The change of entropy and trace in networks of different architectures."
 # Titles and captions.
 TABLES = {
     "networks": (
         "Networks through training",
         "Means over members before and after training. The regime lists the phases in which the "
-        "entropy falls (information compression) or rises (structure formation), but only those in "
-        "which the members agree.",
+        "entropy falls (information compression) or rises (structure formation). It includes only "
+        "phases on which the members agree.",
     ),
     "phases": (
         "Phases of the entropy",
-        "Every swing of the entropy that is larger than the resolution: its onset and end "
-        "(epochs), change (nats) and test.",
+        "Every change of the entropy that is larger than the resolution, with its onset and end "
+        "(epochs), size (nats) and test.",
     ),
     "laws": (
         "Power laws in the width",
-        "Exponents of the width, by least squares of logarithms over widths and members, for each "
-        "depth, before and after training.",
+        "Exponents of the width for each depth, before and after training. They are fitted by "
+        "least squares to the logarithms of all widths and members.",
     ),
 }
 
 
 def pictures(groups: Mapping[str, Group], /) -> list[Picture]:
-    """Draw each group of studies, each study over width and depth, and the other architectures."""
+    """Draw the evolution of each group, maps of its studies, and the other architectures."""
     result = []
     for name, group in groups.items():
         tables = {

@@ -1,4 +1,4 @@
-"""A page of HTML with the answer of a comparison, its learning curves, and how it was made."""
+"""Write the HTML page of a comparison: its answer, learning curves and origin."""
 
 import pandas as pd
 
@@ -11,14 +11,14 @@ from collective_variables.data.columns import report as columns
 from collective_variables.papers import labels
 
 HEIGHT = 420  # pixels of a figure
-# What the figures show, by their variable.
+# The sentence above each figure, by its variable.
 SHOWS = {
     "min_test_loss": "The smallest test loss on the rows that each method chooses: lower is better",
     "max_test_accuracy": "The largest test accuracy on the rows that each method chooses: higher "
     "is better",
-    "entropy": "The entropy of the kernel of the chosen rows before the training: how different "
-    "they are to the network",
-    "trace": "The trace of the kernel of the chosen rows before the training",
+    "entropy": "The entropy of the kernel of the chosen rows before training: how different they "
+    "are to the network",
+    "trace": "The trace of the kernel of the chosen rows before training",
 }
 BARS = "Each point is a mean over networks, its bar one standard error."
 HEADINGS = labels.VARIABLES | {
@@ -58,7 +58,7 @@ def page(
     if len(differences) > 1:
         sentences.append(
             f"Each interval is that of one comparison, and there are {len(differences)}. About one "
-            "interval in twenty does not contain the true difference."
+            "in twenty intervals does not contain the true difference."
         )
     frames = {
         "summary": _in_words(comparison.summary(compared, setting)),
@@ -86,7 +86,7 @@ def page(
 def _settings(
     given: dict[str, str], setting: comparison.Setting, table: encoding.Table
 ) -> dict[str, str]:
-    """Add what depends on the file where no option says it."""
+    """Add the settings that depend on the file, unless an option gave them."""
     layers = commands.CONVOLUTIONAL if table.inputs.ndim == 4 else commands.DENSE
     found = {"n-test": str(setting.n_test), "seed": "0"}
     if "model" not in given:
@@ -108,7 +108,7 @@ def _pictures(compared: Comparison, setting: comparison.Setting) -> list[dict[st
         if compared.summary[variable].isna().all():
             continue
         figure = figures_2023.comparison(compared.summary, variable)
-        # A single panel, which the page's title names, as wide as the page.
+        # The single panel needs no title, because the page has one, and is as wide as the page.
         figure.layout.annotations, figure.layout.width = (), None
         figure.update_layout(height=HEIGHT, margin={"t": 50, "b": 60})
         if variable == "min_test_loss":

@@ -1,4 +1,4 @@
-"""How a result came about: the command that makes it again, its settings, time and versions."""
+"""Record the origin of a result: its command, settings, time and versions."""
 
 import argparse
 import datetime
@@ -16,16 +16,20 @@ from collective_variables.cli import command_line
 
 PROGRAM = "collective-variables"
 PACKAGES = ("jax", "flax", "numpy")
-# Options that change what is printed or written, and no number.
+# Options that change the output but no number.
 WITHOUT_EFFECT = ("help", "runs", "page", "json", "quiet", "dry_run", "debug")
 
 
 class Origin(NamedTuple):
-    """How a result came about.
+    """Hold the origin of a result.
 
-    name: of the user's file. command: what makes the result again, for a shell. settings: by the
-    names of the options, those that were not given included. made: when. seconds: of the whole
-    command until now. versions: of packages, Python, the system and the device.
+    Attributes:
+        name: Name of the user's file.
+        command: Shell command that makes the result again.
+        settings: Values of the options that affect the result by name, including defaults.
+        made: Date and time.
+        seconds: Time since the command started.
+        versions: Versions of packages, Python and the system, and the kind of device.
     """
 
     name: str
@@ -37,7 +41,7 @@ class Origin(NamedTuple):
 
 
 def origin(arguments: argparse.Namespace, /) -> Origin:
-    """Return how the result of a command comes about that runs now."""
+    """Return the origin of the result of the running command."""
     return Origin(
         Path(arguments.file).name,
         command(arguments),
@@ -50,7 +54,7 @@ def origin(arguments: argparse.Namespace, /) -> Origin:
 
 def command(arguments: argparse.Namespace, /) -> str:
     """Return the command line of parsed arguments, quoted for a shell."""
-    # A name that begins with a hyphen would be an option.
+    # A name that begins with a hyphen would be read as an option.
     file = f"./{arguments.file}" if arguments.file.startswith("-") else arguments.file
     words = [PROGRAM, arguments.command, file]
     for action, value in _given(arguments):
@@ -79,7 +83,7 @@ def _words(action: argparse.Action, value: object) -> list[str]:
     if action.nargs == 0:
         return [option]
     texts = [_text(item) for item in value] if isinstance(value, list) else [_text(value)]
-    # What begins with a hyphen must follow an equals sign, and an option that collects may recur.
+    # A value that begins with a hyphen needs an equals sign, so each value repeats the option.
     if action.nargs is None or any(text.startswith("-") for text in texts):
         return [word for text in texts for word in _pair(option, text)]
     return [option, *texts]

@@ -1,1 +1,1 @@
-"""Pages of HTML that hold all that they need: figures as wide as their room, and graphs."""
+"""Make self-contained HTML pages with figures that fit the screen, and graphs of stages."""

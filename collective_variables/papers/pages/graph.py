@@ -1,4 +1,4 @@
-"""Draw a graph of stages: where each stands, and the lines between them."""
+"""Draw a graph of stages: the position of each stage, and the edges between them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,10 +9,16 @@ HEAD = 6  # of an arrow
 
 
 class Stage(NamedTuple):
-    """A stage of a graph.
+    """Describe a stage of a graph.
 
-    label: a short name for the drawing. group: stages of one group are drawn together. after: the
-    names of the stages that it takes results from. seconds: of its last run, None if not known.
+    Attributes:
+        name: Name of the stage.
+        label: Short name for the drawing.
+        group: Group of the stage. The stages of a group are drawn together.
+        after: Names of the stages whose results it uses.
+        code: File of its code.
+        parameters: Its parameters by name.
+        seconds: Time of its last run. None if unknown.
     """
 
     name: str
@@ -25,7 +31,7 @@ class Stage(NamedTuple):
 
 
 def draw(stages: Sequence[Stage], /) -> list[dict[str, Any]]:
-    """Return a drawing of each group, with its size, its stages and its edges, for a template."""
+    """Return the drawing of each group for a template: its size, its stages and its edges."""
     groups: dict[str, list[Stage]] = {}
     for stage in stages:
         groups.setdefault(stage.group, []).append(stage)
@@ -61,7 +67,7 @@ def _draw_group(group: Sequence[Stage]) -> dict[str, Any]:
 
 
 def _columns(group: Sequence[Stage]) -> list[int]:
-    """Return the column of each stage: the number of stages in front of it, one after another."""
+    """Return the column of each stage: the length of the longest path that leads to it."""
     named = {stage.name: stage for stage in group}
     found: dict[str, int] = {}
 
@@ -90,12 +96,12 @@ def _drawn(stage: Stage, x: float, y: float) -> dict[str, Any]:
 
 
 def in_seconds(seconds: float, /) -> str:
-    """Write seconds with a digit behind the point where they are few."""
+    """Format seconds, with one decimal below 10 s."""
     return f"{seconds:.1f}" if seconds < 10 else f"{seconds:.0f}"
 
 
 def _edge(before: dict[str, Any], after: dict[str, Any]) -> dict[str, str]:
-    """Return a line from the right of a stage to the left of another one, and its arrow head."""
+    """Return a line from the right of one stage to the left of another, and its arrow head."""
     x, y = before["x"] + WIDTH, before["y"] + HEIGHT / 2
     end, at = after["x"] - HEAD, after["y"] + HEIGHT / 2
     bend = ACROSS / 2

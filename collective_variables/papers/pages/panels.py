@@ -1,4 +1,4 @@
-"""Lay the panels of a figure out for a page, which is as wide as a screen or as a phone."""
+"""Lay out the panels of a figure for pages of any width, from a wide screen to a phone."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from collective_variables import _extras
 with _extras.required("figures"):
     import plotly.graph_objects as go
 
-SHRINK, GROW = 0.75, 1.6  # of the width that a panel was drawn for
+SHRINK, GROW = 0.75, 1.6  # limits of the width of a panel, in multiples of its original width
 TITLE = 40  # pixels above a block of panels, for their titles
 TICKS = 58  # pixels below a panel, for the labels of its axis
 LINE = 20  # pixels of a line of a legend
@@ -26,10 +26,10 @@ class _Place(NamedTuple):
 
 
 class _Grid:
-    """The panels of a layout, and where they are when a line has room for `n_across` of them.
+    """Compute the positions of the panels of a layout if a line has room for `n_across` of them.
 
-    Columns that have no room follow below the first ones with all their rows. A figure with a
-    legend for each row follows with the columns of one row after the other.
+    Columns without room move below the first ones, with all their rows. If each row has a legend,
+    the columns of a row that have no room move directly below that row.
     """
 
     def __init__(self, layout: Layout, n_across: int):
@@ -54,14 +54,14 @@ class _Grid:
         self.height = 0.0
 
     def stack(self, extra: float, between: float) -> None:
-        """Find the heights of all lines, with `extra` pixels above a row and `between` blocks."""
+        """Set the heights of all lines, with `extra` pixels above a row and `between` blocks."""
         length = self.old_height * (self.down[0][1] - self.down[0][0])
         within = -self._gap([(-high, -low) for low, high in self.down])
         within = abs(within) * self.old_height + extra
         n_rows = len(self.down)
         for line in range(self.n_lines * n_rows):
             is_new = not self.by_rows and line % n_rows == 0
-            # A row without any other has no gap that could be kept.
+            # A single row has no gap to keep.
             gap = between if is_new or n_rows == 1 else within
             self.tops.append(self.tops[-1] + length + gap if line else 0.0)
         self.height = self.tops[-1] + length
@@ -71,7 +71,7 @@ class _Grid:
         return domains[1][0] - domains[0][1] if len(domains) > 1 else 0.0
 
     def place(self, x: float, y: float) -> _Place:
-        """Return the panel that something at a point belongs to."""
+        """Return the place of the panel that contains a point of the old layout."""
         column = max(k for k, (low, _) in enumerate(self.across) if k == 0 or low <= x + 1e-6)
         row = max(k for k, (_, high) in enumerate(self.down) if k == 0 or high >= y - 1e-6)
         return _Place(row, column)
@@ -84,17 +84,17 @@ class _Grid:
         return beyond * len(self.down) + place.row
 
     def x(self, value: float, column: int) -> float:
-        """Return where a horizontal position is that belongs to a column."""
+        """Return the new horizontal position of an old one in a column."""
         start = (column % self.n_across) * (self.panel + self.gap)
         return (start + (value - self.across[column][0]) * self.old_width) / self.width
 
     def y(self, value: float, place: _Place) -> float:
-        """Return where a vertical position is that belongs to a panel."""
+        """Return the new vertical position of an old one in a panel."""
         below = (self.down[place.row][1] - value) * self.old_height
         return 1 - (self.tops[self.line(place)] + below) / self.height
 
     def titles(self, layout: Layout) -> Iterator[tuple[str, str]]:
-        """Yield the panels that come to the left edge, and those that had been there."""
+        """Yield each panel that moves to the left edge, and the one that was there in its row."""
         first = {place.row: name for name, place in self.places.items() if place.column == 0}
         for name, place in self.places.items():
             if place.column % self.n_across == 0 and "title" not in layout[f"yaxis{name}"]:
@@ -102,10 +102,15 @@ class _Grid:
 
 
 def wrap(figure: go.Figure, /) -> dict[str, Any]:
-    """Return a figure for JSON, with a layout for each number of panels next to each other.
+    """Return a figure for JSON, with a layout for each number of panels in a line.
 
-    Keys: data; layouts, the widest first, each with the least and the largest width in pixels; and
-    panels, the names of each by its x axis. A layout has no width: that is the page's.
+    Args:
+        figure: A figure of one or several panels.
+
+    Returns:
+        data: the traces. layouts: the layouts, the widest first, each with its smallest and largest
+        width in pixels; the page sets the width. panels: titles of each panel and its axes, by the
+        name of its x axis.
     """
     drawn = json.loads(figure.to_json())
     data, layout = drawn["data"], drawn["layout"]
@@ -128,16 +133,16 @@ def _domains(layout: Layout, name: str) -> tuple[tuple[float, float], tuple[floa
 
 
 def _share_bars(data: list[dict], layout: Layout) -> None:
-    """Move the colours of heat maps to the layout, where those of points are."""
+    """Move the colour axes of heat maps to the layout, where those of points are."""
     for number, trace in enumerate(data, start=1):
         if "colorbar" in trace:
             axis = {name: trace.pop(name) for name in ("colorbar", "colorscale") if name in trace}
-            name = f"coloraxis{number}" if number > 1 else "coloraxis"  # as Plotly has it
+            name = f"coloraxis{number}" if number > 1 else "coloraxis"  # Plotly's names
             layout[name], trace["coloraxis"] = axis, name
 
 
 def _free_the_right(layout: Layout) -> None:
-    """Put the colour bar of all panels below them, where it takes no width."""
+    """Move the colour bar of all panels below them, where it takes no width."""
     margin, bar = layout["margin"], layout.get("coloraxis", {}).get("colorbar")
     if bar is not None and "x" not in bar:
         bar["title"] |= {"side": "top"}
@@ -152,7 +157,7 @@ def _free_the_right(layout: Layout) -> None:
 
 
 def _arrange(data: list[dict], old: Layout, n_across: int) -> dict[str, Any]:
-    """Return a layout with some panels next to each other, and between which widths it is good."""
+    """Return a layout with `n_across` panels in a line, and the widths that it fits."""
     layout, grid = json.loads(json.dumps(old)), _Grid(old, n_across)
     margin, is_narrow = layout["margin"], n_across == 1
     sides = margin["l"] + margin["r"] + (grid.n_across - 1) * grid.gap
@@ -222,11 +227,9 @@ def _extra_lines(data: list[dict], layout: Layout, width: float) -> int:
 
 
 def _names(layout: Layout) -> dict[str, dict[str, str]]:
-    """Return what each panel and its axes are called, by the name of its x axis.
-
-    A panel has a title, or the legend of its row has one. The first column and the last row may
-    have the titles of the axes of all.
-    """
+    """Return the titles of each panel and its axes, by the name of its x axis."""
+    # If a panel has no title, the legend of its row may have one. Only the axes of the first column
+    # and the last row may have titles, which are those of all.
     grid = _Grid(layout, len(layout))
     titles: dict[_Place, str] = {}
     for note in layout.get("annotations", []):

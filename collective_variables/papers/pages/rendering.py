@@ -1,4 +1,4 @@
-"""Write pages from templates, with all that they need inside: style, programs, figures."""
+"""Write self-contained pages from templates, with style, scripts and figures inside."""
 
 import base64
 import functools
@@ -16,13 +16,13 @@ with _extras.required("figures"):
 
 
 def render(template: str, /, **values: Any) -> str:
-    """Fill in a template; the page opens from a disk without a network."""
+    """Fill in a template, and return a page that needs no other file and no network."""
     return _environment().get_template(template).render(values | {"plotly": _program()})
 
 
 def figure_json(figure: go.Figure, /) -> str:
-    """Return a figure for the element of a page that holds it."""
-    # No text may begin or end an element.
+    """Return a figure as JSON for a script element of a page."""
+    # "<" in a text could begin or end an element.
     return json.dumps(panels.wrap(figure)).replace("<", "\\u003c")
 
 
@@ -39,6 +39,6 @@ def _environment() -> jinja2.Environment:
 
 @functools.cache
 def _program() -> str:
-    """Return Plotly's program: 4.8 MB as a text, 1.9 MB as it is here."""
+    """Return Plotly's script in gzip and base64, which shrinks it from 4.8 MB to 1.9 MB."""
     packed = gzip.compress(plotly.offline.get_plotlyjs().encode(), mtime=0)
     return base64.b64encode(packed).decode()

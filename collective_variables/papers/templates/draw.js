@@ -1,4 +1,4 @@
-// Draw every figure as wide as its room, in the colours of the page, and offer its data.
+// Draw every figure as wide as its container, in the colours of the page. Offer its data as CSV.
 const shown = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 const theme = () => {
@@ -42,7 +42,7 @@ const numbers = (values) => {
 
 const COLUMNS = ["panel", "series", "x_name", "x", "y_name", "y", "low", "high", "value_name", "value"];
 
-// The rows of a trace: a point each, or a cell each.
+// Return the rows of a trace: one per point, or one per cell of a heat map.
 const points = (trace, figure) => {
   const [x, y] = [numbers(trace.x), numbers(trace.y)];
   const {layout} = figure.layouts[0];
@@ -62,7 +62,7 @@ const points = (trace, figure) => {
   }));
 };
 
-// A band is drawn after its line, above from left to right and below back again.
+// A band follows its line. Its outline has the upper edge from left to right, then the lower back.
 const rows = (figure) => figure.data.reduce((all, trace) => {
   if (trace.fill !== "toself") return [...all, points(trace, figure)];
   const [y, line] = [numbers(trace.y), all.at(-1)];
@@ -87,7 +87,7 @@ const save = (button) => {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 };
 
-// Plotly's program is packed, which browsers unpack since 2023.
+// Plotly's script is in gzip, which browsers have been able to unpack since 2023.
 const load = async () => {
   const text = atob(document.getElementById("program").textContent);
   const packed = new Blob([Uint8Array.from(text, (letter) => letter.charCodeAt(0))]);
@@ -113,7 +113,7 @@ const drawAll = async () => {
   addEventListener("beforeprint", () => places.forEach(draw));
 };
 
-// A link to what is folded away unfolds it.
+// Unfold a folded section when a link leads to it.
 const unfold = () => {
   const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   const folded = target?.closest("details");
@@ -122,7 +122,7 @@ const unfold = () => {
   target.scrollIntoView();
 };
 
-// The list of contents is folded on a phone, and marks the section that is read.
+// Fold the contents on a phone, and mark the section in view.
 const follow = () => {
   const list = document.querySelector(".contents details");
   if (!list) return;
