@@ -5,7 +5,7 @@ export DVC_NO_ANALYTICS := 1
 export NO_MKDOCS_2_WARNING := 1
 ENVIRONMENT := .venv/installed
 
-.PHONY: help setup repro all report paper reproduce apply stale test test-newest bench bench-rnd bench-ntk bench-selection bench-training bench-dynamics bench-forecast bench-tables dynamics paper-dynamics scaling field form pictures results requirements verify harness lint coverage docs docs-serve
+.PHONY: help setup repro all report paper reproduce apply stale test test-newest bench bench-rnd bench-ntk bench-selection bench-training bench-dynamics bench-forecast bench-tables dynamics paper-dynamics scaling field form pictures gallery results requirements verify harness lint coverage docs docs-serve
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -113,8 +113,12 @@ field: $(ENVIRONMENT)  ## compare all methods of selection on all problems (an h
 form: $(ENVIRONMENT)  ## compare the forms of RND on held-out parts of the pools (an hour)
 	python -m studies.compare_rnd_forms
 
-pictures: $(ENVIRONMENT)  ## keep the stages' results: tables in reference/, pictures in docs/results/pictures
+pictures: $(ENVIRONMENT)  ## keep the stages' results: tables in reference/, pictures in docs/results/pictures and docs/concepts
 	python -m benchmarks.update_results
+	PYTHONPATH=. python docs/pictures/concepts.py
+
+gallery: $(ENVIRONMENT)  ## draw every selection method on one pool, time them, and write the tables of the gallery
+	python -m scripts.draw_gallery
 
 results: $(ENVIRONMENT)  ## write the tables of the pages of results, and the README's, from reference/
 	python -m benchmarks.write_pages

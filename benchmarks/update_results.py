@@ -21,7 +21,7 @@ from benchmarks import check_reproduction
 from benchmarks.check_reproduction import REFERENCE, ROOT
 from benchmarks.pages import experiments
 from benchmarks.pages.files import DYNAMICS, PICTURES
-from collective_variables.papers import claims_2024, figures_2024
+from collective_variables.papers import claims_2024, figures_2023, figures_2024
 from collective_variables.training import study_cases
 from nodes.findings import Findings
 from nodes.scaling_study import ScalingStudy
@@ -79,7 +79,8 @@ def panel(lines: pd.DataFrame, quantity: str) -> dict:
     bands["epoch"] += 1
     scale = {"type": "log"} if quantity == "loss" else {"zero": False}
     axis = {"tickCount": 4, "format": "~g" if quantity == "loss" else "~s"}
-    y = {"field": "mean", "type": "quantitative", "scale": scale, "title": quantity, "axis": axis}
+    y = {"field": "mean", "type": "quantitative", "scale": scale, "axis": axis}
+    y["title"] = figures_2024.LABELS[quantity]
     band = {
         "mark": {"type": "area", "opacity": 0.2},
         "encoding": {"y": y | {"field": "low"}, "y2": {"field": "high"}},
@@ -98,13 +99,14 @@ LINES = {
         "field": "epoch",
         "type": "quantitative",
         "scale": {"type": "log", "nice": False},
-        "title": "epoch + 1",
+        "title": "Epoch + 1",
     },
     "color": {
         "field": "network",
         "type": "nominal",
         "sort": None,
         "title": None,
+        "scale": {"range": list(figures_2023.PALETTE)},
         "legend": {"symbolOpacity": 1},
     },
     "detail": {"field": "points"},

@@ -13,13 +13,13 @@ from dvc_render import VegaRenderer
 from benchmarks.pages import paper_scale as kept
 from benchmarks.pages.files import PICTURES
 from benchmarks.update_results import EVOLUTION, evolution, render
-from collective_variables.papers import claims_2023, claims_2024
+from collective_variables.papers import claims_2023, claims_2024, labels
 from studies.paper_scale import RESULTS, ROOT, list_cases
 
 FOLDER = PICTURES / "paper-scale"
-LOSS = ("min_test_loss", "Minimum test loss")
-SIZE = ("n_points", "Subset size n")
-ENTROPY, TRACE = ("entropy", "Entropy S"), ("trace", "Trace Tr")
+LOSS, SIZE, ENTROPY, TRACE = (
+    (name, labels.axis_label(name)) for name in ("min_test_loss", "n_points", "entropy", "trace")
+)
 # Template, x and y. "comparison" shows the means of Experiment 2, the others Experiment 1.
 DRAWN = {
     "figure-2": ("scatter-by-test-loss", ENTROPY, TRACE),
@@ -44,13 +44,13 @@ def read_studies() -> dict[str, claims_2024.Group]:
 def draw(runs: pd.DataFrame, name: str) -> None:
     """Render a plot of rows with a template of `dvc plots show`."""
     template, (x, x_label), (y, y_label) = DRAWN[name]
-    labels = {"x": x, "x_label": x_label, "y": y, "y_label": y_label}
+    axes = {"x": x, "x_label": x_label, "y": y, "y_label": y_label}
     points = runs.astype(str).assign(rev="").to_dict("records")
     options = {
         "template": template,
         "template_dir": str(ROOT / ".dvc" / "plots"),
         "title": "",
-        **labels,
+        **axes,
     }
     plot = VegaRenderer(points, name, **options).get_filled_template()
     # These channels distinguish several revisions.

@@ -15,7 +15,8 @@ def number(value: float, digits: int = 3) -> str:
 
 def networks_table() -> str:
     """Return entropy, trace and loss of each network before and after training, by group."""
-    header = ["network", "points", "members", "S", "after", "Tr", "after", "loss", "after"]
+    header = ["network", "points", "members"]
+    header += [f"{name} {end}" for name in ("S", "Tr", "loss") for end in ("before", "after")]
     header.append("phases of the entropy")
     texts = []
     for group, part in read("dynamics/networks.csv").groupby("group", sort=False):

@@ -61,6 +61,8 @@ def machines_table(about: About) -> str:
     rows = []
     for group, each in about.items():
         versions = ", ".join(f"{name} {version}" for name, version in each["versions"].items())
-        parts = ", ".join(f"{part} {value:.0f}" for part, value in each["seconds"].items())
+        parts = "; ".join(
+            f"{part.replace(', ', ' by ')}: {value:.0f}" for part, value in each["seconds"].items()
+        )
         rows.append([group, each["device"], versions, f"`{each['commit']}`", parts])
     return table(["network", "device", "versions", "commit", "seconds"], rows)

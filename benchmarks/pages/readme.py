@@ -79,15 +79,15 @@ def six_findings(prefix: str = "") -> str:
         f"{trace:+.2f} ({link('C1', prefix)}).",
         "**The subset size explains this.** Among runs of equal subset size the strongest "
         f"correlation of the claimed sign is {given_size:+.2f} ({link('C5', prefix)}).",
-        "**Random network distillation (RND) helps on a small table.** On Fuel its subsets give a "
-        f"minimum test loss that is {whole(fuel)} {direction(fuel)} than that of random subsets "
+        "**Random network distillation (RND) helps on a small table.** On Fuel the minimum test "
+        f"loss is {whole(fuel)} {direction(fuel)} with its subsets than with random ones "
         f"({link('C7', prefix)}).",
-        "**RND does not help on MNIST.** With the paper's pool and subset sizes its subsets give a "
-        f"minimum test loss that is {whole(mnist)} {direction(mnist)} than that of random subsets "
+        "**RND does not help on MNIST.** With the paper's pool and subset sizes the minimum test "
+        f"loss is {whole(mnist)} {direction(mnist)} with its subsets than with random ones "
         f"({link('C7', prefix)}).",
-        "**A linearised predictor repairs this.** From the same pool our form `rnd-linearised` "
-        f"chooses subsets with a minimum test loss that is {whole(linearised)} "
-        f"{direction(linearised)} than that of random subsets "
+        "**A linearised predictor repairs this.** With subsets that our form `rnd-linearised` "
+        f"chooses from the same pool, this loss is {whole(linearised)} "
+        f"{direction(linearised)} than with random ones "
         f"([each size]({prefix}paper-scale.md#experiment-2-on-mnist)).",
         "**Depth decides what training does to the entropy.** It rises in ten layers and falls in "
         f"two. The two changes differ by {depth_effect():.1f} nats ({link('F3', prefix)}).",

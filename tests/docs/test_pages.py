@@ -120,3 +120,12 @@ def test_the_sections_of_the_new_problems_are_those_that_the_graph_takes(monkeyp
     console = next(text for language, text in page if language == "console")
     for command, _ in commands(console):
         assert ", ".join(f'"{word}"' for word in shlex.split(command)) in run
+
+
+def test_every_test_that_the_page_of_defects_names_exists():
+    rows = re.findall(r"^\|.*\|$", (DOCS / "develop" / "defects.md").read_text(), re.MULTILINE)
+    named = {
+        name for row in rows for name in re.findall(r"`([\w/]*test_\w+)`", row.split(" | ")[-1])
+    }
+    assert len(named) > 40
+    assert [name for name in named if not (ROOT / "tests" / f"{name}.py").is_file()] == []

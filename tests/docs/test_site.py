@@ -168,6 +168,16 @@ def test_a_constant_without_a_docstring_is_described_by_its_comment():
     assert docs_hooks.comment(source.splitlines(), 1) == ""
 
 
+def test_what_is_written_as_a_list_is_drawn_as_one(pages):
+    marker = re.compile(r"^(?:\d+\.|[-*]) ", flags=re.MULTILINE)
+    broken = []
+    for path in pages:
+        text = re.sub(r"<pre.*?</pre>", "", path.read_text(), flags=re.DOTALL)
+        paragraphs = re.findall(r"<p>(.*?)</p>", text, flags=re.DOTALL)
+        broken += [f"{path.name}: {part[:60]}" for part in paragraphs if marker.search(part)]
+    assert broken == []
+
+
 def test_a_table_scrolls_by_keys_and_does_not_part_a_number_from_its_unit():
     drawn = docs_hooks.on_page_content("<table><tr><td>-13 %</td></tr></table>", page=None)
     assert drawn.startswith('<div class="table" tabindex="0"')
