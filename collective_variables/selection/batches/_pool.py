@@ -46,8 +46,11 @@ def check(
 ) -> tuple[Features, Rows]:
     """Return the features in float64 and the labelled rows in ascending order, or raise.
 
-    Raises TypeError or ValueError for features that are not a finite table, labelled rows that are
-    not distinct rows of it, and a batch that the other rows cannot fill.
+    Raises:
+        InvalidValueError: The other rows cannot fill the batch.
+
+    Also raises TypeError or ValueError for features that are not a finite table, and for labelled
+    rows that are not distinct rows of it.
     """
     features = check_features(features)
     n_selected = _checks.integer("n_selected", n_selected, minimum=1)

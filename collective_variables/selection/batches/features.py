@@ -55,8 +55,10 @@ def from_kernel(
             could not tell points from their features.
 
     Raises:
-        TypeError, ValueError: numbers are not positive integers, the noise is below 0, the matrix
-            has another shape, or the kernel is not finite, not symmetric or has K(x, x) < 0.
+        InvalidValueError: The kernel is not finite, not symmetric or has K(x, x) < 0.
+
+    Also raises TypeError or ValueError if numbers are not positive integers, the noise is below 0,
+    or the matrix has another shape.
 
     Example:
         >>> result = from_kernel([[4.0, 2.0], [2.0, 1.0]], 2, 2)
@@ -133,7 +135,8 @@ def _diagonal(
 ) -> tuple[Float[np.ndarray, " n_points"], float]:
     """Return K(x, x) of all points and its round-off in the kernel's dtype.
 
-    Raises ValueError if one is negative.
+    Raises:
+        InvalidValueError: One is negative.
     """
     rows = np.arange(n_points)
     parts = [rows[start : start + DIAGONAL] for start in range(0, n_points, DIAGONAL)]

@@ -26,10 +26,8 @@ def k_means_plus_plus(
     With nothing labelled the first row is drawn uniformly. Where only copies of labelled and chosen
     points are left, the rest is drawn uniformly. The first k rows are the choice of k.
 
-    Arguments and errors are those of `max_diag.max_diag`; distances know no noise.
-
-    Args:
-        seed: integers from 0, as NumPy's `default_rng` takes them.
+    `seed` is one or more integers from 0, as NumPy's `default_rng` takes them. Other arguments and
+    errors are those of `max_diag.max_diag`, without the noise.
 
     Example:
         >>> print(k_means_plus_plus([[0.0], [0.0], [5.0]], 1, labelled=[0], seed=3))

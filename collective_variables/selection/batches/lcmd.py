@@ -24,7 +24,7 @@ def lcmd(
     order, then chosen ones. Of clusters with the same weight the first counts. Where only copies of
     centres are left, the lowest row is next. The first k rows are the choice of k.
 
-    Arguments and errors are those of `max_diag.max_diag`; distances know no noise.
+    Arguments and errors are those of `max_diag.max_diag`; there is no noise.
 
     Example:
         >>> print(lcmd([[0.0], [3.0], [3.0], [3.0], [10.0], [14.5]], 1, labelled=[0, 4]))

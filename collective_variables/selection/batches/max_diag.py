@@ -30,9 +30,8 @@ def max_diag(
         labelled: rows that are labelled already.
         noise: standard deviation of the labels, in the unit of the features.
 
-    Raises:
-        TypeError, ValueError: features are not a finite table, the rows that are not labelled are
-            too few, labelled are not distinct rows, or the noise is not above 0.
+    Also raises TypeError or ValueError if features are not a finite table, the rows that are not
+    labelled are too few, labelled are not distinct rows, or the noise is not above 0.
 
     Example:
         >>> print(max_diag([[3.0, 0.0], [2.0, 0.0], [0.0, 1.0]], 2, labelled=[0]))

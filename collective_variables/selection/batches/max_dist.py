@@ -20,7 +20,7 @@ def max_dist(
 ) -> Int[np.ndarray, " n_selected"]:
     """Return rows that are farthest from those before them, one by one.
 
-    Arguments and errors are those of `max_diag.max_diag`; distances know no noise. The first k rows
+    Arguments and errors are those of `max_diag.max_diag`; there is no noise. The first k rows
     are the choice of k.
 
     Example:

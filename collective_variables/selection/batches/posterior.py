@@ -35,9 +35,8 @@ def posterior(
         labelled: rows L that are known up to the noise.
         noise: standard deviation s of the labels, in the unit of the features.
 
-    Raises:
-        TypeError, ValueError: features are not a finite table, labelled are not distinct rows of
-            it, or the noise is not above 0.
+    Also raises TypeError or ValueError if features are not a finite table, labelled are not
+    distinct rows of it, or the noise is not above 0.
 
     Example:
         >>> print(posterior([[3.0, 0.0], [1.0, 2.0]], [0], noise=4.0))

@@ -42,9 +42,8 @@ def max_herding(
         labelled: rows that are labelled already.
         bandwidth: of the Gaussian kernel, whose default is the authors' exp(−|x − y|²).
 
-    Raises:
-        TypeError, ValueError: features are not a finite table, the rows that are not labelled are
-            too few, labelled are not distinct rows, or the bandwidth is not above 0.
+    Also raises TypeError or ValueError if features are not a finite table, the rows that are not
+    labelled are too few, labelled are not distinct rows, or the bandwidth is not above 0.
 
     Example:
         >>> print(max_herding([[1.0, 0.0], [3.0, 1.0], [2.0, 2.0], [-1.0, 0.0]], 2))

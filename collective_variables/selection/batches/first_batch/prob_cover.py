@@ -45,9 +45,8 @@ def prob_cover(
             be labelled, at least 2.
         seed: integers from 0, as NumPy's `default_rng` takes them, for the k-means of that radius.
 
-    Raises:
-        TypeError, ValueError: features are not a finite table, the rows that are not labelled are
-            too few, labelled are not distinct rows, or the radius is not above 0.
+    Also raises TypeError or ValueError if features are not a finite table, the rows that are not
+    labelled are too few, labelled are not distinct rows, or the radius is not above 0.
 
     Example:
         >>> print(prob_cover([[0.0], [1.0], [2.0], [5.0], [6.0]], 2, radius=1.0, seed=0))

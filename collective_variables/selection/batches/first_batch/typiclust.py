@@ -40,9 +40,8 @@ def typiclust(
         n_neighbours: number of nearest neighbours, at most half of the cluster.
         seed: integers from 0, as NumPy's `default_rng` takes them, for k-means.
 
-    Raises:
-        TypeError, ValueError: features are not a finite table, the rows that are not labelled are
-            too few, labelled are not distinct rows, or n_neighbours is below 1.
+    Also raises TypeError or ValueError if features are not a finite table, the rows that are not
+    labelled are too few, labelled are not distinct rows, or n_neighbours is below 1.
 
     Example:
         >>> print(typiclust([[0.0], [1.0], [2.0], [50.0], [51.0]], 2, seed=0))
