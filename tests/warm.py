@@ -46,6 +46,7 @@ PACKAGES = (
     ),
 )
 PROGRAMS = ("dvc", "zntrack", "python")
+CALL = Path(__file__).with_name("warm_call.py")  # which asks for a program
 
 
 @functools.cache
@@ -60,11 +61,9 @@ def folder(settings: tuple[tuple[str, str], ...]) -> Path:
     address = made / "socket"
     for program in PROGRAMS:
         path = made / "bin" / program
-        path.write_text(
-            f'#!/bin/sh\nexec {sys.executable} -I -S {__file__} call {address} {program} "$@"\n'
-        )
+        path.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {CALL} {address} {program} "$@"\n')
         path.chmod(0o755)
-    command = [sys.executable, __file__, "serve", str(address)]
+    command = [sys.executable, __file__, str(address)]
     server = subprocess.Popen(
         command, env=os.environ | dict(settings), stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -76,27 +75,6 @@ def folder(settings: tuple[tuple[str, str], ...]) -> Path:
 
     atexit.register(stop)
     return made / "bin"
-
-
-def call(address: str, program: str, arguments: list[str]) -> int:
-    """What a program of `folder()` does: hand over to the server and end as the process there
-    does.
-    """
-    if program == "python" and not (arguments and arguments[0].endswith(".py")):
-        os.execv(sys.executable, [sys.executable, *arguments])
-    request = {
-        "arguments": [program, *arguments],
-        "folder": os.getcwd(),
-        "environment": dict(os.environ),
-        "python": str(Path(address).parent / "bin" / "python"),
-    }
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(address)
-        socket.send_fds(connection, [b"0"], [0, 1, 2])
-        connection.sendall(json.dumps(request).encode())
-        connection.shutdown(socket.SHUT_WR)
-        status = connection.recv(16)
-    return int(status or b"1")
 
 
 def serve(address: str) -> None:
@@ -175,11 +153,11 @@ def answer(connection: socket.socket) -> None:
     """Run one call in a process of its own, which is this one's child, and say how it ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _, files, _, _ = socket.recv_fds(connection, 1, 3)
-    text = b"".join(iter(lambda: connection.recv(2**16), b""))
+    request = os.fsdecode(b"".join(iter(lambda: connection.recv(2**16), b""))).split("\0")
     child = os.fork()
     if child == 0:
         connection.close()
-        end(lambda: run(json.loads(text), files))
+        end(lambda: run(request, files))
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     connection.sendall(str(status if status >= 0 else 128 - status).encode())
     os._exit(0)
@@ -203,7 +181,7 @@ def end(program: Callable[[], object]) -> None:
     os._exit(result if isinstance(result, int) else int(result is not None))
 
 
-def run(request: dict, files: list[int]) -> object:
+def run(request: list[str], files: list[int]) -> object:
     """Become the program that was called; what it ends with."""
     import importlib.metadata
     import runpy
@@ -211,11 +189,12 @@ def run(request: dict, files: list[int]) -> object:
     for place, file in enumerate(files):
         os.dup2(file, place)
         os.close(file)
-    os.chdir(request["folder"])
+    sys.executable = str(Path(sys.argv[1]).with_name("bin") / "python")  # for what this one calls
+    folder, program, n_arguments, *rest = request
+    arguments, variables = rest[: int(n_arguments)], rest[int(n_arguments) :]
+    os.chdir(folder)
     os.environ.clear()
-    os.environ.update(request["environment"])
-    sys.executable = request["python"]  # for the programs that this one calls
-    program, *arguments = request["arguments"]
+    os.environ.update(variable.split("=", 1) for variable in variables)
     if program == "python":
         sys.argv = arguments
         sys.path[0] = str(Path(arguments[0]).resolve().parent)
@@ -228,8 +207,4 @@ def run(request: dict, files: list[int]) -> object:
 
 
 if __name__ == "__main__":
-    role, address, *rest = sys.argv[1:]
-    if role == "serve":
-        serve(address)
-    else:
-        sys.exit(call(address, rest[0], rest[1:]))
+    serve(sys.argv[1])

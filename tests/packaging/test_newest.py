@@ -41,7 +41,8 @@ def works(python):
 def newest(tmp_path_factory):
     """A Python with the wheel and the newest of all that it requires."""
     wheel = build_wheel(tmp_path_factory)
-    with environment(next(filter(works, PYTHONS)), "--upgrade", wheel) as programs:
+    newest = ("--upgrade", "--upgrade-strategy", "eager")
+    with environment(next(filter(works, PYTHONS)), wheel, options=newest) as programs:
         yield programs / "python"
 
 

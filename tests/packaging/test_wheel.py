@@ -36,7 +36,8 @@ def wheel(tmp_path_factory):
 @pytest.fixture(scope="module")
 def programs(wheel):
     """The programs of an environment with the wheel, the core and the command line's extra."""
-    with environment(sys.executable, f"{wheel}[cli]", "-c", ROOT / "requirements.txt") as programs:
+    options = ("--no-index", "--constraint", ROOT / "requirements.txt")
+    with environment(sys.executable, wheel, "cli", options) as programs:
         yield programs
 
 
