@@ -8,13 +8,12 @@ import jaxlib
 import pytest
 from compiled import COMPILED, ROOT
 
-# These emitters compile most slowly; without them here and in every stage that a test runs. A
-# jaxlib that does not know the flag would end the process, so it is set for the one that is known
-# to.
+# Of the compiler's time most goes into these emitters, and into the parts of a program that it
+# compiles separately; without either here and in every stage that a test runs. A jaxlib that does
+# not know the flags would end the process, so they are set for the one that is known to.
+QUICK = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 if f"\njaxlib=={jaxlib.__version__}\n" in (ROOT / "requirements.txt").read_text():
-    os.environ["XLA_FLAGS"] = (
-        f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
-    )
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}"
 
 # Tracing makes many objects and hardly a cycle: looking for these more rarely takes a tenth off the
 # time of such tests.
@@ -75,11 +74,17 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
+# By their time in a fresh clone; those that wait for a package index come before the last ones.
 LONGEST = (
-    "test_pipeline.py",
     "test_experiments.py",
-    "test_rnd.py",
+    "test_pipeline.py",
     "test_dynamics_pipeline.py",
+    "test_empirical.py",
+    "test_rnd.py",
+    "test_program.py",
+    "test_products.py",
+    "test_newest.py",
+    "test_wheel.py",
     "test_recorded_training.py",
 )
 

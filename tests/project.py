@@ -75,6 +75,11 @@ TINY_OF_GROUP = {
 }
 
 
+def read(path: Path) -> dict:
+    """What a YAML file has, by the parser in C, which is six times faster."""
+    return yaml.load(path.read_text(), yaml.CSafeLoader)
+
+
 def mirror() -> str | None:
     """The folder or URL of the files that are not embedded, if this machine has one."""
     beside = ROOT.parent / "shared" / "data" / "mirror"
@@ -142,11 +147,11 @@ class Project:
         self.run("git", "commit", "--quiet", "--allow-empty", "--message", "State")
 
     def params(self) -> dict[str, dict]:
-        return yaml.safe_load((self.folder / "params.yaml").read_text())
+        return read(self.folder / "params.yaml")
 
     def stages(self, group: str) -> set[str]:
         """The stages of a group in the first graph."""
-        graph = yaml.safe_load((self.folder / "dvc.yaml").read_text())["stages"]
+        graph = read(self.folder / "dvc.yaml")["stages"]
         return {name for name in graph if name.split("_")[0] == group}
 
     def write_params(self, params: dict[str, dict]) -> None:

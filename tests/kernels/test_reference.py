@@ -2,6 +2,7 @@
 NumPy and wide networks.
 """
 
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,12 @@ def gradients(function, params, x):
     )
 
 
+@functools.cache
+def network_gradients(name):
+    """Of a case, in float64."""
+    return gradients(*network_case(name))
+
+
 def contracted(j1, j2, outputs):
     each = np.stack([j1[:, c] @ j2[:, c].T for c in range(j1.shape[1])])
     rows = (
@@ -67,7 +74,7 @@ def contracted(j1, j2, outputs):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_empirical_kernels_are_products_of_explicit_jacobians(name, method, float64):
     function, params, x = network_case(name)
-    j1, j2 = np.split(gradients(function, params, x), [N1])
+    j1, j2 = np.split(network_gradients(name), [N1])
 
     def kernels(params, x1, x2):
         return [
@@ -87,7 +94,7 @@ def test_kernel_of_one_set_of_points_is_that_with_itself_and_exactly_symmetric(
     method, outputs, float64
 ):
     function, params, x = network_case("dense")
-    j = gradients(function, params, x)
+    j = network_gradients("dense")
     kernel = np.asarray(reference_ntk(function, params, x, outputs=outputs, method=method))
     assert_close(kernel, contracted(j, j, outputs), operations=1000)
     assert np.array_equal(kernel, np.swapaxes(kernel, -1, -2))

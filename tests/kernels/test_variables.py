@@ -27,7 +27,7 @@ def any_rank():
 
 def kernel_by_jacobian(function, params, x=X):
     """The mean over outputs of the products of explicit derivatives, in float64."""
-    leaves = jax.tree.leaves(jax.jacobian(function)(params, x))
+    leaves = jax.tree.leaves(jax.jit(jax.jacobian(function))(params, x))
     rows = np.concatenate(
         [np.asarray(leaf, float).reshape(*leaf.shape[:2], -1) for leaf in leaves], axis=-1
     )

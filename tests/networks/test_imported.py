@@ -169,7 +169,7 @@ def test_what_has_no_parameters_to_draw_is_refused_in_one_line(path, message):
 
 def kernel_by_jacobian(function, params, x):
     """The mean over outputs of the products of explicit derivatives, in float64."""
-    leaves = jax.tree.leaves(jax.jacobian(function)(params, x))
+    leaves = jax.tree.leaves(jax.jit(jax.jacobian(function))(params, x))
     rows = np.concatenate(
         [np.asarray(leaf, np.float64).reshape(*leaf.shape[:2], -1) for leaf in leaves], axis=-1
     )

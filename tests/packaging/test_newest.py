@@ -19,8 +19,8 @@ cases = [(["dense 6", "dense 5", "dense 3"], (7, 4)), (["conv 3 2x2", "dense 2"]
 for layers, shape in cases:
     network = cv.build_network(layers, activation="tanh", parametrisation="ntk", b_std=0.5)
     x = jax.random.normal(jax.random.key(0), shape)
-    params = network.init(jax.random.key(1), x)
-    jacobians = jax.tree.leaves(jax.jacrev(network.apply)(params, x))
+    params = jax.jit(network.init)(jax.random.key(1), x)
+    jacobians = jax.tree.leaves(jax.jit(jax.jacrev(network.apply))(params, x))
     jacobian = jnp.concatenate([leaf.reshape(*leaf.shape[:2], -1) for leaf in jacobians], axis=-1)
     expected = jnp.einsum("icp,jcp->ij", jacobian, jacobian) / jacobian.shape[1]
     error = jnp.abs(cv.ntk_fn(network.apply)(params, x) - expected).max() / expected.max()

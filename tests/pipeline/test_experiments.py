@@ -16,7 +16,7 @@ import pytest
 import yaml
 from documents import EVERYTHING, README
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
-from project import ROOT, TINY_OF_GROUP, Project, stages_run
+from project import ROOT, TINY_OF_GROUP, Project, read, stages_run
 from project import environment as project_environment
 
 import main
@@ -65,10 +65,7 @@ def stale_in_locks(project):
         process = project.start("dvc", "repro", "--allow-missing", "--dry", target)
         # Of a stale lock DVC may say no more than which result it misses.
         stale |= stages_run(process.stdout) | ({process.stdout} if process.returncode else set())
-        graph, lock = (
-            yaml.safe_load((folder / name).read_text())["stages"]
-            for name in ("dvc.yaml", "dvc.lock")
-        )
+        graph, lock = (read(folder / name)["stages"] for name in ("dvc.yaml", "dvc.lock"))
         stale |= set(lock) ^ set(graph)
     return stale
 
@@ -87,12 +84,12 @@ def test_a_second_main_changes_nothing_in_whatever_order_sections_are_written(co
 def test_without_one_of_its_methods_a_group_measures_and_trains_again_and_nothing_else(copy):
     """DVC keeps the entry of a stage that is gone, and does not miss what others read of it."""
     lock = copy.folder / "dvc.lock"
-    before = yaml.safe_load(lock.read_text())["stages"]
+    before = read(lock)["stages"]
     copy.write_params(
         {name: values for name, values in copy.params().items() if "rnd-linearised" not in name}
     )
     copy.run("python", "main.py")
-    after = yaml.safe_load(lock.read_text())["stages"]
+    after = read(lock)["stages"]
     readers = {"fuel_ComputeNTK", "fuel_TrainModel", "all_Report"}
     assert before.keys() - after.keys() == {"fuel_SelectSubset-rnd-linearised", *readers}
     assert after == {name: before[name] for name in after}
@@ -143,6 +140,7 @@ def test_from_one_set_of_values_to_another_and_back_no_result_is_lost(copy):
 
 
 DECISIONS = yaml.safe_load((ROOT / "nodes" / "decisions.yaml").read_text())
+PARAMS = read(ROOT / "params.yaml")
 SETTINGS = [
     *dict.fromkeys(re.findall(r"-S ('[^']+'|\w\S+)", EVERYTHING)),
     *(of["change"] for of in DECISIONS),
@@ -174,8 +172,8 @@ def test_settings_of_the_documents_and_the_report_are_such_that_dvc_takes_and_th
     for overrides in get_hydra_sweeps({"params.yaml": [setting]}):
         shutil.copy(ROOT / "params.yaml", path)
         apply_overrides(path, overrides["params.yaml"])
-        before, after = (yaml.safe_load(of.read_text()) for of in (ROOT / "params.yaml", path))
-        assert {name for name in before if before[name] != after[name]} == {
+        after = read(path)
+        assert {name for name in PARAMS if PARAMS[name] != after[name]} == {
             setting.strip("+").split(".")[0]
         }
 
@@ -359,7 +357,7 @@ def test_every_file_of_a_model_that_is_a_package_is_followed(copy):
     }
     copy.write_params(copy.params() | sections)
     copy.run("python", "main.py")
-    graph = yaml.safe_load((copy.folder / "dvc.yaml").read_text())["stages"]
+    graph = read(copy.folder / "dvc.yaml")["stages"]
     files = {path for path in graph["mine_Network"]["deps"] if path.startswith("mine/")}
     assert files == MODEL.keys() - {"mine/unused.py"}
     copy.run("dvc", "repro", "mine_Network")
@@ -636,7 +634,7 @@ def test_a_cache_that_is_shared_serves_another_clone_once_the_lock_is_removed(co
 
 def test_a_damaged_file_of_the_cache_is_found_and_its_stage_run_again(copy):
     before, path = results(copy), Path("nodes/fuel/TrainModel/results/losses.csv")
-    stage = yaml.safe_load((copy.folder / "dvc.lock").read_text())["stages"]["fuel_TrainModel"]
+    stage = read(copy.folder / "dvc.lock")["stages"]["fuel_TrainModel"]
     (folder,) = (out["md5"] for out in stage["outs"] if out["path"] == str(path.parent))
     cache = copy.folder / ".dvc" / "cache" / "files" / "md5"
     listed = json.loads((cache / folder[:2] / folder[2:]).read_text())

@@ -24,6 +24,7 @@ def initial():
     )
 
 
+@jax.jit
 def gradient(params):
     return jax.grad(lambda p: jnp.mean((NETWORK.apply(p, INPUTS) - TARGETS) ** 2))(params)
 
@@ -32,8 +33,13 @@ def trace_fn(params):
     return empirical.ntk_trace(NETWORK.apply, params, INPUTS)
 
 
+@jax.jit
+def jacobian(params):
+    return jax.jacrev(lambda p: NETWORK.apply(p, INPUTS))(params)
+
+
 def plain_trace(params):
-    leaves = jax.tree.leaves(jax.jacrev(lambda p: NETWORK.apply(p, INPUTS))(params))
+    leaves = jax.tree.leaves(jacobian(params))
     return sum(float((np.asarray(leaf) ** 2).sum()) for leaf in leaves) / 2
 
 
