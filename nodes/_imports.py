@@ -20,6 +20,8 @@ LAZY, FOLLOWED = "_MODULES", "FOLLOWED_FILES"
 # Tables of a lazy package's names. Using a name runs the module that has it, so entries for other
 # names change nothing.
 TABLES = (LAZY, "__all__", "__version__")
+# Nodes of a syntax tree that have statements below them; expressions have none.
+WITH_STATEMENTS = (ast.mod, ast.stmt, ast.excepthandler, ast.match_case)
 IMPORT_ERRORS = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
 Parts = tuple[str, ...]
 
@@ -48,6 +50,7 @@ class Tree:
     def __init__(self, root: Path):
         self.root = root
         self.parse, self.imports = cache(self.parse), cache(self.imports)
+        self.imported, self.file = cache(self.imported), cache(self.file)
 
     def follow(self, *files: str, ends: Callable[[str], bool] = lambda file: False) -> list[str]:
         """Return these files and all that they run, in the order of their imports.
@@ -251,7 +254,7 @@ def _imports(nodes: Iterable[ast.AST], may_fail: bool = False) -> Iterator[Impor
         elif isinstance(node, ast.Try | ast.TryStar):
             yield from _imports(node.body, may_fail or any(map(_catches, node.handlers)))
             yield from _imports([*node.handlers, *node.orelse, *node.finalbody], may_fail)
-        else:
+        elif isinstance(node, WITH_STATEMENTS):
             yield from _imports(ast.iter_child_nodes(node), may_fail)
 
 
