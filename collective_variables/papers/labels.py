@@ -65,4 +65,4 @@ def method_order(name: str, /) -> tuple[bool, bool, str]:
 
     Random and the linearised RND come first, so that other methods do not change their colours.
     """
-    return name != "random", name != "rnd-linearised", name
+    return name != "random", name != "rnd-linearised", name != "rnd", name

@@ -207,7 +207,7 @@ def test_a_changed_value_makes_its_study_stale_and_what_reads_it(project):
         (
             "dynamics-fuel_ComputeNTK",
             {},
-            "A group with ScalingStudy has ScalingStudy, LoadDataset, Ensemble alone: "
+            "A group with ScalingStudy has only ScalingStudy, LoadDataset, Ensemble: "
             "received dynamics-fuel_ComputeNTK",
         ),
         (
