@@ -206,7 +206,7 @@ def _notes_on_pictures(files: Sequence[str], pictures: Sequence[Picture]) -> lis
 def _read_all(
     folder: Path, paths: Sequence[Path], files: Sequence[str], size: tuple[int, int] | None
 ) -> list[Picture]:
-    """Return the images, all of one size; an error counts those that cannot be used."""
+    """Return the images, all of the same size; an error counts those that cannot be used."""
     pictures, n_bytes = [], 0
     errors: dict[str, str] = {}
     for path, file in zip(paths, files, strict=True):
