@@ -8,10 +8,9 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
 from collective_variables import _checks, _errors
-from collective_variables.selection import base
+from collective_variables.selection import base, coverage
 
 BLOCK = 2**22  # entries of a block of distances or similarities
-CACHED = 2**18  # entries of a block of differences that stays in a core's cache
 LARGEST = 1e70
 SAME = 1e-12  # squared distances that differ by this share of the squared norms are equal
 
@@ -98,17 +97,8 @@ def centred(features: Features) -> Features:
 
 
 def squared_distances(features: Features, row: int) -> Float[np.ndarray, " n_points"]:
-    """Return |φ(x) − φ(row)|² = k(x, x) − 2 k(x, row) + k(row, row) of all x, by differences.
-
-    Copies are then at exactly 0. It takes the time of a product, since both wait for the memory.
-    """
-    squared = np.empty(len(features))
-    n_rows = max(1, CACHED // features.shape[1])
-    for start in range(0, len(features), n_rows):
-        block = slice(start, start + n_rows)
-        differences = features[block] - features[row]
-        np.vecdot(differences, differences, out=squared[block])
-    return squared
+    """Return |φ(x) − φ(row)|² = k(x, x) − 2 k(x, row) + k(row, row) of all x; 0 for copies."""
+    return coverage._squared_distances(features, row)
 
 
 def squares_between(features: Features, rows: Rows) -> Float[np.ndarray, "n_rows n_points"]:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from collective_variables.selection import coverage
 from collective_variables.selection.batches import (
     _pool,
     bait,
@@ -167,7 +168,7 @@ def test_a_choice_begins_with_the_choice_of_fewer(rule):
 def test_small_blocks_give_the_same_choice(rule, monkeypatch):
     expected = choose(rule, POOLS["plain"], 6, [3, 9])
     monkeypatch.setattr(_pool, "BLOCK", 50)
-    monkeypatch.setattr(_pool, "CACHED", 20)
+    monkeypatch.setattr(coverage, "CACHED", 20)
     monkeypatch.setattr(max_herding, "N_TESTED", 3)
     assert choose(rule, POOLS["plain"], 6, [3, 9]) == expected
 
