@@ -53,7 +53,8 @@ def test_the_committed_lock_belongs_to_the_committed_code_and_parameters(tmp_pat
     described, stale = copy.run("python", "-m", "scripts.stale"), stale_in_locks(copy)
     assert stale == set() and "No stage reruns" in described, (
         f"{described}{stale}\n"
-        "dvc.lock is stale: run `make report`, then commit dvc.lock and dynamics/dvc.lock."
+        "dvc.lock is stale: run `dvc repro Sources` if that stage is the only one, else "
+        "`make report`; then commit dvc.lock and dynamics/dvc.lock."
     )
 
 
