@@ -5,7 +5,7 @@ export DVC_NO_ANALYTICS := 1
 export NO_MKDOCS_2_WARNING := 1
 ENVIRONMENT := .venv/installed
 
-.PHONY: help setup repro all report paper reproduce apply stale test test-newest bench bench-rnd bench-ntk bench-selection bench-training bench-dynamics bench-forecast bench-tables dynamics paper-dynamics scaling field form pictures gallery results requirements verify harness lint coverage docs docs-serve
+.PHONY: help setup repro all report paper reproduce apply stale test test-newest bench bench-rnd bench-ntk bench-selection bench-training bench-dynamics bench-features bench-forecast bench-tables dynamics paper-dynamics scaling field form pictures gallery results requirements verify harness lint coverage docs docs-serve
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -97,6 +97,9 @@ bench-training: $(ENVIRONMENT)  ## time the networks of Experiment 1 at the pape
 
 bench-dynamics: $(ENVIRONMENT)  ## time recordings through a training, and the groups of learning dynamics (an hour)
 	python -m benchmarks.bench_dynamics
+
+bench-features: $(ENVIRONMENT)  ## compare sketched features with the exact kernel, and time 100,000 images (three minutes)
+	python -m benchmarks.bench_features
 
 bench-forecast: $(ENVIRONMENT)  ## compare the forecasts of --dry-run with what the commands take (fifteen minutes)
 	python -m benchmarks.bench_forecast

@@ -1,8 +1,10 @@
 """The kernel of one network as an object that is made once and called many times."""
 
-from jaxtyping import Array, Float, PyTree
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from collective_variables.kernels import _traced, empirical, products
+from collective_variables.kernels.features import sketches
 from collective_variables.networks._arguments import ApplyFunction
 
 MOST_STATES = 8  # states of what a function can see, whose programs one object keeps
@@ -57,6 +59,21 @@ class KernelFunction:
             self._stand_ins, self.apply_fn, params, x, outputs, block_size
         )
 
+    def features(
+        self,
+        params: PyTree[Array],
+        x: PyTree[Array],
+        n_features: int = 512,
+        *,
+        key: PRNGKeyArray,
+        outputs: str = "mean",
+        block_size: int | None = None,
+    ) -> Float[np.ndarray, "n_points n_features"]:
+        """Return features of the kernel, as `ntk_features` does with the same arguments."""
+        return sketches.compute_features(
+            self._stand_ins, self.apply_fn, params, x, n_features, key, outputs, block_size
+        )
+
     def __repr__(self) -> str:
         return f"ntk_fn({self.apply_fn!r})"
 
@@ -82,8 +99,9 @@ def ntk_fn(apply_fn: ApplyFunction) -> KernelFunction:
 
     Returns:
         A function kernel(params, x1, x2=None, *, outputs, implementation, block_size) with the
-        arguments of `empirical_ntk`. Its methods `trace(params, x)` and `product(params, x)`
-        correspond to `ntk_trace` and `kernel_product`.
+        arguments of `empirical_ntk`. Its methods `trace(params, x)`, `product(params, x)` and
+        `features(params, x, n_features, key=key)` correspond to `ntk_trace`, `kernel_product` and
+        `ntk_features`.
 
     Example:
         >>> import jax.numpy as jnp
