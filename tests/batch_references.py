@@ -84,21 +84,22 @@ def max_dist(features, n_selected, labelled):
     )
 
 
-def lcmd(features, n_selected, labelled):
+def lcmd(features, n_selected, labelled, weights=None):
     kernel = kernel_matrix(features)
     squared = squared_distances(kernel)
+    shares = [Decimal(1)] * len(kernel) if weights is None else [Decimal(w) ** 2 for w in weights]
 
     def score(centres):
         if not centres:
-            return np.diag(kernel)
+            return [share * entry for share, entry in zip(shares, np.diag(kernel))]
         owners = [min(centres, key=lambda centre: squared[centre, x]) for x in range(len(kernel))]
         weights = {centre: Decimal(0) for centre in centres}
         for x, owner in enumerate(owners):
-            weights[owner] += squared[owner, x]
+            weights[owner] += shares[x] * squared[owner, x]
         heaviest = max(centres, key=lambda centre: weights[centre])
         if weights[heaviest] == 0:
             return [0] * len(kernel)
-        return [squared[o, x] if o == heaviest else -1 for x, o in enumerate(owners)]
+        return [shares[x] * squared[o, x] if o == heaviest else -1 for x, o in enumerate(owners)]
 
     return one_by_one(score, n_selected, labelled)
 

@@ -98,12 +98,12 @@ class Residual:
     equals a known point, up to round-off, adds a row of zeros.
 
     Args:
-        kernel: kernel(rows, columns) returns K between rows of the pool as a new array; None stands
-            for the whole pool.
+        kernel: kernel(rows, columns) returns K as a new array; None stands for the whole pool.
         diagonal: K(x, x).
         n_selected: Largest number of known points.
 
     Attributes:
+        factor: F, in the first `n_known` rows.
         variances: C(x, x), which is d(x) of the rule.
         reference: C(rows, pool) of the rows last passed to `refer`.
     """
@@ -111,7 +111,7 @@ class Residual:
     def __init__(self, kernel: Kernel, diagonal: Float[np.ndarray, " n_pool"], n_selected: int):
         self._kernel = kernel
         self._dtype = diagonal.dtype
-        self._factor = np.empty((n_selected, len(diagonal)), self._dtype)
+        self.factor = np.empty((n_selected, len(diagonal)), self._dtype)
         self.n_known = 0
         self.variances = diagonal.copy()
         self.floor = ROUND_OFF * np.finfo(self._dtype).eps * diagonal.max()
@@ -127,7 +127,7 @@ class Residual:
         if len(rows):
             reference = self._kernel(rows, None)
             self.reference = np.require(reference, self._dtype, ["C", "W", "O"])
-            self._subtract(self._factor[: self.n_known])
+            self._subtract(self.factor[: self.n_known])
 
     def _subtract(self, factor: Float[np.ndarray, "n_rows n_pool"]) -> None:
         """Subtract the product of these rows of the factor from the reference."""
@@ -142,13 +142,13 @@ class Residual:
 
     def among(self, rows: Rows) -> Float[np.ndarray, "n_rows n_rows"]:
         """Return C between these rows of the pool."""
-        known = self._factor[: self.n_known, rows]
+        known = self.factor[: self.n_known, rows]
         return np.array(self._kernel(rows, rows), self._dtype) - known.T @ known
 
     def learn(self, rows: Rows) -> Float[np.ndarray, "n_rows n_pool"]:
         """Add these points to T, and return how much each of them lowers all variances."""
-        known = self._factor[: self.n_known]
-        new = self._factor[self.n_known : self.n_known + len(rows)]
+        known = self.factor[: self.n_known]
+        new = self.factor[self.n_known : self.n_known + len(rows)]
         new[:] = self._kernel(rows, None) - known[:, rows].T @ known
         for number, row in enumerate(rows):
             new[number] -= new[:number, row] @ new[:number]

@@ -65,16 +65,6 @@ def check_pool(pool: ArrayLike) -> Float[Array, "n_pool ..."]:
     return points
 
 
-def check_key(key: object) -> None:
-    """Raise TypeError unless this is a single JAX key."""
-    if not (
-        isinstance(key, jax.Array)
-        and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
-        and key.ndim == 0
-    ):
-        raise TypeError(f"key must be a JAX key, such as jax.random.key(0): received {key!r}.")
-
-
 def check_budget(
     n_pool: int, n_selected: int, n_members: int, labelled: Sequence[int] = ()
 ) -> list[int]:

@@ -215,7 +215,7 @@ def _farthest_first(
             distances = np.sqrt(np.maximum(nearest, 0.0))
             chosen[1:, step] = distances[point], distances.mean()
         chosen[0, step] = point
-        np.minimum(nearest, _squared_distances(points, point), out=nearest)
+        np.minimum(nearest, squared_distances(points, point), out=nearest)
         nearest[point] = -1.0  # behind a copy of it, which is at 0
     return chosen
 
@@ -236,7 +236,7 @@ def _draw_by_squares(
             weights = nearest if nearest.any() else unused
             point = int(generator.choice(len(points), p=weights / weights.sum()))
         indices.append(point)
-        np.minimum(nearest, _squared_distances(points, point), out=nearest)
+        np.minimum(nearest, squared_distances(points, point), out=nearest)
     return np.array(indices)
 
 
@@ -257,7 +257,7 @@ def _herd(
             point = int(np.argmax(attraction - repulsion / (step + 1)))
         indices.append(point)
         attraction[point] = -np.inf
-        repulsion += _gaussian(_squared_distances(points, point), bandwidth)
+        repulsion += _gaussian(squared_distances(points, point), bandwidth)
     return np.array(indices)
 
 
@@ -293,7 +293,7 @@ def _without_repeats(indices: np.ndarray, spare: np.ndarray) -> Int[np.ndarray, 
     return np.array(list(used))
 
 
-def _squared_distances(points: np.ndarray, point: int) -> Float[np.ndarray, " n_pool"]:
+def squared_distances(points: np.ndarray, point: int) -> Float[np.ndarray, " n_pool"]:
     """Return the squared distances of all points from one of them."""
     # By differences: copies are then at exactly 0, and near points keep the digits that they lose
     # in |x|² + |y|² − 2 x·y. It takes the same time, since both forms wait for the memory.

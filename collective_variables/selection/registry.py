@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 from numpy.typing import ArrayLike
 
-from collective_variables import _checks
+from collective_variables import _checks, _keys
 from collective_variables.ensembles import checkpoints, seeding
 from collective_variables.networks import parameters, sequential
 from collective_variables.selection import (
@@ -22,6 +21,8 @@ from collective_variables.selection import (
     rnd_linearised,
     stratified,
 )
+from collective_variables.selection.batches import methods
+from collective_variables.selection.by_options import distilled
 
 
 def select(
@@ -49,8 +50,9 @@ def select(
         key: A JAX key, such as `jax.random.key(0)`. The same key gives the same points.
         members: Number of subsets, one for each member of an ensemble. Member m is the same in an
             ensemble of any size.
-        network: The network to be trained. "rnd" and the methods that use a kernel need it:
-            "log-determinant", "trace", "best-entropy" and "greedy".
+        network: The network to be trained. "rnd" and the methods that always use its kernel need
+            it: "log-determinant", "trace", "best-entropy" and "greedy". So do the option `kernel`
+            "infinite-width", "ntk" and "sketch".
         targets: (n_pool,) or (n_pool, n_outputs) targets of all points. "stratified" and the option
             `per_class` need them. Whole numbers or texts, and rows that are one-hot, are classes;
             other numbers are a regression. The option `task`, "classification" or "regression",
@@ -62,10 +64,20 @@ def select(
             mapping that keeps intermediate results, so that an interrupted call resumes ("rnd");
             `initialisation_keys`, (members,) keys of the networks that training starts from, whose
             kernels are used (drawn from `key` by default).
+            The rules for batches, from "max-diag" to "max-herding", and "k-means++" have the
+            option `kernel`, of `batches.kernels.features`: "linear" for the points as they are,
+            "infinite-width", "ntk", "sketch", a matrix (n_pool, n_pool), or a function
+            kernel(rows, columns) of rows of the pool. `params` are parameters of a trained network
+            for "ntk" and "sketch"; without them every member has an untrained one. `n_features`
+            is the number of features. `noise` is the standard deviation of the labels in the unit
+            of the features, the square root of the kernel's.
+            `predictions` are those of trained networks, for "margin", "predictive-entropy" and
+            "ensemble-variance".
 
     Returns:
         The new points in the order of choice; labelled points are not among them. The first k
-        points are the choice of k points; "best-entropy" needs the option `sizes` for this.
+        points are the choice of k points; "best-entropy" needs the option `sizes` for this, and
+        "typiclust" and "prob-cover" choose k points anew.
 
     Raises:
         ValueError: `n` exceeds the number of points that are not labelled.
@@ -84,7 +96,7 @@ def select(
     pool = base.check_pool(pool)
     n = _checks.integer("n", n, minimum=1)
     members = _checks.integer("members", members, minimum=1)
-    base.check_key(key)
+    _keys.check_key(key)
     labelled = base.check_labelled(labelled, len(pool))
     if n > len(pool) - len(labelled):
         raise ValueError(
@@ -180,119 +192,39 @@ def _call(method: str, arguments: dict[str, Any], options: dict[str, Any]) -> ba
     if unknown:
         known = ", ".join(OPTIONS[method])
         raise TypeError(f"Options of {method} are {known}: received {unknown[0]}.")
-    signature = inspect.signature(function).parameters
-    for name in ("network", "targets"):
-        is_needed = name in signature and signature[name].default is inspect.Parameter.empty
-        if is_needed and arguments[name] is None:
+    for name in ("network", "targets", "predictions"):
+        if method in methods_that_need(name) and (arguments | options).get(name) is None:
             raise ValueError(f"{name} must be given for the method {method}: received None.")
+    signature = inspect.signature(function).parameters
     arguments = {name: value for name, value in arguments.items() if name in signature}
     return function(**arguments | options)
 
 
-def _rnd(
-    pool: Float[Array, "n_pool ..."],
-    network: nn.Module,
-    *,
-    targets: np.ndarray | None = None,
-    task: str | None = None,
-    per_class: bool = False,
-    layers: Sequence[str] | None = None,
-    width: int | None = None,
-    n_selected: int,
-    key: PRNGKeyArray,
-    n_members: int,
-    labelled: Sequence[int] = (),
-    progress: str = "",
-    store: checkpoints.Store | None = None,
-    **settings: Any,
-) -> base.Selection:
-    return rnd.select(
-        pool,
-        representation(network, layers, width),
-        rnd.RNDSettings(**settings),
-        n_selected=n_selected,
-        key=key,
-        n_members=n_members,
-        labelled=labelled,
-        classes=_classes(targets, task, per_class),
-        progress=progress,
-        store=store,
-    )
-
-
-def _rnd_linearised(
-    pool: Float[Array, "n_pool ..."],
-    *,
-    targets: np.ndarray | None = None,
-    task: str | None = None,
-    per_class: bool = False,
-    n_selected: int,
-    key: PRNGKeyArray,
-    n_members: int,
-    labelled: Sequence[int] = (),
-    progress: str = "",
-    **settings: Any,
-) -> base.Selection:
-    return rnd_linearised.select(
-        pool,
-        rnd_linearised.LinearisedRNDSettings(**settings),
-        n_selected=n_selected,
-        key=key,
-        n_members=n_members,
-        labelled=labelled,
-        classes=_classes(targets, task, per_class),
-        progress=progress,
-    )
-
-
-def _classes(
-    targets: np.ndarray | None, task: str | None, per_class: bool
-) -> Int[np.ndarray, " n_pool"] | None:
-    """Return the class of every point, or None without `per_class`; raise for a regression."""
-    if not per_class:
-        return None
-    if targets is None:
-        raise ValueError("targets must be given for per_class: received None.")
-    if task != "classification":
-        raise ValueError(f"per_class needs a classification: received a {task}.")
-    return np.argmax(targets, axis=1)
-
-
-def representation(
-    network: sequential.Network, layers: Sequence[str] | None, width: int | None
-) -> sequential.Network:
-    """Return the network, or one with other layers or with another number of outputs."""
-    if layers is not None and width is not None:
-        raise ValueError(
-            f"layers and width must not both be given: received {list(layers)} and {width}."
-        )
-    if layers is None and width is None:
-        return network
-    if not isinstance(network, sequential.Network):
-        raise ValueError(
-            f"layers and width need a network that is built from layers: received {network}."
-        )
-    if layers is not None:
-        names = ("activation", "parametrisation", "padding", "b_std")
-        return sequential.build_network(layers, **{name: getattr(network, name) for name in names})
-    last = sequential.Layer("dense", width=_checks.integer("width", width, minimum=1))
-    return network.clone(layers=(*network.layers[:-1], last))
+def methods_that_need(name: str) -> tuple[str, ...]:
+    """Return the methods that cannot choose without this argument."""
+    needing = []
+    for method, function in SELECTION_METHODS.items():
+        parameter = inspect.signature(function).parameters.get(name)
+        if parameter is not None and parameter.default is parameter.empty:
+            needing.append(method)
+    return tuple(needing)
 
 
 # Each function is called with those arguments of `select` that its parameters name.
 SELECTION_METHODS: dict[str, Callable[..., base.Selection]] = {
     "random": base.random,
     "stratified": stratified.stratified,
-    "rnd": _rnd,
-    "rnd-linearised": _rnd_linearised,
+    "rnd": distilled.select_by_rnd,
+    "rnd-linearised": distilled.select_by_linearised_rnd,
     "k-center": coverage.k_center,
-    "k-means++": coverage.k_means_plus_plus,
+    "k-means++": methods.k_means_plus_plus_by_kernel,
     "kernel-herding": coverage.kernel_herding,
     "facility-location": coverage.facility_location,
     "log-determinant": by_kernel.log_determinant,
     "trace": by_kernel.largest_trace,
     "best-entropy": by_kernel.best_entropy,
     "greedy": by_kernel.greedy,
+    **methods.METHODS,
 }
 """The ways to choose points, by name.
 
@@ -313,6 +245,23 @@ SELECTION_METHODS: dict[str, Callable[..., base.Selection]] = {
 - best-entropy: the best of many random subsets by the von Neumann entropy of that kernel (Tovey et
   al. 2023).
 - greedy: the point that most increases that entropy, or entropy times trace.
+- max-diag: the largest posterior variances of a Gaussian process (Holzmüller et al. 2023).
+- max-det: always the largest posterior variance after those chosen (Holzmüller et al. 2023), the
+  greedy form of BatchBALD (Kirsch, van Amersfoort, Gal 2019).
+- max-dist: the point farthest from those labelled and chosen (Gonzalez 1985; Sener, Savarese 2018).
+- bait: the point that most lowers the posterior variance of all points (Ash et al. 2021).
+- frank-wolfe: points whose weighted features sum up to those of the pool (Pinsler et al. 2019).
+- lcmd: the farthest point of the largest cluster around those chosen (Holzmüller et al. 2023).
+- typiclust: typical points of the largest clusters without a label (Hacohen, Dekel, Weinshall
+  2022).
+- prob-cover: points whose balls cover most of the pool (Yehuda, Dekel, Hacohen, Weinshall 2022).
+- max-herding: every point of the pool has a similar one in direction (Bae, Noh, Sutherland 2024).
+- margin: the smallest difference of the two largest class probabilities (Scheffer et al. 2001).
+- predictive-entropy: the largest entropy of the class probabilities (Settles, Craven 2008).
+- ensemble-variance: the largest variance of outputs between networks (Krogh, Vedelsby 1995).
+
+The methods from max-diag to max-herding choose by features whose products are a kernel. They and
+k-means++ take the options `kernel`, `params` and `n_features` (`batches.kernels.features`).
 
 rnd and rnd-linearised also take `per_class`, for equally many points of each class. rnd also takes
 `layers`, other layers for target and predictor, or `width`, another number of outputs.

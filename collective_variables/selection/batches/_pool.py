@@ -98,7 +98,7 @@ def centred(features: Features) -> Features:
 
 def squared_distances(features: Features, row: int) -> Float[np.ndarray, " n_points"]:
     """Return |φ(x) − φ(row)|² = k(x, x) − 2 k(x, row) + k(row, row) of all x; 0 for copies."""
-    return coverage._squared_distances(features, row)
+    return coverage.squared_distances(features, row)
 
 
 def squares_between(features: Features, rows: Rows) -> Float[np.ndarray, "n_rows n_points"]:

@@ -82,7 +82,7 @@ def from_kernel(
         )
         if rows:
             residual.learn(np.array(rows))
-    features = np.ascontiguousarray(residual._factor[: residual.n_known].T)
+    features = np.ascontiguousarray(residual.factor[: residual.n_known].T)
     left = diagonal - np.vecdot(features, features)
     if left.min() < -round_off:
         raise _errors.InvalidValueError(

@@ -7,7 +7,7 @@ import batch_pools
 import batch_references as references
 import pytest
 
-from collective_variables.selection.batches import bait, frank_wolfe, lcmd, max_det, max_dist
+from collective_variables.selection.batches.rules import bait, frank_wolfe, lcmd, max_det, max_dist
 
 CHOICES = json.loads(Path(__file__).with_name("oracle.json").read_text())["choices"]
 RULES = {

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from collective_variables.selection import coverage
-from collective_variables.selection.batches import (
-    _pool,
+from collective_variables.selection.batches import _pool
+from collective_variables.selection.batches.first_batch import max_herding, prob_cover, typiclust
+from collective_variables.selection.batches.rules import (
     bait,
     frank_wolfe,
     k_means_plus_plus,
@@ -21,7 +22,6 @@ from collective_variables.selection.batches import (
     max_diag,
     max_dist,
 )
-from collective_variables.selection.batches.first_batch import max_herding, prob_cover, typiclust
 
 RULES = [
     max_diag.max_diag,
@@ -301,3 +301,32 @@ def test_k_means_plus_plus_draws_by_squared_distances():
 def test_frank_wolfe_follows_the_sum_of_the_pool():
     """The sum is (5, 3). After (2, 2) it lacks something along (1, −1)."""
     assert choose(frank_wolfe.frank_wolfe, [[0.0, 1.0], [2.0, 2.0], [3.0, 0.0]], 3) == [1, 2, 0]
+
+
+@pytest.mark.parametrize("labelled", [[], [3], [3, 8, 11]])
+def test_lcmd_weighs_distances(labelled):
+    weights = np.random.default_rng(1).choice([0.25, 0.5, 1.0, 2.0], size=24)
+    chosen = lcmd.lcmd(POOLS["plain"], 8, labelled, weights=weights)
+    expected = references.lcmd(POOLS["plain"], 8, labelled, weights.tolist())
+    assert chosen.tolist() == list(expected)
+    assert chosen.tolist() != lcmd.lcmd(POOLS["plain"], 8, labelled).tolist()
+
+
+def test_lcmd_takes_points_of_weight_0_last():
+    weights = np.r_[np.zeros(20), np.ones(4)]
+    assert set(lcmd.lcmd(POOLS["plain"], 4, [0], weights=weights)) == {20, 21, 22, 23}
+    same = lcmd.lcmd(POOLS["plain"], 5, [0], weights=np.zeros(24))
+    assert same.tolist() == lcmd.lcmd(POOLS["plain"], 5, [0]).tolist()
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1.0], "each of the 24 points"),
+        (-np.ones(24), "at least 0"),
+        (np.full(24, np.nan), "finite"),
+    ],
+)
+def test_wrong_weights_are_one_sentence(weights, message):
+    with pytest.raises(ValueError, match=f"weights must be .*{message}"):
+        lcmd.lcmd(POOLS["plain"], 2, [0], weights=weights)

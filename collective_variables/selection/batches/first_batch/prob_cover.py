@@ -13,8 +13,9 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
 from collective_variables import _checks
-from collective_variables.selection.batches import _pool, max_dist
+from collective_variables.selection.batches import _pool
 from collective_variables.selection.batches.first_batch import _clusters
+from collective_variables.selection.batches.rules import max_dist
 
 PURITY = 0.95  # share of the balls that hold one cluster only
 INSIDE = 1e-9  # share of the radius at which a point of another cluster would be reached

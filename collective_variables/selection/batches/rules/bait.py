@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Int
 from numpy.typing import ArrayLike
 
-from collective_variables.selection.batches import max_det
+from collective_variables.selection.batches.rules import max_det
 
 
 def bait(

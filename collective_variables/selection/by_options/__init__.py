@@ -1,0 +1,1 @@
+"""Call methods whose options are fields of their settings."""
