@@ -1,3 +1,7 @@
+from collective_variables.active_learning.certificate import Certificate as Certificate
+from collective_variables.active_learning.certificate import certify as certify
+from collective_variables.active_learning.fitting import FitSettings as FitSettings
+from collective_variables.active_learning.learner import ActiveLearner as ActiveLearner
 from collective_variables.data.encoding import read_table as read_table
 from collective_variables.data.problems import Dataset as Dataset
 from collective_variables.data.problems import load_problem as load_problem
@@ -6,6 +10,7 @@ from collective_variables.kernels._traced import RetracingWarning as RetracingWa
 from collective_variables.kernels.empirical import empirical_ntk as empirical_ntk
 from collective_variables.kernels.empirical import estimate_cost as estimate_cost
 from collective_variables.kernels.empirical import ntk_trace as ntk_trace
+from collective_variables.kernels.features.sketches import ntk_features as ntk_features
 from collective_variables.kernels.infinite_width import infinite_width_ntk as infinite_width_ntk
 from collective_variables.kernels.kernel_function import ntk_fn as ntk_fn
 from collective_variables.kernels.products import kernel_product as kernel_product

@@ -15,7 +15,7 @@ FLOORS = [
     {"training"},
     {"experiment"},
     {"analysis"},
-    {"papers"},
+    {"papers", "active_learning"},
     {"cli"},
 ]
 FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}

@@ -1,0 +1,196 @@
+"""Choose the next batch with networks that were trained on the labels so far."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from numpy.typing import ArrayLike
+
+from collective_variables import _checks, _errors
+from collective_variables.active_learning import fitting
+from collective_variables.active_learning.labels import Labels
+from collective_variables.kernels import features as sketches
+from collective_variables.selection import registry
+from collective_variables.selection.batches import kernels
+
+NETWORK_KERNELS = ("ntk", "sketch")  # those of trained networks
+N_FEATURES = 512  # of a sketch
+COMMITTEE = "committee"
+
+
+class Rule(NamedTuple):
+    """Describe how a batch is chosen.
+
+    Attributes:
+        method: One of `registry.SELECTION_METHODS`.
+        kernel: The kernel of methods that have the option `kernel`: "sketch" or "ntk" of the
+            trained networks, "infinite-width", "linear", or a matrix or function of the pool.
+        n_features: Number of features; None as in `kernels.features`.
+        options: Further options of the method. The option `weights` of "lcmd" may be
+            `COMMITTEE`, for the standard deviation of the predictions of trained networks.
+    """
+
+    method: str = "lcmd"
+    kernel: str | ArrayLike | kernels.Kernel = "sketch"
+    n_features: int | None = None
+    options: Mapping[str, Any] = {}
+
+    def check(self) -> None:
+        """Raise TypeError or ValueError for an unknown method or kernel."""
+        _checks.choice("method", self.method, registry.SELECTION_METHODS)
+        if isinstance(self.kernel, str):
+            _checks.choice("kernel", self.kernel, kernels.KERNELS)
+
+    @property
+    def has_kernel(self) -> bool:
+        """Whether the method chooses by a kernel that it is given."""
+        return "kernel" in registry.OPTIONS[self.method]
+
+    @property
+    def needs_predictions(self) -> bool:
+        """Whether the method chooses by what trained networks predict."""
+        return "predictions" in registry.OPTIONS[self.method]
+
+    @property
+    def needs_training(self) -> bool:
+        """Whether the choice depends on the trained networks."""
+        is_of_network = isinstance(self.kernel, str) and self.kernel in NETWORK_KERNELS
+        return (
+            self.needs_predictions
+            or self.has_committee
+            or (self.has_kernel and is_of_network)
+        )
+
+    @property
+    def has_committee(self) -> bool:
+        """Whether distances are weighted by the disagreement of the trained networks."""
+        weights = self.options.get("weights")
+        return isinstance(weights, str) and weights == COMMITTEE
+
+
+class Fitted(NamedTuple):
+    """Hold a network, the parameters of its members, and the labels that they were trained on.
+
+    labels is None, or holds a single kind of label, where the parameters are the initial ones.
+    """
+
+    network: nn.Module
+    params: Sequence[PyTree[Array]]
+    labels: Labels | None
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the parameters are trained."""
+        return can_train(self.labels)
+
+
+def can_train(labels: Labels | None) -> bool:
+    """Return whether there are two different targets at least, without which nothing is learnt."""
+    return labels is not None and labels.n_kinds > 1
+
+
+def features(
+    pool: Float[np.ndarray, "n_pool ..."], rule: Rule, fitted: Fitted, key: PRNGKeyArray
+) -> Float[np.ndarray, "n_pool n_features"]:
+    """Return features whose products are the kernel of a rule, in float64.
+
+    For several networks, "ntk" and "sketch" are the mean of their kernels.
+    """
+    if isinstance(rule.kernel, str) and rule.kernel == "sketch":
+        n_features = N_FEATURES if rule.n_features is None else rule.n_features
+        keys = jax.random.split(key, len(fitted.params))
+        total = np.zeros((len(pool), n_features), np.float64)
+        for params, member_key in zip(fitted.params, keys):
+            # The signs of members are independent, so products of different members average out.
+            total += sketches.ntk_features(
+                fitted.network.apply, params, pool, n_features, key=member_key
+            )
+        return total / np.sqrt(len(fitted.params))
+    members = fitted.params if isinstance(rule.kernel, str) and rule.kernel == "ntk" else [None]
+    parts = [
+        kernels.features(
+            pool,
+            rule.kernel,
+            network=fitted.network,
+            params=params,
+            n_features=rule.n_features,
+            key=key,
+        )
+        for params in members
+    ]
+    return np.concatenate(parts, axis=1) / np.sqrt(len(parts))
+
+
+def choose(
+    pool: Float[np.ndarray, "n_pool ..."],
+    n: int,
+    /,
+    *,
+    rule: Rule,
+    labelled: Sequence[int] | Int[np.ndarray, " n_labelled"],
+    fitted: Fitted,
+    key: PRNGKeyArray,
+) -> Int[np.ndarray, " n"]:
+    """Return the next rows to label.
+
+    Args:
+        pool: (n_pool, ...) points, labelled ones included, as the network takes them.
+        n: Number of rows to choose.
+        rule: Method, kernel and options.
+        labelled: Rows that are labelled, or must not be chosen again.
+        fitted: The trained networks.
+        key: A JAX key.
+
+    Returns:
+        The rows in the order of choice.
+
+    Raises:
+        InvalidValueError: The method chooses by predictions, and no network is trained.
+
+    Also raises the errors of `registry.select`.
+    """
+    method_key, sketch_key = jax.random.split(key)
+    options, points = dict(rule.options), pool
+    if rule.needs_predictions:
+        if not fitted.is_trained or fitted.labels is None:
+            raise _errors.InvalidValueError(
+                f"{rule.method} chooses by predictions, for which two different labels are needed "
+                "at least: label some rows that another method chooses."
+            )
+        outputs = fitting.outputs(fitted.network, fitted.params, pool)
+        is_variance = rule.method == "ensemble-variance"
+        options["predictions"] = outputs if is_variance else fitted.labels.probabilities(outputs)
+    elif rule.has_kernel:
+        points = features(pool, rule, fitted, sketch_key)
+        options["kernel"] = "linear"
+        if rule.has_committee:
+            options["weights"] = disagreement(pool, fitted)
+    selection = registry.select(
+        points,
+        n,
+        method=rule.method,
+        labelled=np.asarray(labelled, int).tolist(),
+        network=None if rule.has_kernel else fitted.network,
+        key=method_key,
+        **options,
+    )
+    return selection.indices[0]
+
+
+def disagreement(
+    pool: Float[np.ndarray, "n_pool ..."], fitted: Fitted
+) -> Float[np.ndarray, " n_pool"] | None:
+    """Return the standard deviation of predictions between networks, of all outputs together.
+
+    Probabilities are compared in a classification. None stands for a single or untrained network,
+    which is no committee.
+    """
+    if not fitted.is_trained or fitted.labels is None or len(fitted.params) < 2:
+        return None
+    found = fitting.outputs(fitted.network, fitted.params, pool).astype(np.float64)
+    if fitted.labels.task == "classification":
+        found = fitted.labels.probabilities(found)
+    return np.sqrt(found.var(axis=0).sum(axis=1))
