@@ -1,0 +1,188 @@
+"""Compare rules for labels in batches on real tables.
+
+    python -m benchmarks.bench_labels [--splits 20] [--tables NAME ...] [--rules NAME ...]
+        [--keep FOLDER] [--csv FILE]
+
+Each table of `benchmarks.label_tables` is split into pool and test points in every repeat. The
+first 32 rows are drawn at random; each rule then adds six batches of 32 and one of 32, up to 256
+labels. Small tables have smaller batches. After every batch a network is trained from the same
+initial parameters. All rules have the same splits, first rows and initial networks, so their
+differences are paired.
+
+Rules use the kernel of the trained network through a sketch; "linear", "typiclust", "prob-cover"
+and "max-herding" use that of the inputs. "ensemble", "committee" and "ensemble-variance" train
+three networks to choose rows; for the test the first of them counts, so that better predictions of
+an ensemble are no part of the comparison. The rest choose by inputs or predictions.
+
+The tables need packages of the group `bench`. --keep stores the results of each table and repeat in
+a folder as soon as they are known, so an interrupted run resumes there. --csv writes the means that
+the printed tables are made from.
+"""
+
+import argparse
+import hashlib
+import multiprocessing
+import os
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import label_results, label_tables
+from collective_variables.active_learning import choosing, fitting, rounds
+from collective_variables.networks import sequential
+
+SIZES = (32, 64, 96, 128, 160, 192, 224, 256)
+SMALL_SIZES = (32, 48, 64, 80, 96, 112, 128, 144)  # for pools with fewer than 512 rows
+SMALL_POOL = 512
+LARGEST_POOL = 4000
+LARGEST_TEST = 2000
+SPLITS = 20
+LAYERS = ("dense 128", "dense 128")
+SINGLE = fitting.FitSettings(n_networks=1)
+COMMITTEE = fitting.FitSettings(n_networks=3)
+REGRESSIONS = (
+    "concrete",
+    "ames",
+    "abalone",
+    "computers",
+    "births",
+    "storms",
+    "diamonds",
+    "lennard-jones",
+    "friedman",
+)
+CLASSIFICATIONS = ("digits", "segment", "jobs", "spam", "rodents")
+TABLES = (*REGRESSIONS, *CLASSIFICATIONS)
+RULES = {
+    "random": choosing.Rule("random"),
+    "lcmd": choosing.Rule("lcmd"),
+    "lcmd, ensemble": choosing.Rule("lcmd"),
+    "lcmd, committee": choosing.Rule("lcmd", options={"weights": choosing.COMMITTEE}),
+    "bait": choosing.Rule("bait"),
+    "k-means++": choosing.Rule("k-means++"),
+    "max-dist": choosing.Rule("max-dist"),
+    "max-det": choosing.Rule("max-det"),
+    "max-diag": choosing.Rule("max-diag"),
+    "frank-wolfe": choosing.Rule("frank-wolfe"),
+    "lcmd, linear": choosing.Rule("lcmd", "linear"),
+    "rnd-linearised": choosing.Rule("rnd-linearised"),
+    "typiclust": choosing.Rule("typiclust", "linear"),
+    "prob-cover": choosing.Rule("prob-cover", "linear"),
+    "max-herding": choosing.Rule("max-herding", "linear"),
+    "ensemble-variance": choosing.Rule("ensemble-variance"),
+    "margin": choosing.Rule("margin"),
+    "predictive-entropy": choosing.Rule("predictive-entropy"),
+}
+FOR_CLASSES = ("margin", "predictive-entropy")
+# Rules of three networks, of which the first is tested as for the others.
+OF_COMMITTEE = ("lcmd, ensemble", "lcmd, committee", "ensemble-variance")
+
+
+class Case(NamedTuple):
+    """A repeat of one table, and the rules to compare on it."""
+
+    table: str
+    repeat: int
+    rules: tuple[str, ...]
+
+
+def split(table: label_tables.LabelTable, repeat: int) -> rounds.Split:
+    """Return pool and test points of a repeat.
+
+    Columns are z-scores x of the pool, as 5 tanh(x / 5), so that no cell lies far out (Holzmüller
+    et al. 2023).
+    """
+    order = np.random.default_rng([repeat, 32]).permutation(len(table.inputs))
+    n_test = min(LARGEST_TEST, len(order) // 3)
+    test, pool = order[:n_test], order[n_test:][:LARGEST_POOL]
+    mean, std = table.inputs[pool].mean(axis=0), table.inputs[pool].std(axis=0)
+    inputs = (table.inputs - mean) / np.where(std > 1e-9 * np.abs(mean), std, np.inf)
+    inputs = (5.0 * np.tanh(inputs / 5.0)).astype(np.float32)
+    return rounds.Split(inputs[pool], table.targets[pool], inputs[test], table.targets[test])
+
+
+def play(case: Case) -> pd.DataFrame:
+    """Return the rounds of all rules in one repeat."""
+    table = label_tables.load(case.table)
+    each = split(table, case.repeat)
+    sizes = SMALL_SIZES if len(each.inputs) < SMALL_POOL else SIZES
+    network = sequential.build_network(
+        [*LAYERS, f"dense {table.targets.shape[1]}"], activation="silu"
+    )
+    plans = {
+        False: rounds.Plan(sizes, SINGLE, seed=case.repeat),
+        True: rounds.Plan(sizes, COMMITTEE, seed=case.repeat, n_tested=1),
+    }
+    return pd.concat(
+        [
+            rounds.play(
+                network, [each], {name: RULES[name]}, plans[name in OF_COMMITTEE], task=table.task
+            )
+            for name in case.rules
+        ],
+        ignore_index=True,
+    ).assign(table=case.table, task=table.task, repeat=case.repeat)
+
+
+def kept(case: Case, folder: Path | None) -> pd.DataFrame:
+    """Return `play`; rules that the folder has are read from there."""
+    if folder is None:
+        return play(case)
+    parts = []
+    for rule in case.rules:
+        key = hashlib.sha256(repr((RULES[rule], SINGLE, COMMITTEE, SIZES)).encode()).hexdigest()
+        path = folder / f"{case.table}-{case.repeat}-{rule.replace(', ', '-')}-{key[:8]}.csv"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = path.with_suffix(".unfinished")
+            play(case._replace(rules=(rule,))).to_csv(unfinished, index=False)
+            unfinished.replace(path)
+        parts.append(pd.read_csv(path))
+    return pd.concat(parts, ignore_index=True)
+
+
+def run(
+    tables: Sequence[str], rules: Sequence[str], n_splits: int, folder: Path | None
+) -> pd.DataFrame:
+    """Return the rounds of all tables and repeats, computed on all cores."""
+    cases = []
+    for repeat in range(n_splits):  # all tables have a repeat before one has the next
+        for name in tables:
+            is_regression = name in REGRESSIONS
+            names = tuple(rule for rule in rules if not (is_regression and rule in FOR_CLASSES))
+            cases.append(Case(name, repeat, names))
+    context = multiprocessing.get_context("spawn")
+    parts = []
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as executor:
+        futures = [executor.submit(kept, case, folder) for case in cases]
+        for number, future in enumerate(as_completed(futures), 1):
+            parts.append(future.result())
+            print(f"{number} of {len(cases)} repeats", file=sys.stderr, flush=True)
+    return pd.concat(parts, ignore_index=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the comparison and print it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--splits", type=int, default=SPLITS)
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES)
+    parser.add_argument("--rules", nargs="+", choices=RULES, default=list(RULES))
+    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--csv", type=Path)
+    options = parser.parse_args(arguments)
+    # Each process has one core.
+    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    played = run(options.tables, options.rules, options.splits, options.keep)
+    if options.csv is not None:
+        label_results.means(played).to_csv(options.csv, index=False, float_format="%.6g")
+    print(label_results.report(played))
+
+
+if __name__ == "__main__":
+    main()
