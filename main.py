@@ -20,6 +20,7 @@ import zntrack
 from nodes import _params_file, _sources, _values
 from nodes._imports import SourceError, Tree
 from nodes._params_file import to_yaml
+from nodes.active_learning import ActiveLearning
 from nodes.compute_ntk import ComputeNTK
 from nodes.correlation_analysis import CorrelationAnalysis
 from nodes.ensemble import Ensemble
@@ -45,6 +46,8 @@ OPTIONAL = (RNDSelect, ComputeNTK, TrainModel, CorrelationAnalysis)
 # except its data.
 RECORDED = {ScalingStudy: (Ensemble,), TrainAutoencoder: (Ensemble,), TrainAgent: ()}
 WITHOUT_DATA = (TrainAgent,)
+# Stages that a group has only with a section of them, as it has SelectSubset.
+CHOSEN = (ActiveLearning,)
 ALL_GROUPS, DYNAMICS_GROUP = "all", "dynamics"
 REPORT, FULL_REPORT, FINDINGS = "all_Report", "dynamics_Report", "dynamics_Findings"
 SUMMARIES = {REPORT: Report, FULL_REPORT: Report, FINDINGS: Findings}
@@ -146,6 +149,8 @@ def add_group(group: str, sections: Sections) -> dict[str, list]:
         "members_path": ensemble.members_path,
         "architecture_path": network.architecture_path,
     }
+    chosen = [kind for kind in CHOSEN if kind.__name__ in sections]
+    labelling = [kind(**shared, **sections[kind.__name__]) for kind in chosen]
     subsets = [RandomSubset(data=data, members_path=ensemble.members_path)]
     if compares_methods(sections):
         subsets.append(RNDSelect(**shared, **values[RNDSelect]))
@@ -157,11 +162,12 @@ def add_group(group: str, sections: Sections) -> dict[str, list]:
     analysis = CorrelationAnalysis(
         kernels=kernels, networks=networks, **values[CorrelationAnalysis]
     )
-    timed = [*subsets, kernels, networks, analysis]
+    timed = [*subsets, kernels, networks, analysis, *labelling]
     return {
         "analyses": [analysis],
         "data": [data],
         "architecture_paths": [network.architecture_path],
+        "rounds_paths": [node.rounds_path for node in labelling],
         "time_paths": [node.nwd / "node-meta.json" for node in timed],
     }
 
@@ -188,19 +194,22 @@ def add_report(values: dict, parts: list[dict[str, list]], findings: list[Findin
 def list_plots(groups: dict[str, Sections], figures: dict[int, Sections]) -> dict:
     """Return every figure, with the table of each group as a source, for plots/dvc.yaml."""
     entries = []
-    experiments = {
-        group: 2 if compares_methods(sections) else 1
-        for group, sections in groups.items()
-        if not recorded_in(sections)
-    }
     for number, titles in figures.items():
-        members = [group for group, experiment in experiments.items() if experiment == number]
+        members = [group for group in groups if number in drawn_experiments(groups[group])]
         for title, figure in titles.items():
             path = f"{figure['stage']}/{figure['table']}"
             tables = {f"../nodes/{group}/{path}": figure["y"] for group in members}
             settings = {key: figure[key] for key in figure if key not in ("stage", "table")}
             entries.append({title: settings | {"y": tables}})
     return {"plots": entries}
+
+
+def drawn_experiments(sections: Sections) -> set[int]:
+    """Return the numbers in plots/figures.yaml of the experiments that a group is part of."""
+    if recorded_in(sections):
+        return set()
+    experiment = 2 if compares_methods(sections) else 1
+    return {experiment, 3} if ActiveLearning.__name__ in sections else {experiment}
 
 
 def sources_stage() -> dict:

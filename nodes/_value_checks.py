@@ -23,7 +23,7 @@ from collective_variables.training import (
     schedules,
     study_cases,
 )
-from nodes import _values
+from nodes import _values, active_learning
 
 Group = Mapping[str, SimpleNamespace]
 Check = Callable[[SimpleNamespace, Group], object]
@@ -83,16 +83,20 @@ def _ensemble(own: SimpleNamespace, group: Group) -> None:
 
 def _selection(own: SimpleNamespace, group: Group) -> None:
     method = _checks.choice("method", own.method, registry.SELECTION_METHODS)
-    known = registry.OPTIONS[method]
-    if unknown := [name for name in own.options if name not in known]:
-        raise TypeError(
-            f"Options of {method} are {', '.join(known)}: received {unknown[0]}."
-            f"{_values.suggestion(str(unknown[0]), known)}"
-        )
+    _check_options(method, own.options)
     if settings := registry.SETTINGS.get(method):
         settings(**_fields(settings, SimpleNamespace(**own.options)))
     if (layers := own.options.get("layers")) is not None:
         sequential.build_network(layers)
+
+
+def _check_options(method: str, options: Mapping[str, object]) -> None:
+    known = registry.OPTIONS[method]
+    if unknown := [name for name in options if name not in known]:
+        raise TypeError(
+            f"Options of {method} are {', '.join(known)}: received {unknown[0]}."
+            f"{_values.suggestion(str(unknown[0]), known)}"
+        )
 
 
 def _compute_ntk(own: SimpleNamespace, group: Group) -> None:
@@ -167,6 +171,32 @@ def _correlation_analysis(own: SimpleNamespace, group: Group) -> None:
     _seed(own)
 
 
+def _active_learning(own: SimpleNamespace, group: Group) -> None:
+    for rule in active_learning.read_rules(own.methods).values():
+        _check_options(rule.method, rule.options)
+    for name in ("n_start", "n_batch", "n_rounds", "n_repeats"):
+        _checks.integer(name, getattr(own, name), minimum=1)
+    if own.n_pool is not None:
+        _checks.integer("n_pool", own.n_pool, minimum=1)
+    plan = active_learning.make_plan(own, 0)
+    known = [n for n in (own.n_pool, _n_pool(group)) if n is not None]
+    if known and plan.sizes[-1] > min(known):
+        raise ValueError(
+            f"n_start + n_rounds * n_batch must not exceed the pool: "
+            f"{plan.sizes[-1]} > {min(known)}."
+        )
+
+
+def _n_pool(group: Group) -> int | None:
+    """Return the size of the pool of a group; None if only the file of the group determines it."""
+    own = group.get("LoadDataset")
+    if own is None or own.problem not in problems.PROBLEMS:
+        return None
+    problem = problems.PROBLEMS[own.problem]
+    n_rows = problem.n_rows if own.n_available is None else own.n_available
+    return n_rows - (problem.n_test if own.n_test is None else own.n_test)
+
+
 def _findings(own: SimpleNamespace, group: Group) -> None:
     _checks.number("resolution", own.resolution, above=0.0)
     statistics.tail_probability(own.confidence)
@@ -196,6 +226,7 @@ CHECKS: dict[str, Check] = {
     "ComputeNTK": _compute_ntk,
     "TrainModel": _train_model,
     "CorrelationAnalysis": _correlation_analysis,
+    "ActiveLearning": _active_learning,
     "ScalingStudy": _scaling_study,
     "TrainAutoencoder": _train_autoencoder,
     "TrainAgent": _train_agent,

@@ -30,6 +30,7 @@ MODULES = {
     "ComputeNTK": "compute_ntk",
     "TrainModel": "train_model",
     "CorrelationAnalysis": "correlation_analysis",
+    "ActiveLearning": "active_learning",
     "ScalingStudy": "scaling_study",
     "TrainAutoencoder": "train_autoencoder",
     "TrainAgent": "train_agent",

@@ -11,6 +11,7 @@ import yaml
 import zntrack
 
 from collective_variables.papers import claims, claims_2023, report, results_2023
+from collective_variables.papers.labelling import results as labelling_results
 from collective_variables.papers.pages import graph
 from nodes import _files
 from nodes.correlation_analysis import CorrelationAnalysis
@@ -70,6 +71,7 @@ class Report(zntrack.Node):
     data: list[LoadDataset] = zntrack.deps()
     findings: list[Findings] = zntrack.deps()
     architecture_paths: list[Path] = zntrack.deps_path()
+    rounds_paths: list[Path] = zntrack.deps_path()
     time_paths: list[Path] = zntrack.deps_path()
     params_path: Path = zntrack.deps_path(Path("params.yaml"))
 
@@ -112,6 +114,7 @@ class Report(zntrack.Node):
             ],
             tables=[
                 *results_2023.tables(runs, problems, **options),
+                *labelling_results.tables(self._rounds(), confidence=self.confidence),
                 *(table for node in self.findings for table in node.tables),
                 _decisions(params),
                 self._times(),
@@ -136,7 +139,11 @@ class Report(zntrack.Node):
 
     def _pictures(self, *tables: pd.DataFrame) -> list[report.Picture]:
         others = [picture for node in self.findings for picture in node.pictures]
-        return results_2023.pictures(*tables) + others
+        rounds = labelling_results.pictures(self._rounds(), confidence=self.confidence)
+        return results_2023.pictures(*tables) + rounds + others
+
+    def _rounds(self) -> dict[str, pd.DataFrame]:
+        return {path.parts[-3]: pd.read_csv(path) for path in self.rounds_paths}
 
     def _problems(self) -> dict[str, results_2023.Problem]:
         layers = {

@@ -36,6 +36,18 @@ METHODS = {
     "trace": "Largest trace",
     "best-entropy": "Best entropy of random sets",
     "greedy": "Greedy",
+    "max-diag": "MaxDiag",
+    "max-det": "MaxDet",
+    "max-dist": "MaxDist",
+    "bait": "BAIT",
+    "frank-wolfe": "Frank–Wolfe",
+    "lcmd": "LCMD",
+    "typiclust": "TypiClust",
+    "prob-cover": "ProbCover",
+    "max-herding": "MaxHerding",
+    "margin": "Margin",
+    "predictive-entropy": "Predictive entropy",
+    "ensemble-variance": "Ensemble variance",
 }
 PARAMETRISATIONS = {"lecun": "LeCun", "ntk": "NTK"}
 

@@ -20,6 +20,7 @@ from collective_variables.observables import spectrum
 
 # Both experiments with tables and with images; the other groups differ in their data alone.
 GROUPS = ("fuel", "mnist", "fuel-dense", "mnist-conv")
+LABELLED = "fuel"  # the one of these groups in which rounds of labelling are played
 STAGES = (
     "LoadDataset",
     "Network",
@@ -37,6 +38,7 @@ def stages_of(group):
         for stage in (
             *STAGES,
             *(() if "-" in group else ("RNDSelect", "SelectSubset-rnd-linearised")),
+            *(("ActiveLearning",) if group == LABELLED else ()),
         )
     }
 
@@ -99,6 +101,21 @@ def test_history_and_picture_of_a_selection_are_those_of_its_subset(inside, grou
         assert chosen["index"].tolist() == points.indices[0].tolist()
         assert set(node.chosen["group"]) == set(history["group"]) == {group}
         assert not list((node.nwd).glob("unfinished"))
+
+
+def test_rounds_of_labelling_have_the_numbers_of_rows_that_were_asked_for(inside):
+    node = load(LABELLED, "ActiveLearning")
+    played = node.played
+    assert set(played["group"]) == {LABELLED}
+    rows = played.groupby(["method", "repeat"], sort=False)["n_labelled"].apply(list).to_dict()
+    assert rows == {(name, k): [4, 7, 10] for name in ("random", "lcmd") for k in range(2)}
+    assert np.isfinite(played[["error", "entropy", "trace"]]).all(axis=None)
+    # All methods start from the same rows and networks.
+    first = played[played["round"] == 0].pivot(index="repeat", columns="method", values="error")
+    assert (first["random"] == first["lcmd"]).all() and first["random"].nunique() == 2
+    last = played[played["round"] == 2].groupby("method")["error"].mean().to_dict()
+    assert node.metrics["final_error"] == pytest.approx(last)
+    assert node.metrics["n_diverged"] == {"random": 0, "lcmd": 0}
 
 
 @pytest.mark.parametrize("group", [group for group in GROUPS if group != "mnist"])
@@ -236,18 +253,21 @@ def test_plots_show_draws_every_figure_of_the_paper(project):
         for entry in yaml.safe_load((ROOT / "plots" / "dvc.yaml").read_text())["plots"]
         for title in entry
     ]
-    assert len(titles) == 12 and all(title in page for title in titles)
+    assert len(titles) == 15 and all(title in page for title in titles)
     for title in titles:
         spec = json.loads(
             project.run(
                 "dvc", "plots", "show", "--show-vega", f"plots/dvc.yaml::{title}"
             ).splitlines()[-1]
         )
-        assert {row["group"] for row in spec["data"]["values"]} == {
+        of_title = {
             group
             for group in GROUPS
             if ("-" in group) == ("2 and 6" in title or "3 and 7" in title)
         }
+        if title.startswith("Rounds of labelling"):
+            of_title = {LABELLED}
+        assert {row["group"] for row in spec["data"]["values"]} == of_title
         drawn = vl_convert.vegalite_to_svg(spec, vl_version="5.20")
         assert all(group in drawn for group in {row["group"] for row in spec["data"]["values"]})
 
@@ -400,8 +420,9 @@ KERNELS, SELECTIONS = {"ComputeNTK", "TrainModel"}, {"RNDSelect", "SelectSubset-
 @pytest.mark.parametrize(
     ("file", "kinds"),
     [
-        ("collective_variables/kernels/empirical.py", KERNELS | SELECTIONS),
-        ("collective_variables/selection/coverage.py", SELECTIONS),
+        ("collective_variables/kernels/empirical.py", KERNELS | SELECTIONS | {"ActiveLearning"}),
+        ("collective_variables/selection/coverage.py", SELECTIONS | {"ActiveLearning"}),
+        ("collective_variables/active_learning/rounds.py", {"ActiveLearning"}),
         ("collective_variables/papers/templates/style.css", {"Report"}),
         ("nodes/random_subset.py", KERNELS | {"RandomSubset"}),
         ("data/words.csv", {"LoadDataset"}),
@@ -431,7 +452,8 @@ def test_in_a_clone_without_results_the_stages_that_an_edit_reruns_are_named(cop
     with (clone.folder / file).open("a") as text:
         text.write("# changed\n")
     described = clone.run("python", "-m", "scripts.stale")
-    assert stages_described(described) == {f"{group}_TrainModel" for group in GROUPS}
+    trained = {f"{group}_TrainModel" for group in GROUPS} | {f"{LABELLED}_ActiveLearning"}
+    assert stages_described(described) == trained
     assert f"Changed in {file}:\n" in described
     # A lock that was committed with the edit, before the stages ran anew.
     with (clone.folder / "dvc.lock").open("a") as text:
@@ -444,7 +466,7 @@ def test_in_a_clone_without_results_the_stages_that_an_edit_reruns_are_named(cop
     shutil.rmtree(clone.folder / ".git")
     described = clone.run("python", "-m", "scripts.stale")
     assert "Changed in files that are not known" in described
-    assert stages_described(described) == {f"{group}_TrainModel" for group in GROUPS}
+    assert stages_described(described) == trained
 
 
 def stages_described(text):

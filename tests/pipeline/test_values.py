@@ -112,6 +112,32 @@ WRONG = [  # a value of the committed params.yaml, and the whole line that refus
         "true without quotation marks.",
     ),
     (
+        "fuel_ActiveLearning",
+        "methods",
+        {"lcmd": {}},
+        "fuel_ActiveLearning.methods must have random, with which the others are compared: "
+        "received lcmd.",
+    ),
+    (
+        "fuel_ActiveLearning",
+        "methods",
+        {"random": {}, "mine": {"kernl": "ntk"}},
+        "fuel_ActiveLearning.methods must have fields among method, kernel, n_features, options "
+        "for mine, or {}: received {'kernl': 'ntk'}.",
+    ),
+    (
+        "fuel_ActiveLearning",
+        "n_batch",
+        50,
+        "fuel_ActiveLearning.n_start + n_rounds * n_batch must not exceed the pool: 310 > 272.",
+    ),
+    (
+        "fuel_ActiveLearning",
+        "n_pool",
+        60,
+        "fuel_ActiveLearning.n_start + n_rounds * n_batch must not exceed the pool: 70 > 60.",
+    ),
+    (
         "fuel_Ensemble",
         "n_points",
         5,
@@ -232,7 +258,7 @@ def test_an_option_that_a_method_has_not_is_named_with_the_one_that_is_near():
     params["fuel_SelectSubset-k-center"]["method"] = "k-centre"
     params["fuel_RNDSelect"]["options"] = {}
     assert refusal(params).startswith(
-        "fuel_SelectSubset-k-center.method must be one of best-entropy"
+        "fuel_SelectSubset-k-center.method must be one of bait, best-entropy"
     )
 
 

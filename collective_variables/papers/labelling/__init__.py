@@ -1,0 +1,1 @@
+"""Show rounds of labelling of several problems: figures, sentences and tables."""
