@@ -14,7 +14,7 @@ from collective_variables.active_learning import fitting
 from collective_variables.active_learning.labels import Labels
 from collective_variables.kernels import features as sketches
 from collective_variables.selection import registry
-from collective_variables.selection.batches import kernels
+from collective_variables.selection.batches import kernels, methods
 
 NETWORK_KERNELS = ("ntk", "sketch")  # those of trained networks
 N_FEATURES = 512  # of a sketch
@@ -58,11 +58,7 @@ class Rule(NamedTuple):
     def needs_training(self) -> bool:
         """Whether the choice depends on the trained networks."""
         is_of_network = isinstance(self.kernel, str) and self.kernel in NETWORK_KERNELS
-        return (
-            self.needs_predictions
-            or self.has_committee
-            or (self.has_kernel and is_of_network)
-        )
+        return self.needs_predictions or self.has_committee or (self.has_kernel and is_of_network)
 
     @property
     def has_committee(self) -> bool:
@@ -92,7 +88,7 @@ def can_train(labels: Labels | None) -> bool:
     return labels is not None and labels.n_kinds > 1
 
 
-def features(
+def compute_features(
     pool: Float[np.ndarray, "n_pool ..."], rule: Rule, fitted: Fitted, key: PRNGKeyArray
 ) -> Float[np.ndarray, "n_pool n_features"]:
     """Return features whose products are the kernel of a rule, in float64.
@@ -101,7 +97,7 @@ def features(
     """
     if isinstance(rule.kernel, str) and rule.kernel == "sketch":
         n_features = N_FEATURES if rule.n_features is None else rule.n_features
-        keys = jax.random.split(key, len(fitted.params))
+        keys = jax.random.split(jax.random.fold_in(key, methods.SKETCH), len(fitted.params))
         total = np.zeros((len(pool), n_features), np.float64)
         for params, member_key in zip(fitted.params, keys):
             # The signs of members are independent, so products of different members average out.
@@ -133,6 +129,7 @@ def choose(
     labelled: Sequence[int] | Int[np.ndarray, " n_labelled"],
     fitted: Fitted,
     key: PRNGKeyArray,
+    features: Float[np.ndarray, "n_pool n_features"] | None = None,
 ) -> Int[np.ndarray, " n"]:
     """Return the next rows to label.
 
@@ -143,6 +140,7 @@ def choose(
         labelled: Rows that are labelled, or must not be chosen again.
         fitted: The trained networks.
         key: A JAX key.
+        features: What `compute_features` returns for the same rule and key, if it is known.
 
     Returns:
         The rows in the order of choice.
@@ -152,7 +150,6 @@ def choose(
 
     Also raises the errors of `registry.select`.
     """
-    method_key, sketch_key = jax.random.split(key)
     options, points = dict(rule.options), pool
     if rule.needs_predictions:
         if not fitted.is_trained or fitted.labels is None:
@@ -164,7 +161,7 @@ def choose(
         is_variance = rule.method == "ensemble-variance"
         options["predictions"] = outputs if is_variance else fitted.labels.probabilities(outputs)
     elif rule.has_kernel:
-        points = features(pool, rule, fitted, sketch_key)
+        points = compute_features(pool, rule, fitted, key) if features is None else features
         options["kernel"] = "linear"
         if rule.has_committee:
             options["weights"] = disagreement(pool, fitted)
@@ -174,7 +171,7 @@ def choose(
         method=rule.method,
         labelled=np.asarray(labelled, int).tolist(),
         network=None if rule.has_kernel else fitted.network,
-        key=method_key,
+        key=key,
         **options,
     )
     return selection.indices[0]

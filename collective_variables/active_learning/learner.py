@@ -244,7 +244,7 @@ class ActiveLearner:
         rule = self.rule if self.rule.has_kernel else choosing.Rule()
         fitted = choosing.Fitted(self.network_, self.params_, self.labels_)
         key = jax.random.fold_in(self._selection_key, len(labelled))
-        features = choosing.features(points, rule, fitted, jax.random.split(key)[1])
+        features = choosing.compute_features(points, rule, fitted, key)
         return certificate.certify(features, np.asarray(rows, int), labelled, seed=self.seed)
 
     def _outputs(self, X: ArrayLike) -> tuple[Labels, np.ndarray]:
