@@ -46,6 +46,13 @@ def write_table(path: Path, n_rows: int) -> None:
     table.to_csv(path, index=False)
 
 
+def write_labels(path: Path, n_rows: int, n_labelled: int) -> None:
+    """Write such a table in which only the first rows have a target."""
+    write_table(path, n_rows)
+    table = pd.read_csv(path)
+    table.assign(y=table["y"].where(table.index < n_labelled)).to_csv(path, index=False)
+
+
 def write_embeddings(path: Path, n_rows: int, n_features: int) -> None:
     """Write embeddings near a subspace of 32 dimensions."""
     generator = np.random.default_rng(0)
@@ -70,6 +77,7 @@ FILES: dict[str, Callable[[Path], None]] = {
     "houses.csv": lambda path: write_table(path, 1000),
     "middle.csv": lambda path: write_table(path, 5000),
     "large.csv": lambda path: write_table(path, 50_000),
+    "labels.csv": lambda path: write_labels(path, 20_000, 200),
     "embeddings.npy": lambda path: write_embeddings(path, 20_000, 512),
     "photos": lambda path: write_images(path, 60, 224),
     "images": lambda path: write_images(path, 300, 32),
@@ -79,6 +87,7 @@ COMMANDS = {
     "table": "select large.csv --target y --n-points 1000",
     "embeddings": "select embeddings.npy --n-points 1000",
     "photos": "select photos --ignore class --n-points 3",
+    "labels": "select labels.csv --target y --n-points 32",
     "small-table": "select houses.csv --target y --n-points 100",
     "rnd": "select small-images --target class --method rnd --n-points 10",
     "k-center": "select embeddings.npy --method k-center --n-points 300",
@@ -86,6 +95,7 @@ COMMANDS = {
     "greedy": "select middle.csv --target y --method greedy --n-points 100",
     "log-determinant": "select middle.csv --target y --method log-determinant --n-points 300",
     "compare-table": "compare houses.csv --target y --n-points 20 50 100",
+    "compare-rounds": "compare houses.csv --target y --rounds 5 --n-points 20 --methods lcmd bait",
     "compare-images": "compare images --target class --n-points 50 100 --members 3 --epochs 150",
     "measure": "measure middle.csv --target y --n-points 100 1000 --members 10",
 }

@@ -7,20 +7,25 @@ seconds: time each method on this machine, docs/gallery/seconds.csv.
 tables: docs/results/generated/gallery-*.md from seconds.csv and from the comparison of methods in
     reference/ (`make field`, `make bench-selection`, `make bench-tables`).
 
-All by default. Pool, network and seeds of the page are the constants below.
+All by default. Pool, network and seeds of the page are the constants below. The methods that choose
+by predictions have those of networks that are trained on a few labelled points, which the pictures
+show as squares.
 """
 
 import platform
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import jax
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
+from scipy.special import softmax
 
 from collective_variables import _machine
+from collective_variables.active_learning import fitting
 from collective_variables.networks import sequential
 from collective_variables.selection import registry
 from scripts import gallery_tables
@@ -40,7 +45,14 @@ B_STD = 0.5
 NETWORK = sequential.build_network(
     ["dense 64", "dense 64", "dense 64", "dense 3"], parametrisation="ntk", b_std=B_STD
 )
-OPTIONS = {"rnd-linearised": {"b_std": B_STD}}
+# Products of the two columns have few directions, too, so rules for batches have another kernel.
+BY_KERNEL = ("max-diag", "max-det", "max-dist", "bait", "frank-wolfe", "lcmd", "max-herding")
+OPTIONS = {
+    "rnd-linearised": {"b_std": B_STD},
+    **{method: {"kernel": "infinite-width", "n_features": 256} for method in BY_KERNEL},
+}
+LABELLED_ONLY = ("margin", "predictive-entropy", "ensemble-variance")  # they need predictions
+N_LABELLED, N_NETWORKS = 12, 5
 
 BLUE, POOL = "#0072B2", "#808080"
 CLASSES = ("#E69F00", "#009E73", "#CC79A7")  # of the pool, if a method uses them
@@ -72,8 +84,33 @@ def classes(times: int = 1) -> Int[np.ndarray, " n_pool"]:
     return np.concatenate([np.repeat(range(3), counts[:3]), np.arange(counts[3]) % 3])
 
 
+def labelled() -> list[int]:
+    """Return rows that are labelled for the methods that need predictions."""
+    generator = np.random.default_rng(SEED)
+    return generator.choice(sum(PARTS.values()), N_LABELLED, replace=False).tolist()
+
+
+@cache
+def class_probabilities(times: int = 1) -> Float[np.ndarray, "n_networks n_pool 3"]:
+    """Return the predictions of networks that are trained on the labelled rows."""
+    inputs, rows = pool(times).astype(np.float32), labelled()
+    keys = jax.random.split(jax.random.key(SEED), N_NETWORKS)
+    trained = fitting.fit(
+        NETWORK,
+        inputs[rows],
+        np.eye(3, dtype=np.float32)[classes(times)[rows]],
+        task="classification",
+        initial=fitting.initialise(NETWORK, inputs, keys),
+        settings=fitting.FitSettings(n_networks=N_NETWORKS),
+    )
+    return softmax(fitting.outputs(NETWORK, trained, inputs).astype(np.float64), axis=2)
+
+
 def choose(method: str, times: int = 1) -> list[int]:
     """Return the rows that a method chooses."""
+    options = dict(OPTIONS.get(method, {}))
+    if method in LABELLED_ONLY:
+        options |= {"labelled": labelled(), "predictions": class_probabilities(times)}
     chosen = registry.select(
         pool(times),
         N_CHOSEN,
@@ -81,7 +118,7 @@ def choose(method: str, times: int = 1) -> list[int]:
         key=jax.random.key(SEED),
         network=NETWORK,
         targets=classes(times),
-        **OPTIONS.get(method, {}),
+        **options,
     )
     return chosen.indices[0].tolist()
 
@@ -98,6 +135,12 @@ def dots(points: Float[np.ndarray, "n_points 2"], colour: str) -> str:
         f'<path d="{path}" stroke="{colour}" stroke-opacity="0.75" stroke-width="4" '
         'stroke-linecap="round" fill="none"/>'
     )
+
+
+def squares(points: Float[np.ndarray, "n_points 2"], colour: str) -> str:
+    """Return labelled points as squares."""
+    path = "".join(f"M{x - 5:g} {y - 5:g}h10v10h-10z" for x, y in place(points))
+    return f'<path d="{path}" stroke="#ffffff" stroke-width="1" fill="{colour}"/>'
 
 
 def marks(rows: list[int], is_ordered: bool, radius: float) -> str:
@@ -132,6 +175,10 @@ def draw(method: str, rows: list[int]) -> str:
     if method == "stratified":
         groups = (dots(points[classes() == k], colour) for k, colour in enumerate(CLASSES))
         ground = "\n".join(groups)
+    if method in LABELLED_ONLY:
+        rows_by_class = (np.array(labelled())[classes()[labelled()] == k] for k in range(3))
+        groups = zip(rows_by_class, CLASSES)
+        ground = "\n".join([ground, *(squares(points[each], colour) for each, colour in groups)])
     title = f"{method}: {N_CHOSEN} of {len(points)} points"
     body = f"{ground}\n{marks(rows, gallery_tables.FACTS[method].is_ordered, 7.0)}"
     return svg(title, WIDTH, HEIGHT, body)

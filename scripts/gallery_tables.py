@@ -56,6 +56,8 @@ class Facts(NamedTuple):
     is_ordered: bool = True
 
 
+BY_KERNEL, NOTHING = "inputs, by any kernel", "nothing; the network of a kernel"
+PREDICTIONS = "predictions of trained networks"
 FACTS = {
     "random": Facts("nothing", "all points", "left out", "$N \\log N$", is_ordered=False),
     "stratified": Facts("targets", "all points", "count", "$N + nK$", is_ordered=False),
@@ -80,6 +82,18 @@ FACTS = {
         is_ordered=False,
     ),
     "greedy": Facts("your network's kernel", "the network", "count", "$N^2 P + n^3 N + n^4$"),
+    "max-diag": Facts(BY_KERNEL, NOTHING, "count", "$LNp$", is_ordered=False),
+    "max-det": Facts(BY_KERNEL, NOTHING, "count", "$nNp$"),
+    "max-dist": Facts(BY_KERNEL, NOTHING, "count", "$nNp$"),
+    "bait": Facts(BY_KERNEL, NOTHING, "count", "$nNp + Np^2$"),
+    "frank-wolfe": Facts(BY_KERNEL, NOTHING, "count", "$nNp$"),
+    "lcmd": Facts(BY_KERNEL, NOTHING, "count", "$nNp$"),
+    "typiclust": Facts(BY_KERNEL, "the clusters", "count", "$nNp + N^2 p / n$"),
+    "prob-cover": Facts(BY_KERNEL, "the radius", "count", "$N^2 p$"),
+    "max-herding": Facts(BY_KERNEL, NOTHING, "count", "$N^2 p$"),
+    "margin": Facts(PREDICTIONS, "nothing", "left out", "$nN$", is_ordered=False),
+    "predictive-entropy": Facts(PREDICTIONS, "nothing", "left out", "$nN$", is_ordered=False),
+    "ensemble-variance": Facts(PREDICTIONS, "nothing", "left out", "$nN$", is_ordered=False),
 }
 
 
@@ -188,7 +202,7 @@ def sections(tables: dict[str, pd.DataFrame], seconds: pd.DataFrame) -> Iterator
     """Yield the measurements of each method as a section of a snippet."""
     for method in registry.SELECTION_METHODS:
         parts = [times_text(seconds, method)]
-        if method != "random":
+        if method != "random" and labels(method):
             parts.append(losses_table(tables, method))
         text = "\n\n".join(parts)
         name = anchor(method)

@@ -26,6 +26,16 @@ READING = {
     "texts": "texts",
 }
 
+# What `compare` trains without --rounds. Rounds have the defaults of `FitSettings`.
+COMPARED = {"methods": ["rnd-linearised"], "epochs": 500, "learning_rate": 0.005, "loss": "mse"}
+
+
+def with_defaults(arguments: argparse.Namespace, /) -> argparse.Namespace:
+    """Return the arguments of `compare` without --rounds, with the defaults that it then has."""
+    values = {name: getattr(arguments, name) for name in COMPARED}
+    given = {name: value for name, value in values.items() if value is not None}
+    return argparse.Namespace(**vars(arguments) | COMPARED | given)
+
 
 def reading(arguments: argparse.Namespace, /) -> dict[str, object]:
     """Return the keywords of `encoding.read_table` that were given."""
@@ -113,24 +123,47 @@ def check_method(
         labelled: Rows that are labelled.
 
     Raises:
-        DataError: Labelled rows are given as an option, or a network to a method without one.
+        DataError: A network is given to a method without one.
+
+    Also raises the errors of `check_typed` and `check_predictions`.
     """
     method = arguments.method
-    if "labelled" in options:
-        raise DataError("Labelled rows are read from a file: use --labelled, not --option.")
+    check_typed(options)
+    check_predictions([method])
     has_network = arguments.layers is not None or arguments.model is not None
-    if has_network and method not in commands.NETWORK_METHODS:
+    if has_network and not commands.uses_network(method, options):
         raise DataError(
             f"--layers and --model are for methods that use a network, "
-            f"{', '.join(commands.NETWORK_METHODS)}: received the method {method}."
+            f"{', '.join(commands.NETWORK_METHODS)}, and for the option kernel of others: received "
+            f"the method {method}."
         )
     uses_seed = commands.uses_seed(method, options, n_rows, labelled=labelled)
     if arguments.seed is not None and not uses_seed:
         note(arguments, f"--seed changes nothing: {method} draws no random numbers here.")
 
 
+def check_typed(options: dict[str, object], /) -> None:
+    """Raise DataError if labelled rows or arrays are given as an option of a method."""
+    if "labelled" in options:
+        raise DataError("Labelled rows are read from a file: use --labelled, not --option.")
+    if arrays := [name for name in commands.NOT_TYPED if name in options]:
+        raise DataError(
+            f"The option {arrays[0]} holds arrays, which cannot be typed: call select in Python."
+        )
+
+
+def check_predictions(methods: Sequence[str], /) -> None:
+    """Raise DataError if one of the methods needs predictions."""
+    for method in methods:
+        if method in commands.PREDICTION_METHODS:
+            raise DataError(
+                f"{method} needs predictions of trained networks, which compare --rounds has: "
+                "choose another method, or call select in Python with the option predictions."
+            )
+
+
 def check_split(arguments: argparse.Namespace, table: encoding.Table, /) -> None:
-    """Raise DataError unless test points and the largest subset of `compare` fit the table."""
+    """Raise DataError unless test points and all rows of `compare` fit the table."""
     n_rows = int(table.is_labelled.sum())
     if table.targets is None or n_rows == 0:
         return  # `encoding.split_table` says so
@@ -143,6 +176,12 @@ def check_split(arguments: argparse.Namespace, table: encoding.Table, /) -> None
             f"received {n_test}."
         )
     n_pool, most = n_rows - n_test, max(arguments.n_points)
+    if arguments.rounds is not None and (n_labels := most * (arguments.rounds + 1)) > n_pool:
+        raise DataError(
+            f"--rounds {arguments.rounds} label {n_labels} rows, {most} at first and in each "
+            f"round. The pool has {n_pool}, which {n_test} test points leave of {n_rows}: lower "
+            "--rounds or --n-points."
+        )
     if most > n_pool:
         raise DataError(
             f"--n-points must not exceed the pool of {n_pool} rows, which {n_test} test points "

@@ -4,6 +4,8 @@ import inspect
 import textwrap
 from dataclasses import MISSING, fields
 
+from collective_variables.active_learning import learner
+from collective_variables.cli import commands, labelling
 from collective_variables.selection import registry
 
 DESCRIPTION = """\
@@ -25,22 +27,43 @@ examples:
 exit codes: 0 done, 1 not computed or not written, 2 wrong arguments or data,
 130 interrupted""",
     "select": """\
-examples:
+examples, three batches that are labelled one after the other:
+  {program} select houses.csv --target price --n-points 20 --output batch1.csv
+  {program} select houses.csv --target price --n-points 20 --labelled batch1.csv --output batch2.csv
+  {program} select houses.csv --target price --n-points 20 --labelled batch1.csv --labelled \
+batch2.csv --output batch3.csv --predictions predictions.csv
+
+Each command writes 20 rows, with an empty column price. Fill the column in, in
+a spreadsheet or an editor, and save it as CSV. The next command reads the
+prices, trains networks on them, and chooses rows by what they have learnt. It
+also says how good the networks are, what 20 more labels would bring, and
+whether random rows would do as well. Rows that are not filled in wait: they are
+not selected again. Instead, prices may be filled into houses.csv itself; then
+call the first command again. Stop when the error is small enough;
+--predictions writes what the networks predict for all other rows.
+
+further examples:
   {program} select houses.csv --target price --n-points 100 > rows.txt
   {program} select houses.csv --target price --n-points 20 --labelled rows.txt >> rows.txt
-  {program} select houses.csv --target price --n-points 20 --output chosen.csv
-  {program} select houses.csv --target price --n-points 20 --labelled chosen.csv --id id
+  {program} select houses.csv --target price --n-points 20 --labelled batch1.csv --id id
+  {program} select new.csv --target price --n-points 20 --labelled-table labelled.csv
   {program} select houses.csv --n-points 50 --method k-center --output selected.csv
   {program} select photos/ --n-points 200 --option normalisation=unit --json
 
 Prints one row per line, in the order of selection: its number from 0, its value
-in the column of --id, or the file of an image. --output writes the rows
-themselves, with an empty target to fill in. Rows with a target and the rows of
---labelled count as labelled and are not selected again. If every row has a
+in the column of --id, or the file of an image. Rows with a target and the rows
+of --labelled count as labelled and are not selected again. If every row has a
 target, rows to train on are selected.
 
-The default method is linearised random network distillation, which trains no
-network; `--method rnd` is Algorithm 1 of Tovey et al. 2023.
+Without --method, 16 rows with two different targets at least are needed for
+networks. Before that, the method is linearised random network distillation,
+which trains none; `--method rnd` is Algorithm 1 of Tovey et al. 2023.
+
+The option kernel of rules for batches, from max-diag to max-herding, is linear,
+or that of the network of --layers: infinite-width, ntk or sketch. Where there
+are labels, max-diag to lcmd, k-means++ and max-herding choose by the sketch of
+the trained networks. margin, predictive-entropy and ensemble-variance choose by
+what these predict.
 
 methods, and their options for --option:
 {methods}""",
@@ -49,10 +72,19 @@ examples:
   {program} compare houses.csv --target price --n-points 20 50 100
   {program} compare houses.csv --target price --n-points 50 --methods rnd-linearised rnd greedy
   {program} compare photos/ --target class --n-points 50 100 --page curves.html --runs runs.csv
+  {program} compare houses.csv --target price --rounds 5 --n-points 20 --methods lcmd bait
 
 Prints the smallest test loss of each method and size, as mean and standard
 error over networks. Also prints the paired difference from random selection
-with a 95 % interval, and how many random rows the chosen ones are worth.""",
+with a 95 % interval, and how many random rows the chosen ones are worth.
+
+--rounds plays labelling on a table whose targets are known. The first rows are
+drawn at random. In every round each method chooses as many further ones, with
+networks that were trained on its labels so far. --members repeats it all with
+other test points, first rows and networks. Prints the mean error or accuracy
+by the number of labels, and the paired difference from random selection. Also
+prints with how many labels a method is as good as random rows with all. Each
+training takes --epochs steps on all labelled rows.""",
     "measure": """\
 examples:
   {program} measure houses.csv --target price --n-points 50 200
@@ -98,7 +130,10 @@ def _options(method: str) -> dict[str, str]:
     }
     if method in registry.SETTINGS:
         defaults |= {each.name: each.default for each in fields(registry.SETTINGS[method])}
-    names = [name for name in registry.OPTIONS[method] if name != "labelled"]
+    if method in labelling.RULES:
+        rule = learner.ActiveLearner(method=method).rule
+        defaults |= {"kernel": rule.kernel, **rule.options}
+    names = [name for name in registry.OPTIONS[method] if name not in commands.NOT_TYPED]
     return {name: _yaml(defaults[name]) for name in names}
 
 

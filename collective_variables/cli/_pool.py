@@ -27,11 +27,17 @@ class Pool(NamedTuple):
 
 
 def pool_of_table(
-    table: Table, n_points: int, /, *, listed: Sequence[int] = (), excluded: Sequence[int] = ()
+    table: Table,
+    n_points: int,
+    /,
+    *,
+    listed: Sequence[int] = (),
+    excluded: Sequence[int] = (),
+    is_complete: bool = False,
 ) -> Pool:
     """Return the rows to select `n_points` from.
 
-    A row with all targets is labelled, unless every row has them: then nothing is left to label,
+    A row with all targets is labelled. If every row of the file has them, nothing is left to label,
     and rows are chosen to train on. Excluded rows are removed unless they are labelled. Raises
     DataError if there are not enough other rows.
 
@@ -40,6 +46,7 @@ def pool_of_table(
         n_points: Number of rows to select.
         listed: Rows that the user names as labelled.
         excluded: Rows that cannot be labelled.
+        is_complete: Whether every row of the file has all targets.
 
     Returns:
         The pool.
@@ -48,7 +55,7 @@ def pool_of_table(
     labelled = list(listed)
     targets = target_names(table)
     notes = []
-    if targets and table.is_labelled.all():
+    if is_complete:
         notes.append(
             f"All {n_rows} rows have {_a(targets)}, so rows to train on are selected, whatever "
             "their label."

@@ -13,6 +13,7 @@ import numpy as np
 
 from collective_variables.cli.results import chosen, files
 from collective_variables.data._errors import DataError, MissingFileError
+from collective_variables.data.files import text as text_files
 from collective_variables.data.files.contents import one_line_errors
 from collective_variables.data.files.decoding import NO_TEXTS
 
@@ -29,10 +30,17 @@ LISTED = ""  # the name of the only column of a file without names
 
 
 class Line(NamedTuple):
-    """The place where a row is listed, such as "Line 3 of rows.txt", and its cells by column."""
+    """A line of a file that lists rows.
+
+    Attributes:
+        place: The place where the row is listed, such as "Line 3 of rows.txt".
+        cells: The cells by column.
+        decimal: The usual decimal sign of such a file, "." or ","; "" if both are usual.
+    """
 
     place: str
     cells: dict[str, str]
+    decimal: str = ""
 
 
 def read_lines(
@@ -174,8 +182,9 @@ def _text_lines(
             f"{path} must have a row on each line or a column {' or '.join(keys)}: "
             f"received {', '.join(names[:9])}{' …' if len(names) > 9 else ''}."
         )
+    decimal = text_files.USUAL.get(separator, "")
     lines = [
-        Line(f"Line {number} of {path}", dict(zip(names, map(str.strip, cells))))
+        Line(f"Line {number} of {path}", dict(zip(names, map(str.strip, cells))), decimal)
         for number, cells in numbered
     ]
     return [line for line in lines if any(line.cells.values())]

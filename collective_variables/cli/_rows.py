@@ -20,11 +20,20 @@ MAX_CHARACTERS = 50  # of a cell in an error
 Find = Callable[[str], int | None]
 
 
+class Sheet(NamedTuple):
+    """The lines of a file that list rows, and the row of the table that each one names."""
+
+    path: Path
+    lines: list[Line]
+    rows: list[int]
+
+
 class Listed(NamedTuple):
-    """Rows of the table, each once, and notes for the user on the files that list them."""
+    """Rows of the table, each once, notes for the user, and the files that list the rows."""
 
     rows: list[int]
     notes: list[str]
+    sheets: list[Sheet]
 
 
 def read_rows(
@@ -48,17 +57,18 @@ def read_rows(
     Returns:
         The rows and notes.
     """
-    rows, notes = [], []
+    rows, notes, sheets = [], [], []
     for path in paths:
-        found, more = _read_file(path, table, targets, by_identity)
-        rows += found
+        sheet, more = _read_file(path, table, targets, by_identity)
+        rows += sheet.rows
         notes += more
-    return Listed(list(dict.fromkeys(rows)), notes)
+        sheets.append(sheet)
+    return Listed(list(dict.fromkeys(rows)), notes, sheets)
 
 
 def _read_file(
     path: Path, table: Table, targets: Sequence[str], by_identity: bool
-) -> tuple[list[int], list[str]]:
+) -> tuple[Sheet, list[str]]:
     keys = [] if table.identity is None else [chosen.column_in_file(table.identity)]
     asked = keys if by_identity else [*keys, chosen.ROW]
     finders = {True: _identity_finder(table), False: _number_finder(table)}
@@ -76,7 +86,7 @@ def _read_file(
         raise DataError(_no_number(lines[lost[0]], cells[lost[0]], table))
     if key == chosen.ROW:
         _check_unmoved(path, lines, rows, table, targets)
-    return rows, notes
+    return Sheet(path, lines, rows), notes
 
 
 def _number_finder(table: Table) -> Find:
@@ -145,7 +155,7 @@ def _check_unmoved(
     }
     for line, row in zip(lines, rows):
         for name in columns.keys() & line.cells.keys():
-            if not _agree(line.cells[name], float(columns[name][row])):
+            if not agree(line.cells[name], float(columns[name][row])):
                 raise DataError(
                     f"{line.place} is no longer row {row} of the table: {name} is "
                     f"{line.cells[name]} there and {columns[name][row]:.10g} here. "
@@ -153,7 +163,7 @@ def _check_unmoved(
                 )
 
 
-def _agree(cell: str, number: float) -> bool:
+def agree(cell: str, number: float, /) -> bool:
     """Return whether a cell can show a number as spreadsheets do; any other text can."""
     try:
         value = Decimal(cell.replace(",", ".") if cell.count(",") == 1 else cell)

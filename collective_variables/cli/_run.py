@@ -2,17 +2,27 @@
 
 import argparse
 import json
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from collective_variables import _errors, _extras
-from collective_variables.cli import _arguments, _pool, _rows, commands, dry_run
+from collective_variables.cli import (
+    _arguments,
+    _pool,
+    command_line,
+    commands,
+    dry_run,
+    labelling,
+    rounds,
+)
+from collective_variables.cli.labels import known
 from collective_variables.cli.results import chosen, comparison, files
+from collective_variables.cli.results import rounds as round_results
 from collective_variables.cli.results.files import Result
 from collective_variables.data import encoding, problems, scaling
+from collective_variables.data.files.contents import Contents
 from collective_variables.training import schedules
 
 VARIABLES = (
@@ -24,8 +34,14 @@ VARIABLES = (
     "trace_per_point",
 )
 MAX_DEFAULT_POINTS = 1000  # of a kernel without a size from the user
-OUTPUTS = ("output", "runs", "page", "spectrum")  # arguments that name files to write
-INPUTS = ("labelled", "exclude")  # arguments that name files to read
+OUTPUTS = (
+    "output",
+    "predictions",
+    "runs",
+    "page",
+    "spectrum",
+)  # arguments that name files to write
+INPUTS = ("labelled", "labelled_table", "exclude")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -38,9 +54,13 @@ def run(arguments: argparse.Namespace) -> None:
         ComputationError: Nothing could be computed. The rest is printed first.
     """
     _check_files(arguments)
-    table = encoding.read_table(arguments.file, arguments.target, **_arguments.reading(arguments))
+    outside = known.read_outside(arguments)
+    table = known.read_table(arguments, outside)
     _arguments.note(arguments, table.report())
-    result = COMMANDS[arguments.command](arguments, table)
+    if outside is None:
+        result = COMMANDS[arguments.command](arguments, table)
+    else:
+        result = _select(arguments, table, outside)
     if arguments.quiet:
         # Decisions that change the result are printed even then.
         for sentence in table.warnings:
@@ -60,7 +80,9 @@ def _check_files(arguments: argparse.Namespace) -> None:
     outputs = {f"--{name}": path for name, path in named.items() if path is not None}
     inputs = [("the file that is read", Path(arguments.file))]
     for name in INPUTS:
-        inputs += [(f"the file of --{name}", path) for path in getattr(arguments, name, [])]
+        paths = getattr(arguments, name, None) or []
+        paths = [paths] if isinstance(paths, Path) else paths
+        inputs += [(f"the file of --{name.replace('_', '-')}", path) for path in paths]
     files.check(outputs, inputs)
 
 
@@ -73,36 +95,66 @@ def _about(table: encoding.Table) -> dict[str, object]:
     }
 
 
-def _select(arguments: argparse.Namespace, table: encoding.Table) -> Result:
-    by_identity = arguments.id is not None or chosen.holds_images(table)
-    targets = _pool.target_names(table)
-    read = partial(_rows.read_rows, by_identity=by_identity)
-    listed = read(arguments.labelled, table, targets)
-    excluded = read(arguments.exclude, table)
+def _select(
+    arguments: argparse.Namespace, table: encoding.Table, outside: Contents | None = None
+) -> Result:
+    found = known.gather(arguments, table, outside)
     pool = _pool.pool_of_table(
-        table, arguments.n_points, listed=listed.rows, excluded=excluded.rows
+        found.table,
+        arguments.n_points,
+        listed=found.labelled,
+        excluded=found.excluded,
+        is_complete=found.is_complete,
     )
-    for sentence in (*listed.notes, *pool.notes):
+    plan = labelling.plan(arguments, found, pool, command_line.METHOD)
+    for sentence in (*found.notes, *pool.notes, *plan.in_words()):
         _arguments.note(arguments, sentence)
     settings = _arguments.shared(arguments) | {
         "n_points": arguments.n_points,
-        "method": arguments.method,
-        "options": _arguments.parse_options(arguments.option),
-        "labelled": pool.labelled,
         "scaling": arguments.scaling,
+        "wants_outlook": arguments.json or not arguments.quiet,
+        "wants_predictions": arguments.predictions is not None,
     }
-    _arguments.check_method(arguments, len(pool.rows), settings["options"], pool.labelled)
     if arguments.dry_run:
-        return _forecast(dry_run.forecast_select(pool.table, **settings))
-    rows = commands.select(pool.table, **settings, progress=_arguments.progress(arguments))
-    rows[chosen.ROW] = pool.rows[rows[chosen.ROW]]
-    for sentence in scaling.notes(table, rows[chosen.ROW].to_numpy()):
+        return _forecast(dry_run.forecast_labelling(plan, pool, **settings))
+    choice = labelling.choose(
+        plan, found, pool, **settings, progress=_arguments.progress(arguments)
+    )
+    return _chosen(arguments, table, (found, pool, plan), choice)
+
+
+def _chosen(
+    arguments: argparse.Namespace,
+    table: encoding.Table,
+    prepared: tuple[known.Known, _pool.Pool, labelling.Plan],
+    choice: labelling.Choice,
+) -> Result:
+    found, pool, plan = prepared
+    rows = choice.rows.assign(**{chosen.ROW: pool.rows[choice.rows[chosen.ROW]]})
+    for sentence in choice.notes(" and ".join(found.targets)):
+        _arguments.note(arguments, sentence)
+    cautions = [*scaling.notes(table, rows[chosen.ROW].to_numpy()), choice.caution()]
+    for sentence in filter(None, cautions):
         _arguments.warn(sentence)
-    outputs = {}
+    outputs, predictions = {}, choice.predictions
     if arguments.output is not None:
+        targets = found.targets
         outputs[arguments.output] = lambda: chosen.to_csv(chosen.sheet(table, rows, targets))
+    if predictions is not None:
+        outputs[arguments.predictions] = lambda: chosen.to_csv(
+            chosen.identified(table, predictions)
+        )
+    by_identity = arguments.id is not None or chosen.holds_images(table)
     text = chosen.lines(table, rows[chosen.ROW], by_identity=by_identity)
-    return Result(text, {"chosen": chosen.identified(table, rows)}, outputs)
+    values = {
+        "task": found.table.task,
+        "classes": list(found.table.classes),
+        "method": plan.method,
+        "reason": plan.reason,
+        "chosen": chosen.identified(table, rows),
+        **choice.values(),
+    }
+    return Result(text, values, outputs)
 
 
 def _compare(arguments: argparse.Namespace, table: encoding.Table) -> Result:
@@ -111,7 +163,11 @@ def _compare(arguments: argparse.Namespace, table: encoding.Table) -> Result:
         with _extras.required("figures"):
             import jinja2  # noqa: F401
             import plotly  # noqa: F401
+    if arguments.rounds is not None:
+        return _compare_rounds(arguments, table)
+    given, arguments = arguments, _arguments.with_defaults(arguments)
     _arguments.check_split(arguments, table)
+    _arguments.check_predictions(arguments.methods)
     dataset = encoding.split_table(
         table,
         Path(arguments.file).stem,
@@ -132,7 +188,7 @@ def _compare(arguments: argparse.Namespace, table: encoding.Table) -> Result:
     if arguments.dry_run:
         return _forecast(dry_run.forecast_compare(dataset, **settings))
     compared = commands.compare(dataset, **settings, progress=_arguments.progress(arguments))
-    return _compared(arguments, table, compared, _setting(arguments, table, dataset))
+    return _compared(given, table, compared, _setting(arguments, table, dataset))
 
 
 def _setting(
@@ -177,6 +233,67 @@ def _compared(
         )
     values = {"summary": summary, "differences": differences, "sentences": sentences}
     return Result("\n\n".join(parts), values, outputs, comparison.failure(compared, setting))
+
+
+def _compare_rounds(arguments: argparse.Namespace, table: encoding.Table) -> Result:
+    game = rounds.game(arguments, table)
+    if arguments.dry_run:
+        return _forecast(dry_run.forecast_rounds(game))
+    setting = _rounds_setting(game, _pool.target_names(table))
+    played = round_results.evaluate(game.play(_arguments.progress(arguments)), setting)
+    return _played(arguments, table, played, setting)
+
+
+def _rounds_setting(game: rounds.Game, targets: list[str]) -> round_results.Setting:
+    first, fit = game.splits[0], game.plan.settings
+    return round_results.Setting(
+        game.task,
+        targets[0] if len(targets) == 1 else None,
+        len(first.inputs),
+        len(first.test_inputs),
+        len(game.plan.sizes) - 1,
+        game.plan.sizes[0],
+        len(game.splits),
+        fit.n_networks,
+        fit.n_epochs,
+        fit.learning_rate,
+    )
+
+
+def _played(
+    arguments: argparse.Namespace,
+    table: encoding.Table,
+    played: round_results.Rounds,
+    setting: round_results.Setting,
+) -> Result:
+    from collective_variables.cli.results import provenance, rounds_page
+
+    summary = round_results.summary(played, setting)
+    differences = round_results.differences(played)
+    sentences = round_results.sentences(played, setting)
+    parts = [
+        f"mean {setting.variable} with a 95 % interval:\n{_text(summary)}",
+        "\n".join(sentences),
+    ]
+    if len(differences):
+        heading = f"{setting.variable} minus that of random selection, with a 95 % interval:"
+        parts.insert(1, f"{heading}\n{_text(differences)}")
+    outputs = {}
+    if arguments.runs is not None:
+        outputs[arguments.runs] = lambda: chosen.to_csv(played.played)
+    if arguments.page is not None:
+        outputs[arguments.page] = lambda: rounds_page.rounds_page(
+            played, setting, table, provenance.origin(arguments)
+        )
+    values = {
+        "summary": played.means,
+        "differences": played.differences,
+        "savings": played.savings,
+        "rounds": played.played,
+        "sentences": sentences,
+    }
+    failure = round_results.failure(played, setting)
+    return Result("\n\n".join(parts), values, outputs, failure)
 
 
 def _measure(arguments: argparse.Namespace, table: encoding.Table) -> Result:

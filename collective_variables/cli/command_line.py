@@ -179,10 +179,9 @@ def _add_select(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--method",
         choices=registry.SELECTION_METHODS,
-        default=METHOD,
         metavar="METHOD",
-        help="selection method, listed below (default: linearised random network distillation, "
-        f"{METHOD})",
+        help="selection method, listed below (default: with 16 labelled rows lcmd, by networks "
+        f"trained on them; before, linearised random network distillation, {METHOD})",
     )
     command.add_argument(
         "--option",
@@ -192,7 +191,7 @@ def _add_select(command: argparse.ArgumentParser) -> None:
         help="option of the method; may be repeated",
     )
     for option, words in (
-        ("--labelled", "are already labelled"),
+        ("--labelled", "are already labelled, with or without their target"),
         ("--exclude", "cannot be labelled and must not be selected"),
     ):
         command.add_argument(
@@ -210,6 +209,18 @@ def _add_select(command: argparse.ArgumentParser) -> None:
         metavar="CSV",
         help="write the selected rows to this file, with all columns and the target to fill in",
     )
+    command.add_argument(
+        "--labelled-table",
+        type=Path,
+        metavar="FILE",
+        help="second table with the same columns, whose rows are labelled and not in FILE",
+    )
+    command.add_argument(
+        "--predictions",
+        type=Path,
+        metavar="CSV",
+        help="write what the trained networks predict for all rows without a target",
+    )
 
 
 def _add_compare(command: argparse.ArgumentParser) -> None:
@@ -219,23 +230,30 @@ def _add_compare(command: argparse.ArgumentParser) -> None:
         nargs="+",
         required=True,
         metavar="N",
-        help="sizes of the subsets",
+        help="sizes of the subsets; with --rounds a single one, that of each batch",
+    )
+    command.add_argument(
+        "--rounds",
+        type=_whole,
+        metavar="N",
+        help="draw the first rows at random, then choose N batches with networks trained on the "
+        "labels so far",
     )
     command.add_argument(
         "--methods",
         nargs="+",
         choices=registry.SELECTION_METHODS,
-        default=[METHOD],
         metavar="METHOD",
         help="methods of `select` to compare with random selection (default: "
-        f"{METHOD}, linearised random network distillation)",
+        f"{METHOD}, linearised random network distillation; lcmd with --rounds)",
     )
     command.add_argument(
         "--members",
         type=_whole,
         default=5,
         metavar="N",
-        help="number of networks for each method and size (default: 5)",
+        help="number of networks for each method and size, or of repeats of all rounds "
+        "(default: 5)",
     )
     command.add_argument(
         "--n-test",
@@ -246,22 +264,18 @@ def _add_compare(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--epochs",
         type=_whole,
-        default=500,
         metavar="N",
-        help="passes over the selected rows (default: 500)",
+        help="passes over the selected rows (default: 500; 300 with --rounds)",
     )
     command.add_argument(
         "--learning-rate",
         type=_number,
-        default=0.005,
         metavar="RATE",
-        help="learning rate of Adam (default: 0.005)",
+        help="learning rate of Adam (default: 0.005; at first 0.01 with --rounds)",
     )
+    command.add_argument("--loss", choices=schedules.LOSSES, help="training loss (default: mse)")
     command.add_argument(
-        "--loss", choices=schedules.LOSSES, default="mse", help="training loss (default: mse)"
-    )
-    command.add_argument(
-        "--runs", type=Path, metavar="CSV", help="write a row for each network to this file"
+        "--runs", type=Path, metavar="CSV", help="write a row for each network or round"
     )
     command.add_argument(
         "--page", type=Path, metavar="HTML", help="write a page with the learning curves"

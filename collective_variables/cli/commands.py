@@ -1,6 +1,5 @@
 """Select rows of a table, compare selection methods, and measure a network on the rows."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
@@ -17,16 +16,18 @@ from collective_variables.experiment.composition import run_experiment
 from collective_variables.networks import imported, parameters, sequential
 from collective_variables.observables import measurement
 from collective_variables.selection import base, registry, rnd_linearised
+from collective_variables.selection.batches import kernels
 from collective_variables.training import schedules
 
 TARGET_METHODS = ("stratified",)  # they need all targets
-NETWORK_METHODS = tuple(
-    name
-    for name, function in registry.SELECTION_METHODS.items()
-    if "network" in inspect.signature(function).parameters
-)
+NETWORK_METHODS = registry.methods_that_need("network")
+PREDICTION_METHODS = registry.methods_that_need("predictions")
+# Options that are arrays or have an argument for them.
+NOT_TYPED = ("labelled", "params", "predictions")
 # Methods whose only random number is the first point, unless rows are labelled.
 FIRST_POINT_METHODS = ("k-center", "kernel-herding", "facility-location")
+# Rules for batches that draw no random numbers, but for the network of their kernel.
+BATCH_METHODS = ("max-diag", "max-det", "max-dist", "bait", "frank-wolfe", "lcmd", "max-herding")
 DENSE = ("dense 128", "dense 128")
 CONVOLUTIONAL = ("conv 32 3x3", "avgpool 2x2", "conv 32 3x3", "avgpool 2x2", "dense 128")
 REFERENCE = "random"
@@ -166,12 +167,22 @@ def _without_targets(method: str, table: encoding.Table) -> str:
     )
 
 
+def uses_network(method: str, options: Mapping[str, Any], /) -> bool:
+    """Return whether the rows that a method selects depend on the network."""
+    return method in NETWORK_METHODS or options.get("kernel") not in (None, "linear")
+
+
 def uses_seed(
     method: str, options: Mapping[str, Any], n_rows: int, /, *, labelled: Sequence[int] = ()
 ) -> bool:
     """Return whether the rows that a method selects depend on the seed."""
     if method in FIRST_POINT_METHODS:
         return options.get("first") != "best" and not labelled
+    is_covered = method == "prob-cover" and options.get("radius") is not None
+    if method in BATCH_METHODS or is_covered:
+        return options.get("kernel") in kernels.NETWORK_KERNELS
+    if method in PREDICTION_METHODS:
+        return False
     if method != "rnd-linearised":
         return True
     # Wrong options are left to the selection, which raises the error.

@@ -7,8 +7,10 @@ from typing import Any
 import jax
 
 from collective_variables import _machine, _memory
-from collective_variables.cli import commands
-from collective_variables.cli.forecast import kernels, selections, timing, training
+from collective_variables.cli import _pool, commands, labelling, rounds
+from collective_variables.cli.forecast import cases, kernels, selections, timing, training
+from collective_variables.cli.forecast import labelling as labelling_forecast
+from collective_variables.cli.forecast import rounds as rounds_forecast
 from collective_variables.data import encoding, problems
 from collective_variables.selection import registry
 from collective_variables.training import schedules
@@ -103,6 +105,18 @@ def forecast_select(
         The forecast.
     """
     start = _Start()
+    estimate = _selection(table, n_points=n_points, method=method, labelled=labelled, **settings)
+    return start.forecast(estimate.seconds, estimate.n_bytes)
+
+
+def _selection(
+    table: encoding.Table,
+    *,
+    n_points: int,
+    method: str,
+    labelled: Sequence[int],
+    **settings: Any,
+) -> cases.Estimate:
     prepared, (problem, options) = timing.timed(
         lambda: commands.selection_problem(table, method=method, labelled=labelled, **settings)
     )
@@ -110,7 +124,51 @@ def forecast_select(
     estimate = selections.forecast(method, problem, budget, options)
     # Inputs are float64 for a moment, while they are scaled.
     n_bytes = max(estimate.n_bytes, 3 * 8 * problem.inputs.size) + problem.inputs.nbytes
-    return start.forecast(estimate.seconds + timing.exactly(prepared), n_bytes)
+    return cases.Estimate(estimate.seconds + timing.exactly(prepared), n_bytes)
+
+
+def forecast_labelling(
+    plan: labelling.Plan,
+    pool: _pool.Pool,
+    /,
+    *,
+    n_points: int,
+    network: commands.Architecture,
+    seed: int,
+    scaling: str,
+    wants_outlook: bool,
+    wants_predictions: bool,
+) -> Forecast:
+    """Forecast `labelling.choose`; the arguments are those of that function."""
+    settings = {
+        "n_points": n_points,
+        "method": plan.method,
+        "options": plan.options,
+        "labelled": pool.labelled,
+        "network": network,
+        "seed": seed,
+        "scaling": scaling,
+    }
+    if plan.rule is None and not plan.trains:
+        return forecast_select(pool.table, **settings)
+    start = _Start()
+    chosen = cases.Estimate(timing.Seconds(), 0)
+    if plan.rule is None:
+        chosen = _selection(pool.table, **settings)
+    prepared, inputs = timing.timed(lambda: labelling.scale(pool.table, scaling))
+    work = labelling_forecast.Work(
+        inputs,
+        labelling.targets(plan, pool.table),
+        pool.labelled,
+        plan.rule,
+        n_points,
+        wants_outlook and plan.trains,
+        wants_predictions,
+    )
+    estimate = labelling_forecast.forecast(work, network, pool.table.task, seed)
+    seconds = chosen.seconds + estimate.seconds + timing.exactly(prepared)
+    n_bytes = max(chosen.n_bytes, estimate.n_bytes, 3 * 8 * inputs.size) + inputs.nbytes
+    return start.forecast(seconds, n_bytes)
 
 
 def forecast_compare(
@@ -148,6 +206,14 @@ def forecast_compare(
     seconds = sum((each.seconds for each in estimates), seconds)
     n_bytes = max([kernel.n_bytes, *(each.n_bytes for each in estimates)])
     return start.forecast(seconds, n_bytes + 2 * dataset.inputs.nbytes)
+
+
+def forecast_rounds(game: rounds.Game, /) -> Forecast:
+    """Forecast `rounds.Game.play`: trainings, tests, kernels and choices of all rounds."""
+    start = _Start()
+    rules = list(game.rules.values())
+    estimate = rounds_forecast.forecast(game.network, game.splits, rules, game.plan, game.task)
+    return start.forecast(estimate.seconds, estimate.n_bytes)
 
 
 def forecast_measure(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -144,21 +145,45 @@ def read_table(
         >>> table.task, table.targets[:, 0].tolist()
         ('regression', [1.5, 2.5, 2.0])
     """
-    read = partial(
-        reading.read_file,
+    contents = read_contents(
         path,
+        identity=identity,
         image_size=image_size,
         encoding=encoding,
         decimal=decimal,
         day_first=day_first,
         header=header,
         missing=missing,
+        texts=texts,
     )
+    return encode_table(contents, targets, ignored=ignored, used=used, identity=identity, task=task)
+
+
+def read_contents(
+    path: str | Path,
+    /,
+    *,
+    identity: str | int | None = None,
+    texts: str | Sequence[str] = (),
+    **options: Any,
+) -> Contents:
+    """Read a file as `reading.read_file`, identities as they are written.
+
+    Args:
+        path: Path of the file or folder.
+        identity: Column whose values tell rows apart.
+        texts: Columns that are texts whatever they hold.
+        **options: Further options of `reading.read_file`.
+
+    Returns:
+        The columns.
+    """
+    read = partial(reading.read_file, path, **options)
     texts = [texts] if isinstance(texts, str) else list(texts)
     contents = read(texts=texts)
     if (name := roles.find_identity(identity, contents)) is not None:
         contents = _keep_identity(contents, name, lambda: read(texts=[*texts, name]))
-    return encode_table(contents, targets, ignored=ignored, used=used, identity=identity, task=task)
+    return contents
 
 
 def _keep_identity(contents: Contents, name: str, read_as_text: Callable[[], Contents]) -> Contents:

@@ -194,6 +194,7 @@ def test_measure_prints_means_and_writes_the_spectrum(houses, capsys):
     assert len(pd.read_csv("s.csv")) == 2 * (5 + 9)
 
 
+LCMD = ("select", "houses.csv", "--n-points", 2, "--method", "lcmd")
 MODEL = (
     "--model",
     "notebooks.models.Residual",
@@ -335,6 +336,18 @@ def test_a_dry_run_only_says_what_it_would_take(command, houses, capsys, monkeyp
         (
             ("select", "houses.csv", "--n-points", 2, "--option", "labelled=[1]"),
             "Labelled rows are read from a file: use --labelled",
+        ),
+        (
+            ("compare", "houses.csv", "--n-points", 2, "--methods", "ensemble-variance"),
+            "ensemble-variance needs predictions of trained networks",
+        ),
+        (
+            (*LCMD, "--option", "params=3"),
+            "The option params holds arrays, which cannot be typed: call select in Python.",
+        ),
+        (
+            (*LCMD, "--option", "kernel=rbf"),
+            "kernel must be one of infinite-width, linear, ntk, sketch: received 'rbf'.",
         ),
         (
             ("compare", "houses.csv", "--n-points", 2, "--runs", "."),

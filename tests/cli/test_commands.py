@@ -76,7 +76,10 @@ def test_rows_without_a_target_can_be_chosen_too():
             )
 
 
-@pytest.mark.parametrize("method", ["k-center", "kernel-herding", "rnd-linearised", "random"])
+@pytest.mark.parametrize(
+    "method",
+    ["k-center", "kernel-herding", "rnd-linearised", "random", "lcmd", "bait", "typiclust"],
+)
 @pytest.mark.parametrize("options", [{}, {"first": "best"}, {"first": "random"}])
 @pytest.mark.parametrize("labelled", [[], [3, 8]])
 def test_the_seed_is_used_exactly_where_it_changes_the_rows(method, options, labelled):
@@ -96,6 +99,28 @@ def test_a_large_table_makes_the_linearised_method_random():
         for seed in (0, 1)
     ]
     assert rows[0] != rows[1]
+
+
+@pytest.mark.parametrize(
+    "method, options",
+    [
+        ("lcmd", {"kernel": "infinite-width"}),
+        ("max-det", {"kernel": "ntk", "n_features": 8}),
+        ("lcmd", {"kernel": "sketch", "n_features": 8}),
+        ("k-means++", {"kernel": "linear"}),
+        ("prob-cover", {"radius": 0.8}),
+        ("max-herding", {}),
+    ],
+)
+def test_kernels_of_networks_are_random_and_others_not(method, options):
+    def rows(seed, layers):
+        settings = {"options": options, "network": layers, "seed": seed}
+        return commands.select(TABLE, n_points=12, method=method, **settings)["row"].tolist()
+
+    first, other = rows(0, LAYERS), rows(1, LAYERS)
+    assert (first != other) == commands.uses_seed(method, options, 40)
+    deeper = rows(0, ["dense 4", "dense 3"])
+    assert (first != deeper) == commands.uses_network(method, options)
 
 
 def test_methods_without_a_network_are_those_that_a_network_does_not_change():

@@ -9,7 +9,14 @@ import pytest
 
 from collective_variables import _memory
 from collective_variables.cli import commands, dry_run
-from collective_variables.cli.forecast import kernels, linearised, selections, timing, training
+from collective_variables.cli.forecast import (
+    batches,
+    kernels,
+    linearised,
+    selections,
+    timing,
+    training,
+)
 from collective_variables.cli.main import main
 from collective_variables.data import encoding
 from collective_variables.ensembles import batching
@@ -213,7 +220,10 @@ def test_the_forecast_of_many_steps_tries_few(method, monkeypatch):
         assert estimate.n_bytes >= 4 * 600**2
 
 
-@pytest.mark.parametrize("method", registry.SELECTION_METHODS)
+@pytest.mark.parametrize(
+    "method",
+    [each for each in registry.SELECTION_METHODS if each not in commands.PREDICTION_METHODS],
+)
 def test_every_method_has_a_forecast(method, table_file, capsys, standard_promotion):
     arguments = ["--target", "y", "--n-points", "5", "--method", method]
     options = {"rnd": ["--option", "n_epochs=2"], "best-entropy": ["--option", "n_sets=4"]}
@@ -241,6 +251,35 @@ def test_every_command_has_a_forecast(arguments, table_file, capsys, standard_pr
     output = capsys.readouterr().out
     assert output.startswith("It would take about") or " to " in output
     assert "GiB of memory" in output and output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "method, options",
+    [
+        ("lcmd", {"kernel": "infinite-width"}),
+        ("k-means++", {"kernel": "ntk"}),
+        ("bait", {"kernel": "sketch", "n_features": 8}),
+    ],
+)
+def test_a_kernel_is_part_of_the_forecast(method, options, monkeypatch):
+    monkeypatch.setattr(timing, "SECONDS", 0.0)
+    monkeypatch.setattr(batches, "FEW", 16)
+    network = sequential.build_network(["dense 4", "dense 1"])
+    inputs, targets = X[:48].astype(np.float32), np.zeros((48, 1), np.float32)
+    problem = registry.Problem(inputs, targets, "regression", network, 0)
+    estimate = selections.forecast(method, problem, registry.Budget(9, 1), options)
+    assert 0 < estimate.seconds.low <= estimate.seconds.high
+    assert estimate.n_bytes > 8 * 48 * options.get("n_features", 48)
+    with pytest.raises(ValueError, match="kernel must be one of"):
+        selections.forecast(method, problem, registry.Budget(9, 1), {"kernel": "rbf"})
+    # Members have different networks, but the infinite one is the same for all.
+    work = batches.Work(0.0, timing.exactly(1.0), 0, (3, 3))
+    monkeypatch.setattr(batches, "_features", lambda *_: work)
+    monkeypatch.setattr(batches, "_draw_seeds", lambda _: None)
+    monkeypatch.setitem(batches.METHODS, method, lambda *_: timing.Seconds())
+    estimate = selections.forecast(method, problem, registry.Budget(9, 50), options)
+    expected = 1.0 if options["kernel"] == "infinite-width" else 50.0
+    assert estimate.seconds.low == pytest.approx(expected, abs=0.1)
 
 
 def test_too_little_memory_is_said(table_file, monkeypatch, capsys):

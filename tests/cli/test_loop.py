@@ -9,14 +9,19 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from collective_variables.cli import main
+from collective_variables.cli import commands, main
 from collective_variables.selection import registry
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "standard_promotion")
 
 N_ROWS = 24
 N_LABELLED = 9
-METHODS = [name for name in registry.SELECTION_METHODS if name != "stratified"]
+# Those that need neither all targets nor predictions.
+METHODS = [
+    name
+    for name in registry.SELECTION_METHODS
+    if name not in ("stratified", *commands.PREDICTION_METHODS)
+]
 
 
 def made_table():

@@ -79,9 +79,9 @@ def test_a_file_is_rows_or_a_table_with_a_column_of_rows(text, folder):
 def test_rows_that_await_their_label_count_only_in_what_select_wrote(folder):
     listed = rows("order,row,house,price\n1,0,H1,5\n2,1,007,\n")
     note = "1 of 2 rows in rows.txt have no price yet: they still count as labelled."
-    assert listed == ([0, 1], [note])
+    assert listed[:2] == ([0, 1], [note])
     listed = rows("house,price\nH1,5\n007,\n")
-    assert listed == (
+    assert listed[:2] == (
         [0],
         ["1 of 2 rows in rows.txt have no price: they do not count as labelled."],
     )

@@ -3,64 +3,31 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float
 
-from collective_variables.cli.forecast import distillation, kernels, linearised, timing
+from collective_variables.cli.forecast import (
+    batches,
+    cases,
+    distillation,
+    kernels,
+    linearised,
+    timing,
+)
 from collective_variables.selection import base, by_kernel, coverage, registry, rnd, rnd_linearised
+from collective_variables.selection.batches import methods
+from collective_variables.selection.by_options import distilled
 
-STEPS = 33  # choices in the longer of two short selections
-NUMBERS = 2**25  # in the points on which steps are timed
+STEPS = cases.STEPS
+NUMBERS = cases.NUMBERS
 SIMILAR = 2048  # points whose similarities are timed
-DOUBLE = 8  # bytes
+DOUBLE = cases.DOUBLE
 # Sums that facility location computes for each point of the pool, relative to 1 + ln n_selected,
 # measured on tables and embeddings of 1000 to 5000 points.
 EVALUATIONS = (0.7, 1.2)
 CANDIDATES = 20_000  # at most, with which objectives are timed
-
-
-class Estimate(NamedTuple):
-    """Seconds, and bytes of memory in addition to the points."""
-
-    seconds: timing.Seconds
-    n_bytes: int
-
-
-class Case(NamedTuple):
-    """The problem, the budget and the options of a selection."""
-
-    problem: registry.Problem
-    budget: registry.Budget
-    options: Mapping[str, Any]
-
-    @property
-    def points(self) -> Float[np.ndarray, "n_pool n_features"]:
-        """The points of the pool as rows."""
-        return self.problem.inputs.reshape(len(self.problem.inputs), -1)
-
-    @property
-    def n_labelled(self) -> int:
-        """The number of labelled points."""
-        return len(self.options.get("labelled", ()))
-
-    @property
-    def n_steps(self) -> int:
-        """The number of points to select."""
-        return self.budget.n_selected - self.n_labelled
-
-    @property
-    def n_different(self) -> int:
-        """The number of members that begin, and therefore end, with different points."""
-        is_same = self.n_labelled or self.options.get("first") == "best"
-        return 1 if is_same else self.budget.n_members
-
-    def option(self, name: str, default: Any) -> Any:
-        """Return the value of an option, or the default if it is missing or None."""
-        value = self.options.get(name)
-        return default if value is None else value
 
 
 def forecast(
@@ -68,32 +35,36 @@ def forecast(
     problem: registry.Problem,
     budget: registry.Budget,
     options: Mapping[str, Any],
-) -> Estimate:
+) -> cases.Estimate:
     """Return the estimate of `registry.select_by`."""
     base.check_budget(
         len(problem.inputs), budget.n_selected, budget.n_members, options.get("labelled", ())
     )
-    return METHODS[method](method, Case(problem, budget, options))
+    return METHODS[method](method, cases.Case(problem, budget, options))
 
 
-def _whole(method: str, case: Case) -> Estimate:
+def _whole(method: str, case: cases.Case) -> cases.Estimate:
     """Return the measured time of the whole selection, which is short."""
     n_numbers = 2 * len(case.problem.inputs) * case.budget.n_members
-    return Estimate(timing.exactly(timing.seconds_of(lambda: _run(method, case))), 4 * n_numbers)
+    return cases.Estimate(
+        timing.exactly(timing.seconds_of(lambda: _run(method, case))), 4 * n_numbers
+    )
 
 
-def _run(method: str, case: Case) -> np.ndarray:
+def _run(method: str, case: cases.Case) -> np.ndarray:
     return registry.select_by(method, *case[:2], dict(case.options)).indices
 
 
-def _steps(method: str, case: Case) -> Estimate:
+def _steps(method: str, case: cases.Case) -> cases.Estimate:
     """Return the estimate from two short selections on the same points, with equal steps."""
+    if case.options.get("kernel") is not None:
+        return batches.forecast(method, case)
     points = case.points
     n_few = min(len(points), max(case.budget.n_selected, NUMBERS // points.shape[1]))
     ratio = len(points) / n_few
 
     def attempt(n_steps: int) -> Callable[[], object]:
-        few = _few(case, n_few, case.n_labelled + n_steps)
+        few = cases.few(case, n_few, case.n_labelled + n_steps)
         return lambda: _run(method, few)
 
     most = min(STEPS, case.n_steps)
@@ -101,30 +72,19 @@ def _steps(method: str, case: Case) -> Estimate:
     step = max(0.0, timing.seconds_of(attempt(most)) - short.again) / max(1, most - 1)
     members = case.n_different if method != "k-means++" else case.budget.n_members
     seconds = short.once + ratio * (short.again + members * step * (case.n_steps - 1))
-    return Estimate(timing.exactly(seconds), DOUBLE * points.size + 4 * points.nbytes)
+    return cases.Estimate(timing.exactly(seconds), DOUBLE * points.size + 4 * points.nbytes)
 
 
-def _few(case: Case, n_points: int, n_selected: int) -> Case:
-    """Return the case with only the first points and one member."""
-    problem = case.problem._replace(
-        inputs=case.problem.inputs[:n_points], targets=case.problem.targets[:n_points]
-    )
-    options = dict(case.options)
-    if case.n_labelled:
-        options["labelled"] = list(range(case.n_labelled))
-    return Case(problem, registry.Budget(n_selected, 1), options)
-
-
-def _herding(method: str, case: Case) -> Estimate:
+def _herding(method: str, case: cases.Case) -> cases.Estimate:
     """Return the estimate from the kernel mean of the pool and from equal steps."""
     n = len(case.points)
     pairs, step, median = _time_similarities("kernel-herding", case)
     seconds = median + pairs + case.n_different * step * case.n_steps
     n_bytes = DOUBLE * case.points.size + 4 * DOUBLE * min(coverage.BLOCK, n**2)
-    return Estimate(timing.exactly(seconds), n_bytes)
+    return cases.Estimate(timing.exactly(seconds), n_bytes)
 
 
-def _facility_location(method: str, case: Case) -> Estimate:
+def _facility_location(method: str, case: cases.Case) -> cases.Estimate:
     """Return the estimate from the similarities of all pairs and the sums over the pool."""
     n = len(case.points)
     pairs, _, median = _time_similarities("facility-location", case)
@@ -134,10 +94,10 @@ def _facility_location(method: str, case: Case) -> Estimate:
     n_sums = n * (1 + math.log(max(1, case.n_steps))) + 2 * case.n_steps
     ends = (median + pairs + case.n_different * share * n_sums * gain for share in EVALUATIONS)
     n_bytes = 4 * n**2 + 4 * DOUBLE * min(coverage.BLOCK, n**2) + DOUBLE * case.points.size
-    return Estimate(timing.Seconds(*ends), n_bytes)
+    return cases.Estimate(timing.Seconds(*ends), n_bytes)
 
 
-def _time_similarities(method: str, case: Case) -> tuple[float, float, float]:
+def _time_similarities(method: str, case: cases.Case) -> tuple[float, float, float]:
     """Return the seconds of all pairs, a step on the whole pool, and the median distance."""
     points = case.points
     n_few = max(2, min(len(points), SIMILAR, NUMBERS // points.shape[1]))
@@ -149,7 +109,7 @@ def _time_similarities(method: str, case: Case) -> tuple[float, float, float]:
         bandwidth = coverage.median_distance(tried)
         largest = min(len(points), coverage.MEDIAN_POINTS)
         median *= math.comb(largest, 2) / math.comb(len(tried), 2)
-    few = _few(case, n_few, 1)
+    few = cases.few(case, n_few, 1)
     few = few._replace(options={"bandwidth": bandwidth})
     most = few._replace(budget=registry.Budget(min(STEPS, n_few), 1))
     pairs = timing.time_call(lambda: _run(method, few)).again
@@ -159,7 +119,7 @@ def _time_similarities(method: str, case: Case) -> tuple[float, float, float]:
     return pairs * ratio**2, step * ratio, median
 
 
-def _linearised(method: str, case: Case) -> Estimate:
+def _linearised(method: str, case: cases.Case) -> cases.Estimate:
     names = [field.name for field in fields(rnd_linearised.LinearisedRNDSettings)]
     settings = rnd_linearised.LinearisedRNDSettings(
         **{name: case.options[name] for name in names if name in case.options}
@@ -179,13 +139,13 @@ def _linearised(method: str, case: Case) -> Estimate:
         classes=_classes(case),
     )
     n_bytes = points.dtype.itemsize * settings.numbers_held(n, n_selected, points.shape[1])
-    return Estimate(seconds + timing.exactly(prepared), n_bytes)
+    return cases.Estimate(seconds + timing.exactly(prepared), n_bytes)
 
 
-def _rnd(method: str, case: Case) -> Estimate:
+def _rnd(method: str, case: cases.Case) -> cases.Estimate:
     names = [field.name for field in fields(rnd.RNDSettings)]
     settings = rnd.RNDSettings(**{name: case.options[name] for name in names & case.options.keys()})
-    network = registry.representation(
+    network = distilled.representation(
         case.problem.network, case.options.get("layers"), case.options.get("width")
     )
     seconds = distillation.forecast(
@@ -197,15 +157,15 @@ def _rnd(method: str, case: Case) -> Estimate:
         n_members=case.budget.n_members,
         classes=_classes(case),
     )
-    return Estimate(seconds, distillation.n_bytes(case.problem.inputs, network))
+    return cases.Estimate(seconds, distillation.n_bytes(case.problem.inputs, network))
 
 
-def _classes(case: Case) -> np.ndarray | None:
+def _classes(case: cases.Case) -> np.ndarray | None:
     is_needed = case.options.get("per_class", False)
     return np.argmax(case.problem.targets, axis=1) if is_needed else None
 
 
-def _by_kernel(method: str, case: Case) -> Estimate:
+def _by_kernel(method: str, case: cases.Case) -> cases.Estimate:
     """Return the estimate from the kernel of all points and the choice, for every member."""
     points, network = case.problem.inputs, case.problem.network
     n, k = len(points), case.budget.n_selected
@@ -215,7 +175,7 @@ def _by_kernel(method: str, case: Case) -> Estimate:
     kernel = kernel._replace(once=kernel.once + drawn.once, each=kernel.each + drawn.again)
     members = case.budget.n_members
     if method == "trace":
-        return Estimate(kernel.seconds(members), kernel.n_bytes)
+        return cases.Estimate(kernel.seconds(members), kernel.n_bytes)
     few = min(n, kernels.FEW)
     block = np.eye(few) + 0.5
     ends = {
@@ -224,17 +184,17 @@ def _by_kernel(method: str, case: Case) -> Estimate:
         "greedy": _greedy,
     }[method](case, block)
     n_more = 8 * (k + 128) * n if method == "log-determinant" else 0
-    return Estimate(kernel.seconds(members) + ends * members, kernel.n_bytes + n_more)
+    return cases.Estimate(kernel.seconds(members) + ends * members, kernel.n_bytes + n_more)
 
 
-def _pivots(case: Case, block: np.ndarray) -> timing.Seconds:
+def _pivots(case: cases.Case, block: np.ndarray) -> timing.Seconds:
     """Return the seconds of the Cholesky factorisation, in the blocks of linearised RND."""
     return linearised.forecast_factorisation(
         len(case.points), case.n_labelled, case.budget.n_selected
     )
 
 
-def _entropies(case: Case, block: np.ndarray) -> timing.Seconds:
+def _entropies(case: cases.Case, block: np.ndarray) -> timing.Seconds:
     """Return the seconds of the eigenvalues of `n_sets` subsets of every size."""
     n_sets = case.option("n_sets", 100)
     sizes = sorted({*case.option("sizes", ()), case.budget.n_selected})
@@ -248,7 +208,7 @@ def _entropies(case: Case, block: np.ndarray) -> timing.Seconds:
     return timing.exactly(total)
 
 
-def _greedy(case: Case, block: np.ndarray) -> timing.Seconds:
+def _greedy(case: cases.Case, block: np.ndarray) -> timing.Seconds:
     """Return the seconds of the objectives of all candidates at every size."""
     n, first = len(case.points), case.n_labelled
     n_candidates = min(n, case.option("n_candidates", n))
@@ -275,7 +235,7 @@ def _greedy(case: Case, block: np.ndarray) -> timing.Seconds:
     return timing.exactly(total)
 
 
-METHODS: dict[str, Callable[[str, Case], Estimate]] = {
+METHODS: dict[str, Callable[[str, cases.Case], cases.Estimate]] = {
     "random": _whole,
     "stratified": _steps,
     "rnd": _rnd,
@@ -288,5 +248,9 @@ METHODS: dict[str, Callable[[str, Case], Estimate]] = {
     "trace": _by_kernel,
     "best-entropy": _by_kernel,
     "greedy": _by_kernel,
+    **dict.fromkeys(methods.METHODS, batches.forecast),
+    "margin": _whole,
+    "predictive-entropy": _whole,
+    "ensemble-variance": _whole,
 }
 """The forecast of each method of `registry.SELECTION_METHODS`."""

@@ -1,5 +1,8 @@
 """Write the HTML page of a comparison: its answer, learning curves and origin."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import pandas as pd
 
 from collective_variables.cli import commands
@@ -10,6 +13,8 @@ from collective_variables.data import encoding
 from collective_variables.data.columns import report as columns
 from collective_variables.papers import labels
 
+COLUMNS = "Columns of the file"
+DIFFERENCES = "Smallest test loss minus that of random rows, with a 95 % interval"
 HEIGHT = 420  # pixels of a figure
 # The sentence above each figure, by its variable.
 SHOWS = {
@@ -33,6 +38,24 @@ HEADINGS = labels.VARIABLES | {
 }
 
 
+class Content(NamedTuple):
+    """Hold what a page says above the columns of the file.
+
+    Attributes:
+        answer: The answer, in front of everything else.
+        cautions: Reasons to doubt it.
+        sentences: What the tables show.
+        frames: Tables by their titles.
+        pictures: Figures and their texts, as `parts.html` takes them.
+    """
+
+    answer: str
+    cautions: Sequence[str]
+    sentences: Sequence[str]
+    frames: dict[str, pd.DataFrame]
+    pictures: Sequence[dict[str, str]]
+
+
 def page(
     compared: Comparison, setting: comparison.Setting, table: encoding.Table, origin: Origin, /
 ) -> str:
@@ -49,9 +72,6 @@ def page(
     Returns:
         The page in HTML.
     """
-    from collective_variables.papers import report
-    from collective_variables.papers.pages import rendering
-
     cautions = comparison.cautions(compared, setting)
     sentences = comparison.sentences(compared, setting)
     differences = comparison.differences(compared)
@@ -60,36 +80,71 @@ def page(
             f"Each interval is that of one comparison, and there are {len(differences)}. About one "
             "in twenty intervals does not contain the true difference."
         )
-    frames = {
-        "summary": _in_words(comparison.summary(compared, setting)),
-        "differences": _in_words(differences),
-        "columns": columns.summarise(table.columns),
+    frames = {"Means over networks": _in_words(comparison.summary(compared, setting))}
+    if len(differences):
+        frames[DIFFERENCES] = _in_words(differences)
+    return filled(
+        Content(
+            comparison.answer(compared, setting),
+            cautions,
+            [sentence for sentence in sentences if sentence not in cautions],
+            frames,
+            _pictures(compared, setting),
+        ),
+        table,
+        origin._replace(settings=_settings(origin.settings, compared, setting, table)),
+    )
+
+
+def filled(content: Content, table: encoding.Table, origin: Origin, /) -> str:
+    """Return a page with this content, the columns of the user's file, and the origin."""
+    from collective_variables.papers import report
+    from collective_variables.papers.pages import rendering
+
+    frames = content.frames | {COLUMNS: columns.summarise(table.columns)}
+    cells = {
+        title: report.table_cells(report.Table(title, "", "", frame))
+        for title, frame in frames.items()
     }
     return rendering.render(
         "compare.html",
         title=f"{origin.name}: chosen rows or random ones?",
-        answer=comparison.answer(compared, setting),
-        cautions=cautions,
-        sentences=[sentence for sentence in sentences if sentence not in cautions],
-        tables={
-            name: report.table_cells(report.Table(name, "", "", frame))
-            for name, frame in frames.items()
-        },
-        pictures=_pictures(compared, setting),
+        answer=content.answer,
+        cautions=content.cautions,
+        sentences=content.sentences,
+        columns=cells.pop(COLUMNS),
+        tables=cells,
+        pictures=content.pictures,
         notes=table.notes,
         n_rows=len(table.inputs),
         task=table.task,
-        origin=origin._replace(settings=_settings(origin.settings, setting, table)),
+        origin=origin,
     )
 
 
 def _settings(
-    given: dict[str, str], setting: comparison.Setting, table: encoding.Table
+    given: dict[str, str],
+    compared: Comparison,
+    setting: comparison.Setting,
+    table: encoding.Table,
 ) -> dict[str, str]:
-    """Add the settings that depend on the file, unless an option gave them."""
-    layers = commands.CONVOLUTIONAL if table.inputs.ndim == 4 else commands.DENSE
-    found = {"n-test": str(setting.n_test), "seed": "0"}
+    found = {
+        "methods": ", ".join(compared.differences["method"].unique()),
+        "n-test": str(setting.n_test),
+        "epochs": str(setting.n_epochs),
+        "learning-rate": f"{setting.learning_rate:g}",
+        "loss": setting.loss,
+    }
+    return with_defaults(given, found, table)
+
+
+def with_defaults(
+    given: dict[str, str], found: dict[str, str], table: encoding.Table, /
+) -> dict[str, str]:
+    """Add the settings that depend on the file or the command, unless an option gave them."""
+    found = found | {"seed": "0"}
     if "model" not in given:
+        layers = commands.CONVOLUTIONAL if table.inputs.ndim == 4 else commands.DENSE
         found["layers"] = ", ".join(layers)
     return found | given
 

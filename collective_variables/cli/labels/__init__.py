@@ -1,0 +1,1 @@
+"""Gather the labels of a table from all files that hold some."""
