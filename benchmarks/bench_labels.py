@@ -14,9 +14,9 @@ and "max-herding" use that of the inputs. "ensemble", "committee" and "ensemble-
 three networks to choose rows; for the test the first of them counts, so that better predictions of
 an ensemble are no part of the comparison. The rest choose by inputs or predictions.
 
-Run it by `make bench-labels`, which fetches the packages that ship the tables. --keep stores the results of each table and repeat in
-a folder as soon as they are known, so an interrupted run resumes there. --csv writes the means that
-the printed tables are made from.
+Run it by `make bench-labels`, which fetches the packages that ship the tables. --keep stores the
+results of each table and repeat in a folder as soon as they are known, so an interrupted run
+resumes there. --csv writes the means that the printed tables are made from.
 """
 
 import argparse
@@ -61,8 +61,8 @@ TABLES = (*REGRESSIONS, *CLASSIFICATIONS)
 RULES = {
     "random": choosing.Rule("random"),
     "lcmd": choosing.Rule("lcmd"),
-    "lcmd, ensemble": choosing.Rule("lcmd"),
-    "lcmd, committee": choosing.Rule("lcmd", options={"weights": choosing.COMMITTEE}),
+    "lcmd, ensemble": choosing.Rule("lcmd", options={"weights": None}),
+    "lcmd, committee": choosing.Rule("lcmd"),
     "bait": choosing.Rule("bait"),
     "k-means++": choosing.Rule("k-means++"),
     "max-dist": choosing.Rule("max-dist"),

@@ -30,7 +30,8 @@ class Rule(NamedTuple):
             trained networks, "infinite-width", "linear", or a matrix or function of the pool.
         n_features: Number of features; None as in `kernels.features`.
         options: Further options of the method. The option `weights` of "lcmd" may be
-            `COMMITTEE`, for the standard deviation of the predictions of trained networks.
+            `COMMITTEE`, for the standard deviation of the predictions of trained networks. This is
+            the default with the kernel of these networks.
     """
 
     method: str = "lcmd"
@@ -41,8 +42,24 @@ class Rule(NamedTuple):
     def check(self) -> None:
         """Raise TypeError or ValueError for an unknown method or kernel."""
         _checks.choice("method", self.method, registry.SELECTION_METHODS)
-        if isinstance(self.kernel, str):
+        if self.kernel_name:
             _checks.choice("kernel", self.kernel, kernels.KERNELS)
+
+    @property
+    def weights(self) -> str | ArrayLike | None:
+        """The weights of distances."""
+        is_default = self.method == "lcmd" and self.has_network_kernel
+        return self.options.get("weights", COMMITTEE if is_default else None)
+
+    @property
+    def has_network_kernel(self) -> bool:
+        """Whether the kernel is that of trained networks."""
+        return self.kernel_name in NETWORK_KERNELS
+
+    @property
+    def kernel_name(self) -> str:
+        """The name of the kernel; "" for a matrix or function."""
+        return self.kernel if isinstance(self.kernel, str) else ""
 
     @property
     def has_kernel(self) -> bool:
@@ -57,14 +74,13 @@ class Rule(NamedTuple):
     @property
     def needs_training(self) -> bool:
         """Whether the choice depends on the trained networks."""
-        is_of_network = isinstance(self.kernel, str) and self.kernel in NETWORK_KERNELS
-        return self.needs_predictions or self.has_committee or (self.has_kernel and is_of_network)
+        by_kernel = self.has_kernel and self.has_network_kernel
+        return self.needs_predictions or self.has_committee or by_kernel
 
     @property
     def has_committee(self) -> bool:
         """Whether distances are weighted by the disagreement of the trained networks."""
-        weights = self.options.get("weights")
-        return isinstance(weights, str) and weights == COMMITTEE
+        return isinstance(self.weights, str) and self.weights == COMMITTEE
 
 
 class Fitted(NamedTuple):
@@ -95,7 +111,7 @@ def compute_features(
 
     For several networks, "ntk" and "sketch" are the mean of their kernels.
     """
-    if isinstance(rule.kernel, str) and rule.kernel == "sketch":
+    if rule.kernel_name == "sketch":
         n_features = N_FEATURES if rule.n_features is None else rule.n_features
         keys = jax.random.split(jax.random.fold_in(key, methods.SKETCH), len(fitted.params))
         total = np.zeros((len(pool), n_features), np.float64)
@@ -105,7 +121,7 @@ def compute_features(
                 fitted.network.apply, params, pool, n_features, key=member_key
             )
         return total / np.sqrt(len(fitted.params))
-    members = fitted.params if isinstance(rule.kernel, str) and rule.kernel == "ntk" else [None]
+    members = fitted.params if rule.kernel_name == "ntk" else [None]
     parts = [
         kernels.features(
             pool,

@@ -41,8 +41,8 @@ class ActiveLearner:
         kernel: Kernel of methods that take one: "sketch", the kernel of the trained networks
             through `ntk_features`; "ntk", the same without an error; "infinite-width"; or "linear".
         n_features: Number of features of the kernel. None takes 512 for a sketch.
-        options: Further options of the method. By default "lcmd" has weights="committee", which
-            weighs distances by the disagreement of the networks.
+        options: Further options of the method. With the kernel of trained networks, "lcmd" has
+            weights="committee" by default: distances are weighed by the networks' disagreement.
         task: "regression" or "classification"; None follows the targets (see `query`).
         start: "fresh" trains from the same initial parameters in each round. "warm" continues from
             the parameters of the round before.
@@ -87,8 +87,7 @@ class ActiveLearner:
         seed: int = 0,
     ):
         self.network = network
-        committee = {"weights": choosing.COMMITTEE} if method == "lcmd" else {}
-        self.rule = choosing.Rule(method, kernel, n_features, committee | dict(options or {}))
+        self.rule = choosing.Rule(method, kernel, n_features, dict(options or {}))
         self.rule.check()
         self.task = task
         self.start = _checks.choice("start", start, STARTS)
@@ -125,7 +124,9 @@ class ActiveLearner:
         """Set the networks, trained on the labels if there are enough, and return the points."""
         points = self._prepare(X, is_new=True)
         labels = read_labels(y, len(points), task=self.task)
-        network, labels = _network(self.network, points, labels)
+        # The infinite-width kernel of silu has no formula.
+        activation = "relu" if self.rule.kernel_name == "infinite-width" else ACTIVATION
+        network, labels = _network(self.network, points, labels, activation)
         keys = seeding.member_keys(self._initialisation_key, self.settings.n_networks)
         params = fitting.initialise(network, jnp.asarray(points[:1]), keys)
         if self.start == "warm" and _have_one_form(params, self.params_):
@@ -282,16 +283,36 @@ class ActiveLearner:
         return f"The networks are trained on {len(labels.rows)} labelled rows."
 
 
-def _network(
-    network: nn.Module | Sequence[str] | None, points: np.ndarray, labels: Labels | None
-) -> tuple[nn.Module, Labels | None]:
-    """Return a network with an output for each target, and the targets for its outputs."""
-    n_outputs = 1 if labels is None else labels.targets.shape[1]
+def build_network(
+    network: nn.Module | Sequence[str] | None,
+    points: Float[np.ndarray, "n_points ..."],
+    n_outputs: int,
+    /,
+    *,
+    activation: str = ACTIVATION,
+) -> nn.Module:
+    """Return a network with these hidden layers, or the default ones, and `n_outputs` outputs.
+
+    A Flax network is returned as it is.
+    """
     if network is None:
         network = CONVOLUTIONAL if points.ndim == 4 else DENSE
     if isinstance(network, Sequence):
         hidden = [*network, f"dense {n_outputs}"]
-        return sequential.build_network(hidden, activation=ACTIVATION), labels
+        return sequential.build_network(hidden, activation=activation)
+    return network
+
+
+def _network(
+    network: nn.Module | Sequence[str] | None,
+    points: np.ndarray,
+    labels: Labels | None,
+    activation: str,
+) -> tuple[nn.Module, Labels | None]:
+    """Return a network with an output for each target, and the targets for its outputs."""
+    n_outputs = 1 if labels is None else labels.targets.shape[1]
+    if network is None or isinstance(network, Sequence):
+        return build_network(network, points, n_outputs, activation=activation), labels
     parameters.check_points(network, jnp.asarray(points[:2]))
     if labels is None or labels.task == "regression":
         return network, labels

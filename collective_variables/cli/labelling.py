@@ -128,7 +128,7 @@ def plan(
         have = f"only {n_labelled} rows have a value in {_names(known)}"
         why_not = why_not or f"{have}, and networks wait for {FEWEST}"
         reason = ASKED if is_asked else f"since {why_not}"
-        _check_method(arguments, method, pool, options, has_labels=bool(known.targets))
+        _check_method(arguments, method, pool, options, has_target=bool(known.targets))
         return Plan(method, reason, options, None, arguments.predictions is not None)
     _arguments.check_typed(options)
     rule = _rule(method, options)
@@ -184,11 +184,11 @@ def _check_method(
     pool: _pool.Pool,
     options: dict[str, Any],
     *,
-    has_labels: bool,
+    has_target: bool,
 ) -> None:
     """Check the arguments of a method that uses no labels."""
     checked = vars(arguments) | {"method": method}
-    if arguments.predictions is not None or (arguments.method is None and has_labels):
+    if arguments.predictions is not None or (arguments.method is None and has_target):
         # The network is for the predictions, or for the rounds that have labels.
         checked |= {"layers": None, "model": None}
     namespace = argparse.Namespace(**checked)

@@ -142,6 +142,16 @@ def test_a_committee_weighs_the_distances():
     )
 
 
+@pytest.mark.parametrize("kernel", ["infinite-width", "linear", np.eye(40)])
+def test_other_kernels_need_no_training(kernel):
+    loop = make(kernel=kernel)
+    y = targets([0, 1, 2])
+    assert len(set(loop.query(X, y, 5)) - {0, 1, 2}) == 5
+    assert loop.reason_ == "lcmd does not use a trained network."
+    with pytest.raises(ValueError, match="call fit"):
+        loop.predict(X)
+
+
 def test_only_candidates_are_chosen():
     rows = make().query(X, targets([0, 1, 2]), 4, candidates=[0, 10, 11, 12, 13])
     assert set(rows) == {10, 11, 12, 13}

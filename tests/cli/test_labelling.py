@@ -321,11 +321,11 @@ def test_a_method_may_be_asked_for_without_labels(table, capsys):
     words = error(capsys, "--method", "ensemble-variance")
     assert "ensemble-variance chooses by predictions of networks, and none can be trained" in words
     written(table, 20)
-    code, _, words = select(capsys, "--method", "lcmd", "--option", "kernel=linear")
+    weighed = ("--option", "kernel=linear", "--option", "weights=committee")
+    code, _, words = select(capsys, "--method", "lcmd", *weighed)
     networks = "networks trained on the 20 labelled rows"
     assert code == 0 and f"Method: lcmd, with the kernel linear and {networks}." in words
-    quiet = ("--option", "kernel=linear", "--option", "weights=null")
-    code, _, words = select(capsys, "--method", "lcmd", *quiet)
+    code, _, words = select(capsys, "--method", "lcmd", "--option", "kernel=linear")
     assert code == 0 and "Method: lcmd, with the kernel linear." in words
     code, _, words = select(capsys, "--method", "max-det", "--option", "n_features=8")
     assert code == 0 and "max-det, with networks trained on the 20 labelled rows." in words

@@ -152,7 +152,7 @@ def _choice(work: Work, rule: choosing.Rule, fitted: choosing.Fitted, seed: int)
     n_bytes = COPIES * cases.DOUBLE * n_pool * (rule.n_features or choosing.N_FEATURES)
     options = dict(rule.options)
     if rule.has_committee:
-        options.pop("weights")  # the factors of distances take hardly any time
+        options.pop("weights", None)  # the factors of distances take hardly any time
     if rule.has_kernel and rule.kernel != "sketch":
         options |= {"kernel": rule.kernel, "labelled": list(work.labelled)}
         options |= {} if rule.n_features is None else {"n_features": rule.n_features}
