@@ -83,6 +83,11 @@ class Certificate(NamedTuple):
         """Whether the interval of the gain is above 0: random draws are worse almost always."""
         return self.gain_lower > ROUND_OFF
 
+    @property
+    def is_useless(self) -> bool:
+        """Whether the chosen rows are no better than the mean of random ones, up to its error."""
+        return self.n_chosen > 0 and self.gain <= ROUND_OFF + 2.0 * self.gain_error
+
     def in_words(self) -> list[str]:
         """Return the certificate in sentences; the last one says whether random rows would do."""
         known = f"{self.n_labelled} labelled and {self.n_chosen} chosen rows"
@@ -123,7 +128,9 @@ class Certificate(NamedTuple):
         return [
             *sentences,
             f"The gain in the expected squared error is {_share(self.gain)} {interval}.",
-            "Nothing is gained over random rows in this kernel: take random ones.",
+            "Nothing is gained over random rows in this kernel: take random ones."
+            if self.is_useless
+            else "Random rows are worse on average, but a lucky draw may be as good.",
         ]
 
     def _further(self, number: int | None) -> str:

@@ -45,6 +45,27 @@ class Rule(NamedTuple):
         if self.kernel_name:
             _checks.choice("kernel", self.kernel, kernels.KERNELS)
 
+    def on_rows(self, rows: Int[np.ndarray, " n_rows"], n_pool: int) -> "Rule":
+        """Return the rule for a pool of some rows only, with the kernel between these rows.
+
+        Raises:
+            InvalidValueError: A matrix has another shape than the whole pool.
+        """
+        if self.kernel_name or len(rows) == n_pool:
+            return self
+        kernel = self.kernel
+        if not callable(kernel):
+            if np.shape(kernel) != (n_pool, n_pool):
+                raise _errors.InvalidValueError(
+                    f"kernel must have the shape {(n_pool, n_pool)}: received {np.shape(kernel)}."
+                )
+            return self._replace(kernel=np.asarray(kernel)[np.ix_(rows, rows)])
+        return self._replace(
+            kernel=lambda first, second: kernel(
+                rows[first], rows if second is None else rows[second]
+            )
+        )
+
     @property
     def weights(self) -> str | ArrayLike | None:
         """The weights of distances."""

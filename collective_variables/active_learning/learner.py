@@ -37,7 +37,8 @@ class ActiveLearner:
         network: A Flax network, or the hidden layers of one, such as ["dense 128"]. It needs an
             output for each target column or class. None takes two dense layers of 128, and
             convolutions for images.
-        method: One of `SELECTION_METHODS`. "lcmd" is the best in our comparison.
+        method: One of `SELECTION_METHODS`. "lcmd" is the best in the benchmark of Holzmüller et al.
+            (2023).
         kernel: Kernel of methods that take one: "sketch", the kernel of the trained networks
             through `ntk_features`; "ntk", the same without an error; "infinite-width"; or "linear".
         n_features: Number of features of the kernel. None takes 512 for a sketch.
@@ -186,7 +187,7 @@ class ActiveLearner:
         rows = choosing.choose(
             points[kept],
             batch_size,
-            rule=self.rule,
+            rule=self.rule.on_rows(kept, len(points)),
             labelled=np.searchsorted(kept, labelled),
             fitted=choosing.Fitted(self.network_, self.params_, self.labels_),
             key=jax.random.fold_in(self._selection_key, len(labelled)),

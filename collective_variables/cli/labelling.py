@@ -76,12 +76,12 @@ class Choice(NamedTuple):
         told = [] if self.outlook is None else self.outlook.in_words(target)
         if self.certificate is not None:
             sentences = self.certificate.in_words()
-            told += sentences if self.certificate.is_better else sentences[:-1]
+            told += sentences[:-1] if self.certificate.is_useless else sentences
         return told
 
     def caution(self) -> str:
         """Return the sentence that nothing is gained over random rows; "" if something is."""
-        if self.certificate is None or self.certificate.is_better:
+        if self.certificate is None or not self.certificate.is_useless:
             return ""
         return f"{self.certificate.in_words()[-1].removesuffix('.')} (--method random)."
 

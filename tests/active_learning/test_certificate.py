@@ -118,6 +118,18 @@ def test_random_rows_are_recommended_if_nothing_is_gained(rows):
     assert (result.in_words()[-1] == words) != result.is_better
 
 
+def test_between_a_sure_gain_and_none_the_last_sentence_says_so():
+    features = clusters()
+    likely = certificate.certify(features, max_det.max_det(features, 10, noise=0.3), seed=0)
+    likely = likely._replace(gain_lower=-0.1, gain=0.2, gain_error=0.02)
+    assert not likely.is_better and not likely.is_useless
+    assert likely.in_words()[-1] == (
+        "Random rows are worse on average, but a lucky draw may be as good."
+    )
+    doubtful = likely._replace(gain=0.03)
+    assert doubtful.is_useless and "take random ones" in doubtful.in_words()[-1]
+
+
 def test_round_off_is_no_gain():
     """Every subset of an identity matrix is as good as any other."""
     result = certificate.certify(IDENTITY, [0, 5, 7], [2], seed=0)

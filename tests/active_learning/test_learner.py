@@ -157,6 +157,21 @@ def test_only_candidates_are_chosen():
     assert set(rows) == {10, 11, 12, 13}
 
 
+@pytest.mark.parametrize("is_function", [False, True])
+def test_a_kernel_of_the_pool_keeps_its_rows_among_candidates(is_function):
+    matrix = X[:, :2] @ X[:, :2].T + np.eye(40)
+
+    def function(rows, columns):
+        return matrix[rows] if columns is None else matrix[np.ix_(rows, columns)]
+
+    candidates = [3, 7, 20, 21, 30, 31, 39]
+    loop = make(kernel=function if is_function else matrix)
+    rows = loop.query(X, targets([0, 1]), 3, candidates=candidates)
+    kept = np.array([0, 1, *candidates])
+    alone = make(kernel=matrix[np.ix_(kept, kept)]).query(X[kept], targets([0, 1])[kept], 3)
+    assert rows.tolist() == kept[alone].tolist()
+
+
 def test_a_copy_of_the_row_that_would_be_chosen_changes_the_choice():
     y = targets([0, 1, 2])
     loop = make(kernel="ntk", options={"weights": None}, normalisation="none")

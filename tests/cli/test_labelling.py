@@ -217,7 +217,7 @@ def test_json_and_notes_tell_how_good_the_networks_are(table, capsys):
     assert [row["row"] for row in values["chosen"]] == [int(line) for line in lines.split()]
     assert "labels so far" not in words
     # The caution is said even then.
-    is_useless = certificate["gain_lower"] <= 0
+    is_useless = certificate["gain"] <= 2 * certificate["gain_error"]
     assert ("take random ones (--method random)" in words) == is_useless
 
 
