@@ -195,6 +195,11 @@ def run(request: list[str], files: list[int]) -> object:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(variable.split("=", 1) for variable in variables)
+    if program == "python" and arguments[0] == "-m":
+        sys.argv = arguments[1:]
+        sys.path[:1] = [folder, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+        return None
     if program == "python":
         sys.argv = arguments
         sys.path[0] = str(Path(arguments[0]).resolve().parent)

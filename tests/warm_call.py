@@ -11,7 +11,7 @@ import sys
 from _socket import AF_UNIX, SCM_RIGHTS, SHUT_WR, SOL_SOCKET, socket
 
 address, program, *arguments = sys.argv[1:]
-if program == "python" and not (arguments and arguments[0].endswith(".py")):
+if program == "python" and not (arguments and arguments[0].endswith(("-m", ".py"))):
     os.execv(sys.executable, [sys.executable, *arguments])
 variables = [f"{name}={value}" for name, value in os.environ.items()]
 request = [os.getcwd(), program, str(len(arguments)), *arguments, *variables]

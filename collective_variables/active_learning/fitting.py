@@ -156,7 +156,7 @@ def fit_subsets(
         trained = train(params, points[rows], labels[rows], len(subset))
         return trained, all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(trained))
 
-    with execution.Progress("", len(initial), "network") as bar:
+    with execution.Progress("", len(initial), "networks") as bar:
         results = execution.run(run, list(zip(initial, subsets, strict=True)), bar)
     for (_, is_finite), subset in zip(results, subsets):
         if not is_finite:

@@ -115,7 +115,7 @@ def play(
     for split in splits:
         plan.check(len(split.inputs))
     rows: list[dict[str, object]] = []
-    with execution.Progress(progress, len(splits) * len(rules), "run") as bar:
+    with execution.Progress(progress, len(splits) * len(rules), "runs") as bar:
         for repeat, split in enumerate(splits):
             game = _Game(network, split, plan, task, repeat)
             for name, rule in rules.items():

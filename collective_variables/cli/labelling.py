@@ -257,7 +257,7 @@ def choose(
     }
     if plan.rule is None and not plan.trains:
         return Choice(commands.select(pool.table, **settings, progress=progress))
-    with execution.Progress(progress, 2 + (wants_outlook and plan.trains), "step") as bar:
+    with execution.Progress(progress, 2 + (wants_outlook and plan.trains), "steps") as bar:
         inputs = scale(pool.table, scaling)
         trained = make_learner(network, pool.table.task, seed)
         trained.fit(inputs, targets(plan, pool.table))

@@ -138,8 +138,8 @@ def test_round_off_is_no_gain():
 
 
 def test_the_whole_pool_has_no_gain_and_no_distance():
-    features = clusters()
-    result = certificate.certify(features, np.arange(50, 200), np.arange(50), n_random=5, seed=0)
+    features = clusters()[::4]
+    result = certificate.certify(features, np.arange(12, 50), np.arange(12), n_random=5, seed=0)
     assert result.gain == pytest.approx(0.0, abs=1e-12)
     assert not result.is_better
     assert result.covering_radius == result.random_covering_radius == 0.0

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation", "standard_promotion")
 
 N_ROWS = 60
 SMALL = ("--layers", "dense 8")
+LINEAR = ("--method", "lcmd", "--option", "kernel=linear")
 
 
 def made_table():
@@ -263,7 +264,7 @@ def test_the_same_house_in_both_files_is_labelled(two_files, capsys):
     table, labelled = two_files
     labelled.loc[0, "house"] = table["house"][25]
     labelled.to_csv("labelled.csv", index=False)
-    options = ("--id", "house", "--labelled-table", "labelled.csv")
+    options = ("--id", "house", "--labelled-table", "labelled.csv", *LINEAR)
     code, lines, words = select(capsys, *options, n=39)
     assert code == 0 and "1 of them is also in houses.csv, and labelled." in words
     assert table["house"][25] not in lines.split()
@@ -321,11 +322,11 @@ def test_a_method_may_be_asked_for_without_labels(table, capsys):
     words = error(capsys, "--method", "ensemble-variance")
     assert "ensemble-variance chooses by predictions of networks, and none can be trained" in words
     written(table, 20)
-    weighed = ("--option", "kernel=linear", "--option", "weights=committee")
-    code, _, words = select(capsys, "--method", "lcmd", *weighed)
+    weighed = ("--option", "weights=committee")
+    code, _, words = select(capsys, *LINEAR, *weighed)
     networks = "networks trained on the 20 labelled rows"
     assert code == 0 and f"Method: lcmd, with the kernel linear and {networks}." in words
-    code, _, words = select(capsys, "--method", "lcmd", "--option", "kernel=linear")
+    code, _, words = select(capsys, *LINEAR)
     assert code == 0 and "Method: lcmd, with the kernel linear." in words
     code, _, words = select(capsys, "--method", "max-det", "--option", "n_features=8")
     assert code == 0 and "max-det, with networks trained on the 20 labelled rows." in words

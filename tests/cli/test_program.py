@@ -5,10 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import project
 import pytest
+from compiled import ROOT
 from model_file import MODELS
 
-ROOT = Path(__file__).resolve().parents[2]
 # What an installer writes for the entry point.
 SCRIPT = f"""\
 #!{sys.executable}
@@ -39,6 +40,10 @@ def environment(**variables):
     return os.environ | quick | {"PYTHONPATH": str(ROOT)} | variables
 
 
+def warm_environment(**variables):
+    return project.environment() | {"PYTHONPATH": str(ROOT)} | variables
+
+
 def run(folder, *arguments, installed=False, **options):
     """The finished process of a command, by the installed program or `python -m`."""
     start = [sys.executable, "-m", "collective_variables"]
@@ -46,6 +51,15 @@ def run(folder, *arguments, installed=False, **options):
         start = [str(folder.parent / "bin" / "collective-variables")]
     options = {"stdout": subprocess.PIPE, "env": environment()} | options
     command = [*start, *arguments]
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, cwd=folder, **options)
+
+
+def run_warm(folder, *arguments, **options):
+    """As `run`, without the seconds of the imports, for what does not depend on how the program
+    starts and ends.
+    """
+    options = {"stdout": subprocess.PIPE, "env": warm_environment()} | options
+    command = ["python", "-m", "collective_variables", *arguments]
     return subprocess.run(command, stderr=subprocess.PIPE, text=True, cwd=folder, **options)
 
 
@@ -75,23 +89,23 @@ def test_the_help_names_the_program_that_was_called(installed, folder):
 
 
 def test_wrong_input_ends_with_2_and_one_line(folder):
-    result = run(folder, *SELECT[:-2], "21", "--quiet")
+    result = run_warm(folder, *SELECT[:-2], "21", "--quiet")
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
-    result = run(folder, "select", "houses.csv")
+    result = run_warm(folder, "select", "houses.csv")
     assert result.returncode == 2 and result.stderr.count("\n") == 1
     assert "--n-points" in result.stderr
 
 
 def test_a_failure_ends_with_1_and_debug_shows_where(folder):
     arguments = (*MEASURE, "--model", "models.broken")
-    result = run(folder, *arguments)
+    result = run_warm(folder, *arguments)
     words = "error: ValueError: invalid literal for int() with base 10: 'no number'"
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == f"{words} (--debug shows where)\n"
     for result in (
-        run(folder, *arguments, "--debug"),
-        run(folder, *arguments, env=environment(COLLECTIVE_VARIABLES_DEBUG="1")),
+        run_warm(folder, *arguments, "--debug"),
+        run_warm(folder, *arguments, env=warm_environment(COLLECTIVE_VARIABLES_DEBUG="1")),
     ):
         assert result.returncode == 1 and 'models.py", line 14, in broken' in result.stderr
         assert result.stderr.endswith(f"{words} (--debug shows where)\n")
@@ -103,7 +117,7 @@ def test_a_full_disk_ends_with_1_and_one_line_and_takes_nothing_else(folder):
     words = "error: Standard output cannot be written: No space left on device.\n"
     assert (result.returncode, result.stderr) == (1, words)
     assert (folder / "rows.csv").read_text().count("\n") == 4
-    result = run(folder, *SELECT, "--output", "/dev/full")
+    result = run_warm(folder, *SELECT, "--output", "/dev/full")
     words = "error: /dev/full cannot be written: No space left on device.\n"
     assert (result.returncode, result.stderr) == (1, words)
     assert len(result.stdout.split()) == 3 and Path("/dev/full").is_char_device()
@@ -126,11 +140,11 @@ def test_streams_that_are_closed_take_nothing_else(folder):
 
 def test_the_shell_that_empties_the_list_of_rows_is_told_from_one_that_appends(folder):
     rows = folder / "rows.txt"
-    first = run(folder, *SELECT).stdout
+    first = run_warm(folder, *SELECT).stdout
     for mode, code, n_rows in (("a", 0, 6), ("w", 2, 0)):
         rows.write_text(first)
         with rows.open(mode) as file:
-            result = run(folder, *SELECT, "--labelled", "rows.txt", stdout=file)
+            result = run_warm(folder, *SELECT, "--labelled", "rows.txt", stdout=file)
         assert (result.returncode, len(set(rows.read_text().split()))) == (code, n_rows)
     assert result.stderr == (
         "error: rows.txt lists no rows: `> rows.txt` empties the file before it is read. "
@@ -141,14 +155,14 @@ def test_the_shell_that_empties_the_list_of_rows_is_told_from_one_that_appends(f
 def test_standard_output_takes_rows_and_then_a_table_but_no_file_twice(folder):
     log = folder / "log.txt"
     with log.open("w") as file:
-        result = run(folder, *SELECT, "--output", "/dev/stdout", stdout=file)
+        result = run_warm(folder, *SELECT, "--output", "/dev/stdout", stdout=file)
     lines = log.read_text().splitlines()
     assert (result.returncode, result.stderr, len(lines)) == (0, "", 7)
     assert lines[3].startswith("order,row,") and lines[:3] == [
         line.split(",")[1] for line in lines[4:]
     ]
     with log.open("w") as file:
-        result = run(folder, *SELECT, "--output", "log.txt", stdout=file)
+        result = run_warm(folder, *SELECT, "--output", "log.txt", stdout=file)
     words = "--output and standard output must be two files: received log.txt for both."
     assert (result.returncode, result.stderr, log.read_text()) == (2, f"error: {words}\n", "")
 

@@ -48,54 +48,74 @@ class Predictor:
             self.flat = self.flat - self.learning_rate * step
 
 
-def pointwise_loss(distance, outputs, truth):
-    """Losses of a subset, and the gradient of their mean, of which each point's is computed once
-    for every subset.
-    """
-    all_losses = jax.jit(lambda flat: distance(outputs(flat), truth))
-    jacobian = jax.jit(jax.jacobian(all_losses))
-    return (
-        lambda flat, rows: np.asarray(all_losses(flat))[rows],
-        lambda flat, rows: np.asarray(jacobian(flat))[rows].mean(axis=0),
-    )
-
-
-def info_nce(settings, predicted, truth):
+def info_nce(constants, predicted, truth):
     first, second = (
         vectors / jnp.linalg.norm(vectors, axis=1, keepdims=True) for vectors in (predicted, truth)
     )
-    likeness = jnp.exp(first @ second.T / settings.scale)
+    likeness = jnp.exp(first @ second.T / constants["scale"])
     return -jnp.log(jnp.diagonal(likeness) / likeness.sum(axis=1))
 
 
-def isolated_potential(settings, predicted, truth):
+def isolated_potential(constants, predicted, truth):
     n = len(predicted)
-    near = jnp.exp(-jnp.abs(predicted[:, None] - truth[None]) / settings.scale).mean(axis=2)
+    near = jnp.exp(-jnp.abs(predicted[:, None] - truth[None]) / constants["scale"]).mean(axis=2)
     repelled = (near.sum(axis=1) - jnp.diagonal(near)) / (n - 1) if n > 1 else 0.0
     bowl = (predicted**4).mean(axis=1)
     return (
         ((predicted - truth) ** 2).mean(axis=1)
-        + settings.repulsion * repelled
-        + settings.confinement * bowl
+        + constants["repulsion"] * repelled
+        + constants["confinement"] * bowl
     )
 
 
 BATCH = {"info-nce": info_nce, "isolated-potential": isolated_potential}
 
 
-def batch_loss(settings, outputs, truth):
-    """The same for a loss of a point that depends on the others, compiled for every size."""
+def outputs_of(network, shape):
+    """The outputs of a network as a function of its parameters in one vector, and of points."""
+    unravel = ravel_pytree(network.init(KEY, jnp.zeros((1, *shape))))[1]
+    return lambda flat, points: network.apply(unravel(flat), points)
 
-    def losses(flat, rows):
-        return BATCH[settings.loss](settings, outputs(flat)[rows], truth[rows])
 
-    compiled, gradient = (
-        jax.jit(losses),
-        jax.jit(jax.grad(lambda flat, rows: losses(flat, rows).mean())),
+@functools.cache
+def compiled_distance(network, shape, name, order, scale):
+    """The distances of all points, compiled once for all members and settings."""
+    outputs = outputs_of(network, shape)
+
+    def every_distance(flat, points, truth, covariance):
+        distance = distances.build(name, order=order, scale=scale, covariance=covariance)
+        return distance(outputs(flat, points), truth)
+
+    return jax.jit(every_distance), jax.jit(jax.jacobian(every_distance))
+
+
+@functools.cache
+def compiled_batch_loss(network, shape, name):
+    """The losses of a subset and the gradient of their mean, compiled once for each size."""
+    outputs = outputs_of(network, shape)
+
+    def losses(flat, rows, points, truth, constants):
+        return BATCH[name](constants, outputs(flat, points)[rows], truth[rows])
+
+    return jax.jit(losses), jax.jit(jax.grad(lambda *arguments: losses(*arguments).mean()))
+
+
+def pointwise_loss(compiled, *data):
+    """Losses of a subset, and the gradient of their mean, of which each point's is computed once
+    for every subset.
+    """
+    all_losses, jacobian = compiled
+    return (
+        lambda flat, rows: np.asarray(all_losses(flat, *data))[rows],
+        lambda flat, rows: np.asarray(jacobian(flat, *data))[rows].mean(axis=0),
     )
+
+
+def batch_loss(compiled, *data):
+    """The same for a loss of a point that depends on the others."""
     return tuple(
-        lambda flat, rows, function=function: np.asarray(function(flat, np.array(rows)))
-        for function in (compiled, gradient)
+        lambda flat, rows, function=function: np.asarray(function(flat, np.array(rows), *data))
+        for function in compiled
     )
 
 
@@ -104,26 +124,22 @@ def algorithm_1(pool, network, key, settings, n_selected, n_members=1, labelled=
     points = {"none": lambda x: x, "standard": standardised, "unit": on_the_sphere}[
         settings.normalisation
     ](pool)
-    unravel = ravel_pytree(network.init(key, points[:1]))[1]
-    rows = []
+    shape, rows = points.shape[1:], []
+    constants = {name: getattr(settings, name) for name in ("scale", "repulsion", "confinement")}
+    compiled = functools.partial(
+        compiled_distance, network, shape, order=settings.order, scale=settings.scale
+    )
+    loss = settings.loss or settings.distance
     for m in range(n_members):
         member_key = jax.random.fold_in(key, m)
         keys = jax.random.split(member_key)
         truth = network.apply(network.init(keys[0], points[:1]), points)
-        covariance = np.cov(truth.T, bias=True)
-        outputs = lambda flat: network.apply(unravel(flat), points)
-        build = functools.partial(
-            distances.build,
-            order=settings.order,
-            scale=settings.scale,
-            covariance=jnp.asarray(covariance),
-        )
-        every_distance = jax.jit(lambda flat: build(settings.distance)(outputs(flat), truth))
-        loss = settings.loss or settings.distance
+        data = (points, truth, np.cov(truth.T, bias=True))
+        every_distance, _ = compiled(settings.distance)
         losses, gradient = (
-            batch_loss(settings, outputs, truth)
+            batch_loss(compiled_batch_loss(network, shape, loss), points, truth, constants)
             if loss in BATCH
-            else pointwise_loss(build(loss), outputs, truth)
+            else pointwise_loss(compiled(loss), *data)
         )
         train = functools.partial(
             Predictor.train, gradient=gradient, losses=losses, tolerance=settings.tolerance
@@ -149,7 +165,7 @@ def algorithm_1(pool, network, key, settings, n_selected, n_members=1, labelled=
                 train(new, rows=rehearsed, n_epochs=settings.n_epochs)
                 if losses(new.flat, rehearsed).mean() < losses(predictor.flat, rehearsed).mean():
                     predictor = new
-            values = np.asarray(every_distance(predictor.flat))
+            values = np.asarray(every_distance(predictor.flat, *data))
             candidates = [i for i in range(len(pool)) if i not in chosen]
             if classes is not None:
                 counts = {
@@ -324,7 +340,7 @@ def test_labelled_points_come_first_and_classes_take_turns_as_in_the_plain_loop(
 
 def test_with_classes_each_has_as_many_points_as_it_can():
     selection = rnd.select(
-        POOL, DENSE, TRAINING, n_selected=14, key=KEY, n_members=3, classes=CLASSES
+        POOL, DENSE, TRAINING, n_selected=14, key=KEY, n_members=2, classes=CLASSES
     )
     for row in selection.indices:
         assert np.bincount(CLASSES[row[:12]]).tolist() == [
@@ -334,7 +350,7 @@ def test_with_classes_each_has_as_many_points_as_it_can():
         ]  # all there are of classes 0 and 2
         assert np.bincount(CLASSES[row]).tolist() == [4, 6, 4]
     other_names = rnd.select(
-        POOL, DENSE, TRAINING, n_selected=14, key=KEY, n_members=3, classes=10 * CLASSES + 5
+        POOL, DENSE, TRAINING, n_selected=14, key=KEY, n_members=2, classes=10 * CLASSES + 5
     )
     np.testing.assert_array_equal(other_names.indices, selection.indices)
 
@@ -449,11 +465,14 @@ class Store(dict):
             raise Interrupted
 
 
+STORED = dict(n_selected=12, key=KEY, n_members=2)
+
+
 @pytest.mark.parametrize(
     "options", [{}, {"labelled": LABELLED}], ids=["from the start", "labelled"]
 )
 def test_an_interrupted_selection_resumes_and_ends_with_the_same_points(options):
-    options = dict(n_selected=12, key=KEY, n_members=2) | options
+    options = STORED | options
     run = functools.partial(rnd.select, POOL, DENSE, TRAINING, **options)
     whole, interrupted = Store({}, limit=None), Store({}, limit=3)
     expected = run(store=whole)
@@ -462,9 +481,18 @@ def test_an_interrupted_selection_resumes_and_ends_with_the_same_points(options)
     rest = Store(interrupted, limit=None)
     again = run(store=rest)
     assert rest.n_written == whole.n_written - 3 > 3
+    without = run()
     for name in ("indices", "distances", "mean_distances", "max_distances"):
         np.testing.assert_array_equal(getattr(again, name), getattr(expected, name))
-        np.testing.assert_array_equal(getattr(run(), name), getattr(expected, name))
+        np.testing.assert_array_equal(getattr(without, name), getattr(expected, name))
+
+
+@functools.cache
+def stored():
+    """What a selection keeps."""
+    store = {}
+    rnd.select(POOL, DENSE, TRAINING, **STORED, store=store)
+    return store
 
 
 @pytest.mark.parametrize(
@@ -473,11 +501,7 @@ def test_an_interrupted_selection_resumes_and_ends_with_the_same_points(options)
     ids=str,
 )
 def test_a_store_of_another_call_is_not_used(changed):
-    options = dict(n_selected=12, key=KEY, n_members=2)
-    store = {}
-    rnd.select(POOL, DENSE, TRAINING, **options, store=store)
-    before = set(store)
-    options |= changed
+    options, store, before = STORED | changed, dict(stored()), set(stored())
     selection = rnd.select(POOL, DENSE, TRAINING, **options, store=store)
     np.testing.assert_array_equal(
         selection.indices, rnd.select(POOL, DENSE, TRAINING, **options).indices
