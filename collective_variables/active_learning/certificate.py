@@ -35,7 +35,7 @@ class Certificate(NamedTuple):
         mean_variance: Mean variance left.
         largest_variance: Largest variance left.
         covering_radius: Largest distance of a row from its nearest labelled or chosen one; infinite
-            if there is none.
+            if no row is known.
         random_mean_variance: The mean variance left after random rows instead of the chosen ones,
             averaged over the draws.
         random_largest_variance: The largest variance left, averaged likewise.

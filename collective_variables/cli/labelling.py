@@ -298,7 +298,7 @@ def make_learner(
 
 
 def targets(plan: Plan, table: Table, /) -> Float[np.ndarray, "n_pool n_outputs"]:
-    """Return the targets that networks are trained on, NaN where there is none."""
+    """Return the targets that networks are trained on, NaN where one is unknown."""
     if not plan.trains or table.targets is None:
         return np.full((len(table.inputs), 1), np.nan)
     return np.where(table.is_labelled[:, None], table.targets, np.nan)

@@ -28,7 +28,7 @@ class Work(NamedTuple):
 
     Attributes:
         inputs: (n_pool, ...) scaled inputs.
-        targets: (n_pool, n_outputs) targets, NaN where there is none.
+        targets: (n_pool, n_outputs) targets, NaN where one is unknown.
         labelled: Rows that are labelled, with or without a target.
         rule: The rule; None if networks only predict.
         n_points: Number of rows to choose.
