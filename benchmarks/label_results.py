@@ -94,7 +94,7 @@ def wins(scored: pd.DataFrame, name: str) -> pd.DataFrame:
         n_wins = float((values < 0).sum() + (values == 0).sum() / 2)
         lower, upper = wilson(n_wins, len(values))
         tested = tests[(tests["method"] == method) & tests["is_found"]]
-        better, worse = (tested["mean"] < 0).sum(), (of_rule["mean"] > 0).sum()
+        better, worse = (tested["mean"] < 0).sum(), (tested["mean"] > 0).sum()
         rows.append((method, n_wins / len(values), lower, upper, better, worse))
     columns = ["method", "rate", "lower", "upper", "better", "worse"]
     return pd.DataFrame(rows, columns=columns).set_index("method")

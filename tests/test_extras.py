@@ -131,7 +131,7 @@ print(json.dumps({
     "PIL": message(lambda: encoding.read_table("photos")),
     "pooch": message(lambda: problems.load_problem("concrete")),
     "sklearn": message(lambda: coverage.k_means_plus_plus(points, n_selected=2, key=key)),
-    "plotly": message(lambda: page.page(None, None, "", [])),
+    "plotly": message(lambda: page.filled(None, None, None)),
     "gymnax": message(_rollout.environments),
 }))
 """

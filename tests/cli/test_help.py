@@ -85,7 +85,7 @@ def test_the_how_to_pages_show_every_command():
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_example_runs(group, folder, capsys):
     assert len(GROUPS[group]) > 1
-    if group == "select":
+    if group in ("select", "docs/how-to/label-in-batches.md"):
         table = pd.read_csv("houses.csv")
         table.assign(price=table["price"].where(table.index < 40)).to_csv("houses.csv", index=False)
     for command in GROUPS[group]:
