@@ -50,6 +50,10 @@ def folder(tmp_path, monkeypatch):
     table = table.assign(price=3 * table["area"])
     table.to_csv("houses.csv", index=False)
     table[:40].to_csv("labelled.csv", index=False)
+    # The files of the how-to page on labels in batches.
+    table[40:].to_csv("open.csv", index=False)
+    table[:40].to_csv("measured.csv", index=False)
+    Path("sold.txt").write_text("H100\n")
     for number in range(210):
         path = Path("photos") / ("cat", "dog")[number % 2] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
