@@ -8,6 +8,8 @@ from collective_variables import _errors
 from collective_variables.active_learning import choosing, fitting, learner
 from collective_variables.networks import sequential
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 NAN = float("nan")
 QUICK = fitting.FitSettings(n_networks=2, n_epochs=15)
 GENERATOR = np.random.default_rng(0)

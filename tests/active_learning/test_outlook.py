@@ -10,6 +10,8 @@ from collective_variables.active_learning import fitting, outlook
 from collective_variables.active_learning.labels import read_labels
 from collective_variables.networks import sequential
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SETTINGS = fitting.FitSettings(1, n_epochs=150, learning_rate=0.1, weight_decay=0.0)
 LINEAR = sequential.build_network(["dense 1"])
 

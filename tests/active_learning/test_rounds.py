@@ -7,6 +7,8 @@ import pytest
 from collective_variables.active_learning import choosing, fitting, labels, rounds
 from collective_variables.networks import sequential
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 GENERATOR = np.random.default_rng(0)
 POINTS = GENERATOR.normal(size=(60, 2)).astype(np.float32)
 VALUES = 50.0 + 10.0 * np.sin(POINTS[:, :1].astype(float))
