@@ -260,14 +260,14 @@ def test_plots_show_draws_every_figure_of_the_paper(project):
     specs = {name.rpartition("::")[2]: plot["content"] for name, (plot,) in shown["data"].items()}
     assert "errors" not in shown and specs.keys() == set(titles)
     for title, spec in specs.items():
-        of_title = {
+        expected = {
             group
             for group in GROUPS
             if ("-" in group) == ("2 and 6" in title or "3 and 7" in title)
         }
         if title.startswith("Rounds of labelling"):
-            of_title = {LABELLED}
-        assert {row["group"] for row in spec["data"]["values"]} == of_title
+            expected = {LABELLED}
+        assert {row["group"] for row in spec["data"]["values"]} == expected
         drawn = vl_convert.vegalite_to_svg(spec, vl_version="5.20")
         assert all(group in drawn for group in {row["group"] for row in spec["data"]["values"]})
 
