@@ -54,7 +54,7 @@ def forecast(
 
     Args:
         network: The network.
-        splits: Pool and test points of each repeat, all of one size.
+        splits: Pool and test points of each repeat, all equally large.
         rules: The rules.
         plan: Numbers of labelled rows, training and seed.
         task: "regression" or "classification".
