@@ -9,10 +9,10 @@ from numpy.typing import ArrayLike
 
 from collective_variables import _checks, _errors
 from collective_variables.active_learning import _coverage
+from collective_variables.active_learning import noise as noises
 from collective_variables.selection import base
 from collective_variables.selection.batches import _pool
 
-NOISE = 0.1  # of the root of the mean prior variance
 LEAST_NOISE = 1e-5  # of the root of the largest, below which Cholesky factors may not exist
 ROUND_OFF = 1e-9  # of a gain
 LEAST_LEFT = 1e-12  # share of the variance that is round-off
@@ -201,7 +201,7 @@ def certify(
     rows = _check_chosen(rows, labelled, n_pool)
     n_random = _checks.integer("n_random", n_random, minimum=2)
     n_evaluated = min(_checks.integer("n_evaluated", n_evaluated, minimum=1), n_pool)
-    noise = _check_noise(noise, np.vecdot(features, features))
+    noise = _check_noise(noise, features)
     generator = np.random.default_rng(_checks.integer("seed", seed, minimum=0))
     evaluated = np.sort(generator.choice(n_pool, n_evaluated, replace=False))
     unlabelled = np.setdiff1d(np.arange(n_pool), labelled)
@@ -247,15 +247,15 @@ def _check_chosen(
     return different
 
 
-def _check_noise(noise: float | None, variances: Float[np.ndarray, " n_pool"]) -> float:
-    """Return the noise of the labels, or the default for these prior variances.
+def _check_noise(noise: float | None, features: _pool.Features) -> float:
+    """Return the noise of the labels, or the default for these features.
 
     Raises:
         InvalidValueError: It is too small.
     """
-    least = LEAST_NOISE * float(np.sqrt(variances.max()))
+    least = LEAST_NOISE * float(np.sqrt(np.vecdot(features, features).max()))
     if noise is None:
-        return max(NOISE * float(np.sqrt(variances.mean())), least) or 1.0
+        return max(noises.default_noise(features), least)
     noise = _checks.number("noise", noise, above=0.0)
     if noise < least:
         raise _errors.InvalidValueError(

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from numpy.typing import ArrayLike
 
 from collective_variables import _checks, _errors
-from collective_variables.active_learning import fitting
+from collective_variables.active_learning import fitting, noise
 from collective_variables.active_learning.labels import Labels
 from collective_variables.kernels import features as sketches
 from collective_variables.selection import registry
@@ -19,6 +19,7 @@ from collective_variables.selection.batches import kernels, methods
 NETWORK_KERNELS = ("ntk", "sketch")  # those of trained networks
 N_FEATURES = 512  # of a sketch
 COMMITTEE = "committee"
+METHODS = {"regression": "bait", "classification": "lcmd"}  # the best of `make bench-labels`
 
 
 class Rule(NamedTuple):
@@ -31,10 +32,11 @@ class Rule(NamedTuple):
         n_features: Number of features; None as in `kernels.features`.
         options: Further options of the method. The option `weights` of "lcmd" may be
             `COMMITTEE`, for the standard deviation of the predictions of trained networks. This is
-            the default with the kernel of these networks.
+            the default with the kernel of these networks. The option `noise` is in the unit of the
+            features; without it, and for None, `noise.default_noise` is taken.
     """
 
-    method: str = "lcmd"
+    method: str = METHODS["regression"]
     kernel: str | ArrayLike | kernels.Kernel = "sketch"
     n_features: int | None = None
     options: Mapping[str, Any] = {}
@@ -200,6 +202,8 @@ def choose(
     elif rule.has_kernel:
         points = compute_features(pool, rule, fitted, key) if features is None else features
         options["kernel"] = "linear"
+        if "noise" in registry.OPTIONS[rule.method] and options.get("noise") is None:
+            options["noise"] = noise.default_noise(points)
         if rule.has_committee:
             options["weights"] = disagreement(pool, fitted)
     selection = registry.select(

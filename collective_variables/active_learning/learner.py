@@ -37,12 +37,13 @@ class ActiveLearner:
         network: A Flax network, or the hidden layers of one, such as ["dense 128"]. It needs an
             output for each target column or class. None takes two dense layers of 128, and
             convolutions for images.
-        method: One of `SELECTION_METHODS`. "lcmd" is the best in the benchmark of Holzmüller et al.
-            (2023).
+        method: One of `SELECTION_METHODS`. None takes "bait" in a regression (Ash et al. 2021), and
+            "lcmd" in a classification (Holzmüller et al. 2023).
         kernel: Kernel of methods that take one: "sketch", the kernel of the trained networks
             through `ntk_features`; "ntk", the same without an error; "infinite-width"; or "linear".
         n_features: Number of features of the kernel. None takes 512 for a sketch.
-        options: Further options of the method. With the kernel of trained networks, "lcmd" has
+        options: Further options of the method. The noise of "bait" and others is 0.1 of the root of
+            the mean prior variance by default. With the kernel of trained networks, "lcmd" has
             weights="committee" by default: distances are weighed by the networks' disagreement.
         task: "regression" or "classification"; None follows the targets (see `query`).
         start: "fresh" trains from the same initial parameters in each round. "warm" continues from
@@ -53,6 +54,7 @@ class ActiveLearner:
         seed: Seed of all random numbers.
 
     Attributes:
+        rule_: Method, kernel and options of the last `query`.
         labels_: The labelled rows and targets of the last `fit`; None without labels.
         network_: The network of the last `fit`.
         params_: A list with the parameters of each of its members.
@@ -77,7 +79,7 @@ class ActiveLearner:
         self,
         network: nn.Module | Sequence[str] | None = None,
         *,
-        method: str = "lcmd",
+        method: str | None = None,
         kernel: Any = "sketch",
         n_features: int | None = None,
         options: Mapping[str, Any] | None = None,
@@ -88,9 +90,13 @@ class ActiveLearner:
         seed: int = 0,
     ):
         self.network = network
-        self.rule = choosing.Rule(method, kernel, n_features, dict(options or {}))
-        self.rule.check()
+        self.method = method
+        self.kernel = kernel
+        self.n_features = n_features
+        self.options = dict(options or {})
         self.task = task
+        self.rule_ = self._rule(None)
+        self.rule_.check()
         self.start = _checks.choice("start", start, STARTS)
         self.normalisation = _checks.choice("normalisation", normalisation, NORMALISATIONS)
         self.settings = fitting.FitSettings() if settings is None else settings
@@ -126,7 +132,7 @@ class ActiveLearner:
         points = self._prepare(X, is_new=True)
         labels = read_labels(y, len(points), task=self.task)
         # The infinite-width kernel of silu has no formula.
-        activation = "relu" if self.rule.kernel_name == "infinite-width" else ACTIVATION
+        activation = "relu" if self.rule_.kernel_name == "infinite-width" else ACTIVATION
         network, labels = _network(self.network, points, labels, activation)
         keys = seeding.member_keys(self._initialisation_key, self.settings.n_networks)
         params = fitting.initialise(network, jnp.asarray(points[:1]), keys)
@@ -181,13 +187,14 @@ class ActiveLearner:
                 "batch_size must not exceed the rows without a label that may be chosen: "
                 f"{batch_size} > {len(open_rows)}."
             )
-        points = self._fit(X, y, trains=self.rule.needs_training)
+        self.rule_ = self._rule(labels)
+        points = self._fit(X, y, trains=self.rule_.needs_training)
         kept = np.union1d(labelled, open_rows)
         self.reason_ = self._reason(labels)
         rows = choosing.choose(
             points[kept],
             batch_size,
-            rule=self.rule.on_rows(kept, len(points)),
+            rule=self.rule_.on_rows(kept, len(points)),
             labelled=np.searchsorted(kept, labelled),
             fitted=choosing.Fitted(self.network_, self.params_, self.labels_),
             key=jax.random.fold_in(self._selection_key, len(labelled)),
@@ -243,7 +250,7 @@ class ActiveLearner:
         points = self._prepare(X, is_new=True)
         labels = read_labels(y, len(points), task=self.task)
         labelled = np.empty(0, int) if labels is None else labels.rows
-        rule = self.rule if self.rule.has_kernel else choosing.Rule()
+        rule = self.rule_ if self.rule_.has_kernel else choosing.Rule()
         fitted = choosing.Fitted(self.network_, self.params_, self.labels_)
         key = jax.random.fold_in(self._selection_key, len(labelled))
         features = choosing.compute_features(points, rule, fitted, key)
@@ -274,9 +281,15 @@ class ActiveLearner:
             )
         return ((points - self._mean) / self._std).astype(np.float32)
 
+    def _rule(self, labels: Labels | None) -> choosing.Rule:
+        """Return method, kernel and options for these labels."""
+        task = self.task if labels is None else labels.task
+        method = self.method or choosing.METHODS[task or "regression"]
+        return choosing.Rule(method, self.kernel, self.n_features, self.options)
+
     def _reason(self, labels: Labels | None) -> str:
-        if not self.rule.needs_training:
-            return f"{self.rule.method} does not use a trained network."
+        if not self.rule_.needs_training:
+            return f"{self.rule_.method} does not use a trained network."
         if labels is None:
             return "No row has a label, so the networks are untrained."
         if not choosing.can_train(labels):

@@ -4,7 +4,7 @@ import inspect
 import textwrap
 from dataclasses import MISSING, fields
 
-from collective_variables.active_learning import learner
+from collective_variables.active_learning import choosing
 from collective_variables.cli import commands, labelling
 from collective_variables.selection import registry
 
@@ -72,7 +72,7 @@ examples:
   {program} compare houses.csv --target price --n-points 20 50 100
   {program} compare houses.csv --target price --n-points 50 --methods rnd-linearised rnd greedy
   {program} compare photos/ --target class --n-points 50 100 --page curves.html --runs runs.csv
-  {program} compare houses.csv --target price --rounds 5 --n-points 20 --methods lcmd bait
+  {program} compare houses.csv --target price --rounds 5 --n-points 20 --methods bait lcmd
 
 Prints the smallest test loss of each method and size, as mean and standard
 error over networks. Also prints the paired difference from random selection
@@ -131,8 +131,9 @@ def _options(method: str) -> dict[str, str]:
     if method in registry.SETTINGS:
         defaults |= {each.name: each.default for each in fields(registry.SETTINGS[method])}
     if method in labelling.RULES:
-        rule = learner.ActiveLearner(method=method).rule
-        defaults |= {"kernel": rule.kernel, **rule.options}
+        rule = choosing.Rule(method)
+        # None is the default noise of the loop.
+        defaults |= {"kernel": rule.kernel, "weights": rule.weights, "noise": None}
     names = [name for name in registry.OPTIONS[method] if name not in commands.NOT_TYPED]
     return {name: _yaml(defaults[name]) for name in names}
 

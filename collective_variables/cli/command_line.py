@@ -180,8 +180,9 @@ def _add_select(command: argparse.ArgumentParser) -> None:
         "--method",
         choices=registry.SELECTION_METHODS,
         metavar="METHOD",
-        help="selection method, listed below (default: with 16 labelled rows lcmd, by networks "
-        f"trained on them; before, linearised random network distillation, {METHOD})",
+        help="selection method, listed below (default: with 16 labelled rows bait for numbers and "
+        "lcmd for classes, by networks trained on these rows; before, linearised random network "
+        f"distillation, {METHOD})",
     )
     command.add_argument(
         "--option",
@@ -245,7 +246,8 @@ def _add_compare(command: argparse.ArgumentParser) -> None:
         choices=registry.SELECTION_METHODS,
         metavar="METHOD",
         help="methods of `select` to compare with random selection (default: "
-        f"{METHOD}, linearised random network distillation; lcmd with --rounds)",
+        f"{METHOD}, linearised random network distillation; with --rounds bait for numbers and "
+        "lcmd for classes)",
     )
     command.add_argument(
         "--members",

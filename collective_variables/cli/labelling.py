@@ -23,10 +23,9 @@ from collective_variables.ensembles import execution, seeding
 from collective_variables.selection import registry
 from collective_variables.selection.batches import kernels
 
-METHOD = "lcmd"  # with labels
 ASKED = "as asked for"
 FEWEST = 16  # rows with a target, from which networks are trained unless the user names a method
-RULES = ("lcmd", "bait", "max-diag", "max-det", "max-dist", "frank-wolfe")
+RULES = ("bait", "lcmd", "max-diag", "max-det", "max-dist", "frank-wolfe")
 # Without labels these choose by the inputs.
 RULES_WITH_LABELS = ("k-means++", "max-herding")
 
@@ -119,7 +118,9 @@ def plan(
     why_not = _why_not(known, pool.table)
     n_labelled = 0 if why_not else int(pool.table.is_labelled.sum())
     is_asked = arguments.method is not None
-    method = arguments.method or (without_labels if n_labelled < FEWEST else METHOD)
+    method = arguments.method or (
+        without_labels if n_labelled < FEWEST else choosing.METHODS[pool.table.task]
+    )
     if arguments.predictions is not None and why_not:
         raise DataError(f"--predictions needs networks, and none can be trained, since {why_not}.")
     _check_predictions(method, pool.table, why_not)
@@ -208,7 +209,7 @@ def _rule(method: str, options: dict[str, Any]) -> choosing.Rule:
         _checks.integer("n_features", given["n_features"], minimum=1)
     if others.get("weights") is not None:
         _checks.choice("weights", others["weights"], [choosing.COMMITTEE])
-    return learner.ActiveLearner(method=method, options=others, **given).rule
+    return choosing.Rule(method, **given, options=others)
 
 
 def choose(

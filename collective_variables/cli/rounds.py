@@ -17,7 +17,6 @@ from collective_variables.data._errors import DataError
 from collective_variables.ensembles import seeding
 from collective_variables.networks import parameters
 
-METHOD = "lcmd"
 CLASS_METHODS = ("margin", "predictive-entropy")  # they need probabilities of classes
 
 
@@ -124,7 +123,8 @@ def settings(arguments: argparse.Namespace, table: encoding.Table, /) -> dict[st
             "--loss must not be given with --rounds: a regression learns by the mean squared error "
             f"and classes by the cross-entropy. Received {arguments.loss}."
         )
-    methods = list(dict.fromkeys(arguments.methods or [METHOD]))
+    default = choosing.METHODS[table.task or "regression"]
+    methods = list(dict.fromkeys(arguments.methods or [default]))
     for method in methods:
         if method in commands.TARGET_METHODS:
             raise DataError(

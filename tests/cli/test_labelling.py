@@ -102,7 +102,7 @@ def test_three_rounds_by_files_are_three_rounds_in_the_table(table, capsys):
         files.append(output)
     code, _, words = select(capsys, *listed)
     assert code == 0 and "16 rows take their price from batch0.csv." in words
-    assert "Method: lcmd, with networks trained on the 20 labelled rows." in words
+    assert "Method: bait, with networks trained on the 20 labelled rows." in words
     assert "None of 60 rows has a value in price" in words
 
 
@@ -178,6 +178,7 @@ def test_a_new_class_is_learnt_and_empty_cells_are_labelled_without_one(table, c
     assert code == 0, words
     values = json.loads(text)
     assert values["classes"] == ["huge", "small"] and values["task"] == "classification"
+    assert values["method"] == "lcmd"
     assert values["reason"] == "with networks trained on the 21 labelled rows"
     assert not {row["row"] for row in values["chosen"]} & {*range(20), 30, 31}
     predicted = pd.read_csv("p.csv")
@@ -207,7 +208,7 @@ def test_json_and_notes_tell_how_good_the_networks_are(table, capsys):
     written(table, 20)
     code, text, words = select(capsys, "--json", "--seed", 1)
     values = json.loads(text)
-    assert code == 0 and values["method"] == "lcmd"
+    assert code == 0 and values["method"] == "bait"
     outlook, certificate = values["outlook"], values["certificate"]
     assert (outlook["n_labelled"], outlook["n_more"]) == (20, 4)
     assert outlook["now"]["lower"] <= outlook["now"]["value"] <= outlook["now"]["upper"]
@@ -237,7 +238,7 @@ def test_labelled_rows_may_be_in_a_second_file(two_files, capsys):
     options = ("--labelled-table", "labelled.csv")
     code, lines, words = select(capsys, *options, "--output", "one.csv", "--predictions", "p.csv")
     assert code == 0 and "20 labelled rows of labelled.csv are added." in words
-    assert "Method: lcmd, with networks trained on the 20 labelled rows." in words
+    assert "Method: bait, with networks trained on the 20 labelled rows." in words
     rows = [int(line) for line in lines.split()]
     both = pd.concat([table[20:].drop(columns="kind").assign(price=np.nan), labelled])
     both.to_csv("both.csv", index=False)
@@ -336,7 +337,7 @@ def test_a_method_may_be_asked_for_without_labels(table, capsys):
     "arguments, words",
     [
         (("--method", "margin"), "margin needs probabilities of classes, and the task is a regr"),
-        (("--option", "foo=1"), "Options of lcmd are kernel, n_features, weights: received foo."),
+        (("--option", "foo=1"), "Options of bait are kernel, n_features, noise: received foo."),
         (("--option", "kernel=rbf"), "kernel must be one of infinite-width, linear, ntk, sketch"),
         (("--option", "params=1"), "The option params holds arrays, which cannot be typed"),
         (("--labelled-table", "none.csv"), "There is no file or folder none.csv."),

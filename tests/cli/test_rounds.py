@@ -80,23 +80,27 @@ def test_a_regression_is_played_printed_and_written(file, capsys):
     assert lines[0] == "mean error with a 95 % interval:"
     assert lines[1].split() == ["method", "n_labelled", "error", "lower", "upper"]
     assert [line.split()[:2] for line in lines[2:6]] == [
-        [method, size] for method in ("random", "lcmd") for size in ("4", "8")
+        [method, size] for method in ("random", "bait") for size in ("4", "8")
     ]
     assert "error minus that of random selection, with a 95 % interval:" in lines
     assert "Error: the root mean squared error, in the unit of y, on 7 test points." in text
-    assert "After 1 round (8 labels), lcmd has an error of" in text
+    assert "After 1 round (8 labels), bait has an error of" in text
     assert "Intervals are over 2 repeats of one table." in text
     played = pd.read_csv("r.csv")
     assert tuple(played) == rounds.COLUMNS and len(played) == 2 * 2 * 2
     table = encoding.read_table("table.csv", ["y"], ignored=["class"])
-    settings = SETTINGS | {"n_rounds": 1, "settings": fitting.FitSettings(n_epochs=2)}
+    settings = SETTINGS | {
+        "methods": ["bait"],
+        "n_rounds": 1,
+        "settings": fitting.FitSettings(n_epochs=2),
+    }
     game = games.prepare(table, "table", **settings, n_members=2, network=["dense 16"])
     expected = game.play().drop(columns=["fit_seconds", "choice_seconds"])
     pd.testing.assert_frame_equal(played[list(expected)], expected, check_dtype=False)
     elements = Elements(Path("p.html").read_text())
-    assert elements.texts[3].startswith("After 1 round (8 labels), LCMD has an error of")
+    assert elements.texts[3].startswith("After 1 round (8 labels), BAIT has an error of")
     assert {"Error", "Entropy S", "Trace Tr", "Number of labels"} <= set(elements.texts)
-    for name, value in {"methods": "lcmd", "epochs": "2", "learning-rate": "0.01"}.items():
+    for name, value in {"methods": "bait", "epochs": "2", "learning-rate": "0.01"}.items():
         assert elements.texts[elements.texts.index(name) + 1] == value
 
 
