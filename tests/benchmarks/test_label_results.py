@@ -101,3 +101,13 @@ def test_the_report_says_whether_the_bar_is_met():
     )
     report = label_results.report(played({"better": 0.95, "lcmd": 0.97}))
     assert "FAIL: better" in report and "better minus lcmd: -2" in report
+    assert "measured" not in report
+
+
+def test_the_report_has_the_measured_tables_alone():
+    table = pd.concat(
+        [played({"better": 0.8}, tables=("a",)), played({"better": 0.9}, tables=("b",))]
+    )
+    report = label_results.report(table, made=("a",))
+    assert "PASS: better has a geometric mean of RMSE 15" in report
+    assert "better on the 1 measured tables alone: -10" in report

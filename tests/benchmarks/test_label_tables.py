@@ -13,7 +13,9 @@ SHAPES = {
     "words": (12000, 324, 4),
     "digits": (1797, 64, 10),
     "cancer": (569, 30, 2),
-    "friedman": (5000, 10, 1),
+    "friedman-1": (5000, 10, 1),
+    "friedman-2": (5000, 4, 1),
+    "friedman-3": (5000, 4, 1),
     "lennard-jones": (3000, 15, 1),
 }
 
