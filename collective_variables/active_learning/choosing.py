@@ -19,6 +19,7 @@ from collective_variables.selection.batches import kernels, methods
 NETWORK_KERNELS = ("ntk", "sketch")  # those of trained networks
 N_FEATURES = 512  # of a sketch
 COMMITTEE = "committee"
+CLASS_METHODS = ("margin", "predictive-entropy")  # they need probabilities of classes
 METHODS = {"regression": "bait", "classification": "lcmd"}  # the best of `make bench-labels`
 
 
@@ -46,6 +47,14 @@ class Rule(NamedTuple):
         _checks.choice("method", self.method, registry.SELECTION_METHODS)
         if self.kernel_name:
             _checks.choice("kernel", self.kernel, kernels.KERNELS)
+
+    def check_task(self, task: str) -> None:
+        """Raise InvalidValueError if the method needs classes and the task has none."""
+        if self.method in CLASS_METHODS and task == "regression":
+            raise _errors.InvalidValueError(
+                f"{self.method} needs probabilities of classes, and the task is a regression: "
+                "choose another method, such as ensemble-variance."
+            )
 
     def on_rows(self, rows: Int[np.ndarray, " n_rows"], n_pool: int) -> "Rule":
         """Return the rule for a pool of some rows only, with the kernel between these rows.
@@ -185,7 +194,8 @@ def choose(
         The rows in the order of choice.
 
     Raises:
-        InvalidValueError: The method chooses by predictions, and no network is trained.
+        InvalidValueError: The method chooses by predictions, and no network is trained, or the
+            labels are no classes and it needs them.
 
     Also raises the errors of `registry.select`.
     """
@@ -196,6 +206,7 @@ def choose(
                 f"{rule.method} chooses by predictions, for which two different labels are needed "
                 "at least: label some rows that another method chooses."
             )
+        rule.check_task(fitted.labels.task)
         outputs = fitting.outputs(fitted.network, fitted.params, pool)
         is_variance = rule.method == "ensemble-variance"
         options["predictions"] = outputs if is_variance else fitted.labels.probabilities(outputs)

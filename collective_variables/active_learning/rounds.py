@@ -108,10 +108,11 @@ def play(
         that choose by predictions draw random rows.
 
     Raises ValueError if sizes do not ascend or exceed a pool, and TypeError or ValueError for a
-    wrong rule.
+    rule that is wrong or does not fit the task.
     """
     for rule in rules.values():
         rule.check()
+        rule.check_task(task)
     for split in splits:
         plan.check(len(split.inputs))
     rows: list[dict[str, object]] = []

@@ -13,7 +13,7 @@ from collective_variables import _checks
 from collective_variables.active_learning import certificate as certificates
 from collective_variables.active_learning import choosing, learner
 from collective_variables.active_learning import outlook as outlooks
-from collective_variables.cli import _arguments, _pool, commands, rounds
+from collective_variables.cli import _arguments, _pool, commands
 from collective_variables.cli.labels import predictions
 from collective_variables.cli.labels.known import Known
 from collective_variables.data import scaling as scalings
@@ -164,7 +164,7 @@ def _names(known: Known) -> str:
 
 
 def _check_predictions(method: str, table: Table, why_not: str) -> None:
-    """Raise DataError if a method chooses by predictions that no network can make."""
+    """Raise DataError or ValueError if a method needs predictions that no network can make."""
     if method not in commands.PREDICTION_METHODS:
         return
     if why_not:
@@ -172,11 +172,7 @@ def _check_predictions(method: str, table: Table, why_not: str) -> None:
             f"{method} chooses by predictions of networks, and none can be trained, since "
             f"{why_not}: label rows that another method chooses."
         )
-    if method in rounds.CLASS_METHODS and table.task == "regression":
-        raise DataError(
-            f"{method} needs probabilities of classes, and the task is a regression: choose "
-            "another method, such as ensemble-variance."
-        )
+    choosing.Rule(method).check_task(table.task)
 
 
 def _check_method(

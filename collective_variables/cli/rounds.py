@@ -17,8 +17,6 @@ from collective_variables.data._errors import DataError
 from collective_variables.ensembles import seeding
 from collective_variables.networks import parameters
 
-CLASS_METHODS = ("margin", "predictive-entropy")  # they need probabilities of classes
-
 
 class Game(NamedTuple):
     """Hold what is played: the network, the splits, the rules by their methods, and the plan."""
@@ -131,11 +129,7 @@ def settings(arguments: argparse.Namespace, table: encoding.Table, /) -> dict[st
                 f"{method} needs the target of every row, which rounds of labelling do not have: "
                 "choose another method."
             )
-        if method in CLASS_METHODS and table.task == "regression":
-            raise DataError(
-                f"{method} needs probabilities of classes, and the task is a regression: choose "
-                "another method, such as ensemble-variance."
-            )
+        choosing.Rule(method).check_task(table.task or "regression")
     _arguments.check_split(arguments, table)
     given = {"n_epochs": arguments.epochs, "learning_rate": arguments.learning_rate}
     fit = fitting.FitSettings(**{name: each for name, each in given.items() if each is not None})

@@ -238,6 +238,7 @@ def test_a_copy_of_the_row_that_would_be_chosen_changes_the_choice():
         (lambda: make(method="best"), "method"),
         (lambda: make(kernel="rbf"), "kernel"),
         (lambda: make(start="cold"), "start"),
+        (lambda: make(method="margin").query(X, targets([0, 1]), 2), "margin needs prob.*classes"),
         (lambda: make().fit(X, targets([0, 1])).predict(X[:, :2]), r"shape \(3,\), as in fit"),
         (lambda: make().predict(X), "call fit"),
         (lambda: make().certify(X, TRUTH, [0]), "call query first"),

@@ -149,3 +149,10 @@ def test_an_untrained_network_is_tested_where_all_labels_are_the_same():
     # Without predictions the committee's rows are random ones.
     assert traces["variance"] == traces["random"] != traces["lcmd"]
     assert not choosing.can_train(labels.read_labels(np.zeros(3), 3))
+
+
+@pytest.mark.parametrize("method", choosing.CLASS_METHODS)
+def test_rules_for_classes_are_errors_in_a_regression(method):
+    rules = {"random": RULES["random"], "rule": choosing.Rule(method)}
+    with pytest.raises(ValueError, match=f"{method} needs probabilities of classes"):
+        rounds.play(NETWORK, [SPLIT], rules, PLAN, task="regression")
