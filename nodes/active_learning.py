@@ -45,7 +45,7 @@ class ActiveLearning(zntrack.Node):
     architecture_path: Path = zntrack.deps_path()
 
     methods: dict = zntrack.params(
-        default_factory=lambda: {"random": {}, "lcmd": {}, "rnd-linearised": {}}
+        default_factory=lambda: {"random": {}, "bait": {}, "lcmd": {}, "rnd-linearised": {}}
     )
     n_start: int = zntrack.params(10)
     n_batch: int = zntrack.params(10)
