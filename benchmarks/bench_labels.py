@@ -157,11 +157,11 @@ def run(
 ) -> pd.DataFrame:
     """Return the rounds of all tables and repeats, computed on all cores."""
     cases = []
-    for repeat in range(n_splits):  # all tables have a repeat before one has the next
-        for name in tables:
-            is_regression = name in REGRESSIONS
-            names = tuple(rule for rule in rules if not (is_regression and rule in FOR_CLASSES))
-            cases.append(Case(name, repeat, names))
+    for name in tables:
+        is_regression = name in REGRESSIONS
+        names = tuple(rule for rule in rules if not (is_regression and rule in FOR_CLASSES))
+        # One after another, since the repeats of a table share compiled programs.
+        cases += [Case(name, repeat, names) for repeat in range(n_splits)]
     context = multiprocessing.get_context("spawn")
     parts = []
     with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as executor:
