@@ -157,12 +157,15 @@ def timing_fragments() -> dict[str, Fragment]:
         )
         for name, (first, command) in headings.items()
     }
-    verbatim = Fragment(
-        lambda: timings.verbatim("bench-tables.txt"),
-        ("make bench-tables",),
-        ("reference/bench-tables.txt",),
-    )
-    return tables | {"bench-tables": verbatim}
+    texts = {
+        name: Fragment(
+            lambda name=name: timings.verbatim(f"{name}.txt"),
+            (f"make {name}",),
+            (f"reference/{name}.txt",),
+        )
+        for name in ("bench-tables", "bench-labels")
+    }
+    return tables | texts
 
 
 def main() -> None:
