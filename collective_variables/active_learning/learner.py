@@ -11,16 +11,12 @@ from jaxtyping import Array, Float, Int, PyTree
 from numpy.typing import ArrayLike
 
 from collective_variables import _checks, _errors
-from collective_variables.active_learning import certificate, choosing, fitting
+from collective_variables.active_learning import architecture, certificate, choosing, fitting
 from collective_variables.active_learning.labels import Labels, read_labels
 from collective_variables.ensembles import seeding
-from collective_variables.networks import parameters, sequential
 from collective_variables.selection import base
 
 STARTS = ("fresh", "warm")
-DENSE = ("dense 128", "dense 128")
-CONVOLUTIONAL = ("conv 32 3x3", "avgpool 2x2", "conv 32 3x3", "avgpool 2x2", "dense 128")
-ACTIVATION = "silu"
 NORMALISATIONS = ("standard", "none")
 
 
@@ -132,8 +128,12 @@ class ActiveLearner:
         points = self._prepare(X, is_new=True)
         labels = read_labels(y, len(points), task=self.task)
         # The infinite-width kernel of silu has no formula.
-        activation = "relu" if self.rule_.kernel_name == "infinite-width" else ACTIVATION
-        network, labels = _network(self.network, points, labels, activation)
+        activation = (
+            "relu" if self.rule_.kernel_name == "infinite-width" else architecture.ACTIVATION
+        )
+        network, labels = architecture.build_for_labels(
+            self.network, points, labels, activation=activation
+        )
         keys = seeding.member_keys(self._initialisation_key, self.settings.n_networks)
         params = fitting.initialise(network, jnp.asarray(points[:1]), keys)
         if self.start == "warm" and _have_one_form(params, self.params_):
@@ -295,46 +295,6 @@ class ActiveLearner:
         if not choosing.can_train(labels):
             return f"All {len(labels.rows)} labels are the same, so the networks are untrained."
         return f"The networks are trained on {len(labels.rows)} labelled rows."
-
-
-def build_network(
-    network: nn.Module | Sequence[str] | None,
-    points: Float[np.ndarray, "n_points ..."],
-    n_outputs: int,
-    /,
-    *,
-    activation: str = ACTIVATION,
-) -> nn.Module:
-    """Return a network with these hidden layers, or the default ones, and `n_outputs` outputs.
-
-    A Flax network is returned as it is.
-    """
-    if network is None:
-        network = CONVOLUTIONAL if points.ndim == 4 else DENSE
-    if isinstance(network, Sequence):
-        hidden = [*network, f"dense {n_outputs}"]
-        return sequential.build_network(hidden, activation=activation)
-    return network
-
-
-def _network(
-    network: nn.Module | Sequence[str] | None,
-    points: np.ndarray,
-    labels: Labels | None,
-    activation: str,
-) -> tuple[nn.Module, Labels | None]:
-    """Return a network with an output for each target, and the targets for its outputs."""
-    n_outputs = 1 if labels is None else labels.targets.shape[1]
-    if network is None or isinstance(network, Sequence):
-        return build_network(network, points, n_outputs, activation=activation), labels
-    parameters.check_points(network, jnp.asarray(points[:2]))
-    if labels is None or labels.task == "regression":
-        return network, labels
-    # Classes that no label has yet have an output, too.
-    missing = parameters.n_outputs(network, jnp.asarray(points[:1])) - n_outputs
-    if missing > 0:
-        labels = labels._replace(targets=np.pad(labels.targets, ((0, 0), (0, missing))))
-    return network, labels
 
 
 def _have_one_form(first: Sequence[PyTree[Array]], second: Sequence[PyTree[Array]]) -> bool:

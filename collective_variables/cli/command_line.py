@@ -180,9 +180,8 @@ def _add_select(command: argparse.ArgumentParser) -> None:
         "--method",
         choices=registry.SELECTION_METHODS,
         metavar="METHOD",
-        help="selection method, listed below (default: with 16 labelled rows bait for numbers and "
-        "lcmd for classes, by networks trained on these rows; before, linearised random network "
-        f"distillation, {METHOD})",
+        help="selection method, listed below (default: with 16 labelled rows bait for numbers, "
+        f"lcmd for classes; before, linearised random network distillation, {METHOD})",
     )
     command.add_argument(
         "--option",
@@ -245,9 +244,8 @@ def _add_compare(command: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=registry.SELECTION_METHODS,
         metavar="METHOD",
-        help="methods of `select` to compare with random selection (default: "
-        f"{METHOD}, linearised random network distillation; with --rounds bait for numbers and "
-        "lcmd for classes)",
+        help="methods of `select` to compare with random selection (default: with --rounds bait "
+        f"for numbers, lcmd for classes; else linearised random network distillation, {METHOD})",
     )
     command.add_argument(
         "--members",

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from collective_variables.active_learning import architecture
 from collective_variables.analysis import statistics
 from collective_variables.data import encoding, problems
 from collective_variables.data import scaling as scalings
@@ -28,8 +29,6 @@ NOT_TYPED = ("labelled", "params", "predictions")
 FIRST_POINT_METHODS = ("k-center", "kernel-herding", "facility-location")
 # Rules for batches that draw no random numbers, but for the network of their kernel.
 BATCH_METHODS = ("max-diag", "max-det", "max-dist", "bait", "frank-wolfe", "lcmd", "max-herding")
-DENSE = ("dense 128", "dense 128")
-CONVOLUTIONAL = ("conv 32 3x3", "avgpool 2x2", "conv 32 3x3", "avgpool 2x2", "dense 128")
 REFERENCE = "random"
 SELECTED = ("order", "row", "distance")
 # Hidden layers, or a user's network; None for the default of `build_default`.
@@ -68,7 +67,7 @@ def build_default(
     if isinstance(network, imported.Model):
         return network
     if network is None:
-        network = CONVOLUTIONAL if inputs.ndim == 4 else DENSE
+        network = architecture.default_layers(inputs)
     return sequential.build_network([*network, f"dense {n_outputs}"])
 
 

@@ -9,7 +9,7 @@ import flax.linen as nn
 import pandas as pd
 
 from collective_variables import _checks
-from collective_variables.active_learning import choosing, fitting, learner, rounds
+from collective_variables.active_learning import architecture, choosing, fitting, rounds
 from collective_variables.cli import _arguments, commands
 from collective_variables.data import encoding
 from collective_variables.data import scaling as scalings
@@ -87,7 +87,7 @@ def prepare(
         targets = table.targets[dataset.index], table.targets[dataset.test_index]
         splits.append(rounds.Split(dataset.inputs, targets[0], dataset.test_inputs, targets[1]))
     first = splits[0]
-    network = learner.build_network(network, first.inputs, first.targets.shape[1])
+    network = architecture.build_network(network, first.inputs, first.targets.shape[1])
     parameters.check_fit(network, first.inputs, first.targets)
     names = [commands.REFERENCE, *(name for name in methods if name != commands.REFERENCE)]
     sizes = [n_points * (k + 1) for k in range(n_rounds + 1)]

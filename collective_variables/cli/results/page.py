@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from collective_variables.cli import commands
+from collective_variables.active_learning import architecture
 from collective_variables.cli.commands import Comparison
 from collective_variables.cli.results import comparison
 from collective_variables.cli.results.provenance import Origin
@@ -144,8 +144,7 @@ def with_defaults(
     """Add the settings that depend on the file or the command, unless an option gave them."""
     found = found | {"seed": "0"}
     if "model" not in given:
-        layers = commands.CONVOLUTIONAL if table.inputs.ndim == 4 else commands.DENSE
-        found["layers"] = ", ".join(layers)
+        found["layers"] = ", ".join(architecture.default_layers(table.inputs))
     return found | given
 
 
