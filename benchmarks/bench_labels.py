@@ -16,7 +16,7 @@ and "max-diag" is the default of the loop; "bait, 0.001" has that of Holzmüller
 
 The tables are those of `benchmarks.label_tables` with pools of 512 rows at least. "mnist", "words"
 and "rodents" are left out, since their many inputs or outputs would take as long as all others. The
-default noise was chosen with other splits of nine of these tables.
+default noise was chosen with two splits of nine of these tables, one of which is compared here.
 
 Run it by `make bench-labels`, which fetches the packages that ship the tables. --keep stores the
 results of each table and repeat in a folder as soon as they are known, so an interrupted run
