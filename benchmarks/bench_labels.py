@@ -4,9 +4,9 @@
         [--keep FOLDER] [--csv FILE]
 
 Each table of `benchmarks.label_tables` is split into pool and test points in every repeat. The
-first 32 rows are drawn at random; each rule then adds six batches of 32 and one of 32, up to 256
-labels. After every batch a network is trained from the same initial parameters. All rules have the
-same splits, first rows and initial networks, so their differences are paired.
+first 32 rows are drawn at random; each rule then adds seven batches of 32, up to 256 labels. After
+every batch a network is trained from the same initial parameters. All rules have the same splits,
+first rows and initial networks, so their differences are paired.
 
 Rules use the kernel of the trained network through a sketch; "linear", "typiclust", "prob-cover"
 and "max-herding" use that of the inputs. "committee" and "ensemble-variance" train three networks

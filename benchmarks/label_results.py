@@ -11,6 +11,7 @@ LCMD = "lcmd"
 DRAWS = 2000  # of the bootstrap
 LEVEL = 0.05
 BAR = 10.0  # percent below random, for the best rule on regressions
+MEASURES = {"area": "area under the curve", "final": "last round"}
 KEYS = ["table", "task", "method"]
 
 
@@ -48,7 +49,7 @@ def scores(played: pd.DataFrame) -> pd.DataFrame:
         }
     ).reset_index()
     random = found[found["method"] == RANDOM].set_index(["table", "repeat"])
-    for name in ("final", "area"):
+    for name in MEASURES:
         places = pd.MultiIndex.from_frame(found[["table", "repeat"]])
         found[name] -= random[name].reindex(places).to_numpy()
     return found[found["method"] != RANDOM]
@@ -166,7 +167,7 @@ def report(played: pd.DataFrame, made: Collection[str] = ()) -> str:
         if (part := scored[scored["task"] == task]).empty:
             continue
         parts.append(_by_rule(task, part, played[played["task"] == task]))
-        parts.append(_by_table(task, part))
+        parts += [_by_table(task, part, name) for name in MEASURES]
     parts.append(_variables(played))
     if (scored["task"] == "regression").any():
         parts.append(_bar(scored[scored["task"] == "regression"], made))
@@ -190,8 +191,8 @@ def _units(task: str, values: pd.DataFrame) -> pd.DataFrame:
 
 def _by_rule(task: str, scored: pd.DataFrame, played: pd.DataFrame) -> str:
     ends = ["mean", "lower", "upper"]
-    found = {name: _units(task, gains(scored, name)[ends]) for name in ("area", "final")}
-    rates = {name: wins(scored, name) for name in ("area", "final")}
+    found = {name: _units(task, gains(scored, name)[ends]) for name in MEASURES}
+    rates = {name: wins(scored, name) for name in MEASURES}
     seconds = played.groupby("method")["choice_seconds"].median()
     unit = (
         "RMSE in % of random rows' minus 100"
@@ -206,7 +207,7 @@ def _by_rule(task: str, scored: pd.DataFrame, played: pd.DataFrame) -> str:
     for method in found["area"]["mean"].sort_values().index:
         cells = [
             f"{row['mean']:+.1f} [{row['lower']:+.1f}, {row['upper']:+.1f}]"
-            for row in (found[name].loc[method] for name in ("area", "final"))
+            for row in (found[name].loc[method] for name in MEASURES)
         ]
         rate = rates["area"].loc[method]
         won = f"{rate['rate']:.0%} [{rate['lower']:.0%}, {rate['upper']:.0%}]"
@@ -218,13 +219,10 @@ def _by_rule(task: str, scored: pd.DataFrame, played: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _by_table(task: str, scored: pd.DataFrame) -> str:
-    values = _units(
-        task, scored.pivot_table(index="method", columns="table", values="area", sort=False)
-    )
-    return f"{task}, area under the curve by table:\n" + values.to_string(
-        float_format="{:+.1f}".format
-    )
+def _by_table(task: str, scored: pd.DataFrame, name: str) -> str:
+    values = scored.pivot_table(index="method", columns="table", values=name, sort=False)
+    written = _units(task, values).to_string(float_format="{:+.1f}".format)
+    return f"{task}, {MEASURES[name]} by table:\n{written}"
 
 
 def _variables(played: pd.DataFrame) -> str:
@@ -242,7 +240,7 @@ def _variables(played: pd.DataFrame) -> str:
 
 def _bar(scored: pd.DataFrame, made: Collection[str]) -> str:
     lines = []
-    for name, words in (("area", "area under the curve"), ("final", "last round")):
+    for name, words in MEASURES.items():
         found = gains(scored, name)
         best = found["mean"].idxmin()
         percent = -100 * np.expm1(found.loc[best, "mean"])
@@ -257,7 +255,7 @@ def _bar(scored: pd.DataFrame, made: Collection[str]) -> str:
                 f"{best} on the {measured['table'].nunique()} measured tables alone: "
                 f"{values['mean']:+.1f} % [{values['lower']:+.1f}, {values['upper']:+.1f}]."
             )
-        if LCMD in found.index:
+        if LCMD in found.index and best != LCMD:
             pairs = scored.pivot_table(index=["table", "repeat"], columns="method", values=name)
             difference = (pairs[best] - pairs[LCMD]).groupby("table").agg(["mean", "sem"])
             error = np.sqrt((difference["sem"] ** 2).sum()) / len(difference)
