@@ -139,7 +139,10 @@ def _record_at(root: Path, commit: str) -> Record:
         return {}
     with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-            files.extractall(folder, filter="data")
+            # Python 3.11.2, that of Debian 12, has no filters.
+            files.extractall(
+                folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {})
+            )
         tree = Tree(Path(folder))
         try:
             return {
