@@ -176,9 +176,10 @@ def report(played: pd.DataFrame, made: Collection[str] = ()) -> str:
 
 def _head(played: pd.DataFrame) -> str:
     counts = played.groupby("table", sort=False)["repeat"].nunique()
+    least, most = counts.min(), counts.max()
     n_failed = int(played["error"].isna().sum())
     return (
-        f"{len(counts)} tables, {counts.min()} to {counts.max()} repeats, "
+        f"{len(counts)} tables, {f'{least} to ' if least < most else ''}{most} repeats, "
         f"{played['method'].nunique()} rules; {n_failed} of {len(played)} rounds have no result "
         "because a training diverged."
     )
