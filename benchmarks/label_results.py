@@ -250,7 +250,8 @@ def _bar(scored: pd.DataFrame, made: Collection[str]) -> str:
             f"{verdict}: {best} has a geometric mean of RMSE {percent:.1f} % below random rows' "
             f"({words}); at least {BAR:g} % is wanted."
         )
-        if not (measured := scored[~scored["table"].isin(made)]).empty and made:
+        measured = scored[~scored["table"].isin(made)]
+        if 0 < len(measured) < len(scored):
             values = _units("regression", gains(measured, name).loc[best])
             lines.append(
                 f"{best} on the {measured['table'].nunique()} measured tables alone: "

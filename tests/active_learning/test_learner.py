@@ -68,7 +68,7 @@ def test_the_choice_is_that_of_bait_on_the_kernel_of_the_trained_networks():
         kernel -= np.outer(kernel[row], kernel[row]) / (kernel[row, row] + squared_noise)
 
 
-@pytest.mark.parametrize("method", ["bait", "max-det", "max-diag"])
+@pytest.mark.parametrize("method", ["bait", "max-det", "max-diag", "frank-wolfe"])
 def test_the_scale_of_a_kernel_changes_no_choice_and_the_noise_is_an_option(method):
     y, matrix = targets([0, 1, 2, 3]), np.exp(-((X[:, :1] - X[:, 0]) ** 2))
     rows = make(method=method, kernel=matrix).query(X, y, 36).tolist()
