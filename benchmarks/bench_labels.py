@@ -70,7 +70,7 @@ RULES = {
     "bait": choosing.Rule("bait"),
     "bait, 0.001": choosing.Rule("bait", options={"noise": 1e-3}),
     "lcmd": choosing.Rule("lcmd"),
-    "lcmd, committee": choosing.Rule("lcmd"),
+    "lcmd, committee": choosing.Rule("lcmd", options={"weights": choosing.COMMITTEE}),
     "k-means++": choosing.Rule("k-means++"),
     "max-dist": choosing.Rule("max-dist"),
     "max-det": choosing.Rule("max-det"),

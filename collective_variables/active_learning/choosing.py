@@ -33,8 +33,9 @@ class Rule(NamedTuple):
         n_features: Number of features; None as in `kernels.features`.
         options: Further options of the method. The option `weights` of "lcmd" may be
             `COMMITTEE`, for the standard deviation of the predictions of trained networks. This is
-            the default with the kernel of these networks. The option `noise` is in the unit of the
-            features; without it, and for None, `noise.default_noise` is taken.
+            the default in a classification with the kernel of these networks. The option `noise`
+            is in the unit of the features; without it, and for None, `noise.default_noise` is
+            taken.
     """
 
     method: str = METHODS["regression"]
@@ -77,11 +78,14 @@ class Rule(NamedTuple):
             )
         )
 
-    @property
-    def weights(self) -> str | ArrayLike | None:
-        """The weights of distances."""
-        is_default = self.method == "lcmd" and self.has_network_kernel
-        return self.options.get("weights", COMMITTEE if is_default else None)
+    def has_committee(self, task: str | None) -> bool:
+        """Return whether distances are weighted by the disagreement of the trained networks.
+
+        By `make bench-labels` the weights help with classes, and do harm with numbers.
+        """
+        is_default = self.method == "lcmd" and self.has_network_kernel and task == "classification"
+        weights = self.options.get("weights", COMMITTEE if is_default else None)
+        return isinstance(weights, str) and weights == COMMITTEE
 
     @property
     def has_network_kernel(self) -> bool:
@@ -107,12 +111,7 @@ class Rule(NamedTuple):
     def needs_training(self) -> bool:
         """Whether the choice depends on the trained networks."""
         by_kernel = self.has_kernel and self.has_network_kernel
-        return self.needs_predictions or self.has_committee or by_kernel
-
-    @property
-    def has_committee(self) -> bool:
-        """Whether distances are weighted by the disagreement of the trained networks."""
-        return isinstance(self.weights, str) and self.weights == COMMITTEE
+        return self.needs_predictions or self.has_committee(None) or by_kernel
 
 
 class Fitted(NamedTuple):
@@ -215,7 +214,7 @@ def choose(
         options["kernel"] = "linear"
         if "noise" in registry.OPTIONS[rule.method] and options.get("noise") is None:
             options["noise"] = noise.default_noise(points)
-        if rule.has_committee:
+        if rule.has_committee(fitted.labels and fitted.labels.task):
             options["weights"] = disagreement(pool, fitted)
     selection = registry.select(
         points,

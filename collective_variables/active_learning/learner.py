@@ -39,8 +39,9 @@ class ActiveLearner:
             through `ntk_features`; "ntk", the same without an error; "infinite-width"; or "linear".
         n_features: Number of features of the kernel. None takes 512 for a sketch.
         options: Further options of the method. The noise of "bait" and others is 0.1 of the root of
-            the mean prior variance by default. With the kernel of trained networks, "lcmd" has
-            weights="committee" by default: distances are weighed by the networks' disagreement.
+            the mean prior variance by default. With classes and the kernel of trained networks,
+            "lcmd" has weights="committee" by default: distances are weighed by the networks'
+            disagreement.
         task: "regression" or "classification"; None follows the targets (see `query`).
         start: "fresh" trains from the same initial parameters in each round. "warm" continues from
             the parameters of the round before.

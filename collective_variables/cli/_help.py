@@ -63,7 +63,8 @@ The option kernel of rules for batches, from max-diag to max-herding, is linear,
 or that of the network of --layers: infinite-width, ntk or sketch. Where there
 are labels, max-diag to lcmd, k-means++ and max-herding choose by the sketch of
 the trained networks. margin, predictive-entropy and ensemble-variance choose by
-what these predict.
+what these predict. With classes, lcmd has weights=committee: it prefers rows on
+which networks disagree.
 
 methods, and their options for --option:
 {methods}""",
@@ -131,9 +132,8 @@ def _options(method: str) -> dict[str, str]:
     if method in registry.SETTINGS:
         defaults |= {each.name: each.default for each in fields(registry.SETTINGS[method])}
     if method in labelling.RULES:
-        rule = choosing.Rule(method)
-        # None is the default noise of the loop.
-        defaults |= {"kernel": rule.kernel, "weights": rule.weights, "noise": None}
+        # Without a noise and weights the loop has defaults that depend on kernel and task.
+        defaults |= {"kernel": choosing.Rule(method).kernel, "weights": None, "noise": None}
     names = [name for name in registry.OPTIONS[method] if name not in commands.NOT_TYPED]
     return {name: _yaml(defaults[name]) for name in names}
 

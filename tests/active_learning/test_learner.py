@@ -92,7 +92,7 @@ def test_numbers_are_chosen_by_bait_and_classes_by_lcmd():
 
 
 def test_the_choice_is_that_of_lcmd_on_the_kernel_of_the_trained_networks():
-    loop = make(kernel="ntk", method="lcmd", options={"weights": None})
+    loop = make(kernel="ntk", method="lcmd")
     rows = loop.query(X, targets([1, 5, 9, 22]), 5)
     kernel = exact_kernel(loop)
     squared = np.diag(kernel)[:, None] + np.diag(kernel) - 2 * kernel
@@ -174,7 +174,7 @@ def test_predictions_choose(method):
 
 def test_a_committee_weighs_the_distances():
     y = targets(np.arange(8))
-    plain = make(method="lcmd", options={"weights": None}).query(X, y, 6)
+    plain = make(method="lcmd").query(X, y, 6)
     loop = make(method="lcmd", options={"weights": choosing.COMMITTEE})
     rows = loop.query(X, y, 6)
     assert rows.tolist() != plain.tolist()
@@ -185,6 +185,17 @@ def test_a_committee_weighs_the_distances():
         np.abs(outputs[0] - outputs[1])[:, 0] / 2,
         rtol=1e-4,
     )
+
+
+@pytest.mark.parametrize("values", [TRUTH, np.where(TRUTH > 0, "cat", "dog").astype(object)])
+def test_only_classes_have_a_committee_by_default(values):
+    y = targets(np.arange(8), values)
+    default, weighed, plain = (
+        make(method="lcmd", options=options).query(X, y, 6).tolist()
+        for options in ({}, {"weights": choosing.COMMITTEE}, {"weights": None})
+    )
+    assert weighed != plain
+    assert default == (plain if values is TRUTH else weighed)
 
 
 @pytest.mark.parametrize("kernel", ["infinite-width", "linear", np.eye(40)])
@@ -219,11 +230,11 @@ def test_a_kernel_of_the_pool_keeps_its_rows_among_candidates(is_function):
 
 def test_a_copy_of_the_row_that_would_be_chosen_changes_the_choice():
     y = targets([0, 1, 2])
-    loop = make(kernel="ntk", method="lcmd", options={"weights": None}, normalisation="none")
+    loop = make(kernel="ntk", method="lcmd", normalisation="none")
     row = loop.query(X, y, 1)[0]
     with_copy = np.r_[X, X[[row]]]
     # Its label is the prediction, so that the networks hardly change.
-    again = make(kernel="ntk", method="lcmd", options={"weights": None}, normalisation="none")
+    again = make(kernel="ntk", method="lcmd", normalisation="none")
     assert again.query(with_copy, np.r_[y, loop.predict(X[[row]])], 1)[0] != row
 
 

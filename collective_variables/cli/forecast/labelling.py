@@ -79,7 +79,7 @@ def forecast(
     fitted = choosing.Fitted(tried.network_, tried.params_, tried.labels_)
     estimate = cases.Estimate(timing.exactly(seconds), 0)
     rule = work.rule
-    compares = rule is not None and (rule.needs_predictions or rule.has_committee)
+    compares = rule is not None and (rule.needs_predictions or rule.has_committee(task))
     if fitted.is_trained and (compares or work.wants_predictions):
         estimate = _sum(estimate, _predictions(work, fitted))
     if rule is not None:
@@ -151,8 +151,8 @@ def _choice(work: Work, rule: choosing.Rule, fitted: choosing.Fitted, seed: int)
     few = work.inputs[: max(FEW, budget.n_selected)]
     n_bytes = COPIES * cases.DOUBLE * n_pool * (rule.n_features or choosing.N_FEATURES)
     options = dict(rule.options)
-    if rule.has_committee:
-        options.pop("weights", None)  # the factors of distances take hardly any time
+    if isinstance(options.get("weights"), str):
+        del options["weights"]  # the factors of distances take hardly any time
     if rule.has_kernel and rule.kernel != "sketch":
         options |= {"kernel": rule.kernel, "labelled": list(work.labelled)}
         options |= {} if rule.n_features is None else {"n_features": rule.n_features}
