@@ -1,0 +1,1 @@
+"""Estimate the trace of the kernel without the kernel."""

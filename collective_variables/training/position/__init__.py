@@ -1,0 +1,1 @@
+"""The spectral position of a loss: along which modes of the kernel it falls."""
