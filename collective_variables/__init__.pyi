@@ -14,6 +14,7 @@ from collective_variables.kernels.features.sketches import ntk_features as ntk_f
 from collective_variables.kernels.infinite_width import infinite_width_ntk as infinite_width_ntk
 from collective_variables.kernels.kernel_function import ntk_fn as ntk_fn
 from collective_variables.kernels.products import kernel_product as kernel_product
+from collective_variables.kernels.traces.probes import estimate_trace as estimate_trace
 from collective_variables.networks.imported import load_model as load_model
 from collective_variables.networks.sequential import ACTIVATIONS as ACTIVATIONS
 from collective_variables.networks.sequential import build_network as build_network
@@ -34,6 +35,8 @@ from collective_variables.selection.rnd_linearised import (
 )
 from collective_variables.training.ensemble_training import train_ensemble as train_ensemble
 from collective_variables.training.loop import train as train
+from collective_variables.training.position.decomposition import Decomposition as Decomposition
+from collective_variables.training.position.decomposition import decompose as decompose
 from collective_variables.training.schedules import Schedule as Schedule
 from collective_variables.training.trace_scaling import scale_by_trace as scale_by_trace
 

@@ -62,6 +62,15 @@ class Decomposition(NamedTuple):
         chi_pos_error: Standard error of `chi_pos`.
         n_points: Number of points, the geometric mean of both batches.
         modes: The modes, if they were asked for.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import collective_variables as cv
+        >>> def linear(w, x):
+        ...     return x @ w
+        >>> found = cv.decompose(linear, jnp.zeros((2, 1)), jnp.eye(2), jnp.ones((2, 1)))
+        >>> print(found.loss, found.chi_loss_per_point, found.chi_net_per_point, found.chi_pos)
+        1.0 4.0 1.0 0.5
     """
 
     loss: float
@@ -155,7 +164,8 @@ def decompose(
             for batch in batches
         ]
     last = others[0] if others else first
-    chi_loss = float(np.linalg.norm(first.by_outputs) * np.linalg.norm(last.by_outputs))
+    squares = [np.vdot(each.by_outputs, each.by_outputs) for each in (first, last)]
+    chi_loss = float(np.sqrt(squares[0] * squares[1]))
     delta_loss = float(sum(map(jnp.vdot, first.by_parameters, last.by_parameters)))
     found = _modes(apply_fn, params, batches[0].x, first.by_outputs) if modes else None
     if found is None:
