@@ -6,7 +6,13 @@ import os
 import jax
 import jaxlib
 import pytest
+import threadpoolctl
 from compiled import COMPILED, ROOT
+
+# There is a worker for each core, so threads of BLAS would wait for those of others, and small
+# products take four times as long. NumPy is loaded already; SciPy and stages read the variable.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+threadpoolctl.threadpool_limits(1)
 
 # Of the compiler's time most goes into these emitters, and into the parts of a program that it
 # compiles separately; without either here and in every stage that a test runs. A jaxlib that does
