@@ -1,7 +1,7 @@
 """Compare rules for labels in batches on real tables.
 
     python -m benchmarks.bench_labels [--splits 20] [--tables NAME ...] [--rules NAME ...]
-        [--keep FOLDER] [--csv FILE]
+        [--keep FOLDER] [--rounds FILE] [--csv FILE]
 
 Each table of `benchmarks.label_tables` is split into pool and test points in every repeat. The
 first 32 rows are drawn at random; each rule then adds seven batches of 32, up to 256 labels. After
@@ -19,8 +19,10 @@ and "rodents" are left out, since their many inputs or outputs would take as lon
 default noise was chosen with two splits of nine of these tables, one of which is compared here.
 
 Run it by `make bench-labels`, which fetches the packages that ship the tables. --keep stores the
-results of each table and repeat in a folder as soon as they are known, so an interrupted run
-resumes there. --csv writes the means that the printed tables are made from.
+rounds of each table, repeat and rule in a folder as soon as they are known, so an interrupted run
+resumes there. --rounds unpacks an earlier run from a file into that folder, as far as its settings
+are the same, and in the end packs the folder into the file. --csv writes the means that the printed
+tables are made from.
 """
 
 import argparse
@@ -141,8 +143,7 @@ def kept(case: Case, folder: Path | None) -> pd.DataFrame:
         return play(case)
     parts = []
     for rule in case.rules:
-        key = hashlib.sha256(repr((RULES[rule], SINGLE, COMMITTEE, SIZES)).encode()).hexdigest()
-        path = folder / f"{case.table}-{case.repeat}-{rule.replace(', ', '-')}-{key[:8]}.csv"
+        path = folder / file_name(case, rule)
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             unfinished = path.with_suffix(".unfinished")
@@ -150,6 +151,26 @@ def kept(case: Case, folder: Path | None) -> pd.DataFrame:
             unfinished.replace(path)
         parts.append(pd.read_csv(path))
     return pd.concat(parts, ignore_index=True)
+
+
+def file_name(case: Case, rule: str) -> str:
+    """Return the name under which a rule's rounds are kept, which differs for other settings."""
+    key = hashlib.sha256(repr((RULES[rule], SINGLE, COMMITTEE, SIZES)).encode()).hexdigest()
+    return f"{case.table}-{case.repeat}-{rule.replace(', ', '-')}-{key[:8]}.csv"
+
+
+def unpack(file: Path, folder: Path) -> None:
+    """Write the rounds of an earlier run into a folder, a file for each table, repeat and rule."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, part in pd.read_csv(file).groupby("file", sort=False):
+        part.drop(columns="file").to_csv(folder / name, index=False)
+
+
+def pack(folder: Path, file: Path) -> None:
+    """Write the rounds of all files of a folder into one file."""
+    names = sorted(path.name for path in folder.glob("*.csv"))
+    parts = [pd.read_csv(folder / name).assign(file=name) for name in names]
+    pd.concat(parts).to_csv(file, index=False, float_format="%.6g")
 
 
 def run(
@@ -190,12 +211,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES)
     parser.add_argument("--rules", nargs="+", choices=RULES, default=list(RULES))
     parser.add_argument("--keep", type=Path)
+    parser.add_argument("--rounds", type=Path)
     parser.add_argument("--csv", type=Path)
     options = parser.parse_args(arguments)
+    if options.rounds is not None and options.keep is None:
+        parser.error("--rounds needs the folder of --keep")
+    if options.rounds is not None and options.rounds.exists():
+        unpack(options.rounds, options.keep)
     # Each process has one core.
     os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     played = run(options.tables, options.rules, options.splits, options.keep)
+    if options.rounds is not None:
+        pack(options.keep, options.rounds)
     if options.csv is not None:
         label_results.means(played).to_csv(options.csv, index=False, float_format="%.6g")
     print(describe(options.tables), label_results.report(played, MADE), sep="\n\n")
