@@ -24,6 +24,7 @@ _MODULES = {
     "kernels.infinite_width": ("infinite_width_ntk",),
     "observables.spectrum": ("eigenvalues", "entropy", "trace", "collective_variables"),
     "observables.collective": ("kernel_alignment",),
+    "observables.predictors": ("kernel_predictors",),
     "observables.lanczos": ("estimate_entropy",),
     "observables.measurement": ("measure_ensemble",),
     "selection.registry": ("select", "SELECTION_METHODS"),
@@ -64,6 +65,7 @@ __all__ = [
     "trace",
     "collective_variables",
     "kernel_alignment",
+    "kernel_predictors",
     "estimate_entropy",
     "measure_ensemble",
     # selection

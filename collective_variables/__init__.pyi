@@ -21,6 +21,7 @@ from collective_variables.networks.sequential import build_network as build_netw
 from collective_variables.observables.collective import kernel_alignment as kernel_alignment
 from collective_variables.observables.lanczos import estimate_entropy as estimate_entropy
 from collective_variables.observables.measurement import measure_ensemble as measure_ensemble
+from collective_variables.observables.predictors import kernel_predictors as kernel_predictors
 from collective_variables.observables.spectrum import collective_variables as collective_variables
 from collective_variables.observables.spectrum import eigenvalues as eigenvalues
 from collective_variables.observables.spectrum import entropy as entropy
