@@ -17,7 +17,7 @@ from collective_variables.ensembles import batching
 from collective_variables.kernels.features import sketches
 from collective_variables.selection import registry
 
-FEW = 4096  # points whose features are computed, and among which rules choose
+FEW = 2048  # points whose features are computed, and among which rules choose
 DRAWS, ALL_DRAWS = (2, 7), 50  # random draws of two short certificates, and of a whole one
 # Arrays of features that are held at once: a sum, a copy, and one that a rule changes.
 COPIES = 3
