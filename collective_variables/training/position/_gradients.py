@@ -74,7 +74,8 @@ def compute_gradients(
     outputs = jnp.concatenate([*parts[:-1], parts[-1][n_repeated:]])
     value, derivative = _derive(loss, outputs, batch.targets)
     signals = [derivative[start : start + tiles.size] for start in tiles.starts]
-    signals[-1] = signals[-1].at[:n_repeated].set(0.0)
+    if n_repeated:
+        signals[-1] = signals[-1].at[:n_repeated].set(0.0)
     total = None
     for place, signal in enumerate(signals):
         pulled = back(params, tiles.tile(place), signal)
