@@ -39,6 +39,7 @@ _MODULES = {
     "training.ensemble_training": ("train_ensemble",),
     "training.trace_scaling": ("scale_by_trace",),
     "training.position.decomposition": ("decompose", "Decomposition"),
+    "training.any_loop.recorder": ("Recorder",),
     "active_learning.learner": ("ActiveLearner",),
     "active_learning.fitting": ("FitSettings",),
     "active_learning.certificate": ("certify", "Certificate"),
@@ -86,6 +87,7 @@ __all__ = [
     "scale_by_trace",
     "decompose",
     "Decomposition",
+    "Recorder",
     # active learning
     "ActiveLearner",
     "FitSettings",

@@ -34,6 +34,7 @@ from collective_variables.selection.rnd import RNDSettings as RNDSettings
 from collective_variables.selection.rnd_linearised import (
     LinearisedRNDSettings as LinearisedRNDSettings,
 )
+from collective_variables.training.any_loop.recorder import Recorder as Recorder
 from collective_variables.training.ensemble_training import train_ensemble as train_ensemble
 from collective_variables.training.loop import train as train
 from collective_variables.training.position.decomposition import Decomposition as Decomposition

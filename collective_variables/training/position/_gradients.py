@@ -11,9 +11,9 @@ from jaxtyping import Array, Float, PyTree
 from collective_variables import _checks, _errors
 from collective_variables.kernels import _derivatives
 from collective_variables.kernels._tiles import Tiles, exact_products
-from collective_variables.kernels._traced import PASS_IT, StandIn, StandIns
+from collective_variables.kernels._traced import PASS_IT, SHARED, StandIn, StandIns
 from collective_variables.networks import variables
-from collective_variables.networks._arguments import n_points
+from collective_variables.networks._arguments import ApplyFunction, n_points
 from collective_variables.training import schedules
 
 LossFunction = Callable[[Array, PyTree[Array]], Array]
@@ -44,17 +44,35 @@ class Gradients(NamedTuple):
     by_parameters: list[Array]
 
 
+class Rate(NamedTuple):
+    """The rate δL = χ_loss χ_net χ_pos at which a loss falls, and its factors (see `decompose`)."""
+
+    chi_loss: float
+    chi_net: float
+    chi_pos: float
+    delta_loss: float
+
+
+def compute_rate(acting: Gradients, measured: Gradients, chi_net: float) -> Rate:
+    """Return the rate at which the loss of a batch falls while another, or the same, acts."""
+    squares = [np.vdot(each.by_outputs, each.by_outputs) for each in (acting, measured)]
+    chi_loss = float(np.sqrt(squares[0] * squares[1]))
+    delta_loss = float(sum(map(jnp.vdot, acting.by_parameters, measured.by_parameters)))
+    scale = chi_loss * chi_net
+    return Rate(chi_loss, chi_net, delta_loss / scale if scale != 0 else float("nan"), delta_loss)
+
+
 def compute_gradients(
-    network: StandIn,
+    apply_fn: ApplyFunction,
     params: PyTree[Array],
     batch: Batch,
     loss: str | LossFunction,
-    block_size: int | None,
+    block_size: int | None = None,
 ) -> Gradients:
     """Return the loss of a batch and its derivatives.
 
     Args:
-        network: The network, network(params, x) -> (n_points, n_outputs).
+        apply_fn: The network, apply_fn(params, x) -> (n_points, n_outputs).
         params: Its parameters.
         batch: Points and targets.
         loss: One of `schedules.LOSSES`, whose mean over points is taken, or a function.
@@ -65,6 +83,17 @@ def compute_gradients(
 
     Also raises ValueError if the targets do not fit the outputs, or the loss is not one number.
     """
+    with SHARED.traceable(apply_fn, params, batch.x) as network:
+        return _compute(network, network.checked(params, batch.x), batch, loss, block_size)
+
+
+def _compute(
+    network: StandIn,
+    params: PyTree[Array],
+    batch: Batch,
+    loss: str | LossFunction,
+    block_size: int | None,
+) -> Gradients:
     forward = network.program(("forward",), lambda: jax.jit(exact_products(network)))
     back = network.program(("pull back",), lambda: jax.jit(exact_products(_pull_back(network))))
     tiles = Tiles(lambda x: x, batch.x, block_size or _plan(network, params, batch.x), keep=False)
@@ -134,8 +163,7 @@ def _fitting(
     """
     shape, n_classes = outputs.shape, outputs.shape[1]
     array = jnp.asarray(targets)
-    is_classes = array.ndim == 1 and jnp.issubdtype(array.dtype, jnp.integer)
-    if loss == "cross-entropy" and is_classes and len(array) == len(outputs):
+    if loss == "cross-entropy" and _are_classes(array):
         if array.min() < 0 or array.max() >= n_classes:
             raise _errors.InvalidValueError(
                 f"targets must be classes from 0 to {n_classes - 1}: received "
@@ -147,6 +175,22 @@ def _fitting(
             f"targets must have the shape of the outputs, {shape}: received {array.shape}."
         )
     return array.astype(outputs.dtype)
+
+
+def _are_classes(targets: Array) -> bool:
+    return targets.ndim == 1 and jnp.issubdtype(targets.dtype, jnp.integer)
+
+
+def like_outputs(
+    loss: str | LossFunction, targets: PyTree[Array], n_outputs: int
+) -> Float[np.ndarray, "n_points n_outputs"] | None:
+    """Return targets in the shape of the outputs for an alignment; None if they have another."""
+    if not isinstance(targets, jax.Array):
+        return None
+    if loss == "cross-entropy" and _are_classes(targets):
+        return np.eye(n_outputs)[np.asarray(targets)]
+    is_alike = targets.ndim == 2 and targets.shape[1] == n_outputs
+    return np.asarray(targets, np.float64) if is_alike else None
 
 
 def _check_number(result: object) -> None:

@@ -18,7 +18,6 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from collective_variables import _checks, _errors, _keys
 from collective_variables.kernels import empirical
-from collective_variables.kernels._traced import SHARED
 from collective_variables.kernels.traces import probes
 from collective_variables.networks._arguments import (
     ApplyFunction,
@@ -157,37 +156,28 @@ def decompose(
     if measured is not None:
         batches.append(_checked_batch("measured ", *measured))
         _gradients.check_alike(*batches)
-    with SHARED.traceable(apply_fn, params, x) as network:
-        split = network.checked(params, batches[0].x)
-        first, *others = [
-            _gradients.compute_gradients(network, split, batch, loss, block_size)
-            for batch in batches
-        ]
+    first, *others = [
+        _gradients.compute_gradients(apply_fn, params, batch, loss, block_size) for batch in batches
+    ]
     last = others[0] if others else first
-    squares = [np.vdot(each.by_outputs, each.by_outputs) for each in (first, last)]
-    chi_loss = float(np.sqrt(squares[0] * squares[1]))
-    delta_loss = float(sum(map(jnp.vdot, first.by_parameters, last.by_parameters)))
-    found = _modes(apply_fn, params, batches[0].x, first.by_outputs) if modes else None
-    if found is None:
+    if modes:
+        found = _modes(apply_fn, params, batches[0].x, first.by_outputs)
+        rate = _gradients.compute_rate(first, last, float(found.eigenvalues.sum()))
+        # The spectrum gives the position without δL, so that both can be compared.
+        rate, error = rate._replace(chi_pos=float(found.shares @ found.squared_overlaps)), 0.0
+    else:
         traces = [
             _trace(apply_fn, params, batch.x, n_probes, key, place)
             for place, batch in enumerate(batches)
         ]
         chi_net = float(np.sqrt(traces[0].trace * traces[-1].trace))
-        scale = chi_loss * chi_net
-        chi_pos = delta_loss / scale if scale != 0 else float("nan")
+        found, rate = None, _gradients.compute_rate(first, last, chi_net)
         error = _relative_error(traces)
-    else:
-        chi_net, error = float(found.eigenvalues.sum()), 0.0
-        chi_pos = float(found.shares @ found.squared_overlaps)
     return Decomposition(
         last.loss,
-        chi_loss,
-        chi_net,
-        chi_pos,
-        delta_loss,
-        chi_net * error,
-        abs(chi_pos) * error,
+        *rate,
+        rate.chi_net * error,
+        abs(rate.chi_pos) * error,
         float(np.sqrt(n_points(batches[0].x) * n_points(batches[-1].x))),
         found,
     )

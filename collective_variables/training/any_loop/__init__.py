@@ -1,0 +1,1 @@
+"""Record collective variables in training loops that are not of this package."""
