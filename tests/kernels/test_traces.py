@@ -1,11 +1,10 @@
-"""The trace without the kernel: exact against explicit Jacobians, and estimated by probes."""
+"""The trace that random probes estimate, against explicit Jacobians and the exact one."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_close
-from kernel_networks import FUNCTIONS, MODULES, PROMOTING, case, gradients
+from kernel_networks import case, gradients
 
 from collective_variables.kernels import empirical
 from collective_variables.kernels.traces import probes
@@ -13,16 +12,7 @@ from collective_variables.kernels.traces import probes
 pytestmark = pytest.mark.usefixtures("quick_float64")
 
 
-@pytest.mark.parametrize("name", [*MODULES, *FUNCTIONS])
-def test_the_trace_is_the_squared_norm_of_the_jacobian(name):
-    function, params, x = case(name)
-    if name in PROMOTING:
-        jax.config.update("jax_numpy_dtype_promotion", "standard")
-    expected = np.sum(gradients(function, params, x) ** 2)
-    assert_close(np.asarray(empirical.ntk_trace(function, params, x, outputs="sum")), expected)
-
-
-@pytest.mark.parametrize("name", ["dense", "conv", "embedding", "scan", "bias at each position"])
+@pytest.mark.parametrize("name", ["dense", "conv", "embedding", "bias at each position"])
 def test_probes_are_the_trace_on_average(name):
     function, params, x = case(name)
     expected = np.sum(gradients(function, params, x) ** 2)

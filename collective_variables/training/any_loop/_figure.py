@@ -39,12 +39,13 @@ def draw(table: pd.DataFrame) -> go.Figure:
             name=PANELS[name],
         )
         figure.add_trace(line, row=row, col=column)
-        figure.update_yaxes(type="log" if name in LOGARITHMIC else "linear", row=row, col=column)
-    figure.update_xaxes(type="log", title_text="Step + 1", title_standoff=4)
+        if name in LOGARITHMIC:
+            figure.update_yaxes(type="log", dtick="D2", row=row, col=column)
+    figure.update_xaxes(type="log", dtick=1, title_text="Step + 1", title_standoff=4)
     return figure.update_layout(
         template="plotly_white",
         showlegend=False,
         width=N_COLUMNS * PANEL[0],
         height=n_rows * PANEL[1],
-        margin={"l": 50, "r": 20, "t": 40, "b": 50},
+        margin={"l": 50, "r": 20, "t": 60, "b": 50},
     )

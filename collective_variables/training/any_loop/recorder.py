@@ -44,7 +44,7 @@ class Recorder:
     """Record a network while any loop trains it.
 
     Call the object in every step; it returns at once unless the step is to be recorded. Steps are
-    log-spaced by default: 0, 1, 2, 3, 4, 6, 9, 13, 19 and so on, 21 in a training of 2000 steps.
+    log-spaced by default: 0, 1, 2, 3, 4, 6, 9, 13, 19 and so on, 20 in a training of 2000 steps.
 
     A record has the loss and its decomposition (see `decompose`), the entropy and trace of the
     kernel, its drift from the first record, and its alignment with the targets. All are those of
