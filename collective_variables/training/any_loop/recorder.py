@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Array, Float, PyTree
 
 from collective_variables import _checks, _errors
-from collective_variables.kernels import kernel_function
+from collective_variables.kernels import empirical
 from collective_variables.networks._arguments import ApplyFunction, checked_points, n_points
 from collective_variables.observables import collective, spectrum
 from collective_variables.training import schedules
@@ -105,7 +105,6 @@ class Recorder:
         _gradients.check_batch("", batch)
         self.rows_ = _draw(batch, n_points, _checks.integer("seed", seed, minimum=0))
         self._batch = jax.tree.map(lambda leaf: leaf[self.rows_], batch)
-        self._kernel = kernel_function.ntk_fn(apply_fn)
         self._apply, self._loss, self._every = apply_fn, loss, every
         self._initial: Float[np.ndarray, "n n"] | None = None
         self._rows: list[dict[str, float]] = []
@@ -213,7 +212,7 @@ class Recorder:
     def _values(self, params: PyTree[Array]) -> tuple[dict[str, float], Float[np.ndarray, "n n"]]:
         """Return what depends on these parameters alone, and the kernel."""
         x, targets = self._batch
-        kernel = np.asarray(self._kernel(params, x))
+        kernel = np.asarray(empirical.empirical_ntk(self._apply, params, x))
         gradients = _gradients.compute_gradients(self._apply, params, self._batch, self._loss)
         n_outputs = gradients.by_outputs.shape[1]
         fitting = _gradients.like_outputs(self._loss, targets, n_outputs)
