@@ -104,3 +104,11 @@ def pytest_collection_modifyitems(items):
             LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST)
         )
     )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_of_a_file_are_freed():
+    """Else a worker holds those of all its files, gigabytes in the end."""
+    yield
+    jax.clear_caches()
+    gc.collect()
