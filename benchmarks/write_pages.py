@@ -160,10 +160,14 @@ def timing_fragments() -> dict[str, Fragment]:
     texts = {
         name: Fragment(
             lambda name=name: timings.verbatim(f"{name}.txt"),
-            (f"make {name}",),
+            (command,),
             (f"reference/{name}.txt",),
         )
-        for name in ("bench-tables", "bench-labels")
+        for name, command in (
+            ("bench-tables", "make bench-tables"),
+            ("bench-labels", "make bench-labels"),
+            ("bench-labels-others", "python -m benchmarks.bench_labels --rules … --tables …"),
+        )
     }
     return tables | texts
 
