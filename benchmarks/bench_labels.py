@@ -160,10 +160,14 @@ def file_name(case: Case, rule: str) -> str:
 
 
 def unpack(file: Path, folder: Path) -> None:
-    """Write the rounds of an earlier run into a folder, a file for each table, repeat and rule."""
+    """Write the rounds of an earlier run into a folder, a file for each table, repeat and rule.
+
+    What the folder has already stays as it is.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name, part in pd.read_csv(file).groupby("file", sort=False):
-        part.drop(columns="file").to_csv(folder / name, index=False)
+        if not (folder / name).exists():
+            part.drop(columns="file").to_csv(folder / name, index=False)
 
 
 def pack(folder: Path, file: Path) -> None:
