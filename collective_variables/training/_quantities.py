@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PyTree
 from collective_variables.networks._arguments import ApplyFunction
 from collective_variables.observables import collective, spectrum
 from collective_variables.training import schedules
+from collective_variables.training.position import factors
 
 Row = dict[str, float]
 
@@ -25,9 +26,10 @@ class Moment(NamedTuple):
         kernel: The kernel of the points.
         initial: The kernel of the same points at the first epoch.
         targets: Their targets; None for points without targets.
-        gradient: Derivative of each point's loss with respect to its outputs; None for points
-            without targets.
+        gradient: Derivative of each point's loss with respect to its outputs; None without a loss.
         others: Further kernels of these points, by name (see `KERNELS`).
+        delta_loss: ‖∇_θ L‖² for the mean loss L of the points; None unless an observable needs it.
+        is_mean: Whether the kernel is a mean over outputs; otherwise it is their sum.
     """
 
     kernel: Float[np.ndarray, "k k"]
@@ -35,6 +37,8 @@ class Moment(NamedTuple):
     targets: Float[np.ndarray, "k n_outputs"] | None
     gradient: Float[np.ndarray, "k n_outputs"] | None
     others: dict[str, Float[np.ndarray, "k k"]]
+    delta_loss: float | None = None
+    is_mean: bool = True
 
 
 class Observable(NamedTuple):
@@ -43,13 +47,13 @@ class Observable(NamedTuple):
     Attributes:
         columns: Names of the values.
         compute: Computes them.
-        needs_targets: Whether `compute` needs targets and gradients.
+        needs: "targets", "loss" if it is enough that each point has a loss, or nothing.
         other: Name of the kernel of `KERNELS` that it needs, if any.
     """
 
     columns: tuple[str, ...]
     compute: Callable[[Moment], Sequence[float]]
-    needs_targets: bool = False
+    needs: str = ""
     other: str | None = None
 
 
@@ -93,6 +97,14 @@ def _loss_kernel(moment: Moment) -> tuple[float, float]:
     return spectrum.entropy(eigenvalues), spectrum.trace(eigenvalues)
 
 
+def _position(moment: Moment) -> tuple[float, ...]:
+    """Return χ_loss, χ_net, χ_pos and δL of the mean loss (see `position.decomposition`)."""
+    by_outputs = moment.gradient.astype(np.float64) / len(moment.gradient)
+    n_averaged = by_outputs.shape[1] if moment.is_mean else 1
+    chi_net = n_averaged * float(np.trace(moment.kernel, dtype=np.float64))
+    return factors.from_slopes(float((by_outputs**2).sum()), chi_net, moment.delta_loss)
+
+
 def _fisher(moment: Moment) -> tuple[float]:
     return (float(np.trace(moment.others["fisher"], dtype=np.float64)),)
 
@@ -101,17 +113,18 @@ SPECTRUM = Observable(spectrum.SPECTRAL, _spectral)
 OBSERVABLES = {
     "drift": Observable(("drift", "initial_alignment", "rotation"), _drift),
     "alignment": Observable(
-        ("target_alignment", "centred_target_alignment"), _alignment, needs_targets=True
+        ("target_alignment", "centred_target_alignment"), _alignment, needs="targets"
     ),
     "cosine": Observable(
         ("cosine_entropy",), lambda moment: (collective.cosine_entropy(moment.kernel),)
     ),
     "magnitude": Observable(("magnitude_entropy", "magnitude_variance"), _magnitude),
-    "loss-derivative": Observable(("loss_derivative",), _loss_derivative, needs_targets=True),
+    "loss-derivative": Observable(("loss_derivative",), _loss_derivative, needs="loss"),
     "loss-kernel": Observable(
-        ("loss_entropy", "loss_trace"), _loss_kernel, needs_targets=True, other="loss"
+        ("loss_entropy", "loss_trace"), _loss_kernel, needs="targets", other="loss"
     ),
-    "fisher": Observable(("fisher_trace",), _fisher, needs_targets=True, other="fisher"),
+    "position": Observable(factors.Factors._fields, _position, needs="loss"),
+    "fisher": Observable(("fisher_trace",), _fisher, needs="targets", other="fisher"),
 }
 
 

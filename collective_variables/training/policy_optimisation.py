@@ -1,184 +1,37 @@
 """Train agents by proximal policy optimisation and record their kernels (Tovey et al. 2024)."""
 
 import itertools
+from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pandas as pd
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from collective_variables import _checks
 from collective_variables.ensembles import _types, batching, checkpoints, execution, seeding
 from collective_variables.training import recorded_training, recording
-from collective_variables.training._rollout import (
+from collective_variables.training.agents import updates
+from collective_variables.training.agents.rollout import (
     NETWORKS,
     PPO,
     Agent,
-    Steps,
+    flatten,
     mean_return,
     rollout,
     start_agent,
 )
+from collective_variables.training.agents.updates import Curves
+from collective_variables.training.position import factors
 
 POINTS = "observations"  # the points that kernels are computed on
 N_OBSERVATIONS = 100  # unless a setting says how many
 N_AVERAGED = 10  # updates of the running average of the reward (Tovey et al. 2024)
 
-Networks = dict[str, PyTree[Array]]
-
-
-class Batch(NamedTuple):
-    """Hold steps to learn from.
-
-    Attributes:
-        observations: Observations before each action.
-        actions: Actions taken.
-        log_probabilities: Logarithmic probabilities of the actions under the policy that took them.
-        advantages: Advantages of the actions.
-        targets: Targets of the critic.
-    """
-
-    observations: Float[Array, "n_points ..."]
-    actions: Int[Array, " n_points"]
-    log_probabilities: Float[Array, " n_points"]
-    advantages: Float[Array, " n_points"]
-    targets: Float[Array, " n_points"]
-
-
-class Curves(NamedTuple):
-    """Hold values at each update, the first before any (leading axes: runs).
-
-    Attributes:
-        returns: Mean sum of rewards of the episodes that ended in the rollout of the update, NaN if
-            none did.
-        actor: Loss of the actor, averaged over the steps of the optimiser; NaN before training.
-        critic: The same for the critic.
-    """
-
-    returns: Float[Array, "*runs n_updates+1"]
-    actor: Float[Array, "*runs n_updates+1"]
-    critic: Float[Array, "*runs n_updates+1"]
-
-
-def advantages(
-    rewards: Float[Array, "n_steps n_environments"],
-    values: Float[Array, "n_steps n_environments"],
-    next_values: Float[Array, "n_steps n_environments"],
-    terminated: Bool[Array, "n_steps n_environments"],
-    ended: Bool[Array, "n_steps n_environments"],
-    /,
-    *,
-    discount: float,
-    gae_lambda: float,
-) -> Float[Array, "n_steps n_environments"]:
-    """Return generalised advantage estimates (Schulman et al. 2016, eq. 16).
-
-    A_t = δ_t + γλ A_{t+1} with δ_t = r_t + γ V(s'_t) − V(s_t). A_{t+1} is 0 if an episode ended at
-    t or the rollout does. V(s'_t) is 0 only if the episode terminated: one that reaches its time
-    limit would have continued, so the value of its last observation counts (Pardo et al. 2018).
-    """
-    deltas = rewards + discount * jnp.where(terminated, 0.0, next_values) - values
-
-    def before(following: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
-        delta, is_end = step
-        advantage = delta + discount * gae_lambda * jnp.where(is_end, 0.0, following)
-        return advantage, advantage
-
-    return jax.lax.scan(before, jnp.zeros_like(deltas[0]), (deltas, ended), reverse=True)[1]
-
-
-def make_batch(ppo: PPO, params: Networks, steps: Steps, /) -> Batch:
-    """Return the batch of a rollout's steps; the targets of the critic are A_t + V(s_t)."""
-
-    def values(observations: Array) -> Float[Array, "n_steps n_environments"]:
-        outputs = ppo.modules["critic"].apply(params["critic"], _flatten(observations))
-        return outputs.reshape(steps.rewards.shape)
-
-    now = values(steps.observations)
-    following = values(steps.next_observations)
-    estimates = advantages(
-        steps.rewards,
-        now,
-        following,
-        steps.terminated,
-        steps.ended,
-        discount=ppo.discount,
-        gae_lambda=ppo.gae_lambda,
-    )
-    observations, actions = _flatten(steps.observations), _flatten(steps.actions)
-    logarithms = jax.nn.log_softmax(ppo.modules["actor"].apply(params["actor"], observations))
-    return Batch(
-        observations,
-        actions,
-        _at_actions(logarithms, actions),
-        _flatten(estimates),
-        _flatten(estimates + now),
-    )
-
-
-def _flatten(leaf: Array) -> Array:
-    """Return steps in all environments as points."""
-    return leaf.reshape(-1, *leaf.shape[2:])
-
-
-def _at_actions(
-    logarithms: Float[Array, "n_points n_actions"], actions: Int[Array, " n_points"]
-) -> Float[Array, " n_points"]:
-    return jnp.take_along_axis(logarithms, actions[:, None], axis=1)[:, 0]
-
-
-def losses(ppo: PPO, params: Networks, batch: Batch, /) -> dict[str, Float[Array, ""]]:
-    """Return the loss of each network on a minibatch (Schulman et al. 2017, eqs 7 and 9).
-
-    The actor's loss is −mean min(ρA, clip(ρ, 1 − ε, 1 + ε) A) − coefficient · mean entropy of the
-    policy. ρ is the probability of the action, divided by that under the policy which took it; A is
-    normalised over the minibatch. The critic's loss is half the mean squared error of the values.
-    """
-    logarithms = jax.nn.log_softmax(ppo.modules["actor"].apply(params["actor"], batch.observations))
-    ratios = jnp.exp(_at_actions(logarithms, batch.actions) - batch.log_probabilities)
-    normalised = (batch.advantages - batch.advantages.mean()) / (batch.advantages.std() + 1e-8)
-    clipped = jnp.clip(ratios, 1.0 - ppo.clip, 1.0 + ppo.clip)
-    gain = jnp.minimum(ratios * normalised, clipped * normalised).mean()
-    entropy = -jnp.sum(jnp.exp(logarithms) * logarithms, axis=1).mean()
-    values = ppo.modules["critic"].apply(params["critic"], batch.observations)[:, 0]
-    error = jnp.mean((values - batch.targets) ** 2) / 2
-    return {"actor": -gain - ppo.entropy_coefficient * entropy, "critic": error}
-
-
-def update(ppo: PPO, agent: Agent, key: PRNGKeyArray, /) -> tuple[Agent, Curves]:
-    """Return the agent and its values after one rollout and the optimiser steps that follow it."""
-    keys = jax.random.split(key, 1 + ppo.n_epochs)
-    agent, steps = rollout(ppo, agent, keys[0])
-    points = make_batch(ppo, agent.params, steps)
-    optimiser = ppo.transformation()
-
-    def loss(params: Networks, minibatch: Batch) -> tuple[Array, dict[str, Array]]:
-        parts = losses(ppo, params, minibatch)
-        return parts["actor"] + ppo.value_coefficient * parts["critic"], parts
-
-    def step(
-        state: tuple[Networks, PyTree[Array]], minibatch: Batch
-    ) -> tuple[tuple, dict[str, Array]]:
-        params, memory = state
-        gradient, parts = jax.grad(loss, has_aux=True)(params, minibatch)
-        updates, memory = optimiser.update(gradient, memory)
-        return (optax.apply_updates(params, updates), memory), parts
-
-    def epoch(
-        state: tuple[Networks, PyTree[Array]], key: PRNGKeyArray
-    ) -> tuple[tuple, dict[str, Array]]:
-        order = jax.random.permutation(key, ppo.n_points).reshape(ppo.n_minibatches, -1)
-        return jax.lax.scan(step, state, jax.tree.map(lambda leaf: leaf[order], points))
-
-    state = (agent.params, agent.optimiser_state)
-    (params, memory), parts = jax.lax.scan(epoch, state, keys[1:])
-    means = jax.tree.map(jnp.mean, parts)
-    agent = agent._replace(params=params, optimiser_state=memory)
-    return agent, Curves(mean_return(steps), **means)
+POSITION = "position"
+ROLLOUTS = recorded_training.SAMPLES - 2  # folded into the key of an agent, for its positions
 
 
 def table(curves: Curves, /) -> pd.DataFrame:
@@ -210,7 +63,8 @@ def train_ensemble(
     Kernels are computed on at most `settings.n_train` observations (None for 100), which stay the
     same throughout the training. They come from a rollout of the untrained agent, at equal
     distances in the time of all its environments. There are no targets, so only observables without
-    targets are possible. Updates are the epochs of `settings.epochs`; n_test is ignored.
+    targets are possible. "position" is that of each network's loss on a new rollout of the agent,
+    on which it does not learn. Updates are the epochs of `settings.epochs`; n_test is ignored.
 
     Args:
         ppo: The environment, the networks and their training.
@@ -263,10 +117,13 @@ class _Runner:
         n = min(settings.n_train or N_OBSERVATIONS, ppo.n_points)
         self._epochs = epochs
         self._places = np.arange(n) * ppo.n_points // n
+        others = [name for name in settings.observables if name != POSITION]
+        self._has_position = POSITION in settings.observables
         self._recorders = {
-            name: recording.Recorder(network.apply, settings)
+            name: recording.Recorder(network.apply, replace(settings, observables=others))
             for name, network in ppo.modules.items()
         }
+        self._positions = batching.over_members(partial(_positions, ppo))
         self._start = batching.over_members(partial(_start, ppo), runs_once=True)
         self._advance = batching.over_members(partial(_advance, ppo))
 
@@ -282,9 +139,13 @@ class _Runner:
             for name, recorder in self._recorders.items()
         }
 
+        positions = []
+
         def record(epoch: int, agent: Agent) -> None:
             for name, each in records.items():
                 each.record(epoch, jax.tree.map(lambda leaf: leaf[0], agent.params[name]))
+            if self._has_position:
+                positions.append(self._positions(epoch, agent, key[None]))
             advance(1)
 
         record(0, agent)
@@ -293,7 +154,10 @@ class _Runner:
             record(last, agent)
         curves = jax.tree.map(lambda curve: np.asarray(curve)[0], curves)
         tables = [
-            _with_curves(each.tables["recording"], name, curves) for name, each in records.items()
+            _with_curves(each.tables["recording"], name, curves).assign(
+                **_columns([each[name] for each in positions])
+            )
+            for name, each in records.items()
         ]
         return recorded_training.Recorded(
             curves, {"recording": pd.concat(tables, ignore_index=True)}
@@ -311,22 +175,35 @@ def _start(
     agent, steps = rollout(ppo, start_agent(ppo, start_key, initialisation_key), rollout_key)
     curves = Curves(*jnp.full((3, ppo.n_updates + 1), jnp.nan))
     curves = curves._replace(returns=curves.returns.at[0].set(mean_return(steps)))
-    return agent, curves, _flatten(steps.observations.swapaxes(0, 1))[places]
+    return agent, curves, flatten(steps.observations.swapaxes(0, 1))[places]
 
 
 def _advance(
-    ppo: PPO, updates: tuple[Array, Array], agent: Agent, curves: Curves, key: PRNGKeyArray
+    ppo: PPO, span: tuple[Array, Array], agent: Agent, curves: Curves, key: PRNGKeyArray
 ) -> tuple[Agent, Curves]:
     """Return agent and curves after training from one number of updates to another."""
 
     def one(number: Int[Array, ""], progress: tuple[Agent, Curves]) -> tuple[Agent, Curves]:
         agent, curves = progress
-        agent, values = update(ppo, agent, jax.random.fold_in(key, number))
+        agent, values = updates.update(ppo, agent, jax.random.fold_in(key, number))
         curves = jax.tree.map(lambda curve, value: curve.at[number].set(value), curves, values)
         return agent, curves
 
-    first, last = updates
+    first, last = span
     return jax.lax.fori_loop(first + 1, last + 1, one, (agent, curves))
+
+
+def _positions(
+    ppo: PPO, epoch: Int[Array, ""], agent: Agent, key: PRNGKeyArray
+) -> dict[str, factors.Factors]:
+    rollout_key = jax.random.fold_in(jax.random.fold_in(key, ROLLOUTS), epoch)
+    return updates.positions(ppo, agent, rollout_key)
+
+
+def _columns(positions: list[factors.Factors]) -> dict[str, np.ndarray]:
+    """Return the positions of one network at all recorded updates as columns, if there are any."""
+    columns = map(np.concatenate, zip(*positions))
+    return dict(zip(factors.Factors._fields, columns))
 
 
 def _with_curves(table: pd.DataFrame, name: str, curves: Curves) -> pd.DataFrame:

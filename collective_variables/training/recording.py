@@ -4,20 +4,17 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from collective_variables import _checks, _memory
-from collective_variables.ensembles import batching
-from collective_variables.kernels import empirical
 from collective_variables.networks._arguments import ApplyFunction
 from collective_variables.observables import spectrum, subsampling
-from collective_variables.training import _quantities, schedules
+from collective_variables.training import _quantities, _recorded_kernels
+from collective_variables.training._recorded_kernels import PointLoss, Points
 
 Rule = dict[str, int] | Sequence[int]
 
@@ -101,32 +98,24 @@ def recorded_epochs(
     return np.unique(np.concatenate([[0], rounded, [n_epochs]]))
 
 
-class Points(NamedTuple):
-    """Hold points of one kind; targets is None for points such as an agent's observations."""
-
-    inputs: Float[np.ndarray, "n_points ..."]
-    targets: Float[np.ndarray, "n_points n_outputs"] | None = None
-
-
-class Kernels(NamedTuple):
-    """Hold the kernel of some points and what is computed with it (see `_quantities.Moment`)."""
-
-    kernel: Float[np.ndarray, "k k"]
-    gradient: Float[np.ndarray, "k n_outputs"] | None
-    others: dict[str, Float[np.ndarray, "k k"]]
-
-
 class Recorder:
     """Record networks of one architecture: `recording` starts the record of one of them.
 
     Args:
         apply_fn: apply_fn(params, inputs) -> (n_points, n_outputs), which treats points separately.
         settings: What to record.
-        loss: One of `schedules.LOSSES`, for the observables that need targets; None for points
-            without targets.
+        loss: One of `schedules.LOSSES`, for points with targets; a function loss(outputs, inputs,
+            context) -> (n_points,), for observables that need a loss but no targets; or None.
     """
 
-    def __init__(self, apply_fn: ApplyFunction, settings: Settings, /, *, loss: str | None = None):
+    def __init__(
+        self,
+        apply_fn: ApplyFunction,
+        settings: Settings,
+        /,
+        *,
+        loss: str | PointLoss | None = None,
+    ):
         self.settings = settings
         known, tables = _quantities.OBSERVABLES, _quantities.TABLES
         names = settings.observables
@@ -135,19 +124,16 @@ class Recorder:
             *(known[name] for name in names if name in known),
         ]
         self.tables = {name: tables[name] for name in names if name in tables}
-        need = [name for name in names if name in tables or known[name].needs_targets]
-        if loss is None and need:
+        offered = {name: known[name].needs in _offered(loss) for name in names if name in known}
+        need = [name for name in names if not offered.get(name, isinstance(loss, str))]
+        if need:
             raise ValueError(
                 f"The observables {', '.join(need)} need targets and a loss: received none."
             )
-        self._apply, self._loss = apply_fn, loss
         others = {observable.other for observable in self.observables} - {None}
-        self._others = {
-            name: function(apply_fn, loss)
-            for name, function in _quantities.KERNELS.items()
-            if name in others
-        }
-        self._compute = batching.over_members(self._kernels_of_samples)
+        self.kernels = _recorded_kernels.SampleKernels(
+            apply_fn, loss, settings.outputs, others, has_position="position" in names
+        )
 
     def columns(self, table: str) -> list[str]:
         """Return the columns of a table: "recording" or one of `_quantities.TABLES`."""
@@ -178,52 +164,12 @@ class Recorder:
         """
         return Recording(self, points, key, widths or {})
 
-    def kernels(
-        self,
-        points: Points,
-        params: PyTree[Array],
-        rows: Int[np.ndarray, "n_samples k"],
-        width: int,
-    ) -> list[Kernels]:
-        """Return the kernels of each sample, computed on `width` points if that is more than k."""
-        k = rows.shape[1]
-        padded = np.concatenate([rows, np.repeat(rows[:, :1], max(0, width - k), axis=1)], axis=1)
-        _memory.check(
-            f"Kernels of {k} points", 16 * padded.shape[1] ** 2 * (1 + len(self.observables))
-        )
-        member = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (params, padded))
-        samples = jax.tree.map(lambda leaf: np.asarray(leaf)[0], self._compute(points, *member))
-        return [
-            Kernels(
-                samples.kernel[place, :k, :k],
-                None if samples.gradient is None else samples.gradient[place, :k],
-                {name: kernel[place, :k, :k] for name, kernel in samples.others.items()},
-            )
-            for place in range(len(rows))
-        ]
 
-    def _kernels_of_samples(
-        self, points: Points, params: PyTree[Array], rows: Int[Array, "n_samples k"]
-    ) -> Kernels:
-        def one(chosen: Int[Array, " k"]) -> Kernels:
-            return self._kernels(params, *jax.tree.map(lambda leaf: leaf[chosen], tuple(points)))
-
-        return jax.lax.map(one, rows)
-
-    def _kernels(self, params: PyTree[Array], inputs: Array, targets: Array | None) -> Kernels:
-        kernel = empirical.empirical_ntk(self._apply, params, inputs, outputs=self.settings.outputs)
-        if targets is None:
-            return Kernels(kernel, None, {})
-
-        def total(outputs: Array) -> Float[Array, ""]:
-            return jnp.sum(schedules.LOSSES[self._loss](outputs, targets))
-
-        gradient = jax.grad(total)(self._apply(params, inputs))
-        others = {
-            name: empirical.empirical_ntk(function, params, (inputs, targets), outputs="sum")
-            for name, function in self._others.items()
-        }
-        return Kernels(kernel, gradient, others)
+def _offered(loss: str | PointLoss | None) -> tuple[str, ...]:
+    """Return what `_quantities.Observable.needs` may be with a loss."""
+    if loss is None:
+        return ("",)
+    return ("", "loss", "targets") if isinstance(loss, str) else ("", "loss")
 
 
 class Recording:
@@ -249,14 +195,17 @@ class Recording:
         self._executor = ThreadPoolExecutor(len(self._points))
         self._waiting: list[tuple[dict[str, str | int], Future]] = []
 
-    def record(self, epoch: int, params: PyTree[Array]) -> None:
+    def record(self, epoch: int, params: PyTree[Array], context: PyTree[Array] = None) -> None:
         """Add the rows of one epoch; the first call is that of the initial network.
+
+        `context` is passed on to the loss, if that is a function.
 
         The quantities of the kernels are computed while the training continues. The next call, or
         reading `tables`, waits for them and raises their errors.
         """
         moments = {
-            kind: self._moments(kind, points, params) for kind, points in self._points.items()
+            kind: self._moments(kind, points, params, context)
+            for kind, points in self._points.items()
         }
         self._collect()
         for kind, samples in moments.items():
@@ -280,11 +229,14 @@ class Recording:
         self._waiting = []
 
     def _moments(
-        self, kind: str, points: Points, params: PyTree[Array]
+        self, kind: str, points: Points, params: PyTree[Array], context: PyTree[Array]
     ) -> list[_quantities.Moment]:
         samples = self._samples[kind]
         width = self._widths.get(kind, 0) if len(samples) == 1 else 0
-        kernels = self._recorder.kernels(points, params, samples, width)
+        k, n_observables = samples.shape[1], len(self._recorder.observables)
+        _memory.check(f"Kernels of {k} points", 16 * max(k, width) ** 2 * (1 + n_observables))
+        kernels = self._recorder.kernels(points, params, context, samples, width)
+        is_mean = self._recorder.settings.outputs == "mean"
         initial = self._initial.setdefault(kind, [sample.kernel for sample in kernels])
         return [
             _quantities.Moment(
@@ -293,6 +245,8 @@ class Recording:
                 None if points.targets is None else points.targets[chosen],
                 now.gradient,
                 now.others,
+                now.delta_loss,
+                is_mean,
             )
             for now, first, chosen in zip(kernels, initial, samples)
         ]

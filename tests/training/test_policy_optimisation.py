@@ -14,7 +14,8 @@ from helpers import assert_close
 from collective_variables.ensembles import seeding
 from collective_variables.observables import spectrum
 from collective_variables.training import policy_optimisation, recording
-from collective_variables.training.policy_optimisation import PPO
+from collective_variables.training.agents import updates
+from collective_variables.training.agents.rollout import PPO
 
 # Learns within seconds.
 SMALL = PPO(width=16, depth=1, n_updates=20, n_environments=4, n_steps=64, learning_rate=0.01)
@@ -127,7 +128,7 @@ def test_advantages_are_those_of_a_plain_loop_over_episodes():
     ended = generator.random((30, 4)) < 0.2
     terminated = ended & (generator.random((30, 4)) < 0.5)
     assert terminated.any() and (ended & ~terminated).any() and not ended[-1].all()
-    result = policy_optimisation.advantages(
+    result = updates.advantages(
         rewards, values, next_values, terminated, ended, discount=0.9, gae_lambda=0.8
     )
     assert_close(
@@ -139,19 +140,17 @@ def test_losses_and_their_gradient_are_those_of_the_formula():
     generator = np.random.default_rng(0)
     params, n = jax.tree.map(np.asarray, rolled(0)[0].params), 40
     logarithms = np.log(0.5) + generator.normal(scale=0.4, size=n)
-    batch = policy_optimisation.Batch(
+    batch = updates.Batch(
         generator.normal(size=(n, 4)),
         generator.integers(2, size=n),
         logarithms,
         *generator.normal(size=(2, n)),
     )
-    losses = compiled(policy_optimisation.losses, SMALL)(params, batch)
+    losses = compiled(updates.losses, SMALL)(params, batch)
     assert_close(
         np.array([losses["actor"], losses["critic"]]), np.array(formula(np, SMALL, params, batch))
     )
-    gradients = jax.jit(jax.jacrev(functools.partial(policy_optimisation.losses, SMALL)))(
-        params, batch
-    )
+    gradients = jax.jit(jax.jacrev(functools.partial(updates.losses, SMALL)))(params, batch)
     leaves, tree = jax.tree.flatten(params)
     for number, name in enumerate(policy_optimisation.NETWORKS):
         slopes = jax.tree.leaves(gradients[name])
@@ -190,7 +189,7 @@ def test_an_update_is_that_of_a_plain_loop():
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
     taken = np.take_along_axis(probabilities, steps.actions[..., None], axis=-1)[..., 0]
     fields = (steps.observations, steps.actions, np.log(taken), advantages, advantages + now)
-    batch = policy_optimisation.Batch(*(leaf.reshape(256, *leaf.shape[2:]) for leaf in fields))
+    batch = updates.Batch(*(leaf.reshape(256, *leaf.shape[2:]) for leaf in fields))
 
     leaves, tree = jax.tree.flatten(params)
     leaves = [leaf.copy() for leaf in leaves]
@@ -205,7 +204,7 @@ def test_an_update_is_that_of_a_plain_loop():
         for rows in np.asarray(jax.random.permutation(epoch_key, 256)).reshape(4, 64):
             gradient, step_losses = slope(
                 jax.tree.unflatten(tree, leaves),
-                policy_optimisation.Batch(*(leaf[rows] for leaf in batch)),
+                updates.Batch(*(leaf[rows] for leaf in batch)),
             )
             gradient = [np.asarray(leaf) for leaf in jax.tree.leaves(gradient)]
             norm = np.sqrt(sum((leaf**2).sum() for leaf in gradient))
@@ -265,9 +264,9 @@ def test_an_episode_that_reaches_its_time_limit_is_cut_but_not_over():
     # An episode continues for as long as the pole stands.
     later = steps.ended[5:]
     assert later.any() and (later == steps.terminated[5:]).all()
-    targets = np.asarray(
-        compiled(policy_optimisation.make_batch, SMALL)(agent.params, steps).targets
-    ).reshape(64, 4)
+    targets = np.asarray(compiled(updates.make_batch, SMALL)(agent.params, steps).targets).reshape(
+        64, 4
+    )
     assert_close(
         targets[4],
         1.0 + 0.99 * forward(np, agent.params["critic"], steps.next_observations[4])[:, 0],
@@ -396,7 +395,7 @@ def test_other_tasks_can_be_learnt(name, n_inputs, n_actions):
     # Most are written only for 32 bits.
     with jax.enable_x64(False):
         first = jax.eval_shape(functools.partial(policy_optimisation.start_agent, ppo), key, key)
-        after, _ = jax.eval_shape(functools.partial(policy_optimisation.update, ppo), first, key)
+        after, _ = jax.eval_shape(functools.partial(updates.update, ppo), first, key)
     shapes = {
         network: [leaf.shape for leaf in jax.tree.leaves(params)]
         for network, params in after.params.items()
@@ -459,13 +458,13 @@ def test_observables_that_need_targets_are_refused():
 
 def test_gymnax_is_imported_only_where_it_is_used():
     """It computes as it is imported, and stages are forked after their imports."""
-    modules = pathlib.Path(policy_optimisation.__file__).parent.glob("*.py")
+    modules = pathlib.Path(policy_optimisation.__file__).parent.rglob("*.py")
     imports = {
         path.stem: re.findall(r"^( *)(?:import|from) gymnax", path.read_text(), re.MULTILINE)
         for path in modules
     }
     indents = {name: lines for name, lines in imports.items() if lines}
-    assert set(indents) == {"_rollout"} and all(indents["_rollout"])
+    assert set(indents) == {"rollout"} and all(indents["rollout"])
 
 
 def test_the_table_of_curves_has_a_row_for_each_member_and_update():

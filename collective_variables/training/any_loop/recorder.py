@@ -14,11 +14,11 @@ from collective_variables.kernels import empirical
 from collective_variables.networks._arguments import ApplyFunction, checked_points, n_points
 from collective_variables.observables import collective, spectrum
 from collective_variables.training import schedules
-from collective_variables.training.position import _gradients
+from collective_variables.training.position import _gradients, factors
 
 SPECTRAL = ("entropy", "trace", "effective_rank", "largest_eigenvalue_fraction")
 DRIFT = ("drift", "initial_alignment")
-POSITION = ("loss", *_gradients.Rate._fields)
+POSITION = ("loss", *factors.Factors._fields)
 
 
 class Cost(NamedTuple):

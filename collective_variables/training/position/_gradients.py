@@ -15,6 +15,7 @@ from collective_variables.kernels._traced import PASS_IT, SHARED, StandIn, Stand
 from collective_variables.networks import variables
 from collective_variables.networks._arguments import ApplyFunction, n_points
 from collective_variables.training import schedules
+from collective_variables.training.position.factors import Factors, from_slopes
 
 LossFunction = Callable[[Array, PyTree[Array]], Array]
 
@@ -44,22 +45,12 @@ class Gradients(NamedTuple):
     by_parameters: list[Array]
 
 
-class Rate(NamedTuple):
-    """The rate δL = χ_loss χ_net χ_pos at which a loss falls, and its factors (see `decompose`)."""
-
-    chi_loss: float
-    chi_net: float
-    chi_pos: float
-    delta_loss: float
-
-
-def compute_rate(acting: Gradients, measured: Gradients, chi_net: float) -> Rate:
+def compute_rate(acting: Gradients, measured: Gradients, chi_net: float) -> Factors:
     """Return the rate at which the loss of a batch falls while another, or the same, acts."""
     squares = [np.vdot(each.by_outputs, each.by_outputs) for each in (acting, measured)]
     chi_loss = float(np.sqrt(squares[0] * squares[1]))
     delta_loss = float(sum(map(jnp.vdot, acting.by_parameters, measured.by_parameters)))
-    scale = chi_loss * chi_net
-    return Rate(chi_loss, chi_net, delta_loss / scale if scale != 0 else float("nan"), delta_loss)
+    return from_slopes(chi_loss, chi_net, delta_loss)
 
 
 def compute_gradients(

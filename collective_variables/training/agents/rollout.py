@@ -235,3 +235,8 @@ def rollout(ppo: PPO, agent: Agent, key: PRNGKeyArray, /) -> tuple[Agent, Steps]
 def mean_return(steps: Steps, /) -> Float[Array, ""]:
     """Return the mean sum of rewards of the episodes that ended, NaN if none did."""
     return jnp.mean(steps.returns, where=steps.ended)
+
+
+def flatten(leaf: Float[Array, "n_steps n_environments ..."], /) -> Float[Array, "n_points ..."]:
+    """Return steps in all environments as points."""
+    return leaf.reshape(-1, *leaf.shape[2:])

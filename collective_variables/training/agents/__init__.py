@@ -1,0 +1,1 @@
+"""Agents that learn by proximal policy optimisation: their rollouts and updates."""
