@@ -111,6 +111,8 @@ def _compute_ntk(own: SimpleNamespace, group: Group) -> None:
         measurement.infinite_width_limit(
             network.layers, **{name: getattr(network, name) for name in names}
         )
+    if own.loss is not None:
+        _checks.choice("loss", own.loss, schedules.LOSSES)
     task = _task(group)
     if own.per_class and task == "regression":
         raise ValueError(f"per_class needs a problem of classification: received one of {task}.")

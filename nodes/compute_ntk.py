@@ -42,6 +42,8 @@ class ComputeNTK(zntrack.Node):
         subsample: {n_samples, sample_size} of estimates from samples of the points, null for none.
         accuracy: Relative accuracy of the entropy, for which samples are planned
             (`subsampling.plan_samples`), null for none.
+        loss: "mse" or "cross-entropy", whose spectral position is measured as well (`decompose`),
+            null for none.
     """
 
     data: LoadDataset = zntrack.deps()
@@ -62,6 +64,7 @@ class ComputeNTK(zntrack.Node):
     infinite_width: bool = zntrack.params(False)
     subsample: dict | None = zntrack.params(None)
     accuracy: float | None = zntrack.params(None)
+    loss: str | None = zntrack.params(None)
 
     code: Path = zntrack.deps_path(Path("nodes/Sources/ComputeNTK.txt"))
     results_path: Path = zntrack.outs_path(zntrack.nwd / "results")
@@ -85,6 +88,7 @@ class ComputeNTK(zntrack.Node):
             settings=settings,
             limit=_limit(architecture) if self.infinite_width else None,
             per_class=self.per_class,
+            loss=self.loss,
             progress=self.name,
         )
         self._write(measurements)

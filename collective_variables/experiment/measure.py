@@ -6,6 +6,7 @@ import flax.linen as nn
 import numpy as np
 from jaxtyping import Int
 
+from collective_variables.experiment import positions
 from collective_variables.experiment._dataset import Dataset
 from collective_variables.networks import parameters
 from collective_variables.observables import measurement
@@ -22,6 +23,7 @@ def measure_subsets(
     settings: measurement.Settings = measurement.Settings(),
     limit: measurement.Limit | None = None,
     per_class: bool = False,
+    loss: str | None = None,
     progress: str = "",
 ) -> dict[str, measurement.Measurement]:
     """Return the measurement of each network and method, by "parametrisation/method".
@@ -38,6 +40,7 @@ def measure_subsets(
         settings: How kernels are measured, as in `measurement.measure_ensemble`.
         limit: As in `measurement.measure_ensemble`.
         per_class: Whether to measure the points of each class separately, too.
+        loss: One of `schedules.LOSSES`, whose spectral position is added to the variables; or None.
         progress: Text in front of the progress bars; "" shows none.
     """
     classes = measurement.classes_of(dataset.targets, dataset.task) if per_class else None
@@ -55,5 +58,12 @@ def measure_subsets(
             limit=limit,
             progress=progress and f"{progress}: kernels of {parametrisation} networks",
         )
+        if loss is not None:
+            measured = [
+                positions.add_positions(
+                    each, dataset, network, rows, loss=loss, seed=seed, settings=settings
+                )
+                for each, rows in zip(measured, subsets.values())
+            ]
         results |= {f"{parametrisation}/{name}": each for name, each in zip(subsets, measured)}
     return results

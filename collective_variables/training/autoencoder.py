@@ -4,24 +4,27 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pandas as pd
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from collective_variables import _checks
 from collective_variables.ensembles import _types, batching, checkpoints, execution
-from collective_variables.networks import parameters, sequential
 from collective_variables.training import (
     ensemble_training,
     loop,
     recorded_training,
     recording,
     schedules,
+)
+from collective_variables.training.autoencoders.model import (
+    Autoencoder,
+    Params,
+    build_autoencoder,
 )
 
 # Folded into the key of a run for its noise; batches and samples have other numbers there.
@@ -66,73 +69,6 @@ class Schedule:
         return schedules.Schedule(**{name: getattr(self, name) for name in names})
 
 
-class Params(NamedTuple):
-    """Hold the parameters of an autoencoder."""
-
-    encoder: PyTree[Array]
-    decoder: PyTree[Array]
-
-
-class Losses(NamedTuple):
-    """Hold the two parts of the negative evidence lower bound of each image, in nats."""
-
-    reconstruction: Float[Array, " n_points"]
-    divergence: Float[Array, " n_points"]
-
-
-@dataclass(frozen=True)
-class Autoencoder:
-    """Combine an encoder (means and log variances of the latents) and a decoder (pixel logits)."""
-
-    encoder: sequential.Network
-    decoder: sequential.Network
-
-    @property
-    def n_latents(self) -> int:
-        """Number of latents of an image."""
-        return self.encoder.layers[-1].width // 2
-
-    def initialise(self, key: PRNGKeyArray, images: Float[Array, "n_points n_pixels"]) -> Params:
-        """Return random parameters, in the dtype of `images`."""
-        keys = jax.random.split(key)
-        latents = jnp.zeros((1, self.n_latents), images.dtype)
-        encoder = parameters.initialise(self.encoder, keys[0], images)
-        return Params(encoder, parameters.initialise(self.decoder, keys[1], latents))
-
-    def mean(
-        self, params: PyTree[Array], images: Float[Array, "n_points ..."]
-    ) -> Float[Array, "n_points n_latents"]:
-        """Return the means of the latents, whose kernel is recorded; `params` are the encoder's."""
-        # The parameters of the log variances are among them; their derivatives are 0.
-        return self.encoder.apply(params, images)[:, : self.n_latents]
-
-    def losses(
-        self,
-        params: Params,
-        images: Float[Array, "n_points n_pixels"],
-        noise: Float[Array, "n_points n_latents"],
-    ) -> Losses:
-        """Return both parts of the loss for latents mean + noise · standard deviation.
-
-        The reconstruction is the binary cross-entropy between pixels in 0 … 1 and logits, summed
-        over pixels. The divergence is the Kullback-Leibler divergence of the normal distribution of
-        the latents from N(0, 1), summed over latents.
-        """
-        mean, log_variance = jnp.split(self.encoder.apply(params.encoder, images), 2, axis=1)
-        logits = self.decoder.apply(params.decoder, mean + jnp.exp(log_variance / 2) * noise)
-        reconstruction = jnp.sum(optax.sigmoid_binary_cross_entropy(logits, images), axis=1)
-        divergence = jnp.sum(mean**2 + jnp.exp(log_variance) - 1 - log_variance, axis=1) / 2
-        return Losses(reconstruction, divergence)
-
-
-def build_autoencoder(schedule: Schedule, n_pixels: int, /) -> Autoencoder:
-    """Return the autoencoder of `schedule`, with one hidden ReLU layer in encoder and decoder."""
-    outputs = (2 * schedule.n_latents, n_pixels)
-    return Autoencoder(
-        *(sequential.build_network([f"dense {schedule.width}", f"dense {n}"]) for n in outputs)
-    )
-
-
 def train_ensemble(
     images: Float[np.ndarray, "n_pool ..."],
     test_images: Float[np.ndarray, "n_test ..."],
@@ -148,6 +84,7 @@ def train_ensemble(
     """Train an autoencoder for each member on its rows of `images`, and record its kernels.
 
     The kernels are those of `Autoencoder.mean`, on the images of the member and on the test images.
+    "position" is that of the loss as a function of the means (`Autoencoder.losses_at`).
     Losses are means in nats over all images of the member and over all test images. Their noise is
     drawn once for a member and is the same at all epochs; the training draws new noise for every
     image and epoch. An epoch is a random order of the images, cut into batches as in `loop.train`.
@@ -233,13 +170,15 @@ class _Runner:
         images: Float[Array, "n_pool n_pixels"],
         test_images: Float[Array, "n_test n_pixels"],
     ):
-        model = build_autoencoder(schedule, images.shape[1])
+        model = build_autoencoder(images.shape[1], schedule.n_latents, schedule.width)
         self.epochs = recording.recorded_epochs(
             settings.epochs, schedule.n_epochs, evaluate_every=schedule.evaluate_every
         )
         self._images, self._test_images = images, test_images
         self._schedule, self._settings = schedule, settings
-        self._recorder = recording.Recorder(model.mean, settings)
+        self._recorder = recording.Recorder(
+            model.mean, settings, loss=partial(_losses_at, model, schedule.beta)
+        )
         self._start = batching.over_members(partial(_start, model, schedule))
         self._advance = batching.over_members(partial(_advance, model, schedule))
 
@@ -256,7 +195,8 @@ class _Runner:
         for first, last in itertools.pairwise(np.append(0, self.epochs)):
             shared = (self._images, self._test_images, first, last)
             state, means = self._advance(shared, state, member)
-            record.record(last, jax.tree.map(lambda leaf: leaf[0], state.params.encoder))
+            params = jax.tree.map(lambda leaf: leaf[0], state.params)
+            record.record(last, params.encoder, params)
             losses.append(np.asarray(means)[0])
             advance(1)
         return self._with_losses(record.tables["recording"], np.concatenate(losses))
@@ -273,6 +213,17 @@ class _Runner:
         for place, (name, values) in enumerate(columns.items(), start=len(recording.LABELS)):
             table.insert(place, name, values)
         return table
+
+
+def _losses_at(
+    model: Autoencoder,
+    beta: float,
+    means: Float[Array, "n_points n_latents"],
+    images: Float[Array, "n_points n_pixels"],
+    params: Params,
+) -> Float[Array, " n_points"]:
+    losses = model.losses_at(means, images, params)
+    return losses.reconstruction + beta * losses.divergence
 
 
 def _start(

@@ -17,6 +17,7 @@ from collective_variables.kernels import empirical
 from collective_variables.observables import spectrum
 from collective_variables.training import autoencoder, recorded_training, recording
 from collective_variables.training.autoencoder import Schedule
+from collective_variables.training.autoencoders.model import Autoencoder, build_autoencoder
 from collective_variables.training.recording import Settings
 
 GENERATOR = np.random.default_rng(0)
@@ -30,7 +31,7 @@ WHOLE = Schedule(
     beta=0.5, optimiser="sgd", learning_rate=0.05, batch_size=None, evaluate_every=3, **COMMON
 )
 EPOCHS = [0, 3, 6]
-SETTINGS = Settings(epochs=[3], n_train=5, n_test=3, observables=["drift"])
+SETTINGS = Settings(epochs=[3], n_train=5, n_test=3, observables=["drift", "position"])
 # An epoch at which the second does not stop is rounded.
 SAMPLES = Settings(epochs=[2], subsample={"n_samples": 2, "sample_size": 3}, observables=[])
 # Round-off grows over the steps of Adam; a wrong step changes losses by more than 1e-3.
@@ -84,7 +85,7 @@ def keys_of(member):
 
 def initial(schedule=BATCHES):
     """The autoencoder of member 1 and its first parameters."""
-    model = autoencoder.build_autoencoder(schedule, 6)
+    model = build_autoencoder(6, schedule.n_latents, schedule.width)
     return model, jax.jit(model.initialise)(keys_of(1)[0], flat(IMAGES))
 
 
@@ -220,7 +221,7 @@ def test_pixels_that_are_certain_have_a_finite_loss():
 
 
 def test_encoder_and_decoder_have_different_random_numbers():
-    model = autoencoder.build_autoencoder(Schedule(n_latents=6, width=5), 6)
+    model = build_autoencoder(6, 6, 5)
     params = jax.jit(model.initialise)(jax.random.key(0), jnp.zeros((1, 6), jnp.float32))
     first, second = (network["params"]["Dense_0"]["kernel"] for network in params)
     assert first.shape == second.shape and (first != second).all()
@@ -263,6 +264,31 @@ def test_kernels_are_those_of_a_plain_loop():
         assert_close(
             rows_of(table, 1, points)[["entropy", "trace", "drift"]].to_numpy(), expected, **STEPS
         )
+
+
+def test_positions_are_those_of_the_loss_at_the_means_by_explicit_jacobians():
+    table, _ = kept(BATCHES)
+    images = flat(IMAGES[INDICES[1, :5]])
+    jacobian_of = jax.jit(jax.jacrev(mean_of))
+
+    def loss(means, params):
+        variance = jnp.exp(two_layers(params.encoder, images)[:, 2:])
+        p = 1 / (1 + jnp.exp(-two_layers(params.decoder, means)))
+        likelihood = images * jnp.log(p) + (1 - images) * jnp.log(1 - p)
+        divergence = (means**2 + variance - 1 - jnp.log(variance)).sum() / 2
+        return (divergence - likelihood.sum()) / len(images)
+
+    signals_of, expected = jax.jit(jax.grad(loss)), []
+    for params in plain_loop(BATCHES):
+        signals = signals_of(mean_of(params.encoder, images), params)
+        jacobians = jax.tree.leaves(jacobian_of(params.encoder, images))
+        slopes = [jnp.einsum("nc,nc...->...", signals, each) for each in jacobians]
+        chi_loss, chi_net, delta_loss = (
+            sum(float(jnp.sum(each**2)) for each in part) for part in ([signals], jacobians, slopes)
+        )
+        expected.append([chi_loss, chi_net, delta_loss / (chi_loss * chi_net), delta_loss])
+    names = ["chi_loss", "chi_net", "chi_pos", "delta_loss"]
+    assert_close(rows_of(table, 1, "train")[names].to_numpy(), np.array(expected), **STEPS)
 
 
 def test_samples_are_those_of_a_run():
@@ -336,13 +362,13 @@ def test_a_store_has_nothing_for_another_training(changed, monkeypatch):
 def test_a_run_that_diverges_stops_no_other(monkeypatch):
     """Variances of member 0 begin so large that its loss is infinite."""
     table, _ = kept(BATCHES)
-    first, original = jax.random.key_data(keys_of(0)[0]), autoencoder.Autoencoder.initialise
+    first, original = jax.random.key_data(keys_of(0)[0]), Autoencoder.initialise
 
     def far_out(model, key, images):
         factor = jnp.where((jax.random.key_data(key) == first).all(), 1e4, 1.0)
         return jax.tree.map(lambda leaf: leaf * factor, original(model, key, images))
 
-    monkeypatch.setattr(autoencoder.Autoencoder, "initialise", far_out)
+    monkeypatch.setattr(Autoencoder, "initialise", far_out)
     result = trained()
     pd.testing.assert_frame_equal(result[result["run"] == 1], table[table["run"] == 1])
     for points in ("train", "test"):

@@ -8,7 +8,7 @@ import pytest
 from kernel_networks import case, gradients
 
 from collective_variables.networks import architectures, sequential
-from collective_variables.training import autoencoder
+from collective_variables.training.autoencoders import model
 from collective_variables.training.position import decomposition
 
 pytestmark = pytest.mark.usefixtures("quick_float64")
@@ -47,7 +47,7 @@ def one_hot(n_points, n_classes):
 
 def autoencoder_case():
     images = GENERATOR.uniform(size=(5, 12))
-    built = autoencoder.build_autoencoder(autoencoder.Schedule(n_latents=2, width=4), 12)
+    built = model.build_autoencoder(12, 2, 4)
     params = jax.tree.map(
         lambda leaf: leaf.astype(float), built.initialise(jax.random.key(0), jnp.asarray(images))
     )

@@ -19,7 +19,9 @@ from collective_variables.training.agents.rollout import PPO
 
 # Learns within seconds.
 SMALL = PPO(width=16, depth=1, n_updates=20, n_environments=4, n_steps=64, learning_rate=0.01)
-SETTINGS = recording.Settings(epochs=[3, 20], n_train=12, observables=["drift", "cosine"])
+SETTINGS = recording.Settings(
+    epochs=[3, 20], n_train=12, observables=["drift", "cosine", "position"]
+)
 RUNNER = policy_optimisation._Runner
 
 pytestmark = pytest.mark.usefixtures("quick_float64")
@@ -111,15 +113,44 @@ def keys_of(run):
     ]
 
 
+def rollout_key(run):
+    """Of the first rollout."""
+    return jax.random.split(jax.random.fold_in(keys_of(run)[0], 0))[1]
+
+
 @functools.cache
 def rolled(run):
     """An untrained agent, the steps of its first rollout and of the one that follows."""
     key, initialisation_key = keys_of(run)
-    start_key, rollout_key = jax.random.split(jax.random.fold_in(key, 0))
+    start_key, _ = jax.random.split(jax.random.fold_in(key, 0))
     agent = compiled(policy_optimisation.start_agent, SMALL)(start_key, initialisation_key)
-    after, steps = compiled(policy_optimisation.rollout, SMALL)(agent, rollout_key)
-    _, further = compiled(policy_optimisation.rollout, SMALL)(after, rollout_key)
+    after, steps = compiled(policy_optimisation.rollout, SMALL)(agent, rollout_key(run))
+    _, further = compiled(policy_optimisation.rollout, SMALL)(after, rollout_key(run))
     return agent, *(jax.tree.map(np.asarray, each) for each in (steps, further))
+
+
+def test_positions_are_those_of_the_losses_on_a_new_rollout():
+    """By explicit Jacobians, before the first update."""
+    result, _, _ = trained()
+    table, jacobian_of = (
+        result.tables["recording"],
+        jax.jit(jax.jacrev(functools.partial(forward, jnp))),
+    )
+    untrained, *_ = rolled(1)
+    after, _ = compiled(policy_optimisation.rollout, SMALL)(untrained, rollout_key(1))
+    key = jax.random.fold_in(jax.random.fold_in(keys_of(1)[0], policy_optimisation.ROLLOUTS), 0)
+    _, steps = compiled(policy_optimisation.rollout, SMALL)(after, key)
+    batch = compiled(updates.make_batch, SMALL)(after.params, steps)
+    slopes = jax.jit(jax.jacrev(functools.partial(formula, jnp, SMALL)))(after.params, batch)
+    for number, name in enumerate(policy_optimisation.NETWORKS):
+        jacobians = jax.tree.leaves(jacobian_of(after.params[name], batch.observations))
+        chi_net = sum(float(np.sum(np.square(leaf))) for leaf in jacobians)
+        by_params = jax.tree.leaves(slopes[number][name])
+        delta_loss = sum(float(np.sum(np.square(leaf))) for leaf in by_params)
+        row = table[(table["run"] == 1) & (table["network"] == name)].iloc[0]
+        found = [row["chi_net"], row["delta_loss"], row["chi_loss"] * row["chi_pos"]]
+        assert_close(np.array(found), np.array([chi_net, delta_loss, delta_loss / chi_net]))
+        assert 0 < row["chi_pos"] < 1
 
 
 def test_advantages_are_those_of_a_plain_loop_over_episodes():

@@ -16,7 +16,16 @@ GENERATOR = np.random.default_rng(0)
 CLASSES = np.array([0, 1, 2, 0, 1, 0, 2, 1])
 POINTS = Points(GENERATOR.normal(size=(8, 4)), np.eye(3)[CLASSES])
 OTHERS = Points(GENERATOR.normal(size=(5, 4)), np.eye(3)[CLASSES[:5]])
-EVERY = ("drift", "alignment", "cosine", "magnitude", "loss-derivative", "loss-kernel", "fisher")
+EVERY = (
+    "drift",
+    "alignment",
+    "cosine",
+    "magnitude",
+    "loss-derivative",
+    "loss-kernel",
+    "position",
+    "fisher",
+)
 
 pytestmark = pytest.mark.usefixtures("quick_float64")
 
@@ -96,6 +105,8 @@ def plain_row(weights, initial, points, loss):
             [math.sqrt(p[i, c]) * log_gradients[i][c] for c in range(n_outputs)] for i in range(n)
         ]
     loss_gradients = np.array([derivative[i] @ all_gradients[i] for i in range(n)])
+    chi_loss = sum(row @ row for row in derivative) / n**2
+    slope = sum(loss_gradients) / n
     fisher = sum(np.outer(score, score) for rows in scores for score in rows)
     return {
         "entropy": naive_entropy(kernel),
@@ -118,6 +129,10 @@ def plain_row(weights, initial, points, loss):
         "loss_derivative": sum(np.linalg.norm(row) for row in derivative) / n,
         "loss_entropy": naive_entropy(loss_gradients @ loss_gradients.T),
         "loss_trace": sum(gradient @ gradient for gradient in loss_gradients),
+        "chi_loss": chi_loss,
+        "chi_net": n_outputs * trace,
+        "chi_pos": slope @ slope / (chi_loss * n_outputs * trace),
+        "delta_loss": slope @ slope,
         "fisher_trace": np.trace(fisher),
     }
 
@@ -145,6 +160,27 @@ def test_every_observable_is_that_of_an_explicit_jacobian(loss):
             )
     first = table[table["epoch"] == 0]
     assert (first["drift"] == 0).all() and (first["rotation"] < 1e-7).all()
+
+
+def test_positions_do_not_depend_on_padding_nor_on_how_outputs_are_combined():
+    rows = []
+    for outputs, widths in (("mean", {}), ("sum", {}), ("mean", {"train": 16})):
+        settings = Settings(observables=["position"], outputs=outputs)
+        recorder = Recorder(NETWORK.apply, settings, loss="cross-entropy")
+        record = recorder.recording({"train": POINTS}, widths=widths)
+        record.record(0, params(1))
+        rows.append(record.tables["recording"].iloc[0][["chi_net", "chi_pos", "delta_loss"]])
+    for row in rows[1:]:
+        assert_close(row.to_numpy(float), rows[0].to_numpy(float), operations=1e5)
+
+
+def test_a_loss_that_is_zero_has_no_position():
+    outputs = np.asarray(NETWORK.apply(params(1), POINTS.inputs))
+    recorder = Recorder(NETWORK.apply, Settings(observables=["position"]), loss="mse")
+    record = recorder.recording({"train": Points(POINTS.inputs, outputs)})
+    record.record(0, params(1))
+    row = record.tables["recording"].iloc[0]
+    assert row["chi_loss"] == row["delta_loss"] == 0 and math.isnan(row["chi_pos"])
 
 
 def test_classes_and_their_unions_are_blocks_of_the_kernel():
