@@ -128,14 +128,16 @@ def _task(group: Group) -> str | None:
 def _train_model(own: SimpleNamespace, group: Group) -> None:
     schedule = schedules.Schedule(**_fields(schedules.Schedule, own))
     if own.record is not None:
-        _record(own.record, schedule.n_epochs, schedule.evaluate_every, schedule.loss)
+        settings = _record(own.record, schedule.n_epochs, schedule.evaluate_every)
+        recording.Recorder(_outputs, settings, loss=schedule.loss)
 
 
 def _scaling_study(own: SimpleNamespace, group: Group) -> None:
     _checks.choice("kind", own.kind, scaling_study.KINDS)
     schedule = schedules.Schedule(**_fields(schedules.Schedule, own))
     _checks.integer("noise_from", own.noise_from, minimum=0)
-    _record(own.record, schedule.n_epochs, 1, schedule.loss)
+    settings = _record(own.record, schedule.n_epochs, 1)
+    recording.Recorder(_outputs, settings, loss=schedule.loss)
     if ensemble := group.get("Ensemble"):
         n_points = subset_sizes.largest(ensemble.n_points)
         study_cases.list_cases(own.studies, n_points=n_points, batch_size=own.batch_size)
@@ -143,18 +145,20 @@ def _scaling_study(own: SimpleNamespace, group: Group) -> None:
 
 def _train_autoencoder(own: SimpleNamespace, group: Group) -> None:
     schedule = autoencoder.Schedule(**_fields(autoencoder.Schedule, own))
-    _record(own.record, schedule.n_epochs, schedule.evaluate_every, None)
+    settings = _record(own.record, schedule.n_epochs, schedule.evaluate_every)
+    recording.Recorder(_outputs, settings, loss=_losses)
 
 
 def _train_agent(own: SimpleNamespace, group: Group) -> None:
     policy_optimisation.PPO(**_fields(policy_optimisation.PPO, own))
     _checks.integer("n_members", own.n_members, minimum=1)
     _seed(own)
-    _record(own.record, own.n_updates, 1, None)
+    settings = _record(own.record, own.n_updates, 1)
+    recording.Recorder(_outputs, policy_optimisation.of_observations(settings))
 
 
-def _record(record: dict, n_epochs: int, evaluate_every: int, loss: str | None) -> None:
-    """Check the settings of a recording for this number of epochs."""
+def _record(record: dict, n_epochs: int, evaluate_every: int) -> recording.Settings:
+    """Return the settings of a recording, checked for this number of epochs."""
     known = [field.name for field in fields(recording.Settings)]
     if unknown := [name for name in record if name not in known]:
         raise TypeError(
@@ -163,7 +167,17 @@ def _record(record: dict, n_epochs: int, evaluate_every: int, loss: str | None) 
         )
     settings = recording.Settings(**record)
     recording.recorded_epochs(settings.epochs, n_epochs, evaluate_every=evaluate_every)
-    recording.Recorder(lambda params, inputs: inputs, settings, loss=loss)
+    return settings
+
+
+def _outputs(params: object, inputs: object) -> object:
+    """Stand for a network, which a check of settings does not call."""
+    return inputs
+
+
+def _losses(outputs: object, inputs: object, context: object) -> object:
+    """Stand for the losses of points without targets."""
+    return outputs
 
 
 def _correlation_analysis(own: SimpleNamespace, group: Group) -> None:

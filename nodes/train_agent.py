@@ -56,7 +56,7 @@ class TrainAgent(zntrack.Node):
     value_coefficient: float = zntrack.params(0.5)
     max_gradient_norm: float = zntrack.params(0.5)
     record: dict = zntrack.params(
-        default_factory=lambda: {"epochs": {"log_spaced": 20}, "observables": ["drift"]}
+        default_factory=lambda: {"epochs": {"log_spaced": 20}, "observables": ["drift", "position"]}
     )
 
     code: Path = zntrack.deps_path(Path("nodes/Sources/TrainAgent.txt"))

@@ -41,7 +41,7 @@ class TrainAutoencoder(zntrack.Node):
     batch_size: int | None = zntrack.params(128)
     evaluate_every: int = zntrack.params(1)
     record: dict = zntrack.params(
-        default_factory=lambda: {"epochs": {"log_spaced": 20}, "observables": ["drift"]}
+        default_factory=lambda: {"epochs": {"log_spaced": 20}, "observables": ["drift", "position"]}
     )
 
     code: Path = zntrack.deps_path(Path("nodes/Sources/TrainAutoencoder.txt"))

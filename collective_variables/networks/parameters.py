@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from collective_variables.networks import checking, imported, sequential
+from collective_variables.networks import checking, frozen, imported, sequential
 
 
 def initialise(
@@ -27,8 +27,10 @@ def initialise(
 
 
 def n_parameters(network: nn.Module, inputs: Float[Array, "n_points ..."]) -> int:
-    """Count the parameters of `network` for points like `inputs`; nothing is computed."""
+    """Count the learned parameters of `network` for points like `inputs`; nothing is computed."""
     shapes = jax.eval_shape(network.init, jax.random.key(0), inputs[:1])
+    if isinstance(network, frozen.Frozen):
+        shapes = shapes["params"]
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
 
 
@@ -56,6 +58,9 @@ def check_points(
     """
     if isinstance(network, imported.Model):
         imported.check_model(network, inputs)
+        return
+    if isinstance(network, frozen.Frozen):
+        check_points(network.network, inputs)
         return
     if isinstance(network, sequential.Network):
         return

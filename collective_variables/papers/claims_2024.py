@@ -132,7 +132,7 @@ def named_networks(group: Group, table: pd.DataFrame, /) -> Iterator[tuple[str, 
 
 def network_name(values: Mapping[str, object], /) -> str:
     """Describe a network in words, without the names of values that explain themselves."""
-    clear = ("activation", "network")
+    clear = ("activation", "network", "features")
     return ", ".join(
         f"{value}" if name in clear else f"{name.replace('_', ' ')} {value:g}"
         for name, value in values.items()

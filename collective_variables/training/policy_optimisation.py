@@ -108,6 +108,12 @@ def train_ensemble(
         )
 
 
+def of_observations(settings: recording.Settings, /) -> recording.Settings:
+    """Return the settings of what is recorded on observations; positions are those of rollouts."""
+    others = [name for name in settings.observables if name != POSITION]
+    return replace(settings, observables=others)
+
+
 class _Runner:
     """Hold what all agents share: functions that are compiled once."""
 
@@ -117,10 +123,9 @@ class _Runner:
         n = min(settings.n_train or N_OBSERVATIONS, ppo.n_points)
         self._epochs = epochs
         self._places = np.arange(n) * ppo.n_points // n
-        others = [name for name in settings.observables if name != POSITION]
         self._has_position = POSITION in settings.observables
         self._recorders = {
-            name: recording.Recorder(network.apply, replace(settings, observables=others))
+            name: recording.Recorder(network.apply, of_observations(settings))
             for name, network in ppo.modules.items()
         }
         self._positions = batching.over_members(partial(_positions, ppo))

@@ -42,7 +42,7 @@ class Settings:
     n_train: int | None = None
     n_test: int | None = None
     subsample: dict[str, int] | None = None
-    observables: Sequence[str] = ("drift", "alignment")
+    observables: Sequence[str] = ("drift", "alignment", "position")
     outputs: str = "mean"
     n_modes: int = 10
 

@@ -5,13 +5,15 @@ from dataclasses import asdict, replace
 from typing import NamedTuple
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
 from collective_variables import _checks
 from collective_variables.ensembles import checkpoints
-from collective_variables.networks import architectures, sequential
+from collective_variables.networks import architectures, frozen, parameters, sequential
 from collective_variables.training import (
     ensemble_training,
     loop,
@@ -40,7 +42,7 @@ class _Training(NamedTuple):
     """Hold a case with everything that its training takes."""
 
     case: study_cases.Case
-    network: nn.Module
+    network: nn.Module | frozen.Frozen
     runs: ensemble_training.Runs
     schedule: schedules.Schedule
     changes: recorded_training.Changes
@@ -48,16 +50,23 @@ class _Training(NamedTuple):
 
 def build_case(
     case: study_cases.Case, kind: str, pool: loop.Points, test: loop.Points, /
-) -> nn.Module:
+) -> nn.Module | frozen.Frozen:
     """Return the network of a case for points of this shape, with LeCun's initialisation.
 
     Args:
-        case: Activation, width and depth.
+        case: Activation, width, depth, and whether features are learned.
         kind: "dense"; "conv", 3x3 windows with a 2x2 pooling behind each of the first two layers;
             or one of `architectures.ARCHITECTURES`.
         pool: Inputs and targets.
         test: Inputs and targets to test on.
     """
+    network = _build(case, kind, pool, test)
+    return (
+        network if case.features == study_cases.LEARNED else frozen.Frozen(network, case.features)
+    )
+
+
+def _build(case: study_cases.Case, kind: str, pool: loop.Points, test: loop.Points) -> nn.Module:
     n_outputs = pool.targets.shape[1]
     if _checks.choice("kind", kind, KINDS) == "dense":
         layers = [f"dense {case.width}"] * case.depth
@@ -97,7 +106,8 @@ def train_cases(
     """Train each case once for every member and record it.
 
     A case that belongs to several studies is needed only once. All cases are built and checked
-    before the first is trained.
+    before the first is trained. Also raises ValueError for features that are not learned, if the
+    optimiser changes parameters without a gradient.
 
     Args:
         cases: The cases.
@@ -114,7 +124,7 @@ def train_cases(
         store: Keeps finished runs, as in `ensemble_training.train_ensemble`.
 
     Returns:
-        The recordings of all cases.
+        The recordings of all cases, with the number of learned parameters as last column.
     """
     trainings = [
         _Training(
@@ -130,6 +140,8 @@ def train_cases(
         runs = [training.runs]
         ensemble_training.check(training.network, pool, test, runs, training.schedule)
         recorded_training.check_changes(training.changes, training.schedule)
+        if isinstance(training.network, frozen.Frozen):
+            _check_keeps(training.schedule)
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in recorded_training.TABLES}
     n_diverged = 0
     for number, training in enumerate(trainings, start=1):
@@ -146,7 +158,9 @@ def train_cases(
             and f"{progress}: {_describe(training.case)} ({number} of {len(cases)})",
             store=store,
         )
-        n_diverged += _count_diverged(recorded.tables["recording"])
+        recording_table = recorded.tables["recording"]
+        recording_table["n_parameters"] = parameters.n_parameters(training.network, pool.inputs)
+        n_diverged += _count_diverged(recording_table)
         for name, table in recorded.tables.items():
             parts[name].append(_label(table, training.case))
     tables = {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()}
@@ -167,8 +181,21 @@ def _schedule(case: study_cases.Case, schedule: schedules.Schedule) -> schedules
     return replace(schedule, batch_size=None if is_full_batch else case.batch_size)
 
 
+def _check_keeps(schedule: schedules.Schedule) -> None:
+    """Raise ValueError if the optimiser changes parameters without a gradient, as by decay."""
+    optimiser, params = replace(schedule, trace_every=None).transformation(), jnp.ones(1)
+    with jax.numpy_dtype_promotion("standard"):  # Optax mixes integers and floats
+        updates, _ = optimiser.update(jnp.zeros(1), optimiser.init(params), params)
+    if updates.any():
+        raise ValueError(
+            "optimiser must leave parameters without a gradient as they are, for features that are "
+            f"not learned: received {schedule.optimiser!r}. adam and sgd do."
+        )
+
+
 def _describe(case: study_cases.Case) -> str:
-    return f"{case.activation}, {case.depth} deep, {case.width} wide"
+    features = "" if case.features == study_cases.LEARNED else f", {case.features}"
+    return f"{case.activation}, {case.depth} deep, {case.width} wide{features}"
 
 
 def _count_diverged(recording_table: pd.DataFrame) -> int:

@@ -10,6 +10,8 @@ from collective_variables import _checks
 
 Study = dict[str, object]
 
+LEARNED = "learned"
+
 
 @dataclass(frozen=True)
 class Case:
@@ -24,6 +26,8 @@ class Case:
         batch_size: Points per step of the training.
         weight_scale: Factor of all initial parameters.
         label_noise: Fraction of the train points whose labels are exchanged late in the training.
+        features: "learned" by the whole network; or those of the initial network stay, as one of
+            `networks.frozen.KINDS`.
     """
 
     activation: str
@@ -33,12 +37,14 @@ class Case:
     batch_size: int
     weight_scale: float = 1.0
     label_noise: float = 0.0
+    features: str = LEARNED
 
     def __post_init__(self) -> None:
         # Imported here, because reading the tables of a study does not need Flax.
-        from collective_variables.networks import sequential
+        from collective_variables.networks import frozen, sequential
 
         _checks.choice("activation", self.activation, sequential.ACTIVATIONS)
+        _checks.choice("features", self.features, (LEARNED, *frozen.KINDS))
         for name, minimum in (("width", 1), ("depth", 1), ("n_points", 2), ("batch_size", 1)):
             _checks.integer(name, getattr(self, name), minimum=minimum)
         _checks.number("weight_scale", self.weight_scale, above=0.0)

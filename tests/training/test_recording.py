@@ -346,7 +346,7 @@ def test_epochs_that_are_not_in_the_training_are_refused(rule, message):
 
 
 def test_observables_of_targets_are_refused_where_there_are_none():
-    with pytest.raises(ValueError, match=r"alignment need targets and a loss"):
+    with pytest.raises(ValueError, match=r"alignment, position need targets and a loss"):
         Recorder(NETWORK.apply, Settings(), loss=None)
 
 

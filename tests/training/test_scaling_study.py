@@ -141,7 +141,52 @@ def test_the_table_has_the_recording_of_every_network():
             expected[column].to_numpy(float)[known],
             operations=1000,
         )
-    assert (table[list(study_cases.AXES)] == ["tanh", 5, 2, 6, 4, 1.0, 0.0]).all(axis=None)
+    # Weights and biases of 4 inputs, two layers of 5 and 3 outputs.
+    assert (table["n_parameters"] == 5 * 5 + 6 * 5 + 6 * 3).all()
+    assert (table[list(study_cases.AXES)] == ["tanh", 5, 2, 6, 4, 1.0, 0.0, "learned"]).all(
+        axis=None
+    )
+
+
+@pytest.mark.usefixtures("quick_float64")
+@pytest.mark.parametrize("features", ["linearised", "last-layer"])
+def test_features_that_are_not_learned_leave_the_kernel_as_it_is(features):
+    options = {
+        "schedule": schedules.Schedule(n_epochs=4, learning_rate=0.05),
+        "settings": recording.Settings(),
+        "seed": 1,
+        "task": "classification",
+    }
+    cases = [case(), case(features=features)]
+    found = scaling_study.train_cases(cases, "dense", POOL, TEST, INDICES, **options)
+    learned, kept = (
+        study_cases.study_rows(found.tables["recording"], [one]).query("points == 'train'")
+        for one in cases
+    )
+    first, last = kept[kept["epoch"] == 0], kept[kept["epoch"] == 4]
+    assert (kept["drift"] < 1e-12).all() and (learned["drift"].iloc[-1] > 1e-3)
+    assert (last["loss"].to_numpy() < first["loss"].to_numpy()).all()
+    np.testing.assert_array_equal(
+        first["loss"], learned.loc[learned["epoch"] == 0, "loss"], strict=False
+    )
+    n_learned = 3 * 4 + 3 + 3 * 3 + 3
+    assert set(learned["n_parameters"]) == {n_learned}
+    assert set(kept["n_parameters"]) == {n_learned if features == "linearised" else 12}
+
+
+def test_features_that_are_not_learned_refuse_an_optimiser_that_would_change_them():
+    options = {"settings": recording.Settings(), "seed": 1, "task": "classification"}
+    decaying = schedules.Schedule(n_epochs=2, optimiser="adamw")
+    with pytest.raises(ValueError, match="parameters without a gradient.*received 'adamw'"):
+        scaling_study.train_cases(
+            [case(features="linearised")],
+            "dense",
+            POOL,
+            TEST,
+            INDICES,
+            schedule=decaying,
+            **options,
+        )
 
 
 @pytest.mark.usefixtures("quick_float64")
