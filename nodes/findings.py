@@ -1,4 +1,4 @@
-"""Define Findings: tests of P2's findings on learning dynamics with all recordings."""
+"""Define Findings: tests of what later papers say on learning dynamics, with all recordings."""
 
 from pathlib import Path
 
@@ -8,6 +8,8 @@ import zntrack
 
 from collective_variables.analysis import entropy_phases
 from collective_variables.papers import claims, claims_2024, report, results_2024
+from collective_variables.papers.position import claims as position_claims
+from collective_variables.papers.position import results as position_results
 from nodes import _files
 from nodes.scaling_study import ScalingStudy
 from nodes.train_agent import TrainAgent
@@ -18,7 +20,10 @@ KINDS = {TrainAutoencoder: "autoencoder", TrainAgent: "agent"}
 
 
 class Findings(zntrack.Node):
-    """Test the findings of P2 (`collective_variables.papers.claims_2024`) on all recordings.
+    """Test the findings on learning dynamics on all recordings.
+
+    They are those of P2 (`collective_variables.papers.claims_2024`), and those of the papers after
+    it on spectral position and scaling (`collective_variables.papers.position.claims`).
 
     Args:
         resolution: Smallest change of the entropy in nats that counts as a phase
@@ -33,6 +38,7 @@ class Findings(zntrack.Node):
 
     code: Path = zntrack.deps_path(Path("nodes/Sources/Findings.txt"))
     evidence_path: Path = zntrack.outs_path(zntrack.nwd / "evidence.csv")
+    position_path: Path = zntrack.outs_path(zntrack.nwd / "position.csv")
     findings_path: Path = zntrack.outs_path(zntrack.nwd / "findings.json")
     networks_path: Path = zntrack.outs_path(zntrack.nwd / "networks.csv")
     phases_path: Path = zntrack.outs_path(zntrack.nwd / "phases.csv")
@@ -43,33 +49,38 @@ class Findings(zntrack.Node):
     def run(self) -> None:
         """Write the evidence, the verdicts, the tables and the figures."""
         groups = {node.nwd.parent.name: _group(node) for node in self.recorded}
-        evidence = claims_2024.evidence(groups, confidence=self.confidence)
-        _files.write_table(self.evidence_path, evidence)
-        _files.write_values(
-            self.findings_path, claims.claims_record(evidence, claims_2024.FINDINGS)
-        )
+        verdicts, record = {}, []
+        for findings, path in (
+            (claims_2024, self.evidence_path),
+            (position_claims, self.position_path),
+        ):
+            evidence = findings.evidence(groups, confidence=self.confidence)
+            _files.write_table(path, evidence)
+            record += claims.claims_record(evidence, findings.FINDINGS)
+            judged = claims.judge_claims(evidence, findings.FINDINGS)
+            verdicts |= judged.set_index("claim")["verdict"].to_dict()
+        self.verdicts = verdicts
+        _files.write_values(self.findings_path, record)
         for table in results_2024.tables(
             groups, resolution=self.resolution, confidence=self.confidence
         ):
             _files.write_table(getattr(self, f"{table.name}_path"), table.frame)
         pictures = [
             picture._asdict() | {"figure": picture.figure.to_json()}
-            for picture in results_2024.pictures(groups)
+            for picture in results_2024.pictures(groups) + position_results.pictures(groups)
         ]
         _files.write_values(self.pictures_path, pictures)
-        self.verdicts = (
-            claims.judge_claims(evidence, claims_2024.FINDINGS)
-            .set_index("claim")["verdict"]
-            .to_dict()
-        )
 
     @property
-    def part(self) -> report.Part:
-        """Findings with their evidence."""
-        evidence = _files.read_table(self, self.evidence_path)
-        return report.Part(
-            "findings", "Findings on learning dynamics", claims_2024.FINDINGS, evidence
-        )
+    def parts(self) -> list[report.Part]:
+        """Findings with their evidence, those of P2 and those of the papers after it."""
+        words = ("findings", "Findings on learning dynamics"), ("position", position_results.TITLE)
+        known = claims_2024.FINDINGS, position_claims.FINDINGS
+        paths = self.evidence_path, self.position_path
+        return [
+            report.Part(*texts, findings, _files.read_table(self, path))
+            for texts, findings, path in zip(words, known, paths)
+        ]
 
     @property
     def tables(self) -> list[report.Table]:

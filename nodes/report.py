@@ -106,7 +106,7 @@ class Report(zntrack.Node):
             introduction=INTRODUCTION,
             parts=[
                 report.Part("claims", "Claims", claims_2023.CLAIMS, evidence),
-                *(node.part for node in self.findings),
+                *(part for node in self.findings for part in node.parts),
             ],
             pictures=[
                 picture._replace(command=f"dvc repro {_target(self.name)}")

@@ -91,6 +91,21 @@ def read_words(path: Path) -> Arrays:
     return inputs, one_hot(n_syllables.astype(int) - 1, 4)
 
 
+def read_letters(path: Path) -> Arrays:
+    """Return (n, 12) beginnings of words, as `read_words`, and (n, 27) one-hot letters after them.
+
+    Each word gives a row for each of its letters, with all letters up to it. The class is that of
+    the next letter, 0 (a) … 25 (z), or 26 for the end of the word.
+    """
+    words, _ = read_words(path)
+    lengths = np.count_nonzero(words, axis=1)
+    rows = np.repeat(np.arange(len(words)), lengths)
+    ends = np.concatenate([np.arange(1, length + 1) for length in lengths])
+    beginnings = np.where(np.arange(words.shape[1]) < ends[:, None], words[rows], 0.0)
+    following = np.pad(words, [(0, 0), (0, 1)])[rows, ends].astype(int) - 1
+    return beginnings, one_hot(np.where(following < 0, 26, following), 27)
+
+
 def read_molecules(path: Path) -> Arrays:
     """Return (n, 14, 28) graphs and (n, 1) enthalpies of formation at 298 K in kcal/mol.
 

@@ -1,11 +1,11 @@
 """Load the learning problems of the papers: read, checked, split and scaled.
 
-The problems are the four of P1 (Tovey et al. 2023, Table 1), all of MNIST, words and molecules.
-Fuel, 10000 images of MNIST, words and molecules are embedded in the package. Concrete and Gait
-(from UCI) and the 60000 images of MNIST are downloaded into a cache outside the repository. If the
-environment variable COLLECTIVE_VARIABLES_DATA names a folder or a base URL, they are read from
-there and nothing else is tried. Every file is checked by its SHA-256. `data/README.md` gives
-origin, licence and columns.
+The problems are the four of P1 (Tovey et al. 2023, Table 1), all of MNIST, words, their letters,
+and molecules. Fuel, 10000 images of MNIST, words and molecules are embedded in the package.
+Concrete and Gait (from UCI) and the 60000 images of MNIST are downloaded into a cache outside the
+repository. If the environment variable COLLECTIVE_VARIABLES_DATA names a folder or a base URL, they
+are read from there and nothing else is tried. Every file is checked by its SHA-256.
+`data/README.md` gives origin, licence and columns.
 """
 
 from collections.abc import Callable
@@ -20,6 +20,11 @@ UCI = ("https://archive.ics.uci.edu/ml", "https://archive.ics.uci.edu")
 MNIST = (
     "https://ossci-datasets.s3.amazonaws.com/mnist",
     "https://storage.googleapis.com/cvdf-datasets/mnist",
+)
+
+
+WORDS = _download.File(
+    "words.csv", "f345340ec83696755ca712a85a3f4fddcad3572450aea899749f0e5925c1301e"
 )
 
 
@@ -91,7 +96,8 @@ def load_problem(
     if a download needs `pip install "collective-variables[data]"`.
 
     Args:
-        name: "fuel", "mnist", "mnist-60000", "concrete", "gait", "words" or "molecules".
+        name: "fuel", "mnist", "mnist-60000", "concrete", "gait", "words", "letters" or
+            "molecules".
         n_test: Number of test points; by default that of Tovey et al. 2023, Table 1.
         seed: Seed of the permutation.
         scaling: The rows that give mean and std: "train" for the pool, or "all" for pool and test
@@ -243,13 +249,17 @@ PROBLEMS = {
         task="classification",
     ),
     "words": Problem(
-        (
-            _download.File(
-                "words.csv", "f345340ec83696755ca712a85a3f4fddcad3572450aea899749f0e5925c1301e"
-            ),
-        ),
+        (WORDS,),
         _readers.read_words,
         n_rows=12000,
+        n_test=500,
+        task="classification",
+        standardised=False,
+    ),
+    "letters": Problem(
+        (WORDS,),
+        _readers.read_letters,
+        n_rows=86285,
         n_test=500,
         task="classification",
         standardised=False,

@@ -191,7 +191,7 @@ def _effects(name: str, group: Group) -> Iterator[_Effect]:
         for network, table in named_networks(group, learned):
             yield _Effect("F2", name, network, "entropy", _change(table))
             yield _Effect("F4", name, network, "trace", _correlation_with_loss(table))
-    for network, table in named_networks(group, _without_failures(learned)):
+    for network, table in named_networks(group, without_failures(learned)):
         yield _Effect("F5", name, network, "trace", _growth(table))
     if len(group.modes):
         for network, table in named_networks(group, group.modes):
@@ -200,7 +200,7 @@ def _effects(name: str, group: Group) -> Iterator[_Effect]:
 
 def _size_effects(name: str, group: Group, learned: pd.DataFrame) -> Iterator[_Effect]:
     """Yield the effects in the smallest and the largest network of each study."""
-    for cases, (small, large) in _ends(group.studies):
+    for cases, (small, large) in list_ends(group.studies):
         ends = [study_cases.study_rows(learned, [case]) for case in cases]
         small_change, large_change = (_change(end) for end in ends)
         difference = large_change - small_change
@@ -216,20 +216,28 @@ def learned_rows(table: pd.DataFrame, /) -> pd.DataFrame:
     return table[table["points"].isin(LEARNED_POINTS)]
 
 
-def _without_failures(table: pd.DataFrame) -> pd.DataFrame:
-    """Drop the networks whose studies make them fail on purpose."""
+def without_failures(table: pd.DataFrame, /) -> pd.DataFrame:
+    """Drop the networks whose studies make them fail on purpose, or fix their features."""
     if "label_noise" not in table:
         return table
-    return table[(table["label_noise"] == 0) & (table["weight_scale"] == 1)]
+    return table[
+        (table["label_noise"] == 0)
+        & (table["weight_scale"] == 1)
+        & (table["features"] == study_cases.LEARNED)
+    ]
 
 
-def _ends(
-    studies: Mapping[str, Sequence[Case]],
+def list_ends(
+    studies: Mapping[str, Sequence[Case]], /
 ) -> Iterator[tuple[tuple[Case, Case], tuple[str, str]]]:
-    """Yield the smallest and largest network, as cases and in words, where only one axis grows."""
+    """Yield the smallest and largest network, as cases and in words, where only one axis grows.
+
+    Networks with fixed features are left out.
+    """
     for cases, axis in itertools.product(studies.values(), SIZES):
-        ordered = sorted(cases, key=lambda case: getattr(case, axis))
-        table = pd.DataFrame([asdict(case) for case in ordered])
+        learned = [case for case in cases if case.features == study_cases.LEARNED]
+        ordered = sorted(learned, key=lambda case: getattr(case, axis))
+        table = pd.DataFrame([asdict(case) for case in ordered], columns=list(study_cases.AXES))
         differing = [name for name in table if table[name].nunique() > 1]
         for _, part in table.groupby([name for name in table if name != axis], sort=False):
             if len(part) > 1:

@@ -4,7 +4,7 @@ P2: Tovey, Krippendorf, Spannowsky, Nikolaou, Holm (2024), "Collective variables
 empirical time evolution and scaling laws". Colours are those of `figures_2023`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -21,10 +21,12 @@ LABELS = {
     "loss": "Loss (no unit)",
     "entropy": "Entropy S (nats)",
     "trace": "Trace Tr",
+    "chi_pos": "Spectral position χ<sub>pos</sub>",
     "mean_reward": "Reward, mean of 10 updates",
     "epoch": "Epoch + 1",
     "update": "Update + 1",
 }
+LOGARITHMS = ("loss", "chi_pos")  # quantities on logarithmic axes
 DASHES = {"train": "solid", "observations": "solid", "test": "dot"}
 BAND = 0.15  # opacity of one standard deviation
 PANEL, GAP = (310, 230), (70, 90)  # width and height of a panel and of a gap, in pixels
@@ -45,14 +47,14 @@ def evolution(rows: Mapping[str, Lines], /) -> go.Figure:
     Returns:
         The figure.
     """
-    figure = _grid(len(rows), QUANTITIES)
+    figure = grid(len(rows), QUANTITIES)
     for row, (name, lines) in enumerate(rows.items(), start=1):
         for number, (network, table) in enumerate(lines.items()):
             for points, part in table.groupby("points", sort=False):
                 style = {"dash": DASHES[points], "color": PALETTE[number % len(PALETTE)]}
                 words = ", ".join(filter(None, (network, points)))
                 for column, quantity in enumerate(QUANTITIES, start=1):
-                    traces = _line_and_band(part, quantity, style)
+                    traces = line_and_band(part, quantity, style)
                     traces[0].update(name=words, legend=_legend(row), showlegend=column == 1)
                     figure.add_traces(traces, rows=row, cols=column)
         for column, quantity in enumerate(QUANTITIES, start=1):
@@ -74,6 +76,8 @@ def evolution(rows: Mapping[str, Lines], /) -> go.Figure:
 def joint(tables: Lines, /) -> go.Figure:
     """Draw entropy, trace and loss or reward of different architectures (P2's joint figure).
 
+    If all recordings have the spectral position, it is drawn as well.
+
     Each network has a column. Lines are means over members, bands one standard deviation. Train
     points (or an agent's observations) are solid, test points dotted.
 
@@ -83,23 +87,32 @@ def joint(tables: Lines, /) -> go.Figure:
     Returns:
         The figure.
     """
-    figure = _grid(3, tuple(tables), titles=tuple(tables))
+    common = ("entropy", "trace", *_positions(tables.values()))
+    last = len(common) + 1
+    figure = grid(last, tuple(tables), titles=tuple(tables))
     for column, table in enumerate(tables.values(), start=1):
-        quantities = ("entropy", "trace", "mean_reward" if "mean_reward" in table else "loss")
+        quantities = (*common, "mean_reward" if "mean_reward" in table else "loss")
         for row, quantity in enumerate(quantities, start=1):
             for points, part in table.groupby("points", sort=False):
                 style = {"dash": DASHES[points], "color": PALETTE[row - 1]}
-                figure.add_traces(_line_and_band(part, quantity, style), rows=row, cols=column)
+                figure.add_traces(line_and_band(part, quantity, style), rows=row, cols=column)
             figure.update_yaxes(title_text=LABELS[quantity], title_standoff=4, row=row, col=column)
-        if quantities[-1] == "loss":
-            figure.update_yaxes(LOGARITHMIC, row=3, col=column)
+            if quantity in LOGARITHMS:
+                figure.update_yaxes(LOGARITHMIC, row=row, col=column)
         figure.update_xaxes(
-            title_text=LABELS["update" if "mean_reward" in table else "epoch"], row=3, col=column
+            title_text=LABELS["update" if "mean_reward" in table else "epoch"],
+            row=last,
+            col=column,
         )
     return figure.update_xaxes(type="log").update_layout(showlegend=False)
 
 
-def _grid(n_rows: int, columns: Sequence[str], titles: Sequence[str] | None = None) -> go.Figure:
+def _positions(tables: Iterable[pd.DataFrame]) -> tuple[str, ...]:
+    """Return the column of the spectral position if all recordings have it."""
+    return ("chi_pos",) if all("chi_pos" in table for table in tables) else ()
+
+
+def grid(n_rows: int, columns: Sequence[str], titles: Sequence[str] | None = None) -> go.Figure:
     """Make empty panels whose size does not depend on their number."""
     width, height = (
         n * panel + (n - 1) * gap for n, panel, gap in zip((len(columns), n_rows), PANEL, GAP)
@@ -122,33 +135,47 @@ def _legend(row: int) -> str:
     return f"legend{row}" if row > 1 else "legend"
 
 
-def mean_and_band(table: pd.DataFrame, quantity: str, /) -> pd.DataFrame:
+def mean_and_band(table: pd.DataFrame, quantity: str, /, axis: str = "epoch") -> pd.DataFrame:
     """Average a quantity over members at each epoch.
 
-    For the loss, the lower end is at least a tenth of the mean, because its axis is logarithmic.
+    For the loss and the spectral position, the lower end is at least a tenth of the mean, because
+    their axes are logarithmic.
 
     Args:
         table: A recording of one network and one kind of points.
         quantity: The column to average.
+        axis: The column that grows with the epochs.
 
     Returns:
         One row per epoch: mean, low and high. The latter are one standard deviation below and above
         the mean.
     """
-    groups = table.dropna(subset=quantity).groupby("epoch")[quantity]
+    groups = table.dropna(subset=quantity).groupby(axis)[quantity]
     mean, deviation = groups.mean(), groups.std(ddof=1).fillna(0.0)
     low, high = mean - deviation, mean + deviation
-    if quantity == "loss":
+    if quantity in LOGARITHMS:
         low = np.maximum(low, mean / 10)  # a logarithmic axis cannot show 0
     return pd.DataFrame({"mean": mean, "low": low, "high": high})
 
 
-def _line_and_band(table: pd.DataFrame, quantity: str, style: dict[str, str]) -> list[go.Scatter]:
-    """Draw the mean over members as a line, and one standard deviation around it as an area."""
-    curves = mean_and_band(table, quantity)
+def line_and_band(
+    table: pd.DataFrame, quantity: str, style: dict[str, str], *, axis: str = "epoch"
+) -> list[go.Scatter]:
+    """Draw the mean over members as a line, and one standard deviation around it as an area.
+
+    Args:
+        table: A recording of one network and one kind of points.
+        quantity: The column to draw.
+        style: Style of the line, with its colour.
+        axis: "epoch", which is drawn as epoch + 1, or another column that grows with it.
+
+    Returns:
+        The line and the area.
+    """
+    curves = mean_and_band(table, quantity, axis)
     mean, low, high = curves["mean"], curves["low"], curves["high"]
-    x = mean.index.to_numpy() + 1
-    hover = "epoch %{customdata}: %{y:.4g}"
+    x = mean.index.to_numpy() + (axis == "epoch")
+    hover = f"{axis} %{{customdata:.4g}}: %{{y:.4g}}"
     line = go.Scatter(
         x=x, y=mean, mode="lines", line=style, customdata=mean.index, hovertemplate=hover
     )
@@ -170,21 +197,22 @@ def _transparent(colour: str) -> str:
 
 
 def maps(table: pd.DataFrame, epochs: Sequence[int], /, *, points: str = "train") -> go.Figure:
-    """Draw entropy, trace and loss over width and depth (P2's phase maps).
+    """Draw entropy, trace, spectral position and loss over width and depth (P2's phase maps).
 
     Each epoch has a row. Cells are means over members. The cell of a diverged network is empty. The
-    colours of trace and loss are logarithmic.
+    colours of all but the entropy are logarithmic. The spectral position is left out if it was not
+    recorded.
 
     Args:
         table: A recording of networks of different width and depth.
         epochs: The recorded epochs to draw.
-        points: The kind of points of entropy and trace. The loss is that of the test points.
+        points: The kind of points of all but the loss, which is that of the test points.
 
     Returns:
         The figure.
     """
-    names = ("entropy", "trace", "loss")
-    figure = _grid(len(epochs), names)
+    names = ("entropy", "trace", *_positions([table]), "loss")
+    figure = grid(len(epochs), names)
     for row, epoch in enumerate(epochs, start=1):
         for column, name in enumerate(names, start=1):
             part = table[

@@ -13,18 +13,18 @@ EVOLUTION_CAPTION = (
     "during training: mean and one standard deviation over members. Each row is a study."
 )
 MAP_CAPTION = (
-    "Entropy and trace of the kernel of train points, and test loss, against width and depth, "
+    "Entropy, trace and spectral position of train points, and test loss, against width and depth, "
     "before and after training. Cells are means over members."
 )
 JOINT_CAPTION = (
-    "Entropy, trace, and loss or reward of networks of other architectures, each trained on "
-    "different data. The agent learns from rewards. Its actor and its critic have one kernel each, "
-    "always of the same observations."
+    "Entropy, trace, spectral position, and loss or reward of networks of other architectures, "
+    "each trained on different data. The agent learns from rewards. Its actor and its critic have "
+    "one kernel each, always of the same observations. Their position is that of a new rollout."
 )
 EVOLUTION_SHOWS = "The change of loss, entropy and trace while each network trains."
 MAP_SHOWS = (
-    "The widths and depths with a large entropy, a large trace and a small test loss. Yellow is "
-    "large."
+    "The widths and depths with a large entropy, a large trace, a low spectral position and a "
+    "small test loss. Yellow is large."
 )
 JOINT_SHOWS = "The change of entropy and trace in networks of different architectures."
 # Titles and captions.

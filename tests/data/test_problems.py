@@ -362,6 +362,26 @@ def test_words_are_their_letters_and_syllables():
         ]
 
 
+def test_letters_follow_the_beginnings_of_words():
+    alphabet = "abcdefghijklmnopqrstuvwxyz"
+    with (ROOT / "data" / "words.csv").open(newline="") as file:
+        words = [row["word"] for row in csv.DictReader(file)]
+    expected = [
+        (word[:n], word[n] if n < len(word) else None)
+        for word in words
+        for n in range(1, len(word) + 1)
+    ]
+    dataset = problems.load_problem("letters", n_available=700)
+    assert len(expected) == problems.PROBLEMS["letters"].n_rows
+    for letters, index, target in zip(dataset.inputs, dataset.index, dataset.targets):
+        beginning, following = expected[index]
+        assert letters.tolist() == [alphabet.index(each) + 1 for each in beginning] + [0] * (
+            12 - len(beginning)
+        )
+        assert target.sum() == 1
+        assert target.argmax() == (26 if following is None else alphabet.index(following))
+
+
 def test_molecules_are_graphs_of_inverse_distances_along_their_bonds():
     with np.load(ROOT / "data" / "molecules.npz", allow_pickle=False) as file:
         numbers, positions, bonds, enthalpy = (

@@ -127,7 +127,7 @@ def test_findings_are_of_all_studies(inside):
     written = json.loads(node.findings_path.read_text())
     assert [of["claim"] for of in written] == list(claims_2024.FINDINGS)
     assert node.verdicts == {of["claim"]: of["verdict"] for of in written}
-    evidence = node.part.evidence
+    evidence = node.parts[0].evidence
     assert set(evidence["group"]) == {name.partition("_")[0] for name in RECORDED}
     assert len(evidence) == sum(len(of["evidence"]) for of in written)
     # As in the tables themselves.
