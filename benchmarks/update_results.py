@@ -9,7 +9,9 @@ pages.
 """
 
 import json
+import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -39,6 +41,7 @@ DRAWN = {
     "rnd-chosen": "RND, Algorithm 1: the points chosen first, with their order",
 }
 EVOLUTION = "dynamics-mnist"  # the group whose evolution is drawn
+REACH = "dynamics-reach"  # the group whose spectral position is drawn
 
 
 def render(plot: dict, path: Path) -> None:
@@ -53,7 +56,11 @@ def draw(title: str, path: Path) -> None:
     render(json.loads(shown.splitlines()[-1]), path)
 
 
-def evolution(recording: pd.DataFrame, studies: dict[str, list[study_cases.Case]]) -> dict:
+def evolution(
+    recording: pd.DataFrame,
+    studies: dict[str, list[study_cases.Case]],
+    quantities: Sequence[str] = figures_2024.QUANTITIES,
+) -> dict:
     """Return a plot of the studies of a group over the epochs, a row of panels for each study."""
     rows = []
     for study, cases in studies.items():
@@ -61,7 +68,7 @@ def evolution(recording: pd.DataFrame, studies: dict[str, list[study_cases.Case]
         lines = pd.concat(
             [part.assign(network=words) for words, part in networks], ignore_index=True
         )
-        panels = [panel(lines, quantity) for quantity in figures_2024.QUANTITIES]
+        panels = [panel(lines, quantity) for quantity in quantities]
         rows.append({"title": study, "hconcat": panels})
     return {"vconcat": rows, "resolve": {"scale": {"color": "independent"}}}
 
@@ -77,10 +84,11 @@ def panel(lines: pd.DataFrame, quantity: str) -> dict:
     }
     bands = pd.concat(parts, names=["network", "points"]).reset_index()
     bands["epoch"] += 1
-    scale = {"type": "log"} if quantity == "loss" else {"zero": False}
-    axis = {"tickCount": 4, "format": "~g" if quantity == "loss" else "~s"}
+    is_logarithmic = quantity in figures_2024.LOGARITHMS
+    scale = {"type": "log"} if is_logarithmic else {"zero": False}
+    axis = {"tickCount": 4, "format": "~g" if is_logarithmic else "~s"}
     y = {"field": "mean", "type": "quantitative", "scale": scale, "axis": axis}
-    y["title"] = figures_2024.LABELS[quantity]
+    y["title"] = re.sub("<.*?>", "", figures_2024.LABELS[quantity])  # Vega has no subscripts
     band = {
         "mark": {"type": "area", "opacity": 0.2},
         "encoding": {"y": y | {"field": "low"}, "y2": {"field": "high"}},
@@ -150,12 +158,13 @@ def update_first_paper() -> None:
         draw(title, PICTURES / f"{name}.png")
 
 
-def update_second_paper() -> None:
-    """Write tables and the picture of the second paper."""
+def update_later_papers() -> None:
+    """Write tables and pictures of the second paper and those after it."""
     findings = Findings.from_rev("dynamics_Findings")
     DYNAMICS.mkdir(exist_ok=True)
     for path in (
         findings.evidence_path,
+        findings.position_path,
         findings.networks_path,
         findings.phases_path,
         findings.laws_path,
@@ -163,13 +172,16 @@ def update_second_paper() -> None:
         write(pd.read_csv(ROOT / path), DYNAMICS / path.name)
     study = ScalingStudy.from_rev(f"{EVOLUTION}_ScalingStudy")
     render(evolution(study.recording, study.cases), PICTURES / "evolution.png")
+    study = ScalingStudy.from_rev(f"{REACH}_ScalingStudy")
+    quantities = ("loss", "trace", "chi_pos")
+    render(evolution(study.recording, study.cases, quantities), PICTURES / "position.png")
 
 
 def main() -> None:
-    """Write tables and pictures of both papers."""
+    """Write tables and pictures of all papers."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     update_first_paper()
-    update_second_paper()
+    update_later_papers()
 
 
 if __name__ == "__main__":

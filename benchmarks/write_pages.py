@@ -88,6 +88,8 @@ def fragments() -> dict[str, Fragment]:
     printed = {
         "claims": Fragment(lambda: claims.summary("C"), JUDGED, claims.sources("C1")),
         "findings": Fragment(lambda: claims.summary("F"), JUDGED, claims.sources("F1")),
+        "reach": Fragment(lambda: claims.summary("G"), JUDGED, claims.sources("G1")),
+        "scaling-laws": Fragment(lambda: claims.summary("H"), JUDGED, claims.sources("H2")),
         **{
             f"claim-{name.lower()}": Fragment(
                 lambda name=name: claims.describe(name), JUDGED, claims.sources(name)

@@ -1,4 +1,4 @@
-"""Show the claims of both papers next to our effects and verdicts, at two scales of our runs."""
+"""Show the claims of the papers next to our effects and verdicts, at each scale of our runs."""
 
 import functools
 
@@ -7,6 +7,7 @@ import pandas as pd
 from benchmarks._markdown import NONE, fold, table
 from benchmarks.pages.files import read
 from collective_variables.papers import claims, claims_2023, claims_2024, report
+from collective_variables.papers.position.claims import FINDINGS as position_claims
 
 # Short names, which are the headings of docs/results/index.md.
 TITLES = {
@@ -27,8 +28,15 @@ TITLES = {
     "F4": "The trace grows while the loss falls",
     "F5": "The trace grows in every architecture",
     "F6": "Errors along large eigenvalues fall faster",
+    "G1": "The spectral position falls during training",
+    "G2": "Larger models reach a lower spectral position",
+    "G3": "Frozen features stall earlier",
+    "G4": "The early fall is one curve over compute",
+    "H1a": "Points and parameters have similar exponents",
+    "H1b": "Points and parameters change the kernel in opposite ways",
+    "H2": "Feature learning is lost as the width grows",
 }
-# The two kinds of runs of each paper, and the file of their evidence.
+# The kinds of runs of each paper, and the file of their evidence.
 SCALES = {
     "C": {
         "default parameters": "evidence.csv",
@@ -38,8 +46,17 @@ SCALES = {
         "default parameters": "dynamics/evidence.csv",
         "1000 images, 500 epochs": "paper/evidence-dynamics.csv",
     },
+    "G": {"default parameters": "dynamics/position.csv"},
+    "H": {"default parameters": "dynamics/position.csv"},
 }
-STATEMENTS = {"C": claims_2023.CLAIMS, "F": claims_2024.FINDINGS}
+STATEMENTS = {
+    "C": claims_2023.CLAIMS,
+    "F": claims_2024.FINDINGS,
+    **{
+        paper: {name: claim for name, claim in position_claims.items() if name[0] == paper}
+        for paper in "GH"
+    },
+}
 SHORTER = {"lecun": "LeCun", "ntk": "NTK", "both": "LeCun over NTK"}
 
 
@@ -50,7 +67,7 @@ def sources(claim: str) -> tuple[str, ...]:
 
 @functools.cache
 def judge(paper: str, scale: str) -> dict[str, dict]:
-    """Return the judgement of each claim of a paper ("C" or "F") with evidence at a scale."""
+    """Return the judgement of each claim of a paper ("C", "F", "G" or "H") at a scale."""
     evidence = read(SCALES[paper][scale])
     judged = claims.judge_claims(evidence, STATEMENTS[paper]).dropna(subset="smallest")
     return {row["claim"]: row for row in judged.to_dict("records")}
@@ -68,7 +85,7 @@ def emphasise(verdict: str) -> str:
 
 
 def summary(paper: str) -> str:
-    """Return a row for each claim of a paper: our effects and verdicts at both scales."""
+    """Return a row for each claim of a paper: our effects and verdicts at each scale."""
     rows = []
     scales = list(SCALES[paper])
     for claim in STATEMENTS[paper]:
