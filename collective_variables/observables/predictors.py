@@ -1,4 +1,6 @@
-"""Predict the test loss from the kernel of the training points and their targets."""
+"""Predict the test loss from the training points: from their kernel, or their activations."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -75,3 +77,35 @@ def kernel_predictors(
         "condition_number": float(inverse[0] / inverse[-1]),
         "target_alignment": alignment,
     }
+
+
+def near_score(activations: Sequence[Float[Array, "n_points width"]]) -> float:
+    """Return the NEAR score of a network, the sum of the effective ranks of its layers.
+
+    The effective rank of a matrix with singular values σ is exp(−Σ p ln p), p = σ/Σσ (Husistein,
+    Reiher, Eckhoff 2024, arXiv 2408.08776). It sees the points but no targets.
+
+    Args:
+        activations: (n_points, width) values of each layer, before and after its activation.
+
+    Returns:
+        The score, between the number of matrices and the sum of their ranks.
+
+    Raises:
+        ValueError: There is no matrix, or one is not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> from collective_variables.observables import predictors
+        >>> round(predictors.near_score([np.eye(3), np.ones((3, 2))]), 6)
+        4.0
+    """
+    if not len(activations):
+        raise ValueError("activations must hold at least one matrix: received none.")
+    total = 0.0
+    for values in activations:
+        _checks.finite("activations", values)
+        singular = np.linalg.svd(np.asarray(values, np.float64), compute_uv=False)
+        shares = singular[singular > 0] / singular.sum() if singular.any() else np.ones(1)
+        total += float(np.exp(-np.sum(shares * np.log(shares))))
+    return total

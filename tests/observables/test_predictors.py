@@ -1,5 +1,7 @@
 """Predictors of the test loss against kernel regressions that are solved one by one."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -80,3 +82,23 @@ def test_a_kernel_of_0_predicts_nothing():
 def test_wrong_arguments_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         found(**changes)
+
+
+def test_the_near_score_is_the_sum_of_effective_ranks():
+    generator = np.random.default_rng(0)
+    matrices = [generator.normal(size=shape) for shape in ((6, 4), (6, 9))]
+    expected = 0.0
+    for matrix in matrices:
+        squares = np.linalg.eigvalsh(matrix @ matrix.T)
+        lengths = [math.sqrt(value) for value in squares if value > 1e-12]
+        shares = [length / sum(lengths) for length in lengths]
+        expected += math.exp(-sum(share * math.log(share) for share in shares))
+    assert predictors.near_score(matrices) == pytest.approx(expected)
+    assert predictors.near_score([np.zeros((3, 2))]) == 1.0  # as of any matrix of rank one
+
+
+def test_the_near_score_refuses_no_and_infinite_activations():
+    with pytest.raises(ValueError, match="at least one matrix: received none"):
+        predictors.near_score([])
+    with pytest.raises(ValueError, match="activations must be finite"):
+        predictors.near_score([np.full((2, 2), np.nan)])
