@@ -10,8 +10,10 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from collective_variables import _checks
-from collective_variables.kernels import _derivatives, _planning
-from collective_variables.kernels._derivatives import OUTPUTS, Derivative
+from collective_variables.kernels import _planning
+from collective_variables.kernels._derivatives import contraction
+from collective_variables.kernels._derivatives.contraction import OUTPUTS
+from collective_variables.kernels._derivatives.form import Derivative
 from collective_variables.kernels._tiles import Tiles, compiled_derivatives, exact_products
 from collective_variables.kernels._traced import StandIn
 from collective_variables.networks._arguments import (
@@ -116,7 +118,7 @@ def _rectangle(
     outputs: str, first: list[Derivative], second: list[Derivative], scale: float
 ) -> Array:
     """Return the kernel of two sets of points as a matrix, or as one matrix per output."""
-    kernel = sum(_derivatives.contract(a, b, outputs) for a, b in zip(first, second)) * scale
+    kernel = sum(contraction.contract(a, b, outputs) for a, b in zip(first, second)) * scale
     if outputs == "full":
         kernel = kernel.reshape(kernel.shape[0] * kernel.shape[1], -1)
     return kernel.astype(first[0].signals.dtype)

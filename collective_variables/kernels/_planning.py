@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from collective_variables import _memory
-from collective_variables.kernels import _derivatives
-from collective_variables.kernels._derivatives import Derivative
+from collective_variables.kernels._derivatives import backpropagation, blocks, contraction, form
+from collective_variables.kernels._derivatives.form import Derivative
 from collective_variables.kernels._tiles import compiled_derivatives
 from collective_variables.kernels._traced import StandIn
 from collective_variables.networks import variables
@@ -87,7 +87,7 @@ class Sizes(NamedTuple):
         """Return the bytes at the peak of a kernel, with the derivatives of `n_held` points."""
         n_copies = 1 if max(n_points) <= tile else 2  # one of several tiles is copied at the end
         jacobians = min(n_held, 2 * tile) * at_once * self.jacobian
-        network = _derivatives.bytes_in_network(self.in_network, min(tile, n_held), at_once)
+        network = blocks.bytes_in_network(self.in_network, min(tile, n_held), at_once)
         # A tile and its intermediate results.
         one_tile = 3 * min(tile, n_points[0]) * min(tile, n_points[1]) * self.pair
         return (
@@ -123,12 +123,12 @@ def kernel_sizes(
     return Sizes(
         inputs=n_bytes([derivative.inputs for derivative in derivatives]),
         signals=n_bytes([derivative.signals for derivative in derivatives]),
-        jacobian=number * max(map(_derivatives.jacobian_size, derivatives)),
+        jacobian=number * max(map(form.jacobian_size, derivatives)),
         pair=number * {"per-output": n_outputs, "full": n_outputs**2}.get(outputs, 1),
-        in_network=_derivatives.largest_signal(apply_fn, params, x),
+        in_network=backpropagation.largest_signal(apply_fn, params, x),
         n_outputs=n_outputs,
         is_separable=outputs != "full",
-        fewest_at_once=_derivatives.fewest_outputs(derivatives),
+        fewest_at_once=contraction.fewest_outputs(derivatives),
     )
 
 
@@ -212,12 +212,12 @@ def plan_product(
     one_vector = 2 * at_once * sum(leaf.size for leaf in variables.parameters(params)) * number
     n_vectors = int(min(VECTORS, max(1, free // 4 // one_vector)))
     largest = number * max(
-        max(_derivatives.jacobian_size(derivative), _weighted_size(derivative) * n_vectors)
+        max(form.jacobian_size(derivative), _weighted_size(derivative) * n_vectors)
         for derivative in derivatives
     )
 
     def needed(tile: int) -> int:
-        network = _derivatives.bytes_in_network(sizes.in_network, tile, at_once)
+        network = blocks.bytes_in_network(sizes.in_network, tile, at_once)
         return tile * (sizes.held(at_once) + at_once * largest) + network
 
     if block_size is None:
@@ -248,6 +248,6 @@ def _check_fit(what: str, needed: int, free: int) -> None:
 
 def _weighted_size(derivative: Derivative) -> int:
     """Return the size of the signals per point, output and vector, or 0 if a Jacobian is used."""
-    if derivative.inputs is None or _derivatives.jacobian_size(derivative):
+    if derivative.inputs is None or form.jacobian_size(derivative):
         return 0
     return derivative.signals.size

@@ -7,8 +7,8 @@ from typing import TypeVar
 import jax
 from jaxtyping import Array, PyTree
 
-from collective_variables.kernels import _derivatives
-from collective_variables.kernels._derivatives import Derivative
+from collective_variables.kernels._derivatives import backpropagation
+from collective_variables.kernels._derivatives.form import Derivative
 from collective_variables.kernels._traced import StandIn
 from collective_variables.networks import _arguments
 
@@ -56,7 +56,7 @@ def compiled_derivatives(
     """Return derivatives(params, x, cotangents), compiled once per set of shapes."""
 
     def build() -> Callable[..., list[Derivative]]:
-        function = partial(_derivatives.derivatives, apply_fn, structured=is_structured)
+        function = partial(backpropagation.derivatives, apply_fn, structured=is_structured)
         return jax.jit(exact_products(function))
 
     return apply_fn.program(("derivatives", is_structured), build)

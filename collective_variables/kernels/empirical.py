@@ -9,10 +9,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from collective_variables import _checks
-from collective_variables.kernels import _calls, _derivatives, _planning
+from collective_variables.kernels import _calls, _planning
 from collective_variables.kernels._calls import IMPLEMENTATIONS as IMPLEMENTATIONS
 from collective_variables.kernels._calls import resolve_implementation as resolve_implementation
-from collective_variables.kernels._derivatives import OUTPUTS as OUTPUTS
+from collective_variables.kernels._derivatives import backpropagation, contraction
+from collective_variables.kernels._derivatives.contraction import OUTPUTS as OUTPUTS
 from collective_variables.kernels._tiles import exact_products
 from collective_variables.kernels._traced import SHARED, StandIn, StandIns
 from collective_variables.networks._arguments import (
@@ -256,8 +257,8 @@ def _trace(
     at_once = _planning.kernel_sizes(apply_fn, params, x, "sum").outputs_at_once(n_points(x))
 
     def trace_group(cotangents: Array) -> Float[Array, ""]:
-        derivatives = _derivatives.derivatives(apply_fn, params, x, cotangents)
-        return jnp.sum(_derivatives.diagonal(derivatives))
+        derivatives = backpropagation.derivatives(apply_fn, params, x, cotangents)
+        return jnp.sum(contraction.diagonal(derivatives))
 
     return scale * jnp.sum(jax.lax.map(trace_group, _planning.output_groups(result, at_once)))
 
@@ -303,7 +304,7 @@ def _cost(call: _calls.Call, plan: _planning.Plan) -> Cost:
     )
     rows = min(plan.tile, call.n_points[0]), min(plan.tile, call.n_points[1])
     pairs = sum(
-        _derivatives.flops(derivative, *rows, at_once, programs.outputs)
+        contraction.flops(derivative, *rows, at_once, programs.outputs)
         for derivative in derivatives
     )
     n_derived, n_tiles = _work(call, plan, rows[0])

@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from collective_variables import _checks
-from collective_variables.kernels import _calls, _derivatives, _planning
-from collective_variables.kernels._derivatives import Derivative
+from collective_variables.kernels import _calls, _planning
+from collective_variables.kernels._derivatives import contraction, form
+from collective_variables.kernels._derivatives.form import Derivative
 from collective_variables.kernels._tiles import Tiles, compiled_derivatives, exact_products
 from collective_variables.kernels._traced import SHARED, StandIn, StandIns
 from collective_variables.networks import variables
@@ -21,7 +22,7 @@ from collective_variables.networks._arguments import (
     n_points,
 )
 
-_diagonal = jax.jit(exact_products(_derivatives.diagonal))
+_diagonal = jax.jit(exact_products(contraction.diagonal))
 
 
 class KernelProduct(NamedTuple):
@@ -196,8 +197,8 @@ def _pairs_are_cheaper(
     pairs = parameters = 0.0
     n_signals = n_points * n_outputs
     for leaf in one:
-        pairs += (n_points / tile) ** 2 / 2 * _derivatives.flops(leaf, tile, tile, n_outputs, "sum")
-        if size := _derivatives.jacobian_size(leaf):
+        pairs += (n_points / tile) ** 2 / 2 * contraction.flops(leaf, tile, tile, n_outputs, "sum")
+        if size := form.jacobian_size(leaf):
             # The Jacobian is formed on the way to the parameters and again on the way back.
             parameters += 4 * n_signals * size * (leaf.inputs.shape[1] + n_vectors)
         else:
@@ -229,7 +230,7 @@ def _pair(
     second_vectors: Float[Array, "n k"],
 ) -> tuple[Float[Array, "n k"], Float[Array, "n k"]]:
     """Return the products of one tile with the vectors of its columns, and of its rows."""
-    kernel = sum(_derivatives.contract(a, b, "sum") for a, b in zip(first, second))
+    kernel = sum(contraction.contract(a, b, "sum") for a, b in zip(first, second))
     return kernel @ second_vectors, kernel.T @ first_vectors
 
 
@@ -266,9 +267,9 @@ def _pull_back(
 
 def _with_jacobian(derivative: Derivative) -> Derivative:
     """Return a derivative whose sum over positions is computed once instead of per vector."""
-    if _derivatives.jacobian_size(derivative) == 0:
+    if form.jacobian_size(derivative) == 0:
         return derivative
-    return Derivative(None, _derivatives.jacobians(derivative))
+    return Derivative(None, form.jacobians(derivative))
 
 
 def _pull_back_one(derivative: Derivative, size: int, vectors: Float[Array, "n k"]) -> Array:

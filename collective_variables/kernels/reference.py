@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from collective_variables import _checks, _extras
-from collective_variables.kernels._derivatives import OUTPUTS
+from collective_variables.kernels._derivatives.contraction import OUTPUTS
 from collective_variables.networks import sequential, variables
 from collective_variables.networks._arguments import (
     ApplyFunction,

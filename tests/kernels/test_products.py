@@ -12,7 +12,7 @@ from kernel_networks import FUNCTIONS, MODULES, N1, N2, PROMOTING, case
 
 from collective_variables import _memory
 from collective_variables.kernels import _planning, products
-from collective_variables.kernels._derivatives import Derivative
+from collective_variables.kernels._derivatives.form import Derivative
 from collective_variables.kernels._tiles import Tiles
 from collective_variables.kernels._traced import SHARED
 from collective_variables.kernels.empirical import empirical_ntk

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from collective_variables.kernels import _derivatives
-from collective_variables.kernels._derivatives import Derivative
+from collective_variables.kernels._derivatives import form
+from collective_variables.kernels._derivatives.form import Derivative
 
 SIGNS = 2**22  # most signs that are held at once
 SMALL_JACOBIAN = 2**11  # entries of a point's Jacobian of all outputs that costs little
@@ -100,7 +100,7 @@ def project_output(
         The projections, not divided by √n_features.
     """
     if is_formed and derivative.inputs is not None:
-        derivative = Derivative(None, _derivatives.jacobians(derivative))
+        derivative = Derivative(None, form.jacobians(derivative))
     inputs, signals = derivative.inputs, derivative.signals[:, 0].astype(dtype)
     if inputs is None:
         return project(signals, key, n_features)

@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from collective_variables import _checks, _keys, _memory
-from collective_variables.kernels import _calls, _derivatives, _planning
-from collective_variables.kernels._derivatives import Derivative
+from collective_variables.kernels import _calls, _planning
+from collective_variables.kernels._derivatives import backpropagation, blocks
+from collective_variables.kernels._derivatives.form import Derivative
 from collective_variables.kernels._tiles import Tiles, exact_products
 from collective_variables.kernels._traced import SHARED, StandIn, StandIns
 from collective_variables.kernels.features import _projections
@@ -204,7 +205,7 @@ def _group_features(
     Every parameter and output has independent signs, so that products of different ones are 0 on
     average.
     """
-    derivatives = _derivatives.derivatives(apply_fn, params, x, cotangents)
+    derivatives = backpropagation.derivatives(apply_fn, params, x, cotangents)
     n_outputs, dtype = cotangents.shape[1], cotangents.dtype
     formed = [
         _projections.signs_every_entry(one, n_outputs, n_features)
@@ -261,7 +262,7 @@ def _plan(sizes: Sizes, n: int, block_size: int | None) -> Plan:
 
     def needed(tile: int) -> int:
         at_once = sizes.kernel.outputs_at_once(tile)
-        network = _derivatives.bytes_in_network(sizes.kernel.in_network, tile, at_once)
+        network = blocks.bytes_in_network(sizes.kernel.in_network, tile, at_once)
         return tile * (sizes.kernel.held(at_once) + sizes.projections) + network
 
     free = max(_memory.SMALL, _memory.available())

@@ -10,7 +10,9 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from collective_variables import _checks, _keys
-from collective_variables.kernels import _calls, _derivatives
+from collective_variables.kernels import _calls
+from collective_variables.kernels._derivatives import backpropagation, blocks, contraction, form
+from collective_variables.kernels._derivatives.form import Derivative
 from collective_variables.kernels._tiles import exact_products
 from collective_variables.kernels._traced import SHARED, StandIn, StandIns
 from collective_variables.networks._arguments import (
@@ -134,18 +136,16 @@ def _squared_norms(
     def combined(params: PyTree[Array], points: tuple[PyTree[Array], Array]) -> Array:
         return jnp.einsum("nvc,nc->nv", points[1], apply_fn(params, points[0]))
 
-    def derive(points: tuple[PyTree[Array], Array]) -> list[_derivatives.Derivative]:
-        return _derivatives.derivatives(combined, params, points, rows)
+    def derive(points: tuple[PyTree[Array], Array]) -> list[Derivative]:
+        return backpropagation.derivatives(combined, params, points, rows)
 
     one = jax.eval_shape(derive, jax.tree.map(lambda leaf: leaf[:1], (x, signs)))
-    jacobian = n_probes * max(map(_derivatives.jacobian_size, one)) * result.dtype.itemsize
+    jacobian = n_probes * max(map(form.jacobian_size, one)) * result.dtype.itemsize
     block = max(1, BLOCK_BYTES // (n_bytes(one) + jacobian))
-    return _derivatives.in_blocks(
-        lambda points: jax.vmap(_diagonal)(derive(points)), (x, signs), block
-    )
+    return blocks.in_blocks(lambda points: jax.vmap(_diagonal)(derive(points)), (x, signs), block)
 
 
-def _diagonal(point: list[_derivatives.Derivative]) -> Float[Array, " n_probes"]:
+def _diagonal(point: list[Derivative]) -> Float[Array, " n_probes"]:
     """Return the squared norms of the derivatives of a point."""
     single = jax.tree.map(lambda leaf: leaf[None], point)
-    return sum(_derivatives.contract(each, each, "per-output") for each in single)[:, 0, 0]
+    return sum(contraction.contract(each, each, "per-output") for each in single)[:, 0, 0]

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from collective_variables import _checks, _errors
-from collective_variables.kernels import _derivatives
+from collective_variables.kernels._derivatives import backpropagation
 from collective_variables.kernels._tiles import Tiles, exact_products
 from collective_variables.kernels._traced import PASS_IT, SHARED, StandIn, StandIns
 from collective_variables.networks import variables
@@ -106,7 +106,7 @@ def _compute(
 def _plan(network: StandIn, params: PyTree[Array], x: PyTree[Array]) -> int:
     largest = network.program(
         ("largest signal", tuple(jax.typeof(leaf).shape[1:] for leaf in jax.tree.leaves(x))),
-        lambda: _derivatives.largest_signal(network, params, x),
+        lambda: backpropagation.largest_signal(network, params, x),
     )
     return max(1, BLOCK_BYTES // largest)
 
