@@ -15,10 +15,11 @@ __version__ = "0.2.0"
 
 # The module of each public name, grouped by subject.
 _MODULES = {
-    "kernels.empirical": ("empirical_ntk", "ntk_trace", "estimate_cost"),
+    "kernels.empirical": ("empirical_ntk", "estimate_cost"),
     "kernels._traced": ("RetracingWarning",),
     "kernels.kernel_function": ("ntk_fn",),
     "kernels.products": ("kernel_product",),
+    "kernels.traces.exact": ("ntk_trace",),
     "kernels.traces.probes": ("estimate_trace",),
     "kernels.features.sketches": ("ntk_features",),
     "kernels.infinite_width": ("infinite_width_ntk",),

@@ -9,11 +9,11 @@ from collective_variables.experiment.composition import run_experiment as run_ex
 from collective_variables.kernels._traced import RetracingWarning as RetracingWarning
 from collective_variables.kernels.empirical import empirical_ntk as empirical_ntk
 from collective_variables.kernels.empirical import estimate_cost as estimate_cost
-from collective_variables.kernels.empirical import ntk_trace as ntk_trace
 from collective_variables.kernels.features.sketches import ntk_features as ntk_features
 from collective_variables.kernels.infinite_width import infinite_width_ntk as infinite_width_ntk
 from collective_variables.kernels.kernel_function import ntk_fn as ntk_fn
 from collective_variables.kernels.products import kernel_product as kernel_product
+from collective_variables.kernels.traces.exact import ntk_trace as ntk_trace
 from collective_variables.kernels.traces.probes import estimate_trace as estimate_trace
 from collective_variables.networks.imported import load_model as load_model
 from collective_variables.networks.sequential import ACTIVATIONS as ACTIVATIONS

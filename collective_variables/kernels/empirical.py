@@ -1,27 +1,19 @@
-"""The empirical neural tangent kernel of any function of parameters and points, and its trace."""
+"""The empirical neural tangent kernel of any function of parameters and points."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from collective_variables import _checks
 from collective_variables.kernels import _calls, _planning
 from collective_variables.kernels._calls import IMPLEMENTATIONS as IMPLEMENTATIONS
 from collective_variables.kernels._calls import resolve_implementation as resolve_implementation
-from collective_variables.kernels._derivatives import backpropagation, contraction
+from collective_variables.kernels._derivatives import contraction
 from collective_variables.kernels._derivatives.contraction import OUTPUTS as OUTPUTS
-from collective_variables.kernels._tiles import exact_products
-from collective_variables.kernels._traced import SHARED, StandIn, StandIns
-from collective_variables.networks._arguments import (
-    ApplyFunction,
-    check_network,
-    checked_points,
-    n_points,
-)
+from collective_variables.kernels._traced import SHARED, StandIns
+from collective_variables.networks._arguments import ApplyFunction
 
 
 class Cost(NamedTuple):
@@ -100,35 +92,6 @@ def empirical_ntk(
          [1. 2. 2.]]
     """
     return compute_kernel(SHARED, apply_fn, params, x1, x2, outputs, implementation, block_size)
-
-
-def ntk_trace(
-    apply_fn: ApplyFunction, params: PyTree[Array], x: PyTree[Array], *, outputs: str = "mean"
-) -> Float[Array, ""]:
-    """Return the trace Tr K = Σ_i K_ii of `empirical_ntk` without computing the kernel.
-
-    The derivatives of all points are held at once. Programs are kept as by `empirical_ntk`. Raises
-    ValueError in the same cases as `empirical_ntk`.
-
-    Args:
-        apply_fn: The network, apply_fn(params, x) -> (n_points, n_outputs).
-        params: The parameters, an array or a tree of arrays.
-        x: The points, an array or a tree of arrays with points along their first axes.
-        outputs: "mean" or "sum", over the outputs of the network.
-
-    Returns:
-        The trace, a scalar in the dtype of the kernel.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> import collective_variables as cv
-        >>> def linear(w, x):
-        ...     return x @ w
-        >>> x = jnp.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
-        >>> print(cv.ntk_trace(linear, jnp.array([[3.0], [4.0]]), x))
-        7.0
-    """
-    return compute_trace(SHARED, apply_fn, params, x, outputs)
 
 
 def estimate_cost(
@@ -213,54 +176,6 @@ def compute_kernel(
         if max(call.n_points) <= plan.tile:
             return call.whole(plan.outputs_at_once)
         return _calls.tiled(call, plan)
-
-
-def compute_trace(
-    stand_ins: StandIns,
-    apply_fn: ApplyFunction,
-    params: PyTree[Array],
-    x: PyTree[Array],
-    outputs: str,
-) -> Float[Array, ""]:
-    """Return `ntk_trace`, computed with the programs of these stand-ins.
-
-    Args:
-        stand_ins: The stand-ins that hold the compiled programs.
-        apply_fn: As in `ntk_trace`.
-        params: As in `ntk_trace`.
-        x: As in `ntk_trace`.
-        outputs: As in `ntk_trace`.
-
-    Returns:
-        The trace.
-    """
-    _checks.choice("outputs", outputs, ("mean", "sum"))
-    x = checked_points("x", x)
-    with stand_ins.traceable(apply_fn, params, x) as function:
-        params = function.checked(params, x)
-        check_network(function, params, x)
-        scale = _calls.output_scale(outputs, jax.eval_shape(function, params, x).shape[1])
-        trace = function.program(("trace", scale), lambda: _build_trace(function, scale))
-        return trace(params, x)
-
-
-def _build_trace(apply_fn: StandIn, scale: float) -> Callable[..., Float[Array, ""]]:
-    """Return the compiled function of parameters and points that computes the trace."""
-    return jax.jit(exact_products(partial(_trace, apply_fn, scale)))
-
-
-def _trace(
-    apply_fn: StandIn, scale: float, params: PyTree[Array], x: PyTree[Array]
-) -> Float[Array, ""]:
-    """Return the trace, group by group of outputs."""
-    result = jax.eval_shape(apply_fn, params, x)
-    at_once = _planning.kernel_sizes(apply_fn, params, x, "sum").outputs_at_once(n_points(x))
-
-    def trace_group(cotangents: Array) -> Float[Array, ""]:
-        derivatives = backpropagation.derivatives(apply_fn, params, x, cotangents)
-        return jnp.sum(contraction.diagonal(derivatives))
-
-    return scale * jnp.sum(jax.lax.map(trace_group, _planning.output_groups(result, at_once)))
 
 
 def _estimate(

@@ -5,6 +5,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from collective_variables.kernels import _traced, empirical, products
 from collective_variables.kernels.features import sketches
+from collective_variables.kernels.traces import exact
 from collective_variables.networks._arguments import ApplyFunction
 
 MOST_STATES = 8  # states of what a function can see, whose programs one object keeps
@@ -44,7 +45,7 @@ class KernelFunction:
         self, params: PyTree[Array], x: PyTree[Array], *, outputs: str = "mean"
     ) -> Float[Array, ""]:
         """Return the trace of the kernel, as `ntk_trace` does with the same arguments."""
-        return empirical.compute_trace(self._stand_ins, self.apply_fn, params, x, outputs)
+        return exact.compute_trace(self._stand_ins, self.apply_fn, params, x, outputs)
 
     def product(
         self,

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from collective_variables import _checks
 from collective_variables.kernels import _calls, _planning
-from collective_variables.kernels._derivatives import contraction, form
+from collective_variables.kernels._derivatives import contraction, form, squares
 from collective_variables.kernels._derivatives.form import Derivative
 from collective_variables.kernels._tiles import Tiles, compiled_derivatives, exact_products
 from collective_variables.kernels._traced import SHARED, StandIn, StandIns
@@ -22,7 +22,7 @@ from collective_variables.networks._arguments import (
     n_points,
 )
 
-_diagonal = jax.jit(exact_products(contraction.diagonal))
+_diagonal = jax.jit(exact_products(squares.diagonal))
 
 
 class KernelProduct(NamedTuple):

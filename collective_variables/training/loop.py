@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from collective_variables.kernels import empirical
+from collective_variables.kernels.traces import exact
 from collective_variables.networks import batched
 from collective_variables.training import schedules
 
@@ -219,7 +219,7 @@ class _Plan:
         def apply(params: PyTree[Array], points: tuple[Array, Array]) -> Array:
             return jnp.where(points[1][:, None], self._network.apply(params, points[0]), 0.0)
 
-        return empirical.ntk_trace(apply, params, (self._subset.inputs, self._is_point))
+        return exact.ntk_trace(apply, params, (self._subset.inputs, self._is_point))
 
     def _step(self, state: State, points: Points, n_valid: Count) -> tuple[State, Float[Array, ""]]:
         value, gradient = batched.mean_loss_and_gradient(

@@ -14,9 +14,10 @@ from kernel_networks import N1, case
 
 from collective_variables.kernels import _traced
 from collective_variables.kernels._traced import RetracingWarning, StandIns
-from collective_variables.kernels.empirical import empirical_ntk, ntk_trace
+from collective_variables.kernels.empirical import empirical_ntk
 from collective_variables.kernels.kernel_function import ntk_fn
 from collective_variables.kernels.products import kernel_product
+from collective_variables.kernels.traces.exact import ntk_trace
 from collective_variables.networks import sequential
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

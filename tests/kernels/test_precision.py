@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from collective_variables.kernels.empirical import empirical_ntk, ntk_trace
+from collective_variables.kernels.empirical import empirical_ntk
 from collective_variables.kernels.products import kernel_product
+from collective_variables.kernels.traces.exact import ntk_trace
 from collective_variables.observables import spectrum
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "standard_promotion", "any_rank")

@@ -13,9 +13,10 @@ import pytest
 from changing_functions import CASES, Layers, Net, W, X, restored
 
 from collective_variables.kernels._surroundings import UnknownSurroundings, fingerprint
-from collective_variables.kernels.empirical import empirical_ntk, estimate_cost, ntk_trace
+from collective_variables.kernels.empirical import empirical_ntk, estimate_cost
 from collective_variables.kernels.kernel_function import ntk_fn
 from collective_variables.kernels.products import kernel_product
+from collective_variables.kernels.traces.exact import ntk_trace
 from collective_variables.networks import sequential
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "standard_promotion")

@@ -11,6 +11,7 @@ from flax.core import freeze
 from point_functions import MIXING, W
 
 from collective_variables.kernels import empirical, kernel_function, products
+from collective_variables.kernels.traces import exact
 from collective_variables.observables import measurement
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "standard_promotion", "any_rank")
@@ -59,7 +60,7 @@ ENTRIES = {
         lambda f, p, x: empirical.empirical_ntk(f, p, x, implementation="neural-tangents"),
         lambda k: k,
     ),
-    "trace": (empirical.ntk_trace, np.trace),
+    "trace": (exact.ntk_trace, np.trace),
     "product": (lambda f, p, x: products.kernel_product(f, p, x).product(ONES), lambda k: k @ ONES),
     "diagonal": (lambda f, p, x: products.kernel_product(f, p, x).diagonal, np.diag),
     "object": (lambda f, p, x: kernel_function.ntk_fn(f)(p, x), lambda k: k),

@@ -9,6 +9,7 @@ import pytest
 from helpers import assert_close
 
 from collective_variables.kernels import empirical
+from collective_variables.kernels.traces import exact
 from collective_variables.networks import parameters, sequential
 from collective_variables.observables import spectrum
 from collective_variables.training import ensemble_training, recorded_training, recording
@@ -215,7 +216,7 @@ def test_all_initial_parameters_are_scaled():
         points = POOL.inputs[RUNS.indices[row.run][: RUNS.n_points[row.run]]]
         assert_close(
             row.trace,
-            np.array(empirical.ntk_trace(NETWORK.apply, doubled, points)),
+            np.array(exact.ntk_trace(NETWORK.apply, doubled, points)),
             operations=1000,
         )
 

@@ -8,6 +8,7 @@ import pytest
 from helpers import assert_close
 
 from collective_variables.kernels import empirical
+from collective_variables.kernels.traces import exact
 from collective_variables.networks import sequential
 from collective_variables.training.trace_scaling import add_trace_gradient, scale_by_trace
 
@@ -30,7 +31,7 @@ def gradient(params):
 
 
 def trace_fn(params):
-    return empirical.ntk_trace(NETWORK.apply, params, INPUTS)
+    return exact.ntk_trace(NETWORK.apply, params, INPUTS)
 
 
 @jax.jit
@@ -49,7 +50,7 @@ def test_the_trace_is_that_of_the_kernel_for_every_kind_of_outputs():
     for outputs in ("mean", "sum"):
         kernel = empirical.empirical_ntk(NETWORK.apply, params, INPUTS, outputs=outputs)
         assert_close(
-            np.asarray(empirical.ntk_trace(NETWORK.apply, params, INPUTS, outputs=outputs)),
+            np.asarray(exact.ntk_trace(NETWORK.apply, params, INPUTS, outputs=outputs)),
             np.trace(kernel),
             operations=1000,
         )

@@ -1,6 +1,6 @@
 """Back-propagate from the outputs of a network to the derivatives by its parameters."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -54,10 +54,15 @@ class Network(NamedTuple):
         uses = program.uses() if structured else {}
         return cls(program, variables.parameters(params), uses, program.biases(uses))
 
-    def back_propagate(
-        self, point: Sequence[Array], cotangents: Float[Array, "c n_outputs"]
-    ) -> dict[int, Derivative]:
-        """Return the derivatives of one point by all parameters but the biases, by place."""
+    def back_propagation(
+        self, point: Sequence[Array]
+    ) -> Callable[[Float[Array, "c n_outputs"]], dict[int, Derivative]]:
+        """Run the network for one point, and return what takes cotangents back through it.
+
+        Returns:
+            A function that returns the derivatives of the combinations of outputs by all parameters
+            but the biases, by place.
+        """
 
         def run(
             taps: dict[int, list[Array]], free: dict[int, Array]
@@ -69,15 +74,18 @@ class Network(NamedTuple):
             i: [jnp.zeros(use.step.result.shape, use.step.result.dtype) for use in uses]
             for i, uses in self.uses.items()
         }
-        free = {
-            i: leaf
-            for i, leaf in enumerate(self.leaves)
-            if i not in self.uses and i not in self.biases
-        }
+        known = self.uses.keys() | self.biases.keys()
+        free = {i: leaf for i, leaf in enumerate(self.leaves) if i not in known}
         _, back, inputs = jax.vjp(run, taps, free, has_aux=True)
-        signals, jacobians = jax.vmap(back)(cotangents)
-        by_uses = {i: _join_uses(uses, inputs[i], signals[i]) for i, uses in self.uses.items()}
-        return by_uses | {i: form.flat(jacobian) for i, jacobian in jacobians.items()}
+
+        def pull_back(cotangents: Float[Array, "c n_outputs"]) -> dict[int, Derivative]:
+            signals, jacobians = jax.vmap(back)(cotangents)
+            # XLA would drop the rounding to 16 bits in the network if it joined the next step.
+            jacobians = jax.lax.optimization_barrier(jacobians)
+            by_uses = {i: _join_uses(uses, inputs[i], signals[i]) for i, uses in self.uses.items()}
+            return by_uses | {i: form.flat(jacobian) for i, jacobian in jacobians.items()}
+
+        return pull_back
 
     def with_biases(self, derivatives: dict[int, Derivative]) -> list[Derivative]:
         """Return the derivatives by all parameters in the order of their tree, biases included.
@@ -118,10 +126,10 @@ def derivatives(
     network = Network.trace(apply_fn, params, x, structured=structured)
 
     def point_derivatives(point: Sequence[Array]) -> dict[int, Derivative]:
-        found = network.back_propagate(point, cotangents)
+        found = network.back_propagation(point)(cotangents)
         return {i: _smaller_form(derivative) for i, derivative in found.items()}
 
-    size = blocks.fitting_cache(network.program.largest_signal(), len(cotangents))
+    size = blocks.n_in_cache(network.program.largest_signal(), len(cotangents))
     return network.with_biases(
         blocks.in_blocks(jax.vmap(point_derivatives), jax.tree.leaves(x), size)
     )

@@ -62,19 +62,6 @@ def _signals(
     return first.reshape(n1, -1) @ second.reshape(n2, -1).T
 
 
-def diagonal(derivatives: list[Derivative]) -> Float[Array, " n"]:
-    """Return K_ii, summed over parameters and outputs.
-
-    It is computed point by point, without pairs of points.
-    """
-
-    def entry(point: list[Derivative]) -> Array:
-        single = jax.tree.map(lambda leaf: leaf[None], point)
-        return sum(contract(derivative, derivative, "sum") for derivative in single)[0, 0]
-
-    return jax.lax.map(entry, derivatives)
-
-
 def flops(derivative: Derivative, n1: int, n2: int, n_outputs: int, outputs: str) -> float:
     """Return the floating-point operations of `contract`.
 

@@ -1,1 +1,1 @@
-"""Estimate the trace of the kernel without the kernel."""
+"""Compute or estimate the trace of the kernel without the kernel."""

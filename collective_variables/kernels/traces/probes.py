@@ -11,19 +11,15 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from collective_variables import _checks, _keys
 from collective_variables.kernels import _calls
-from collective_variables.kernels._derivatives import backpropagation, blocks, contraction, form
-from collective_variables.kernels._derivatives.form import Derivative
+from collective_variables.kernels._derivatives import squares
 from collective_variables.kernels._tiles import exact_products
 from collective_variables.kernels._traced import SHARED, StandIn, StandIns
 from collective_variables.networks._arguments import (
     ApplyFunction,
     check_network,
     checked_points,
-    n_bytes,
     n_points,
 )
-
-BLOCK_BYTES = 2**25  # of the derivatives of a block of points
 
 
 class TraceEstimate(NamedTuple):
@@ -128,7 +124,7 @@ def _build(apply_fn: StandIn, n_probes: int) -> Callable[..., Float[Array, "n_po
 def _squared_norms(
     apply_fn: StandIn, n_probes: int, params: PyTree[Array], x: PyTree[Array], key: PRNGKeyArray
 ) -> Float[Array, "n_points n_probes"]:
-    """Return ‖∇_θ (v_i · f(x_i))‖² of each point and probe, in blocks of points."""
+    """Return ‖∇_θ (v_i · f(x_i))‖² of each point and probe."""
     result = jax.eval_shape(apply_fn, params, x)
     signs = jax.random.rademacher(key, (n_points(x), n_probes, result.shape[1]), result.dtype)
     rows = jnp.eye(n_probes, dtype=result.dtype)
@@ -136,16 +132,4 @@ def _squared_norms(
     def combined(params: PyTree[Array], points: tuple[PyTree[Array], Array]) -> Array:
         return jnp.einsum("nvc,nc->nv", points[1], apply_fn(params, points[0]))
 
-    def derive(points: tuple[PyTree[Array], Array]) -> list[Derivative]:
-        return backpropagation.derivatives(combined, params, points, rows)
-
-    one = jax.eval_shape(derive, jax.tree.map(lambda leaf: leaf[:1], (x, signs)))
-    jacobian = n_probes * max(map(form.jacobian_size, one)) * result.dtype.itemsize
-    block = max(1, BLOCK_BYTES // (n_bytes(one) + jacobian))
-    return blocks.in_blocks(lambda points: jax.vmap(_diagonal)(derive(points)), (x, signs), block)
-
-
-def _diagonal(point: list[Derivative]) -> Float[Array, " n_probes"]:
-    """Return the squared norms of the derivatives of a point."""
-    single = jax.tree.map(lambda leaf: leaf[None], point)
-    return sum(contraction.contract(each, each, "per-output") for each in single)[:, 0, 0]
+    return squares.squared_norms(combined, params, (x, signs), rows)

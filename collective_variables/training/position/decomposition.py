@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from collective_variables import _checks, _errors, _keys
 from collective_variables.kernels import empirical
-from collective_variables.kernels.traces import probes
+from collective_variables.kernels.traces import exact, probes
 from collective_variables.networks._arguments import (
     ApplyFunction,
     checked_points,
@@ -223,7 +223,7 @@ def _trace(
 ) -> probes.TraceEstimate:
     """Return the trace of the kernel over points and outputs, exact without probes."""
     if n_probes is None:
-        trace = float(empirical.ntk_trace(apply_fn, params, x, outputs="sum"))
+        trace = float(exact.ntk_trace(apply_fn, params, x, outputs="sum"))
         return probes.TraceEstimate(trace, 0.0)
     own_key = jax.random.fold_in(key, place)
     return probes.estimate_trace(apply_fn, params, x, n_probes, key=own_key, outputs="sum")
