@@ -5,7 +5,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from collective_variables.kernels import _traced, empirical, products
 from collective_variables.kernels.features import sketches
-from collective_variables.kernels.traces import exact
+from collective_variables.kernels.traces import exact, probes
 from collective_variables.networks._arguments import ApplyFunction
 
 MOST_STATES = 8  # states of what a function can see, whose programs one object keeps
@@ -46,6 +46,20 @@ class KernelFunction:
     ) -> Float[Array, ""]:
         """Return the trace of the kernel, as `ntk_trace` does with the same arguments."""
         return exact.compute_trace(self._stand_ins, self.apply_fn, params, x, outputs)
+
+    def estimate_trace(
+        self,
+        params: PyTree[Array],
+        x: PyTree[Array],
+        n_probes: int = 2,
+        *,
+        key: PRNGKeyArray,
+        outputs: str = "mean",
+    ) -> probes.TraceEstimate:
+        """Return an estimate of the trace, as `estimate_trace` does with the same arguments."""
+        return probes.compute_estimate(
+            self._stand_ins, self.apply_fn, params, x, n_probes, key, outputs
+        )
 
     def product(
         self,
@@ -100,9 +114,10 @@ def ntk_fn(apply_fn: ApplyFunction) -> KernelFunction:
 
     Returns:
         A function kernel(params, x1, x2=None, *, outputs, implementation, block_size) with the
-        arguments of `empirical_ntk`. Its methods `trace(params, x)`, `product(params, x)` and
-        `features(params, x, n_features, key=key)` correspond to `ntk_trace`, `kernel_product` and
-        `ntk_features`.
+        arguments of `empirical_ntk`. Its methods `trace(params, x)`,
+        `estimate_trace(params, x, n_probes, key=key)`, `product(params, x)` and
+        `features(params, x, n_features, key=key)` correspond to `ntk_trace`, `estimate_trace`,
+        `kernel_product` and `ntk_features`.
 
     Example:
         >>> import jax.numpy as jnp

@@ -18,6 +18,7 @@ from collective_variables.kernels.empirical import empirical_ntk
 from collective_variables.kernels.kernel_function import ntk_fn
 from collective_variables.kernels.products import kernel_product
 from collective_variables.kernels.traces.exact import ntk_trace
+from collective_variables.kernels.traces.probes import estimate_trace
 from collective_variables.networks import sequential
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -49,6 +50,10 @@ def test_the_object_gives_what_the_functions_give(float64):
             expected = empirical_ntk(apply, params, x1, more, outputs=outputs)
             assert np.array_equal(kernel(params, x1, more, outputs=outputs), expected)
     assert_close(kernel.trace(params, x), ntk_trace(apply, params, x))
+    estimate = estimate_trace(apply, params, x, 3, key=jax.random.key(0), outputs="sum")
+    found = kernel.estimate_trace(params, x, 3, key=jax.random.key(0), outputs="sum")
+    assert_close(found.trace, estimate.trace)
+    assert_close(found.standard_error, estimate.standard_error, operations=1000)
     vectors = np.ones((len(x), 2))
     product, expected = kernel.product(params, x), kernel_product(apply, params, x)
     assert_close(product.product(vectors), expected.product(vectors))
@@ -105,6 +110,8 @@ def test_what_cannot_be_looked_into_is_traced_in_every_call_but_not_by_the_objec
     assert not np.allclose(first, second) and len(traces) == 2
     kernel = ntk_fn(function)
     assert_close(kernel(W, X), kernel(W, X))
+    estimates = [kernel.estimate_trace(W, X, key=jax.random.key(0)) for _ in range(2)]
+    assert estimates[0] == estimates[1]
     assert len(traces) == 3
 
 

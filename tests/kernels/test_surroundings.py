@@ -69,6 +69,7 @@ def test_trace_products_and_the_function_object_see_the_change_too(name, surroun
         "neural-tangents": lambda: empirical_ntk(function, W, X, implementation="neural-tangents"),
         "kernel": lambda: kernel(W, X),
         "trace of the object": lambda: kernel.trace(W, X),
+        "estimate of the object": lambda: kernel.estimate_trace(W, X, key=jax.random.key(0)).trace,
         "product of the object": lambda: kernel.product(W, X).diagonal,
     }
     before = {key: np.asarray(compute()) for key, compute in computed.items()}
