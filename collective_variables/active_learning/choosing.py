@@ -141,6 +141,8 @@ def compute_features(
     """Return features whose products are the kernel of a rule, in float64.
 
     For several networks, "ntk" and "sketch" are the mean of their kernels.
+
+    Also raises ValueError if the kernel is 0 for all points.
     """
     if rule.kernel_name == "sketch":
         n_features = N_FEATURES if rule.n_features is None else rule.n_features
@@ -151,8 +153,9 @@ def compute_features(
             total += sketches.ntk_features(
                 fitted.network.apply, params, pool, n_features, key=member_key
             )
-        return total / np.sqrt(len(fitted.params))
+        return kernels.check_nonzero(total / np.sqrt(len(fitted.params)), rule.kernel)
     members = fitted.params if rule.kernel_name == "ntk" else [None]
+    is_mean = len(members) > 1
     parts = [
         kernels.features(
             pool,
@@ -161,10 +164,12 @@ def compute_features(
             params=params,
             n_features=rule.n_features,
             key=key,
+            may_be_zero=is_mean,
         )
         for params in members
     ]
-    return np.concatenate(parts, axis=1) / np.sqrt(len(parts))
+    features = np.concatenate(parts, axis=1) / np.sqrt(len(parts))
+    return kernels.check_nonzero(features, rule.kernel) if is_mean else features
 
 
 def choose(

@@ -35,6 +35,7 @@ def features(
     params: PyTree[Array] | None = None,
     n_features: int | None = None,
     key: PRNGKeyArray | None = None,
+    may_be_zero: bool = False,
 ) -> Float[np.ndarray, "n_pool n_features"]:
     """Return features of all points, whose products are the kernel, in float64.
 
@@ -64,13 +65,15 @@ def features(
         n_features: Largest number of features. By default 512 for "sketch", which has as many; for
             others n_pool for up to 2048 points, else 1024.
         key: A JAX key for "sketch".
+        may_be_zero: Whether a kernel that is 0 for all points is allowed. Its features are zeros,
+            or none.
 
     Returns:
         The features (n_pool, n_features).
 
     Raises:
         InvalidValueError: Network, parameters or key are missing, the parameters do not fit the
-            network, or an argument has no meaning for the kernel.
+            network, an argument has no meaning for the kernel, or the kernel is 0 for all points.
 
     Example:
         >>> print(features([[1.0, 2.0], [3.0, 4.0]], "linear"))
@@ -96,17 +99,48 @@ def features(
         sketched = sketches.ntk_features(
             network.apply, params, jnp.asarray(points), n_sketched, key=key
         )
-        return np.asarray(sketched, np.float64)
+        found = np.asarray(sketched, np.float64)
+        return found if may_be_zero else check_nonzero(found, kernel)
     if n_features is None:
         n_features = len(points) if len(points) <= EXACT_UP_TO else N_FEATURES
     # The factor and its transpose.
     n_numbers = 2 * len(points) * min(n_features, len(points))
     _memory.check(f"Features of {len(points)} points", 8 * n_numbers)
     if name == "infinite-width":
-        kernel = limit(network, points)
+        values = limit(network, points)
     elif name == "ntk":
-        kernel = _blocks(partial(empirical.empirical_ntk, network.apply, params), points)
-    return pivoted.from_kernel(kernel, len(points), n_features).features
+        values = _blocks(partial(empirical.empirical_ntk, network.apply, params), points)
+    else:
+        values = kernel
+    found = pivoted.from_kernel(values, len(points), n_features).features
+    return found if may_be_zero else check_nonzero(found, kernel)
+
+
+def check_nonzero(
+    features: Float[np.ndarray, "n_pool n_features"], kernel: str | ArrayLike | Kernel
+) -> Float[np.ndarray, "n_pool n_features"]:
+    """Return the features, or raise if the kernel is 0 for all points.
+
+    Args:
+        features: The features of the kernel; none, or zeros, if it is 0.
+        kernel: As in `features`.
+
+    Returns:
+        The features.
+
+    Raises:
+        InvalidValueError: The kernel is 0.
+    """
+    if features.any():
+        return features
+    if isinstance(kernel, str):
+        received = f"the kernel {kernel}"
+    else:
+        received = "a function" if callable(kernel) else "a matrix"
+    raise _errors.InvalidValueError(
+        f"kernel must have K(x, x) > 0 for some point: received {received} with K(x, x) = 0 for "
+        f"all {len(features)} points. Check how it was computed, or choose the kernel linear."
+    )
 
 
 def check(

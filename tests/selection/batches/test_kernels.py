@@ -24,6 +24,9 @@ NETWORK = sequential.build_network(["dense 5", "dense 2"], parametrisation="ntk"
 PARAMS = jax.tree.map(
     lambda leaf: np.asarray(leaf, np.float64), NETWORK.init(jax.random.key(1), jnp.ones((1, 3)))
 )
+# Without biases, parameters of zeros have derivatives of zeros.
+PLAIN = sequential.build_network(["dense 5", "dense 2"], parametrisation="ntk", b_std=0.0)
+ZEROS = jax.tree.map(np.zeros_like, PLAIN.init(jax.random.key(1), jnp.ones((1, 3))))
 KEY = jax.random.key(2)
 ROOT = GENERATOR.normal(size=(14, 14))
 MATRIX = ROOT @ ROOT.T
@@ -173,6 +176,27 @@ def test_what_has_no_kernel_is_one_sentence(kernel, options, message):
     with pytest.raises((ValueError, TypeError), match=re.escape(message)) as caught:
         kernels.features(POOL, kernel, **options)
     assert str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize(
+    "kernel, options, received",
+    [
+        (np.zeros((14, 14)), {}, "a matrix"),
+        (lambda rows, columns: 0 * MATRIX[np.ix_(rows, columns)], {}, "a function"),
+        ("ntk", {"network": PLAIN, "params": ZEROS}, "the kernel ntk"),
+        ("sketch", {"network": PLAIN, "params": ZEROS, "key": KEY}, "the kernel sketch"),
+        ("infinite-width", {"network": PLAIN}, "the kernel infinite-width"),
+    ],
+)
+def test_a_kernel_of_zeros_is_an_error_that_names_it(kernel, options, received):
+    pool = 0 * POOL if isinstance(kernel, str) and kernel == "infinite-width" else POOL
+    with pytest.raises(ValueError) as caught:
+        kernels.features(pool, kernel, **options)
+    assert str(caught.value) == (
+        f"kernel must have K(x, x) > 0 for some point: received {received} with K(x, x) = 0 for "
+        "all 14 points. Check how it was computed, or choose the kernel linear."
+    )
+    assert not kernels.features(pool, kernel, **options, may_be_zero=True).any()
 
 
 @pytest.mark.parametrize("kernel", ["linear", MATRIX], ids=["linear", "matrix"])

@@ -249,3 +249,11 @@ def test_wrong_options_are_one_error_before_a_kernel_is_computed(
     with pytest.raises((ValueError, TypeError), match=re.escape(message)) as caught:
         select(method, **options)
     assert str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize(
+    "method", [name for name, known in registry.OPTIONS.items() if "kernel" in known]
+)
+def test_every_rule_names_a_kernel_of_zeros(method):
+    with pytest.raises(ValueError, match="kernel must have K\\(x, x\\) > 0 .* received a matrix"):
+        select(method, kernel=np.zeros((20, 20)))
