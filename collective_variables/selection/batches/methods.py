@@ -147,10 +147,10 @@ def _initial(
 
 
 def _checked(initialisation_keys: PRNGKeyArray | None, n_members: int) -> PRNGKeyArray:
-    """Return the keys of the networks.
+    """Return the keys that draw the networks, one for each member.
 
     Raises:
-        InvalidValueError: There is none for each member.
+        InvalidValueError: The keys are missing, or their number is not that of the members.
     """
     if initialisation_keys is None or jnp.shape(initialisation_keys) != (n_members,):
         received = None if initialisation_keys is None else jnp.shape(initialisation_keys)
