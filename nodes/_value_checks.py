@@ -154,7 +154,7 @@ def _train_agent(own: SimpleNamespace, group: Group) -> None:
     _checks.integer("n_members", own.n_members, minimum=1)
     _seed(own)
     settings = _record(own.record, own.n_updates, 1)
-    recording.Recorder(_outputs, policy_optimisation.of_observations(settings))
+    recording.Recorder(_outputs, policy_optimisation.without_positions(settings))
 
 
 def _record(record: dict, n_epochs: int, evaluate_every: int) -> recording.Settings:

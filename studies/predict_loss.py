@@ -108,7 +108,7 @@ class Problem(NamedTuple):
     schedule: schedules.Schedule
 
     @classmethod
-    def of(cls, sections: Sections) -> "Problem":
+    def load(cls, sections: Sections) -> "Problem":
         """Return the problem of a group."""
         network = next(iter(build_networks(sections["Network"]).values()))
         schedule = schedules.Schedule(**train_options(sections["TrainModel"]))
@@ -183,7 +183,7 @@ def activations(
 def group_runs(group: str) -> pd.DataFrame:
     """Return the predictors and the loss of each run of an experiment."""
     sections = read_group(group)
-    problem, ensemble = Problem.of(sections), sections["Ensemble"]
+    problem, ensemble = Problem.load(sections), sections["Ensemble"]
     n_members, seed, sizes = (ensemble[name] for name in ("n_members", "seed", "n_points"))
     subsets = select_subsets(
         problem.data,
@@ -230,7 +230,7 @@ def correlate(runs: pd.DataFrame) -> pd.DataFrame:
 
 def crossed_losses(design: Design, name: str) -> Iterator[tuple[int, np.ndarray]]:
     """Yield each size with ln(minimum test loss), (n_subsets, n_networks, n_orders)."""
-    problem = Problem.of(read_group(design.group))
+    problem = Problem.load(read_group(design.group))
     problem = problem._replace(schedule=replace(problem.schedule, batch_size=design.batch_size))
     subsets = base.random(
         len(problem.data.inputs),

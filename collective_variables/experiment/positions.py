@@ -50,7 +50,7 @@ def add_positions(
         rows: list[factors.Factors] = []
         for number, part in table.groupby("member", sort=False):
             sizes = part["n_points"].to_numpy()
-            found = slopes.of(number, subsets[number], sizes)
+            found = slopes.yield_member(number, subsets[number], sizes)
             rows += [
                 factors.from_slopes(chi_loss, n_averaged * trace, delta_loss)
                 for trace, (chi_loss, delta_loss) in zip(part["trace"], found)
@@ -79,7 +79,7 @@ class _Slopes:
         self._draw = batching.over_members(partial(_draw, network, dtype))
         self._compute = batching.over_members(partial(_slopes, network, loss))
 
-    def of(
+    def yield_member(
         self,
         number: int,
         rows: Int[np.ndarray, " n_selected"],

@@ -108,7 +108,7 @@ def train_ensemble(
         )
 
 
-def of_observations(settings: recording.Settings, /) -> recording.Settings:
+def without_positions(settings: recording.Settings, /) -> recording.Settings:
     """Return the settings of what is recorded on observations; positions are those of rollouts."""
     others = [name for name in settings.observables if name != POSITION]
     return replace(settings, observables=others)
@@ -125,7 +125,7 @@ class _Runner:
         self._places = np.arange(n) * ppo.n_points // n
         self._has_position = POSITION in settings.observables
         self._recorders = {
-            name: recording.Recorder(network.apply, of_observations(settings))
+            name: recording.Recorder(network.apply, without_positions(settings))
             for name, network in ppo.modules.items()
         }
         self._positions = batching.over_members(partial(_positions, ppo))

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from collective_variables.kernels import empirical
+from collective_variables.kernels.traces import exact
 from collective_variables.networks import variables
 from collective_variables.networks._arguments import ApplyFunction
 
@@ -73,7 +73,7 @@ def compute_factors(
     The arguments are those of `compute_slopes`.
     """
     slopes = compute_slopes(apply_fn, params, x, loss)
-    chi_net = empirical.ntk_trace(apply_fn, params, x, outputs="sum")
+    chi_net = exact.ntk_trace(apply_fn, params, x, outputs="sum")
     return Factors(
         slopes.chi_loss,
         chi_net,
