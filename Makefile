@@ -5,7 +5,7 @@ export DVC_NO_ANALYTICS := 1
 export NO_MKDOCS_2_WARNING := 1
 ENVIRONMENT := .venv/installed
 
-.PHONY: help setup repro all report paper reproduce apply stale test test-newest bench bench-rnd bench-ntk bench-selection bench-training bench-dynamics bench-features bench-forecast bench-labels bench-tables dynamics paper-dynamics scaling field predictors form pictures gallery results requirements verify harness lint coverage docs docs-serve
+.PHONY: help setup repro all report paper reproduce apply stale test test-newest bench bench-rnd bench-ntk bench-selection bench-training bench-dynamics bench-features bench-forecast bench-labels bench-tables dynamics paper-dynamics scaling field predictors growth form pictures gallery results requirements verify harness lint coverage docs docs-serve
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -119,6 +119,9 @@ field: $(ENVIRONMENT)  ## compare all methods of selection on all problems (an h
 
 predictors: $(ENVIRONMENT)  ## find out what predicts the test loss before training, and how well it could (half an hour)
 	python -m studies.predict_loss
+
+growth: $(ENVIRONMENT)  ## test how trace, Rényi-2 rank and entropy grow with the number of points (ten minutes)
+	python -m studies.growth_laws
 
 form: $(ENVIRONMENT)  ## compare the forms of RND on held-out parts of the pools (an hour)
 	python -m studies.compare_rnd_forms

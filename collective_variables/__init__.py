@@ -25,6 +25,7 @@ _MODULES = {
     "kernels.infinite_width": ("infinite_width_ntk",),
     "observables.spectrum": ("eigenvalues", "entropy", "trace", "collective_variables"),
     "observables.collective": ("kernel_alignment",),
+    "observables.growth.laws": ("growth_laws",),
     "observables.predictors": ("kernel_predictors",),
     "observables.lanczos": ("estimate_entropy",),
     "observables.measurement": ("measure_ensemble",),
@@ -68,6 +69,7 @@ __all__ = [
     "collective_variables",
     "kernel_alignment",
     "kernel_predictors",
+    "growth_laws",
     "estimate_entropy",
     "measure_ensemble",
     # selection

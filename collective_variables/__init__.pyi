@@ -19,6 +19,7 @@ from collective_variables.networks.imported import load_model as load_model
 from collective_variables.networks.sequential import ACTIVATIONS as ACTIVATIONS
 from collective_variables.networks.sequential import build_network as build_network
 from collective_variables.observables.collective import kernel_alignment as kernel_alignment
+from collective_variables.observables.growth.laws import growth_laws as growth_laws
 from collective_variables.observables.lanczos import estimate_entropy as estimate_entropy
 from collective_variables.observables.measurement import measure_ensemble as measure_ensemble
 from collective_variables.observables.predictors import kernel_predictors as kernel_predictors

@@ -155,7 +155,7 @@ WRONG = [  # a value of the committed params.yaml, and the whole line that refus
         "fuel_LoadDataset",
         "problem",
         "feul",
-        "fuel_LoadDataset.problem must be one of concrete, fuel, gait, mnist, "
+        "fuel_LoadDataset.problem must be one of concrete, fuel, gait, letters, mnist, "
         "mnist-60000, molecules, words: received 'feul'.",
     ),
     (

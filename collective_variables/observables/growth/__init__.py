@@ -1,0 +1,1 @@
+"""How collective variables grow with the number of points."""
