@@ -95,8 +95,10 @@ bench-selection: $(ENVIRONMENT)  ## time RND, exact next to a plain loop, and sc
 bench-training: $(ENVIRONMENT)  ## time the networks of Experiment 1 at the paper's numbers of runs (an hour)
 	python -m benchmarks.bench_training
 
-bench-dynamics: $(ENVIRONMENT)  ## time recordings through a training, and the groups of learning dynamics (an hour)
+bench-dynamics: $(ENVIRONMENT)  ## time recordings, recorders, decompositions, and the groups of learning dynamics (an hour)
 	python -m benchmarks.bench_dynamics
+	python -m benchmarks.bench_recorder
+	python -m benchmarks.bench_decompose
 
 bench-features: $(ENVIRONMENT)  ## compare sketched features with the exact kernel, and time 100,000 images (three minutes)
 	python -m benchmarks.bench_features

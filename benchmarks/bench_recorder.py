@@ -26,8 +26,11 @@ BAR = 0.05
 LAYERS = ("dense 128", "dense 128", "dense 10")
 
 
-def make_training() -> tuple[Callable[[recorders.Recorder | None], None], recorders.Recorder]:
-    """Return a training, which compiles anew, and a recorder for it."""
+Train = Callable[[recorders.Recorder | None], None]
+
+
+def make_training() -> tuple[Train, Callable[[], recorders.Recorder]]:
+    """Return a training, which compiles anew, and a function that makes recorders for it."""
     data = problems.load_problem("mnist")
     network = sequential.build_network(LAYERS)
     start = network.init(jax.random.key(0), data.inputs[:1])
@@ -51,11 +54,13 @@ def make_training() -> tuple[Callable[[recorders.Recorder | None], None], record
             params, state = update(params, state, data.inputs[rows], data.targets[rows])
         jax.block_until_ready(params)
 
-    make = recorders.Recorder
-    return train, make(network.apply, data.inputs, data.targets, loss="cross-entropy")
+    def make() -> recorders.Recorder:
+        return recorders.Recorder(network.apply, data.inputs, data.targets, loss="cross-entropy")
+
+    return train, make
 
 
-def seconds(train: Callable, recorder: recorders.Recorder | None) -> float:
+def seconds(train: Train, recorder: recorders.Recorder | None) -> float:
     """Return the seconds of a training."""
     start = time.perf_counter()
     train(recorder)
@@ -66,9 +71,9 @@ def main() -> None:
     """Print the seconds of all trainings, and the ratio of the repeats."""
     print("training       alone, s  recorded, s  ratio")
     ratios = []
-    train, _ = make_training()
+    train, make_recorder = make_training()
     for number in range(1 + N_REPEATS):
-        recorder = make_training()[1]
+        recorder = make_recorder()
         alone, recorded = seconds(train, None), seconds(train, recorder)
         name = "first" if number == 0 else f"repeat {number}"
         print(f"{name:13s} {alone:9.2f} {recorded:12.2f} {recorded / alone:6.3f}", flush=True)

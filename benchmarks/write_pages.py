@@ -10,7 +10,13 @@ rewritten if it has their markers (`benchmarks.pages.readme`).
 from benchmarks._markdown import fold
 from benchmarks.pages import claims, dynamics, experiments, paper_scale, readme, timings
 from benchmarks.pages.files import GENERATED, Fragment, describe_origin, read
-from studies import compare_methods, compare_rnd_forms, selection_cost
+from studies import (
+    compare_methods,
+    compare_rnd_forms,
+    growth_laws,
+    predict_loss,
+    selection_cost,
+)
 
 PICTURES, PAPER_SCALE = ("make pictures",), ("python -m studies.paper_scale",)
 JUDGED = (*PICTURES, "python -m studies.paper_scale_report")
@@ -88,11 +94,13 @@ def fragments() -> dict[str, Fragment]:
     printed = {
         "claims": Fragment(lambda: claims.summary("C"), JUDGED, claims.sources("C1")),
         "findings": Fragment(lambda: claims.summary("F"), JUDGED, claims.sources("F1")),
-        "reach": Fragment(lambda: claims.summary("G"), JUDGED, claims.sources("G1")),
-        "scaling-laws": Fragment(lambda: claims.summary("H"), JUDGED, claims.sources("H2")),
+        "reach": Fragment(lambda: claims.summary("G"), PICTURES, claims.sources("G1")),
+        "scaling-laws": Fragment(lambda: claims.summary("H"), PICTURES, claims.sources("H2")),
         **{
             f"claim-{name.lower()}": Fragment(
-                lambda name=name: claims.describe(name), JUDGED, claims.sources(name)
+                lambda name=name: claims.describe(name),
+                JUDGED if len(claims.sources(name)) > 1 else PICTURES,
+                claims.sources(name),
             )
             for name in claims.TITLES
         },
@@ -136,6 +144,21 @@ def fragments() -> dict[str, Fragment]:
             lambda: selection_cost.describe(selection_cost.read_tables()),
             ("make scaling",),
             scaling_sources(),
+        ),
+        "predictors": Fragment(
+            lambda: predict_loss.correlations_table(read("predictors.csv")),
+            ("make predictors",),
+            ("reference/predictors.csv",),
+        ),
+        "predictors-shares": Fragment(
+            lambda: predict_loss.shares_table(read("predictors-shares.csv")),
+            ("make predictors",),
+            ("reference/predictors-shares.csv",),
+        ),
+        "growth-laws": Fragment(
+            lambda: growth_laws.describe(read("growth-laws.csv")),
+            ("make growth",),
+            ("reference/growth-laws.csv",),
         ),
         "decisions": Fragment(experiments.decisions_table, RESULTS, ("nodes/decisions.yaml",)),
     }
