@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from collective_variables.analysis import entropy_phases, statistics
+from collective_variables.analysis import entropy_phases
 from collective_variables.papers import claims
-from collective_variables.papers.claims import Claim
+from collective_variables.papers.claims import Claim, Effect
 from collective_variables.training import study_cases
 from collective_variables.training.study_cases import Case
 
@@ -139,16 +139,6 @@ def network_name(values: Mapping[str, object], /) -> str:
     )
 
 
-class _Effect(NamedTuple):
-    """Hold the effect of a finding in one network: one value for each member."""
-
-    claim: str
-    group: str
-    network: str
-    variable: str
-    values: pd.Series
-
-
 def evidence(groups: Mapping[str, Group], *, confidence: float = 0.95) -> pd.DataFrame:
     """Estimate the effect of each finding in each network.
 
@@ -163,52 +153,35 @@ def evidence(groups: Mapping[str, Group], *, confidence: float = 0.95) -> pd.Dat
     Returns:
         The columns of `claims_2023.evidence`. `parametrisation` has the name of the network.
     """
-    effects = [effect for name, group in groups.items() for effect in _effects(name, group)]
-    table = pd.DataFrame(
-        [
-            _row(effect, confidence)
-            for effect in effects
-            if effect.values.count() >= entropy_phases.MIN_MEMBERS
-        ]
-    )
-    # A network may be an end of several studies.
-    table = table.drop_duplicates(["claim", "group", "parametrisation", "variable"]).reindex(
-        columns=[*claims.ROW, *claims.SIZES]
-    )
-    table = claims.in_limits(table, FINDINGS)
-    table["p_value_holm"] = statistics.holm(table["p_value"])
-    table["verdict"] = [
-        claims.interval_verdict(row, FINDINGS[row.claim], 1 - confidence)
-        for row in table.itertuples()
-    ]
-    return table.sort_values("claim", kind="stable", ignore_index=True)
+    effects = (effect for name, group in groups.items() for effect in _effects(name, group))
+    return claims.evidence_of_members(effects, FINDINGS, confidence=confidence)
 
 
-def _effects(name: str, group: Group) -> Iterator[_Effect]:
+def _effects(name: str, group: Group) -> Iterator[Effect]:
     learned = learned_rows(group.recording)
     yield from _size_effects(name, group, learned)
     if group.kind not in ("dense", "conv"):
         for network, table in named_networks(group, learned):
-            yield _Effect("F2", name, network, "entropy", _change(table))
-            yield _Effect("F4", name, network, "trace", _correlation_with_loss(table))
+            yield Effect("F2", name, network, "entropy", _change(table))
+            yield Effect("F4", name, network, "trace", _correlation_with_loss(table))
     for network, table in named_networks(group, without_failures(learned)):
-        yield _Effect("F5", name, network, "trace", _growth(table))
+        yield Effect("F5", name, network, "trace", _growth(table))
     if len(group.modes):
         for network, table in named_networks(group, group.modes):
-            yield _Effect("F6", name, network, "error", mode_speeds(learned_rows(table)))
+            yield Effect("F6", name, network, "error", mode_speeds(learned_rows(table)))
 
 
-def _size_effects(name: str, group: Group, learned: pd.DataFrame) -> Iterator[_Effect]:
+def _size_effects(name: str, group: Group, learned: pd.DataFrame) -> Iterator[Effect]:
     """Yield the effects in the smallest and the largest network of each study."""
     for cases, (small, large) in list_ends(group.studies):
         ends = [study_cases.study_rows(learned, [case]) for case in cases]
         small_change, large_change = (_change(end) for end in ends)
         difference = large_change - small_change
-        yield _Effect("F1", name, small, "entropy", small_change)
-        yield _Effect("F2", name, large, "entropy", large_change)
-        yield _Effect("F3", name, f"{large} − {small}", "entropy", difference)
+        yield Effect("F1", name, small, "entropy", small_change)
+        yield Effect("F2", name, large, "entropy", large_change)
+        yield Effect("F3", name, f"{large} − {small}", "entropy", difference)
         for network, end in zip((small, large), ends):
-            yield _Effect("F4", name, network, "trace", _correlation_with_loss(end))
+            yield Effect("F4", name, network, "trace", _correlation_with_loss(end))
 
 
 def learned_rows(table: pd.DataFrame, /) -> pd.DataFrame:
@@ -303,10 +276,3 @@ def mode_speeds(modes: pd.DataFrame, /) -> pd.Series:
 def _rank_correlation(x: pd.Series, y: pd.Series) -> float:
     """Return Spearman's coefficient, or NaN if x or y is constant."""
     return x.rank().corr(y.rank())
-
-
-def _row(effect: _Effect, confidence: float) -> dict[str, object]:
-    *labels, values = effect
-    values = values.dropna().to_numpy()
-    test = entropy_phases.t_test(values, confidence)
-    return dict(zip(claims.ROW, (*labels, *test, len(values))))

@@ -12,6 +12,7 @@ from pages import Elements, in_browser
 from project import Project, stages_run
 
 from collective_variables.papers import claims_2024
+from collective_variables.papers.position import claims as position_claims
 from collective_variables.training import study_cases
 from nodes.findings import Findings
 from nodes.report import Report
@@ -125,11 +126,13 @@ def test_encoder_actor_and_critic_are_recorded(inside):
 def test_findings_are_of_all_studies(inside):
     node = load("dynamics", "Findings")
     written = json.loads(node.findings_path.read_text())
-    assert [of["claim"] for of in written] == list(claims_2024.FINDINGS)
+    claims = [*claims_2024.FINDINGS, *position_claims.FINDINGS]
+    assert [of["claim"] for of in written] == claims
     assert node.verdicts == {of["claim"]: of["verdict"] for of in written}
-    evidence = node.parts[0].evidence
-    assert set(evidence["group"]) == {name.partition("_")[0] for name in RECORDED}
-    assert len(evidence) == sum(len(of["evidence"]) for of in written)
+    evidence, of_position = (part.evidence for part in node.parts)
+    for each in (evidence, of_position):
+        assert set(each["group"]) == {name.partition("_")[0] for name in RECORDED}
+    assert len(evidence) + len(of_position) == sum(len(of["evidence"]) for of in written)
     # As in the tables themselves.
     table = load("dynamics-graph", "ScalingStudy").recording.query("points == 'train'")
     curves = table.pivot(index="member", columns="epoch", values="entropy")
@@ -139,6 +142,7 @@ def test_findings_are_of_all_studies(inside):
     assert {picture.name for picture in node.pictures} >= {
         "evolution-dynamics-fuel",
         "evolution-dynamics-graph",
+        "position-dynamics-fuel",
         "joint",
     }
 

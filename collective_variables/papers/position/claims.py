@@ -7,14 +7,13 @@ Through the NTK Lens".
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from collective_variables.analysis import entropy_phases, power_law, statistics
+from collective_variables.analysis import power_law
 from collective_variables.papers import claims, claims_2024
-from collective_variables.papers.claims import Claim
+from collective_variables.papers.claims import Claim, Effect
 from collective_variables.papers.claims_2024 import Group
 from collective_variables.training import study_cases
 from collective_variables.training.study_cases import LEARNED, Case
@@ -74,21 +73,11 @@ FINDINGS: claims.Claims = {
 KERNEL_VARIABLES = ("effective_entropy", "trace_per_point")
 
 
-class Effect(NamedTuple):
-    """Hold the effect of a claim in one network or study: one value for each member."""
-
-    claim: str
-    group: str
-    network: str
-    variable: str
-    values: pd.Series
-
-
 def evidence(groups: Mapping[str, Group], *, confidence: float = 0.95) -> pd.DataFrame:
     """Estimate the effect of each claim in each network or study.
 
-    Effects are means over members with Student's interval and t-test, as in `claims_2024.evidence`.
-    Groups without recorded positions are left out.
+    Effects are means over members with Student's interval and t-test. Groups without recorded
+    positions are left out.
 
     Args:
         groups: Recordings of each group by its name.
@@ -97,27 +86,13 @@ def evidence(groups: Mapping[str, Group], *, confidence: float = 0.95) -> pd.Dat
     Returns:
         The columns of `claims_2024.evidence`.
     """
-    effects = [
+    effects = (
         effect
         for name, group in groups.items()
         if "chi_pos" in group.recording
         for effect in _effects(name, group)
-    ]
-    rows = []
-    for *labels, values in effects:
-        finite = values[np.isfinite(values)].to_numpy()
-        if len(finite) >= entropy_phases.MIN_MEMBERS:
-            test = entropy_phases.t_test(finite, confidence)
-            rows.append(dict(zip(claims.ROW, (*labels, *test, len(finite)))))
-    keys = ["claim", "group", "parametrisation", "variable"]
-    table = pd.DataFrame(rows, columns=claims.ROW).drop_duplicates(keys)
-    table = claims.in_limits(table.reindex(columns=[*claims.ROW, *claims.SIZES]), FINDINGS)
-    table["p_value_holm"] = statistics.holm(table["p_value"])
-    table["verdict"] = [
-        claims.interval_verdict(row, FINDINGS[row.claim], 1 - confidence)
-        for row in table.itertuples()
-    ]
-    return table.sort_values("claim", kind="stable", ignore_index=True)
+    )
+    return claims.evidence_of_members(effects, FINDINGS, confidence=confidence)
 
 
 def _effects(name: str, group: Group) -> Iterator[Effect]:
