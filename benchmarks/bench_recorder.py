@@ -21,7 +21,7 @@ from collective_variables.data import problems
 from collective_variables.networks import sequential
 from collective_variables.training.any_loop import recorder as recorders
 
-N_STEPS, BATCH_SIZE, N_REPEATS = 2000, 128, 3
+N_STEPS, BATCH_SIZE, N_REPEATS = 2000, 128, 7
 BAR = 0.05
 LAYERS = ("dense 128", "dense 128", "dense 10")
 

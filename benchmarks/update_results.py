@@ -80,7 +80,7 @@ def panel(lines: pd.DataFrame, quantity: str) -> dict:
     """
     parts = {
         words: figures_2024.mean_and_band(part, quantity)
-        for words, part in lines.groupby(["network", "points"])
+        for words, part in lines.groupby(["network", "points"], sort=False)
     }
     bands = pd.concat(parts, names=["network", "points"]).reset_index()
     bands["epoch"] += 1

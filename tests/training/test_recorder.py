@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pandas as pd
 import pytest
 from flax import nnx
 
@@ -64,6 +65,20 @@ def test_the_loss_falls_at_the_rate_that_is_recorded():
     after = jax.tree.map(lambda leaf, g: leaf - 1e-6 * g, START, gradient)
     fall = float(loss(START) - loss(after)) / 1e-6
     assert recorder.table()["delta_loss"].item() == pytest.approx(fall, rel=1e-4)
+
+
+def test_a_step_that_takes_over_the_memory_of_the_parameters_changes_no_record():
+    """The numbers are computed while the loop goes on."""
+    tables = []
+    for donated in ((), (0,)):
+        recorder = recorders.Recorder(NETWORK.apply, X, TARGETS, every=1)
+        update = jax.jit(lambda w: jax.tree.map(lambda leaf: leaf * 0.9, w), donate_argnums=donated)
+        params = jax.tree.map(jnp.array, START)
+        for step in range(5):
+            recorder(step, params)
+            params = update(params)
+        tables.append(recorder.table())
+    pd.testing.assert_frame_equal(*tables)
 
 
 def test_steps_are_spaced_logarithmically():

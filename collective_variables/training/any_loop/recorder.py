@@ -1,6 +1,7 @@
 """Record collective variables and the spectral position in anybody's training loop."""
 
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -8,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jaxtyping import Array, Float, PyTree
+from threadpoolctl import ThreadpoolController
 
 from collective_variables import _checks, _errors
-from collective_variables.kernels import empirical
+from collective_variables.kernels import _calls
+from collective_variables.kernels._traced import SHARED
 from collective_variables.networks._arguments import ApplyFunction, checked_points, n_points
 from collective_variables.observables import collective, spectrum
 from collective_variables.training import schedules
@@ -38,6 +41,13 @@ class Cost(NamedTuple):
     def seconds(self) -> float:
         """Seconds of all records."""
         return self.seconds_first + (self.n_records - 1) * self.seconds_each
+
+
+class _Started(NamedTuple):
+    """What a record needs of JAX, which may still be computing it."""
+
+    kernel: Float[Array, "n n"]
+    gradients: _gradients.Started
 
 
 class Recorder:
@@ -107,7 +117,9 @@ class Recorder:
         self._batch = jax.tree.map(lambda leaf: leaf[self.rows_], batch)
         self._apply, self._loss, self._every = apply_fn, loss, every
         self._initial: Float[np.ndarray, "n n"] | None = None
-        self._rows: list[dict[str, float]] = []
+        self._steps: list[int] = []
+        self._rows: list[Future[dict[str, float]]] = []
+        self._executor, self._libraries = ThreadPoolExecutor(1), ThreadpoolController()
         self._next = 0
 
     def __call__(self, step: int, params: PyTree[Array]) -> None:
@@ -126,6 +138,8 @@ class Recorder:
     def record(self, step: int, params: PyTree[Array]) -> None:
         """Record this step, due or not, such as the last one.
 
+        The numbers are computed while the loop continues; `table` waits for them.
+
         Args:
             step: The number of the step.
             params: The parameters before the step.
@@ -136,12 +150,16 @@ class Recorder:
         Also raises ValueError if the network does not fit the points, or the targets its outputs.
         """
         step = _checks.integer("step", step, minimum=0)
-        if self._rows and step <= self._rows[-1]["step"]:
+        if self._steps and step <= self._steps[-1]:
             raise _errors.InvalidValueError(
-                f"step must be greater than the last recorded one, {self._rows[-1]['step']}: "
+                f"step must be greater than the last recorded one, {self._steps[-1]}: "
                 f"received {step}. Make a new recorder for another training."
             )
-        self._rows.append({"step": step} | self._measure(params))
+        started = self._start(params)
+        if self._rows:
+            self._rows[-1].result()  # so that the kernels of few records are in memory
+        self._rows.append(self._executor.submit(self._measure, started))
+        self._steps.append(step)
         self._next = self._after(step)
 
     def table(self) -> pd.DataFrame:
@@ -154,7 +172,8 @@ class Recorder:
             one relative to its norm, and initial_alignment, the alignment with it; and
             target_alignment, for targets in the shape of the outputs.
         """
-        return pd.DataFrame(self._rows)
+        rows = [row.result() for row in self._rows]
+        return pd.DataFrame([{"step": step} | row for step, row in zip(self._steps, rows)])
 
     def figure(self) -> Any:
         """Return a Plotly figure of the table, with a panel for each quantity.
@@ -188,7 +207,7 @@ class Recorder:
         seconds = []
         for _ in range(3):
             start = time.perf_counter()
-            self._values(params)
+            self._values(self._start(params))
             seconds.append(time.perf_counter() - start)
         return Cost(len(self.steps(n_steps)), seconds[0], min(seconds[1:]))
 
@@ -198,8 +217,24 @@ class Recorder:
             return step + max(1, step // 2)
         return (step // self._every + 1) * self._every
 
-    def _measure(self, params: PyTree[Array]) -> dict[str, float]:
-        values, kernel = self._values(params)
+    def _start(self, params: PyTree[Array]) -> _Started:
+        """Start the kernel and the gradients of these parameters."""
+        x, _ = self._batch
+        with SHARED.traceable(self._apply, params, x) as network:
+            call = _calls.check_call(network, params, x, None, "mean", "auto", None)
+            plan = call.plan(None)
+            is_whole = max(call.n_points) <= plan.tile
+            kernel = call.whole(plan.outputs_at_once) if is_whole else _calls.tiled(call, plan)
+            gradients = _gradients.start(network, call.params, self._batch, self._loss)
+        return _Started(kernel, gradients)
+
+    def _measure(self, started: _Started) -> dict[str, float]:
+        # Further threads of BLAS would wait for the cores that the training uses.
+        with self._libraries.limit(limits=1, user_api="blas"):
+            return self._row(started)
+
+    def _row(self, started: _Started) -> dict[str, float]:
+        values, kernel = self._values(started)
         if self._initial is None:
             self._initial = kernel
         if not (np.isfinite(kernel).all() and np.isfinite(self._initial).all()):
@@ -209,13 +244,11 @@ class Recorder:
             "initial_alignment": collective.kernel_alignment(kernel, self._initial),
         }
 
-    def _values(self, params: PyTree[Array]) -> tuple[dict[str, float], Float[np.ndarray, "n n"]]:
+    def _values(self, started: _Started) -> tuple[dict[str, float], Float[np.ndarray, "n n"]]:
         """Return what depends on these parameters alone, and the kernel."""
-        x, targets = self._batch
-        kernel = np.asarray(empirical.empirical_ntk(self._apply, params, x))
-        gradients = _gradients.compute_gradients(self._apply, params, self._batch, self._loss)
+        kernel, gradients = np.asarray(started.kernel), started.gradients.wait()
         n_outputs = gradients.by_outputs.shape[1]
-        fitting = _gradients.like_outputs(self._loss, targets, n_outputs)
+        fitting = _gradients.like_outputs(self._loss, self._batch.targets, n_outputs)
         names = (*SPECTRAL, *(() if fitting is None else ("target_alignment",)))
         if not np.isfinite(kernel).all():
             return dict.fromkeys((*POSITION, *names), float("nan")), kernel

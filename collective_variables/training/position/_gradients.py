@@ -1,6 +1,6 @@
 """The derivatives of a loss by outputs and by parameters, in blocks of points."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
 import jax
@@ -31,6 +31,21 @@ class Batch(NamedTuple):
     targets: PyTree[Array]
 
 
+class Started(NamedTuple):
+    """The arrays of `Gradients`, which JAX may still be computing."""
+
+    loss: Float[Array, ""]
+    by_outputs: Float[Array, "n_points n_outputs"]
+    by_parameters: list[Array]
+    delta_loss: Float[Array, ""]
+
+    def wait(self) -> "Gradients":
+        """Return the gradients once they are computed."""
+        loss, by_outputs, delta_loss = jax.device_get((self.loss, self.by_outputs, self.delta_loss))
+        by_outputs = by_outputs.astype(np.float64)
+        return Gradients(float(loss), by_outputs, self.by_parameters, float(delta_loss))
+
+
 class Gradients(NamedTuple):
     """A loss and its derivatives.
 
@@ -38,18 +53,22 @@ class Gradients(NamedTuple):
         loss: The loss.
         by_outputs: Its derivative by all outputs, in float64.
         by_parameters: Its derivative by each array of parameters.
+        delta_loss: The sum of their squares.
     """
 
     loss: float
     by_outputs: Float[np.ndarray, "n_points n_outputs"]
     by_parameters: list[Array]
+    delta_loss: float
 
 
 def compute_rate(acting: Gradients, measured: Gradients, chi_net: float) -> Factors:
     """Return the rate at which the loss of a batch falls while another, or the same, acts."""
     squares = [np.vdot(each.by_outputs, each.by_outputs) for each in (acting, measured)]
     chi_loss = float(np.sqrt(squares[0] * squares[1]))
-    delta_loss = float(sum(map(jnp.vdot, acting.by_parameters, measured.by_parameters)))
+    delta_loss = acting.delta_loss
+    if measured is not acting:
+        delta_loss = float(_products(acting.by_parameters, measured.by_parameters))
     return from_slopes(chi_loss, chi_net, delta_loss)
 
 
@@ -75,32 +94,113 @@ def compute_gradients(
     Also raises ValueError if the targets do not fit the outputs, or the loss is not one number.
     """
     with SHARED.traceable(apply_fn, params, batch.x) as network:
-        return _compute(network, network.checked(params, batch.x), batch, loss, block_size)
+        params = network.checked(params, batch.x)
+        return start(network, params, batch, loss, block_size).wait()
 
 
-def _compute(
+def start(
     network: StandIn,
     params: PyTree[Array],
     batch: Batch,
     loss: str | LossFunction,
+    block_size: int | None = None,
+) -> Started:
+    """Start `compute_gradients` with the stand-in of a network and its checked parameters."""
+    x = batch.x
+    leaves, structure = jax.tree.flatten((params, x))
+    outputs = network.program(
+        ("outputs", structure, tuple(map(jax.typeof, leaves))),
+        lambda: jax.eval_shape(network, params, x),
+    )
+    known = loss if isinstance(loss, str) else None
+    targets = batch.targets if known is None else fit_targets(loss, batch.targets, outputs)
+    if known is not None:
+        return _start(network, params, x, targets, _MEANS[loss], known, block_size)
+    with LOSSES.traceable(loss, outputs, targets) as stand_in:
+        return _start(network, params, x, targets, stand_in, stand_in, block_size)
+
+
+def _start(
+    network: StandIn,
+    params: PyTree[Array],
+    x: PyTree[Array],
+    targets: PyTree[Array],
+    loss: LossFunction,
+    name: Hashable,
     block_size: int | None,
-) -> Gradients:
-    forward = network.program(("forward",), lambda: jax.jit(exact_products(network)))
-    back = network.program(("pull back",), lambda: jax.jit(exact_products(_pull_back(network))))
-    tiles = Tiles(lambda x: x, batch.x, block_size or _plan(network, params, batch.x), keep=False)
+) -> Started:
+    """Start the gradients of a loss, whose programs are kept by its name."""
+    at_once = block_size or _plan(network, params, x)
+    if n_points(x) <= at_once:
+        derive = network.program(
+            ("gradients", name), lambda: _compiled(_loss_gradients(network, loss))
+        )
+        return Started(*derive(params, x, targets))
+    value, signals, by_parameters = _in_tiles(network, params, x, targets, loss, name, at_once)
+    return Started(value, signals, by_parameters, _products(by_parameters, by_parameters))
+
+
+def _in_tiles(
+    network: StandIn,
+    params: PyTree[Array],
+    x: PyTree[Array],
+    targets: PyTree[Array],
+    loss: LossFunction,
+    name: Hashable,
+    at_once: int,
+) -> tuple[Array, Array, list[Array]]:
+    """Return loss and derivatives, with `at_once` points at a time in the network."""
+    forward = network.program(("forward",), lambda: _compiled(network))
+    back = network.program(("pull back",), lambda: _compiled(_pull_back(network)))
+    derive = network.program(("loss", name), lambda: _compiled(_value_and_gradient(loss)))
+    tiles = Tiles(lambda part: part, x, at_once, keep=False)
     parts = [forward(params, tiles.tile(place)) for place in range(len(tiles.starts))]
     # The last tile repeats points of the one before it.
-    n_repeated = len(tiles.starts) * tiles.size - n_points(batch.x)
-    outputs = jnp.concatenate([*parts[:-1], parts[-1][n_repeated:]])
-    value, derivative = _derive(loss, outputs, batch.targets)
+    n_repeated = len(tiles.starts) * tiles.size - n_points(x)
+    value, derivative = derive(jnp.concatenate([*parts[:-1], parts[-1][n_repeated:]]), targets)
     signals = [derivative[start : start + tiles.size] for start in tiles.starts]
-    if n_repeated:
-        signals[-1] = signals[-1].at[:n_repeated].set(0.0)
+    signals[-1] = signals[-1].at[:n_repeated].set(0.0)
     total = None
     for place, signal in enumerate(signals):
         pulled = back(params, tiles.tile(place), signal)
         total = pulled if total is None else jax.tree.map(jnp.add, total, pulled)
-    return Gradients(float(value), np.asarray(derivative, np.float64), total)
+    return value, derivative, total
+
+
+def _compiled(function: Callable[..., PyTree[Array]]) -> Callable[..., PyTree[Array]]:
+    return jax.jit(exact_products(function))
+
+
+@jax.jit
+def _products(first: list[Array], second: list[Array]) -> Float[Array, ""]:
+    """Return the product of two gradients."""
+    return sum(map(jnp.vdot, first, second))
+
+
+def _loss_gradients(network: StandIn, loss: LossFunction) -> Callable[..., tuple]:
+    """Return the function that computes a loss, its derivatives, and δL."""
+    derive = _value_and_gradient(loss)
+
+    def gradients(
+        params: PyTree[Array], x: PyTree[Array], targets: PyTree[Array]
+    ) -> tuple[Array, Array, list[Array], Array]:
+        function, leaves = variables.differentiable(network, params)
+        outputs, back = jax.vjp(lambda leaves: function(leaves, x), leaves)
+        value, signals = derive(outputs, targets)
+        by_parameters = jax.tree.leaves(back(signals))
+        return value, signals, by_parameters, _products(by_parameters, by_parameters)
+
+    return gradients
+
+
+def _value_and_gradient(loss: LossFunction) -> Callable[..., tuple[Array, Array]]:
+    """Return the function of outputs and targets that computes a loss and its derivative."""
+
+    def derive(outputs: Array, targets: PyTree[Array]) -> tuple[Array, Array]:
+        _check_number(jax.eval_shape(loss, outputs, targets))
+        return jax.value_and_grad(loss)(outputs, targets)
+
+    return derive
 
 
 def _plan(network: StandIn, params: PyTree[Array], x: PyTree[Array]) -> int:
@@ -124,19 +224,6 @@ def _pull_back(network: StandIn) -> Callable[..., list[Array]]:
     return pull_back
 
 
-def _derive(
-    loss: str | LossFunction, outputs: Float[Array, "n_points n_outputs"], targets: PyTree[Array]
-) -> tuple[Float[Array, ""], Float[Array, "n_points n_outputs"]]:
-    """Return a loss and its derivative by the outputs."""
-    function = _MEANS[loss] if isinstance(loss, str) else loss
-    if isinstance(loss, str):
-        targets = _fitting(loss, targets, outputs)
-    with LOSSES.traceable(function, outputs, targets) as known:
-        _check_number(jax.eval_shape(known, outputs, targets))
-        derive = known.program(("derivative",), lambda: jax.jit(jax.value_and_grad(known)))
-        return derive(outputs, targets)
-
-
 def _mean(name: str) -> LossFunction:
     return lambda outputs, targets: jnp.mean(schedules.LOSSES[name](outputs, targets))
 
@@ -144,10 +231,10 @@ def _mean(name: str) -> LossFunction:
 _MEANS = {name: _mean(name) for name in schedules.LOSSES}
 
 
-def _fitting(
-    loss: str, targets: PyTree[Array], outputs: Float[Array, "n_points n_outputs"]
+def fit_targets(
+    loss: str, targets: PyTree[Array], outputs: Array | jax.ShapeDtypeStruct
 ) -> Float[Array, "n_points n_outputs"]:
-    """Return targets in the shape of the outputs: one-hot rows for whole numbers of classes.
+    """Return targets in the shape of outputs: one-hot rows for whole numbers of classes.
 
     Raises:
         InvalidValueError: The targets have another shape, or a class has no output.
