@@ -191,6 +191,8 @@ def timing_fragments() -> dict[str, Fragment]:
         for name, command in (
             ("bench-tables", "make bench-tables"),
             ("bench-labels", "make bench-labels"),
+            ("bench-recorder", "make bench-dynamics"),
+            ("bench-decompose", "make bench-dynamics"),
             ("bench-labels-others", "python -m benchmarks.bench_labels --rules … --tables …"),
         )
     }
