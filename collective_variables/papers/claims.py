@@ -1,12 +1,12 @@
 """Judge the claims of a paper by evidence from our runs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from collective_variables.analysis import entropy_phases, statistics
+from collective_variables.analysis import statistics
 
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = VERDICTS = ("supported", "not supported", "undecided")
 ROW = ["claim", "group", "parametrisation", "variable", "effect", "lower", "upper", "p_value", "n"]
@@ -145,48 +145,6 @@ def _why(cases: Sequence[tuple[str, str]]) -> str:
             named = f": {', '.join(names)}" if len(names) <= MOST_NAMED else ""
             parts.append(f"{verdict} in {which}{named}")
     return f"{'; '.join(parts).capitalize()}."
-
-
-class Effect(NamedTuple):
-    """Hold the effect of a claim in one network or study: one value for each member."""
-
-    claim: str
-    group: str
-    network: str
-    variable: str
-    values: pd.Series
-
-
-def evidence_of_members(
-    effects: Iterable[Effect], claims: Claims, *, confidence: float
-) -> pd.DataFrame:
-    """Return evidence from effects: means over members with Student's interval and t-test.
-
-    Values that are not finite (diverged networks) are left out, and effects with fewer than
-    `entropy_phases.MIN_MEMBERS` others too. Of several effects with the same labels the first
-    counts.
-
-    Args:
-        effects: The effects.
-        claims: Claims by name.
-        confidence: Confidence of all intervals, and 1 - level of the tests.
-
-    Returns:
-        The columns `ROW` and `SIZES`, p_value_holm and verdict, in the order of the claims' names.
-    """
-    rows = []
-    for *labels, values in effects:
-        finite = values[np.isfinite(values)].to_numpy()
-        if len(finite) >= entropy_phases.MIN_MEMBERS:
-            test = entropy_phases.t_test(finite, confidence)
-            rows.append(dict(zip(ROW, (*labels, *test, len(finite)))))
-    table = pd.DataFrame(rows, columns=ROW).drop_duplicates(ROW[:4])
-    table = in_limits(table.reindex(columns=[*ROW, *SIZES]), claims)
-    table["p_value_holm"] = statistics.holm(table["p_value"])
-    table["verdict"] = [
-        interval_verdict(row, claims[row.claim], 1 - confidence) for row in table.itertuples()
-    ]
-    return table.sort_values("claim", kind="stable", ignore_index=True)
 
 
 def in_limits(evidence: pd.DataFrame, claims: Claims) -> pd.DataFrame:

@@ -5,16 +5,16 @@ empirical time evolution and scaling laws".
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from collective_variables.analysis import entropy_phases
+from collective_variables.analysis import entropy_phases, statistics
 from collective_variables.papers import claims
-from collective_variables.papers.claims import Claim, Effect
+from collective_variables.papers.claims import Claim
 from collective_variables.training import study_cases
 from collective_variables.training.study_cases import Case
 
@@ -139,6 +139,50 @@ def network_name(values: Mapping[str, object], /) -> str:
     )
 
 
+class Effect(NamedTuple):
+    """Hold the effect of a claim in one network or study: one value for each member."""
+
+    claim: str
+    group: str
+    network: str
+    variable: str
+    values: pd.Series
+
+
+def evidence_of_members(
+    effects: Iterable[Effect], findings: claims.Claims, *, confidence: float
+) -> pd.DataFrame:
+    """Return evidence from effects: means over members with Student's interval and t-test.
+
+    Values that are not finite (diverged networks) are left out, and effects with fewer than
+    `entropy_phases.MIN_MEMBERS` others too. Of several effects with the same labels the first
+    counts.
+
+    Args:
+        effects: The effects.
+        findings: Claims by name.
+        confidence: Confidence of all intervals, and 1 - level of the tests.
+
+    Returns:
+        The columns `claims.ROW` and `claims.SIZES`, p_value_holm and verdict, in the order of the
+        claims' names.
+    """
+    rows = []
+    for *labels, values in effects:
+        finite = values[np.isfinite(values)].to_numpy()
+        if len(finite) >= entropy_phases.MIN_MEMBERS:
+            test = entropy_phases.t_test(finite, confidence)
+            rows.append(dict(zip(claims.ROW, (*labels, *test, len(finite)))))
+    table = pd.DataFrame(rows, columns=claims.ROW).drop_duplicates(claims.ROW[:4])
+    table = claims.in_limits(table.reindex(columns=[*claims.ROW, *claims.SIZES]), findings)
+    table["p_value_holm"] = statistics.holm(table["p_value"])
+    table["verdict"] = [
+        claims.interval_verdict(row, findings[row.claim], 1 - confidence)
+        for row in table.itertuples()
+    ]
+    return table.sort_values("claim", kind="stable", ignore_index=True)
+
+
 def evidence(groups: Mapping[str, Group], *, confidence: float = 0.95) -> pd.DataFrame:
     """Estimate the effect of each finding in each network.
 
@@ -154,7 +198,7 @@ def evidence(groups: Mapping[str, Group], *, confidence: float = 0.95) -> pd.Dat
         The columns of `claims_2023.evidence`. `parametrisation` has the name of the network.
     """
     effects = (effect for name, group in groups.items() for effect in _effects(name, group))
-    return claims.evidence_of_members(effects, FINDINGS, confidence=confidence)
+    return evidence_of_members(effects, FINDINGS, confidence=confidence)
 
 
 def _effects(name: str, group: Group) -> Iterator[Effect]:

@@ -28,6 +28,8 @@ LABELS = {
 }
 LOGARITHMS = ("loss", "chi_pos")  # quantities on logarithmic axes
 DASHES = {"train": "solid", "observations": "solid", "test": "dot"}
+# Smallest value with a prefix, its unit and its letter.
+PREFIXES = ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e3, 1e3, "k"), (1e-2, 1.0, ""), (1e-6, 1e-6, "µ"))
 BAND = 0.15  # opacity of one standard deviation
 PANEL, GAP = (310, 230), (70, 90)  # width and height of a panel and of a gap, in pixels
 MARGIN = {"l": 70, "r": 20, "t": 60, "b": 60}
@@ -255,8 +257,8 @@ def _heatmap(values: pd.DataFrame, name: str, panel: object) -> go.Heatmap:
 
 
 def _short(value: float) -> str:
-    """Write three digits with k, M or G, for the narrow room next to a colour bar."""
-    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= factor:
-            return f"{value / factor:.3g}{letter}"
+    """Write three digits with a prefix of SI, for the narrow room next to a colour bar."""
+    for smallest, unit, letter in PREFIXES:
+        if abs(value) >= smallest:
+            return f"{value / unit:.3g}{letter}"
     return f"{value:.3g}"

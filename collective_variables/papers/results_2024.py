@@ -70,7 +70,7 @@ def pictures(groups: Mapping[str, Group], /) -> list[Picture]:
     others = {
         network: table
         for group in groups.values()
-        if group.kind not in ("dense", "conv")
+        if group.kind not in ("dense", "conv") and _is_single(group)
         for network, table in claims_2024.named_networks(group, group.recording)
     }
     if others:
@@ -78,6 +78,11 @@ def pictures(groups: Mapping[str, Group], /) -> list[Picture]:
         words = "Architectures together", JOINT_CAPTION
         result.append(Picture("joint", *words, figure, JOINT_SHOWS))
     return result
+
+
+def _is_single(group: Group) -> bool:
+    """Return whether the studies of a group, if it has any, train one network each."""
+    return all(len(cases) == 1 for cases in group.studies.values())
 
 
 def tables(groups: Mapping[str, Group], /, *, resolution: float, confidence: float) -> list[Table]:

@@ -13,8 +13,8 @@ import pandas as pd
 
 from collective_variables.analysis import power_law
 from collective_variables.papers import claims, claims_2024
-from collective_variables.papers.claims import Claim, Effect
-from collective_variables.papers.claims_2024 import Group
+from collective_variables.papers.claims import Claim
+from collective_variables.papers.claims_2024 import Effect, Group
 from collective_variables.training import study_cases
 from collective_variables.training.study_cases import LEARNED, Case
 
@@ -92,7 +92,7 @@ def evidence(groups: Mapping[str, Group], *, confidence: float = 0.95) -> pd.Dat
         if "chi_pos" in group.recording
         for effect in _effects(name, group)
     )
-    return claims.evidence_of_members(effects, FINDINGS, confidence=confidence)
+    return claims_2024.evidence_of_members(effects, FINDINGS, confidence=confidence)
 
 
 def _effects(name: str, group: Group) -> Iterator[Effect]:
