@@ -29,7 +29,14 @@ LABELS = {
 LOGARITHMS = ("loss", "chi_pos")  # quantities on logarithmic axes
 DASHES = {"train": "solid", "observations": "solid", "test": "dot"}
 # Smallest value with a prefix, its unit and its letter.
-PREFIXES = ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e3, 1e3, "k"), (1e-2, 1.0, ""), (1e-6, 1e-6, "µ"))
+PREFIXES = (
+    (1e9, 1e9, "G"),
+    (1e6, 1e6, "M"),
+    (1e3, 1e3, "k"),
+    (1e-2, 1.0, ""),
+    (1e-3, 1e-3, "m"),
+    (1e-6, 1e-6, "µ"),
+)
 BAND = 0.15  # opacity of one standard deviation
 PANEL, GAP = (310, 230), (70, 90)  # width and height of a panel and of a gap, in pixels
 MARGIN = {"l": 70, "r": 20, "t": 60, "b": 60}

@@ -181,3 +181,21 @@ def test_the_page_has_a_table_of_networks_phases_and_laws():
     assert [table.name for table in tables] == list(results_2024.TABLES)
     networks = tables[0].frame
     assert len(networks) == 8 and set(networks["regime"]) == {"too few members"}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (6.56e6, "6.56M"),
+        (12_500, "12.5k"),
+        (469, "469"),
+        (0.633, "0.633"),
+        (0.012, "0.012"),
+        (0.00185, "1.85m"),
+        (6.76e-5, "67.6µ"),
+        (3e-8, "3e-08"),
+        (0.0, "0"),
+    ],
+)
+def test_values_next_to_colour_bars_have_three_digits_and_a_prefix(value, text):
+    assert figures_2024._short(value) == text
