@@ -1,5 +1,6 @@
 """Define Report: the page that judges the claims of the paper by the runs of all groups."""
 
+import itertools
 import json
 import os
 import platform
@@ -124,7 +125,8 @@ class Report(zntrack.Node):
             stages=_stages(self.name, params, self._seconds()),
         )
         _files.write_table(self.evidence_path, evidence)
-        _files.write_values(self.claims_path, claims.claims_record(evidence, claims_2023.CLAIMS))
+        record = (claims.claims_record(part.evidence, part.claims) for part in content.parts)
+        _files.write_values(self.claims_path, list(itertools.chain(*record)))
         with _files.whole(self.page_path) as unfinished:
             unfinished.write_text(report.html(content))
         self.verdicts = (

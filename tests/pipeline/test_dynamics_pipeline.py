@@ -162,8 +162,10 @@ def test_the_report_has_both_papers_and_a_browser_draws_it(inside, tmp_path):
     document, messages = in_browser(node.page_path.read_text(), tmp_path)
     page = Elements(document)
     assert messages == []
-    assert {"C1", "C11", "F1", "F6"} <= set(page.attributes("id", "tr"))
-    assert {"claims", "findings", "joint", "networks", "phases"} <= set(
+    judged = json.loads(node.claims_path.read_text())
+    assert {"C1", "C11", "F1", "F6", "G1", "H2"} <= {of["claim"] for of in judged}
+    assert {of["claim"] for of in judged} <= set(page.attributes("id", "tr"))
+    assert {"claims", "findings", "position", "joint", "networks", "phases"} <= set(
         page.attributes("id", "section")
     )
     plots = [of for of in page.attributes("class", "div") if "js-plotly-plot" in of]
