@@ -13,19 +13,20 @@ def number(value: float, digits: int = 3) -> str:
     return f"{value:.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
 
 
+NAMES = {"S": "entropy", "Tr": "trace", "loss": "loss", "χ_pos": "chi_pos"}
+
+
 def networks_table() -> str:
-    """Return entropy, trace and loss of each network before and after training, by group."""
+    """Return entropy, trace, loss and position of networks before and after training, by group."""
     header = ["network", "points", "members"]
-    header += [f"{name} {end}" for name in ("S", "Tr", "loss") for end in ("before", "after")]
+    header += [f"{name} {end}" for name in NAMES for end in ("before", "after")]
     header.append("phases of the entropy")
     texts = []
     for group, part in read("dynamics/networks.csv").groupby("group", sort=False):
         rows = []
         for row in part.to_dict("records"):
             values = [
-                number(row[f"{name}_{end}"])
-                for name in ("entropy", "trace", "loss")
-                for end in ("first", "last")
+                number(row[f"{name}_{end}"]) for name in NAMES.values() for end in ("first", "last")
             ]
             cells = [row["network"], row["points"], f"{row['n_members']}"]
             rows.append([*cells, *values, row["regime"]])

@@ -23,9 +23,10 @@ def summary(groups: Mapping[str, Group], phase_table: pd.DataFrame, /) -> pd.Dat
 
     Returns:
         One row per network and kind of points: group, network, points, n_members, entropy_first,
-        entropy_last, trace_first, trace_last, loss_first, loss_last and regime. The numbers are
-        means over members. `regime` lists the supported phases of the entropy in order. The loss
-        of an agent's actor or critic is its own training loss.
+        entropy_last, trace_first, trace_last, loss_first, loss_last, chi_pos_first and chi_pos_last
+        (NaN if not recorded), and regime. The numbers are means over members. `regime` lists the
+        supported phases of the entropy in order. The loss of an agent's actor or critic is its own
+        training loss.
     """
     by_network = dict(list(phase_table.groupby(["group", "network", "points"])))
     rows = []
@@ -45,7 +46,8 @@ def summary(groups: Mapping[str, Group], phase_table: pd.DataFrame, /) -> pd.Dat
 
 def _ends(part: pd.DataFrame) -> dict[str, float]:
     ends = part[part["epoch"].isin([part["epoch"].min(), part["epoch"].max()])]
-    means = ends.groupby("epoch")[["entropy", "trace", "loss"]].mean()
+    ends = ends.reindex(columns=["epoch", "entropy", "trace", "loss", "chi_pos"])
+    means = ends.groupby("epoch").mean()
     return {
         f"{variable}_{end}": means[variable].iloc[place]
         for variable in means

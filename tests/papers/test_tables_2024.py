@@ -18,6 +18,7 @@ def test_the_summary_has_both_ends_and_the_regime():
     table = summary(fuel=GROUP, agent=agents()).set_index(["group", "network", "points"])
     small = table.loc[("fuel", "width 10", "train")]
     assert small[["entropy_first", "trace_first", "loss_first"]].tolist() == [2.0, 3.0, 1.0]
+    assert small[["chi_pos_first", "chi_pos_last"]].isna().all()
     assert small[["entropy_last", "trace_last", "loss_last"]].tolist() == pytest.approx(
         [1.5, 3 * np.e, 0.1]
     )
