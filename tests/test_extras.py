@@ -123,7 +123,7 @@ def message(function):
 from collective_variables.cli.results import page
 from collective_variables.data import encoding, problems
 from collective_variables.selection import coverage
-from collective_variables.training import _rollout
+from collective_variables.training.agents import rollout
 import collective_variables as cv
 points = np.random.default_rng(0).normal(size=(9, 2))
 key = jax.random.key(0)
@@ -133,7 +133,7 @@ print(json.dumps({
     "pooch": message(lambda: problems.load_problem("concrete")),
     "sklearn": message(lambda: coverage.k_means_plus_plus(points, n_selected=2, key=key)),
     "plotly": message(lambda: page.filled(None, None, None)),
-    "gymnax": message(_rollout.environments),
+    "gymnax": message(rollout.environments),
 }))
 """
 
