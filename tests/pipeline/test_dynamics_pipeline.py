@@ -127,12 +127,14 @@ def test_findings_are_of_all_studies(inside):
     node = load("dynamics", "Findings")
     written = json.loads(node.findings_path.read_text())
     claims = [*claims_2024.FINDINGS, *position_claims.FINDINGS]
-    assert [of["claim"] for of in written] == claims
-    assert node.verdicts == {of["claim"]: of["verdict"] for of in written}
-    evidence, of_position = (part.evidence for part in node.parts)
-    for each in (evidence, of_position):
-        assert set(each["group"]) == {name.partition("_")[0] for name in RECORDED}
-    assert len(evidence) + len(of_position) == sum(len(of["evidence"]) for of in written)
+    assert [judgement["claim"] for judgement in written] == claims
+    verdicts = {judgement["claim"]: judgement["verdict"] for judgement in written}
+    assert node.verdicts == verdicts
+    evidence, later_evidence = (part.evidence for part in node.parts)
+    for table in (evidence, later_evidence):
+        assert set(table["group"]) == {name.partition("_")[0] for name in RECORDED}
+    n_rows = sum(len(judgement["evidence"]) for judgement in written)
+    assert len(evidence) + len(later_evidence) == n_rows
     # As in the tables themselves.
     table = load("dynamics-graph", "ScalingStudy").recording.query("points == 'train'")
     curves = table.pivot(index="member", columns="epoch", values="entropy")
@@ -162,9 +164,9 @@ def test_the_report_has_both_papers_and_a_browser_draws_it(inside, tmp_path):
     document, messages = in_browser(node.page_path.read_text(), tmp_path)
     page = Elements(document)
     assert messages == []
-    judged = json.loads(node.claims_path.read_text())
-    assert {"C1", "C11", "F1", "F6", "G1", "H2"} <= {of["claim"] for of in judged}
-    assert {of["claim"] for of in judged} <= set(page.attributes("id", "tr"))
+    judged = {judgement["claim"] for judgement in json.loads(node.claims_path.read_text())}
+    assert {"C1", "C11", "F1", "F6", "G1", "H2"} <= judged
+    assert judged <= set(page.attributes("id", "tr"))
     assert {"claims", "findings", "position", "joint", "networks", "phases"} <= set(
         page.attributes("id", "section")
     )
