@@ -27,8 +27,7 @@ from collective_variables.kernels import empirical
 from collective_variables.networks import parameters, sequential
 from collective_variables.observables import spectrum
 from collective_variables.observables.growth import laws
-from studies.paper_scale import build_networks
-from studies.predict_loss import read_group
+from studies.paper_scale import build_networks, read_group
 
 RESULTS = Path(__file__).resolve().parents[1] / "reference/growth-laws.csv"
 N_PAIRS = 2000

@@ -48,14 +48,22 @@ Sections = dict[str, dict]
 Parts = Iterator[tuple[pd.DataFrame, dict[str, float]]]
 
 
-def read_parameters(group: str) -> Sections:
-    """Return a group's sections by stage, at the paper's scale."""
+def read_group(group: str) -> Sections:
+    """Return a group's sections of params.yaml by stage."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    paper = yaml.safe_load((ROOT / "params-paper.yaml").read_text())
     names = {name.rpartition("_")[2]: name for name in params if name.rpartition("_")[0] == group}
     if not names:
         raise SystemExit(f"GROUP must have sections in params.yaml: received {group}.")
-    return {stage: merge(params[name], paper.get(name, {})) for stage, name in names.items()}
+    return {stage: params[name] for stage, name in names.items()}
+
+
+def read_parameters(group: str) -> Sections:
+    """Return a group's sections by stage, at the paper's scale."""
+    paper = yaml.safe_load((ROOT / "params-paper.yaml").read_text())
+    return {
+        stage: merge(values, paper.get(f"{group}_{stage}", {}))
+        for stage, values in read_group(group).items()
+    }
 
 
 def merge(values: dict, replacements: dict) -> dict:

@@ -33,7 +33,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-import yaml
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from scipy import stats
 
@@ -49,7 +48,7 @@ from collective_variables.selection import base
 from collective_variables.training import ensemble_training, loop, schedules
 from collective_variables.training.position import factors
 from studies.compare_methods import train_options
-from studies.paper_scale import Sections, build_networks, load_data, selections
+from studies.paper_scale import Sections, build_networks, load_data, read_group, selections
 
 ROOT = Path(__file__).resolve().parents[1]
 CORRELATIONS = ROOT / "reference/predictors.csv"
@@ -88,16 +87,6 @@ DESIGNS = {
     "crossed-order": Design("fuel-dense", 20, 20, (60,), 32, 2),
 }
 PARTS = (*GROUPS, *DESIGNS)
-
-
-def read_group(group: str) -> Sections:
-    """Return a group's sections of params.yaml by stage."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    return {
-        name.rpartition("_")[2]: values
-        for name, values in params.items()
-        if name.rpartition("_")[0] == group
-    }
 
 
 class Problem(NamedTuple):
