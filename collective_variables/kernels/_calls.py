@@ -181,6 +181,13 @@ class Call(NamedTuple):
             self.sizes, n_points(self.x1), n2, block_size, may_keep=may_keep, must_fit=must_fit
         )
 
+    def compute(self, block_size: int | None = None) -> Array:
+        """Return the kernel, in tiles where it does not fit the memory at once."""
+        plan = self.plan(block_size)
+        if max(self.n_points) <= plan.tile:
+            return self.whole(plan.outputs_at_once)
+        return _tiled(self, plan)
+
     def whole(self, at_once: int) -> Array:
         """Return the kernel as one tile, with `at_once` outputs at a time."""
         if self.implementation == "neural-tangents":
@@ -188,9 +195,8 @@ class Call(NamedTuple):
         return self.programs.kernel(at_once, self.params, self.x1, self.x2)
 
     def by_neural_tangents(self, x1: PyTree[Array], x2: PyTree[Array] | None) -> Array:
-        # Only this implementation needs neural-tangents.
         """Return the kernel computed by the package neural-tangents."""
-        from collective_variables.kernels import reference
+        from collective_variables.kernels import reference  # needs that package
 
         return reference.reference_ntk(
             self.programs.apply_fn, self.params, x1, x2, outputs=self.programs.outputs
@@ -253,7 +259,7 @@ def _sizes(programs: Programs, shapes: tuple[PyTree, PyTree]) -> _planning.Sizes
     )
 
 
-def tiled(call: Call, plan: _planning.Plan) -> Array:
+def _tiled(call: Call, plan: _planning.Plan) -> Array:
     """Return the kernel computed tile by tile, on all devices in turn.
 
     The tiles below the diagonal of a square kernel are copied from those above it.

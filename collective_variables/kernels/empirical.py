@@ -172,10 +172,7 @@ def compute_kernel(
         leaves = jax.tree.leaves((params, call.x1, call.x2))
         if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
             return call.whole(call.sizes.outputs_at_once(max(call.n_points)))
-        plan = call.plan(block_size)
-        if max(call.n_points) <= plan.tile:
-            return call.whole(plan.outputs_at_once)
-        return _calls.tiled(call, plan)
+        return call.compute(block_size)
 
 
 def _estimate(

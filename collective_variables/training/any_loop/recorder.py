@@ -222,11 +222,8 @@ class Recorder:
         x, _ = self._batch
         with SHARED.traceable(self._apply, params, x) as network:
             call = _calls.check_call(network, params, x, None, "mean", "auto", None)
-            plan = call.plan(None)
-            is_whole = max(call.n_points) <= plan.tile
-            kernel = call.whole(plan.outputs_at_once) if is_whole else _calls.tiled(call, plan)
             gradients = _gradients.start(network, call.params, self._batch, self._loss)
-        return _Started(kernel, gradients)
+            return _Started(call.compute(), gradients)
 
     def _measure(self, started: _Started) -> dict[str, float]:
         # Further threads of BLAS would wait for the cores that the training uses.
