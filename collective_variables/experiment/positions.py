@@ -87,9 +87,8 @@ class _Slopes:
     ) -> Iterator[tuple[float, float]]:
         """Yield χ_loss and δL of a member's first n rows, for each size n."""
         params = self._draw(self._point, self._keys[number : number + 1])
-        rows = rows[
-            : batching.bucket(int(sizes.max()), len(rows))
-        ]  # so that few sizes are compiled
+        width = batching.bucket(int(sizes.max()), len(rows))  # so that few sizes are compiled
+        rows = rows[:width]
         for n in sizes:
             weights = np.where(np.arange(len(rows)) < n, 1 / n, 0.0).astype(self._points[0].dtype)
             slopes = self._compute(self._points, params, rows[None], weights[None])
