@@ -133,7 +133,7 @@ def _train_model(own: SimpleNamespace, group: Group) -> None:
 
 
 def _scaling_study(own: SimpleNamespace, group: Group) -> None:
-    _checks.choice("kind", own.kind, scaling_study.KINDS)
+    scaling_study.check_kind(own.kind, own.parametrisation)
     schedule = schedules.Schedule(**_fields(schedules.Schedule, own))
     _checks.integer("noise_from", own.noise_from, minimum=0)
     settings = _record(own.record, schedule.n_epochs, 1)

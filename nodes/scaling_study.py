@@ -27,8 +27,9 @@ class ScalingStudy(zntrack.Node):
     Args:
         studies: By name the axes of `collective_variables.training.study_cases.Case`, each a value
             or a list: activation, width and depth, and, if wanted, n_points, batch_size,
-            weight_scale and label_noise. All combinations of a study are trained.
+            weight_scale, label_noise and features. All combinations of a study are trained.
         kind: "dense", "conv", "resnet", "transformer" or "graph-network".
+        parametrisation: "lecun" or, for the first two kinds, "ntk", as in Network.
         loss: As in TrainModel.
         optimiser: As in TrainModel.
         learning_rate: As in TrainModel.
@@ -46,6 +47,7 @@ class ScalingStudy(zntrack.Node):
 
     studies: dict = zntrack.params()
     kind: str = zntrack.params("dense")
+    parametrisation: str = zntrack.params("lecun")
     loss: str = zntrack.params("cross-entropy")
     optimiser: str = zntrack.params("adam")
     learning_rate: float = zntrack.params(0.001)
@@ -67,6 +69,7 @@ class ScalingStudy(zntrack.Node):
             "settings": recording.Settings(**self.record),
             "seed": _files.read_values(self.members_path)["seed"],
             "task": self.data.dataset.task,
+            "parametrisation": self.parametrisation,
             "noise_from": self.noise_from,
             "progress": self.name,
         }

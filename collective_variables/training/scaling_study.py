@@ -23,7 +23,7 @@ from collective_variables.training import (
     study_cases,
 )
 
-KINDS = ("dense", "conv", *architectures.ARCHITECTURES)
+LECUN = "lecun"
 N_POOLINGS = 2  # poolings of a convolutional network, each of which halves the image
 
 
@@ -38,6 +38,22 @@ class Trained(NamedTuple):
     n_diverged: int
 
 
+def _dense_layers(case: study_cases.Case) -> list[str]:
+    return [f"dense {case.width}"] * case.depth
+
+
+def _conv_layers(case: study_cases.Case) -> list[str]:
+    convolution = f"conv {case.width} 3x3"
+    n_poolings = min(case.depth, N_POOLINGS)
+    pooled = [convolution, "avgpool 2x2"] * n_poolings
+    return [*pooled, *[convolution] * (case.depth - n_poolings)]
+
+
+# The hidden layers of networks that are lists of layers.
+LAYERS = {"dense": _dense_layers, "conv": _conv_layers}
+KINDS = (*LAYERS, *architectures.ARCHITECTURES)
+
+
 class _Training(NamedTuple):
     """Hold a case with everything that its training takes."""
 
@@ -48,10 +64,27 @@ class _Training(NamedTuple):
     changes: recorded_training.Changes
 
 
+def check_kind(kind: str, parametrisation: str, /) -> None:
+    """Raise ValueError if there is no such kind of network, or not in this parametrisation."""
+    _checks.choice("kind", kind, KINDS)
+    _checks.choice("parametrisation", parametrisation, sequential.PARAMETRISATIONS)
+    if kind not in LAYERS and parametrisation != LECUN:
+        raise ValueError(
+            f"parametrisation must be {LECUN!r} for the kind {kind!r}; only {' and '.join(LAYERS)} "
+            f"have another: received {parametrisation!r}."
+        )
+
+
 def build_case(
-    case: study_cases.Case, kind: str, pool: loop.Points, test: loop.Points, /
+    case: study_cases.Case,
+    kind: str,
+    pool: loop.Points,
+    test: loop.Points,
+    /,
+    *,
+    parametrisation: str = LECUN,
 ) -> nn.Module | frozen.Frozen:
-    """Return the network of a case for points of this shape, with LeCun's initialisation.
+    """Return the network of a case for points of this shape.
 
     Args:
         case: Activation, width, depth, and whether features are learned.
@@ -59,32 +92,38 @@ def build_case(
             or one of `architectures.ARCHITECTURES`.
         pool: Inputs and targets.
         test: Inputs and targets to test on.
+        parametrisation: As in `sequential.build_network`; the architectures have LeCun's only.
+
+    Raises the errors of `check_kind`.
     """
-    network = _build(case, kind, pool, test)
+    check_kind(kind, parametrisation)
+    if kind in LAYERS:
+        layers = [*LAYERS[kind](case), f"dense {pool.targets.shape[1]}"]
+        network = sequential.build_network(
+            layers, activation=case.activation, parametrisation=parametrisation
+        )
+    else:
+        network = _build_architecture(case, kind, pool, test)
     return (
         network if case.features == study_cases.LEARNED else frozen.Frozen(network, case.features)
     )
 
 
-def _build(case: study_cases.Case, kind: str, pool: loop.Points, test: loop.Points) -> nn.Module:
-    n_outputs = pool.targets.shape[1]
-    if _checks.choice("kind", kind, KINDS) == "dense":
-        layers = [f"dense {case.width}"] * case.depth
-    elif kind == "conv":
-        layers = []
-        for number in range(case.depth):
-            layers += [f"conv {case.width} 3x3", *(["avgpool 2x2"] if number < N_POOLINGS else [])]
-    else:
-        n_tokens = int(max(pool.inputs.max(), test.inputs.max()))
-        depths = {
-            "transformer": {"n_tokens": n_tokens, "n_layers": case.depth},
-            "graph-network": {"n_steps": case.depth},
-        }
-        options = depths.get(kind, {"n_blocks": case.depth})
-        return architectures.build_architecture(
-            kind, n_outputs=n_outputs, width=case.width, activation=case.activation, **options
-        )
-    return sequential.build_network([*layers, f"dense {n_outputs}"], activation=case.activation)
+def _build_architecture(
+    case: study_cases.Case, kind: str, pool: loop.Points, test: loop.Points
+) -> nn.Module:
+    n_tokens = int(max(pool.inputs.max(), test.inputs.max()))
+    depths = {
+        "transformer": {"n_tokens": n_tokens, "n_layers": case.depth},
+        "graph-network": {"n_steps": case.depth},
+    }
+    return architectures.build_architecture(
+        kind,
+        n_outputs=pool.targets.shape[1],
+        width=case.width,
+        activation=case.activation,
+        **depths.get(kind, {"n_blocks": case.depth}),
+    )
 
 
 def train_cases(
@@ -99,6 +138,7 @@ def train_cases(
     settings: recording.Settings,
     seed: int,
     task: str,
+    parametrisation: str = LECUN,
     noise_from: int = 0,
     progress: str = "",
     store: checkpoints.Store | None = None,
@@ -119,6 +159,7 @@ def train_cases(
         settings: What to record, and when.
         seed: Seed of all random numbers.
         task: Accuracies are NaN unless it is "classification".
+        parametrisation: As in `build_case`.
         noise_from: Epoch from which labels are exchanged, for cases with label noise.
         progress: Text in front of the progress bars; "" shows none.
         store: Keeps finished runs, as in `ensemble_training.train_ensemble`.
@@ -129,7 +170,7 @@ def train_cases(
     trainings = [
         _Training(
             case,
-            build_case(case, kind, pool, test),
+            build_case(case, kind, pool, test, parametrisation=parametrisation),
             _runs(case, indices, seed),
             _schedule(case, schedule),
             recorded_training.Changes(case.weight_scale, case.label_noise, noise_from),

@@ -71,8 +71,16 @@ def test_networks_are_those_of_the_case():
         "dense": ["dense 7", "dense 7", "dense 7", "dense 3"],
         "conv": ["conv 7 3x3", "avgpool 2x2", "conv 7 3x3", "avgpool 2x2", "conv 7 3x3", "dense 3"],
     }.items():
-        network = scaling_study.build_case(case("tanh", 7, 3), kind, images, images)
-        assert network == sequential.build_network(expected, activation="tanh")
+        for name in sequential.PARAMETRISATIONS:
+            network = scaling_study.build_case(
+                case("tanh", 7, 3), kind, images, images, parametrisation=name
+            )
+            assert network == sequential.build_network(
+                expected, activation="tanh", parametrisation=name
+            )
+        assert scaling_study.build_case(case(), kind, images, images) == scaling_study.build_case(
+            case(), kind, images, images, parametrisation="lecun"
+        )
     tokens = loop.Points(np.array([[1.0, 5.0]]), np.zeros((1, 2)))
     network = scaling_study.build_case(
         case("silu", 8, 3), "transformer", tokens, tokens._replace(inputs=np.array([[7.0, 0.0]]))
@@ -104,6 +112,23 @@ def test_networks_are_those_of_the_case():
         3,
         "tanh",
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "parametrisation", "message"),
+    [
+        ("dense", "NTK", "parametrisation must be one of lecun, ntk"),
+        (
+            "resnet",
+            "ntk",
+            "parametrisation must be 'lecun' for the kind 'resnet'; only dense and conv have "
+            "another: received 'ntk'",
+        ),
+    ],
+)
+def test_a_kind_has_the_parametrisations_that_exist(kind, parametrisation, message):
+    with pytest.raises(ValueError, match=message):
+        scaling_study.build_case(case(), kind, POOL, TEST, parametrisation=parametrisation)
 
 
 @pytest.mark.usefixtures("quick_float64")
