@@ -73,7 +73,7 @@ def milliseconds(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
             call()
             if repeat:
                 times[name].append(time.perf_counter() - start)
-    return {name: 1000 * min(each) for name, each in times.items()}
+    return {name: 1000 * min(repeats) for name, repeats in times.items()}
 
 
 def coverage(name: str) -> float:
@@ -86,7 +86,11 @@ def coverage(name: str) -> float:
         probes.estimate_trace(network.apply, params, images, key=jax.random.key(number))
         for number in range(N_COVERED)
     ]
-    return float(np.mean([abs(each.trace - trace) <= 1.96 * each.standard_error for each in found]))
+    return float(
+        np.mean(
+            [abs(estimate.trace - trace) <= 1.96 * estimate.standard_error for estimate in found]
+        )
+    )
 
 
 def main() -> None:

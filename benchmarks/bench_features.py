@@ -102,10 +102,10 @@ def print_errors(name: str, case: Case) -> None:
         return sketches.ntk_features(network.apply, params, x, n_features, key=key)
 
     for n_features in N_FEATURES:
-        each = 100 * errors(compute, exact, n_features)
+        found = 100 * errors(compute, exact, n_features)
         columns = "".join(
             f"{mean:>+11.2f} ± {spread:5.2f}"
-            for mean, spread in zip(each.mean(axis=0), each.std(axis=0, ddof=1))
+            for mean, spread in zip(found.mean(axis=0), found.std(axis=0, ddof=1))
         )
         print(f"{name:12}{n_features:>6}{columns}", flush=True)
 

@@ -109,7 +109,7 @@ def losses(case: Case) -> pd.DataFrame:
     rows, runs = [], []
     for split in range(case.n_splits):
         table = read(case, split)
-        found = [each.rows for each in scaling.standing_out(table)]
+        found = [column.rows for column in scaling.standing_out(table)]
         found = np.unique(np.concatenate(found)) if found else np.empty(0, int)
         for name in case.scalings:
             dataset = encoding.split_table(table, case.base, seed=split, input_scaling=name)

@@ -178,7 +178,7 @@ def draw(method: str, rows: list[int]) -> str:
     if method in LABELLED_ONLY:
         rows_by_class = (np.array(labelled())[classes()[labelled()] == k] for k in range(3))
         groups = zip(rows_by_class, CLASSES)
-        ground = "\n".join([ground, *(squares(points[each], colour) for each, colour in groups)])
+        ground = "\n".join([ground, *(squares(points[part], colour) for part, colour in groups)])
     title = f"{method}: {N_CHOSEN} of {len(points)} points"
     body = f"{ground}\n{marks(rows, gallery_tables.FACTS[method].is_ordered, 7.0)}"
     return svg(title, WIDTH, HEIGHT, body)

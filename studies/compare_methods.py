@@ -269,7 +269,7 @@ def summary(tables: dict[str, pd.DataFrame]) -> str:
             rows.append([method, *cells])
     within = [compare_with_best(table)["within"] for table in tables.values()]
     title = f"*sizes where `{OURS}` is within one standard error of the best*"
-    rows.append([title, *(f"{each.sum()} of {len(each)}" for each in within)])
+    rows.append([title, *(f"{sizes.sum()} of {len(sizes)}" for sizes in within)])
     titles = [part.replace("-splits", f", {N_SPLITS} splits") for part in tables]
     causal = [
         [part, *row] for part in PROBLEMS if part in tables for row in causal_rows(tables[part])

@@ -114,15 +114,15 @@ def _kernels(
 def describe(table: pd.DataFrame) -> str:
     """Return means over networks, and how far predictions are off."""
     rows = []
-    for (part, n), each in table.groupby(["part", "n_points"], sort=False):
+    for (part, n), group in table.groupby(["part", "n_points"], sort=False):
         cells = []
         for name in ("trace", "renyi2_rank"):
-            misses = each[f"predicted_{name}"] / each[name] - 1
-            error = (each[f"predicted_{name}_error"] / each[name]).mean()
-            cells += [f"{each[name].mean():.4g}", f"{100 * misses.abs().max():.1f} %"]
+            misses = group[f"predicted_{name}"] / group[name] - 1
+            error = (group[f"predicted_{name}_error"] / group[name]).mean()
+            cells += [f"{group[name].mean():.4g}", f"{100 * misses.abs().max():.1f} %"]
             cells.append(f"{100 * error:.1f} %")
-        entropy = each["entropy"].mean()
-        rank = "–" if np.isnan(entropy) else f"{np.exp(each['entropy']).mean():.4g}"
+        entropy = group["entropy"].mean()
+        rank = "–" if np.isnan(entropy) else f"{np.exp(group['entropy']).mean():.4g}"
         rows.append([part, f"{n:,}", *cells, rank])
     words = ["trace", "at most off by", "standard error"]
     header = ["problem", "points", *words, "Rényi-2 rank", *words[1:], "exp S"]

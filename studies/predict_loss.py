@@ -129,7 +129,7 @@ class Problem(NamedTuple):
         return {
             **{name: variables[name] for name in PREDICTORS if name in variables},
             **predictors.kernel_predictors(kernel, targets),
-            "near_score": predictors.near_score([each[:n] for each in hidden]),
+            "near_score": predictors.near_score([layer[:n] for layer in hidden]),
             **position._asdict(),
         }
 
@@ -166,7 +166,7 @@ def activations(
     layers = [value["__call__"][0] for value in found if isinstance(value, dict)]
     function = sequential.ACTIVATIONS[network.activation]
     hidden = [layer.reshape(len(x), -1) for layer in layers[:-1]]
-    return [values for each in hidden for values in (each, function(each))]
+    return [values for layer in hidden for values in (layer, function(layer))]
 
 
 def group_runs(group: str) -> pd.DataFrame:

@@ -153,7 +153,7 @@ def counts_table(tables: dict[str, pd.DataFrame]) -> str:
     """Return at how many sizes each method is not worse than an exact one, by variable."""
     others = [method for method in exact_and_sampled(0) if method != ALGORITHM_1]
     rows = []
-    for method, reference in [*((each, ALGORITHM_1) for each in others), (SAMPLED, EXACT)]:
+    for method, reference in [*((method, ALGORITHM_1) for method in others), (SAMPLED, EXACT)]:
         cells = []
         for table in tables.values():
             part = table[table["method"] == method]

@@ -198,5 +198,7 @@ def limits_table(limits: pd.DataFrame) -> str:
 def decisions_table() -> str:
     """Return the decisions where the paper is silent."""
     decisions = yaml.safe_load((ROOT / "nodes" / "decisions.yaml").read_text())
-    rows = [[each["question"], each["ours"], f"`{each['where']}`"] for each in decisions]
+    rows = [
+        [decision["question"], decision["ours"], f"`{decision['where']}`"] for decision in decisions
+    ]
     return table(["question", "ours", "where"], rows)

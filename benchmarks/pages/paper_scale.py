@@ -32,14 +32,14 @@ def read_runs() -> tuple[pd.DataFrame, About]:
 def describe_groups(stage: str) -> About:
     """Return the settings of the groups with a stage."""
     about = {path.stem: json.loads(path.read_text()) for path in sorted(PAPER.glob("*.json"))}
-    return {group: each for group, each in about.items() if stage in each["params"]}
+    return {group: run for group, run in about.items() if stage in run["params"]}
 
 
 def networks_of(about: About) -> dict[str, tuple[str, list[str]]]:
     """Return problem and layers of each group."""
     return {
-        group: (each["params"]["LoadDataset"]["problem"], each["params"]["Network"]["layers"])
-        for group, each in about.items()
+        group: (run["params"]["LoadDataset"]["problem"], run["params"]["Network"]["layers"])
+        for group, run in about.items()
     }
 
 
@@ -59,10 +59,10 @@ def analyse(runs: pd.DataFrame) -> Analysis:
 def machines_table(about: About) -> str:
     """Return the machine of each group, and the seconds of its parts."""
     rows = []
-    for group, each in about.items():
-        versions = ", ".join(f"{name} {version}" for name, version in each["versions"].items())
+    for group, run in about.items():
+        versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
         parts = "; ".join(
-            f"{part.replace(', ', ' by ')}: {value:.0f}" for part, value in each["seconds"].items()
+            f"{part.replace(', ', ' by ')}: {value:.0f}" for part, value in run["seconds"].items()
         )
-        rows.append([group, each["device"], versions, f"`{each['commit']}`", parts])
+        rows.append([group, run["device"], versions, f"`{run['commit']}`", parts])
     return table(["network", "device", "versions", "commit", "seconds"], rows)

@@ -209,7 +209,7 @@ def certify(
         np.sort(generator.choice(unlabelled, len(rows), replace=False)) for _ in range(n_random)
     ]
     needed = np.unique(np.concatenate([evaluated, labelled, rows, *draws]))
-    places = [np.searchsorted(needed, each) for each in (evaluated, labelled, rows, *draws)]
+    places = [np.searchsorted(needed, part) for part in (evaluated, labelled, rows, *draws)]
     pool = _coverage.Pool(features[needed], places[0], places[1], noise)
     after = pool.left(places[2])
     # Without a chosen row there is nothing to draw.

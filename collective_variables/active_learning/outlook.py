@@ -219,9 +219,13 @@ def _tested(
         outputs = fitting.outputs(network, trained, inputs)
         outputs = outputs.reshape(N_FOLDS, -1, settings.n_networks, *outputs.shape[1:])
         for fold, by_subset in zip(folds, outputs):
-            fold_errors = [_row_errors(labels, each[:, fold], fold) for each in by_subset]
+            fold_errors = [
+                _row_errors(labels, predictions[:, fold], fold) for predictions in by_subset
+            ]
             errors[number, fold] = np.mean(fold_errors, axis=0)
-    return errors, tuple(float(np.mean([len(rows) for rows in each])) for each in (trains, halves))
+    return errors, tuple(
+        float(np.mean([len(rows) for rows in subsets])) for subsets in (trains, halves)
+    )
 
 
 def _deal(
@@ -258,7 +262,7 @@ def _means(
         errors = np.column_stack([errors, np.zeros(2), np.ones(2)])
         counts = np.append(counts, [0.5, 0.5])
     weights = [counts, *(generator.standard_gamma(counts) for _ in range(N_DRAWS))]
-    return np.maximum([errors @ each / each.sum() for each in weights], LEAST)
+    return np.maximum([errors @ weight / weight.sum() for weight in weights], LEAST)
 
 
 def _exponents(

@@ -120,7 +120,7 @@ def play(
         for repeat, split in enumerate(splits):
             game = _Game(network, split, plan, task, repeat)
             for name, rule in rules.items():
-                rows += [{"method": name, "repeat": repeat} | each for each in game.play(rule)]
+                rows += [{"method": name, "repeat": repeat} | row for row in game.play(rule)]
                 bar.advance()
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

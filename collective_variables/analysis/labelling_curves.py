@@ -212,8 +212,8 @@ def savings(
                 reached, _, _ = _reached(sizes, means[own], means[other, -1])
             if n > 1:
                 drawn = [
-                    _reached(sizes, each[own], each[other, -1])
-                    for each in np.swapaxes(weights @ curves, 0, 1)
+                    _reached(sizes, resample[own], resample[other, -1])
+                    for resample in np.swapaxes(weights @ curves, 0, 1)
                 ]
                 _, least, most = np.transpose(drawn)
                 widened = stats.norm.sf(stats.t.isf(tail, n - 1) * np.sqrt(n / (n - 1)))

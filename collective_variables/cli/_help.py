@@ -130,7 +130,7 @@ def _options(method: str) -> dict[str, str]:
         ).parameters.items()
     }
     if method in registry.SETTINGS:
-        defaults |= {each.name: each.default for each in fields(registry.SETTINGS[method])}
+        defaults |= {field.name: field.default for field in fields(registry.SETTINGS[method])}
     if method in labelling.RULES:
         # Without a noise and weights the loop has defaults that depend on kernel and task.
         defaults |= {"kernel": choosing.Rule(method).kernel, "weights": None, "noise": None}

@@ -137,7 +137,7 @@ def _json_lines(path: Path, text: str) -> list[Line]:
             return [
                 Line(
                     f"Choice {number} of {path}",
-                    {name: _json_cell(each) for name, each in row.items()},
+                    {name: _json_cell(value) for name, value in row.items()},
                 )
                 for number, row in enumerate(listed["chosen"], start=1)
             ]
@@ -165,7 +165,9 @@ def _text_lines(
     first = next((line for line in stream if line.strip()), "").strip()
     if told := re.match(r"sep=(.)$", first):  # as Excel writes it
         first = next(stream, "").strip()
-    separator = told[1] if told else max(SEPARATORS, key=lambda each: len(_cells(first, each)))
+    separator = (
+        told[1] if told else max(SEPARATORS, key=lambda separator: len(_cells(first, separator)))
+    )
     names = [chosen.unescaped(name.strip()) for name in _cells(first, separator)]
     if set(keys) & set(names):
         # In a single column, separators are a part of the texts.

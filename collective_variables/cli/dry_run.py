@@ -203,8 +203,8 @@ def forecast_compare(
     )
     # Random subsets cost as much as compiling random numbers.
     seconds = trained.seconds + kernel.seconds + timing.exactly(trained.drawing)
-    seconds = sum((each.seconds for each in estimates), seconds)
-    n_bytes = max([kernel.n_bytes, *(each.n_bytes for each in estimates)])
+    seconds = sum((estimate.seconds for estimate in estimates), seconds)
+    n_bytes = max([kernel.n_bytes, *(estimate.n_bytes for estimate in estimates)])
     return start.forecast(seconds, n_bytes + 2 * dataset.inputs.nbytes)
 
 

@@ -196,7 +196,7 @@ def _rule(method: str, options: dict[str, Any]) -> choosing.Rule:
     """Return the rule, or raise for an option that the method does not have."""
     unknown = [name for name in options if name not in registry.OPTIONS[method]]
     if unknown:
-        known = [each for each in registry.OPTIONS[method] if each not in commands.NOT_TYPED]
+        known = [name for name in registry.OPTIONS[method] if name not in commands.NOT_TYPED]
         raise DataError(f"Options of {method} are {', '.join(known)}: received {unknown[0]}.")
     others = {name: options[name] for name in options if name not in ("kernel", "n_features")}
     given = {name: options[name] for name in options if name not in others}

@@ -132,7 +132,7 @@ def settings(arguments: argparse.Namespace, table: encoding.Table, /) -> dict[st
         choosing.Rule(method).check_task(table.task or "regression")
     _arguments.check_split(arguments, table)
     given = {"n_epochs": arguments.epochs, "learning_rate": arguments.learning_rate}
-    fit = fitting.FitSettings(**{name: each for name, each in given.items() if each is not None})
+    fit = fitting.FitSettings(**{name: value for name, value in given.items() if value is not None})
     return _arguments.shared(arguments) | {
         "n_points": n_points,
         "n_rounds": arguments.rounds,

@@ -218,7 +218,7 @@ def _cut(column: Column, known: Known) -> Column:
     if deviation == 0:
         distances = np.abs(values - median)
         return _scores(column, median, np.median(distances[distances > 0]))
-    scores = (_scores(each, median, deviation) for each in (column, values))
+    scores = (_scores(cells, median, deviation) for cells in (column, values))
     return _scaling.standardise(*scores)
 
 
@@ -306,11 +306,13 @@ def notes(table: "Table", chosen: np.ndarray, /) -> list[str]:
     found = standing_out(table)
     if not found:
         return []
-    columns = [f"{each.column} ({len(each.rows)} {each.how})" for each in found[:MOST_NAMED]]
+    columns = [
+        f"{column.column} ({len(column.rows)} {column.how})" for column in found[:MOST_NAMED]
+    ]
     named = ", ".join(columns)
     if len(found) > MOST_NAMED:
         named += f" and {len(found) - MOST_NAMED} others"
-    rows = np.unique(np.concatenate([each.rows for each in found]))
+    rows = np.unique(np.concatenate([column.rows for column in found]))
     n_chosen = int(np.isin(chosen, rows).sum())
     return [
         f"Single rows stand out in {named}.",

@@ -114,7 +114,10 @@ def run_experiment(
                 dataset, networks, subsets, sizes, seed=seed, settings=settings, progress=progress
             )
         variables = label_tables(
-            {label: each.tables["collective_variables"] for label, each in measured.items()}
+            {
+                label: measurement.tables["collective_variables"]
+                for label, measurement in measured.items()
+            }
         )
     return join_runs(variables, losses, group=dataset.name if name is None else name)
 

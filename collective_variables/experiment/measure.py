@@ -61,9 +61,11 @@ def measure_subsets(
         if loss is not None:
             measured = [
                 positions.add_positions(
-                    each, dataset, network, rows, loss=loss, seed=seed, settings=settings
+                    measurement, dataset, network, rows, loss=loss, seed=seed, settings=settings
                 )
-                for each, rows in zip(measured, subsets.values())
+                for measurement, rows in zip(measured, subsets.values())
             ]
-        results |= {f"{parametrisation}/{name}": each for name, each in zip(subsets, measured)}
+        results |= {
+            f"{parametrisation}/{name}": measurement for name, measurement in zip(subsets, measured)
+        }
     return results

@@ -62,7 +62,9 @@ def train_subsets(
             progress=progress and f"{progress}: {parametrisation} networks",
             store=store,
         )
-        results |= {f"{parametrisation}/{name}": each for name, each in zip(subsets, recorded)}
+        results |= {
+            f"{parametrisation}/{name}": recording for name, recording in zip(subsets, recorded)
+        }
     return results
 
 

@@ -113,10 +113,10 @@ def _without_key(name: str, apply: Callable[..., Array]) -> Callable[..., Array]
     except (TypeError, ValueError):
         return apply
     needed = [
-        each.name
-        for each in parameters
-        if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
-        and each.default is each.empty
+        parameter.name
+        for parameter in parameters
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        and parameter.default is parameter.empty
     ]
     if len(needed) == 3 and needed[1] in KEYS:
         return lambda params, x: apply(params, None, x)

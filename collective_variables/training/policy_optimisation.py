@@ -147,8 +147,8 @@ class _Runner:
         positions = []
 
         def record(epoch: int, agent: Agent) -> None:
-            for name, each in records.items():
-                each.record(epoch, jax.tree.map(lambda leaf: leaf[0], agent.params[name]))
+            for name, recorder in records.items():
+                recorder.record(epoch, jax.tree.map(lambda leaf: leaf[0], agent.params[name]))
             if self._has_position:
                 positions.append(self._positions(epoch, agent, key[None]))
             advance(1)
@@ -159,10 +159,10 @@ class _Runner:
             record(last, agent)
         curves = jax.tree.map(lambda curve: np.asarray(curve)[0], curves)
         tables = [
-            _with_curves(each.tables["recording"], name, curves).assign(
-                **_columns([each[name] for each in positions])
+            _with_curves(recorder.tables["recording"], name, curves).assign(
+                **_columns([position[name] for position in positions])
             )
-            for name, each in records.items()
+            for name, recorder in records.items()
         ]
         return recorded_training.Recorded(
             curves, {"recording": pd.concat(tables, ignore_index=True)}

@@ -99,7 +99,7 @@ def train_ensemble(
     if settings is None:
         options = {"schedule": schedule, "progress": progress, "store": store}
         curves = ensemble_training.train_ensemble(network, pool, test, ensembles_of_runs, **options)
-        return [Recorded(each, _with_empty({})) for each in curves]
+        return [Recorded(ensemble, _with_empty({})) for ensemble in curves]
     ensemble_training.check(network, pool, test, ensembles_of_runs, schedule)
     check_changes(changes, schedule)
     epochs = _stops(settings, changes, schedule)

@@ -276,7 +276,7 @@ class Recording:
         """Return the values of all observables; NaN if a kernel is not finite."""
         if all(np.isfinite(kernel).all() for kernel in (moment.kernel, *moment.others.values())):
             observables = self._recorder.observables
-            return [value for each in observables for value in each.compute(moment)]
+            return [value for observable in observables for value in observable.compute(moment)]
         return [math.nan] * len(self._recorder.names)
 
 

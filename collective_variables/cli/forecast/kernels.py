@@ -82,7 +82,7 @@ def forecast_kernel(
         # All derivatives are held, and the estimate of the operations would take half a second.
         n_numbers = len(points) * parameters.n_parameters(network, points)
         return Kernel(timed.once, timed.again, 2 * entries + 4 * min(n_numbers, DERIVATIVES))
-    costs = [cost(network, params, each) for each in (few, points)]
+    costs = [cost(network, params, shape) for shape in (few, points)]
     each = timed.again * costs[1].flops / costs[0].flops
     return Kernel(timed.once, each, costs[1].peak_bytes + entries)
 

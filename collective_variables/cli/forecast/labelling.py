@@ -121,8 +121,8 @@ def _trainings(work: Work, tried: learner.ActiveLearner, ratio: float) -> float:
     width = _width(work.n_targets)
     widths = {_width(max(1, round(work.n_targets * share))): n for share, n in shares.items()}
     rounds = _rounds(n_networks)
-    for each, n_trainings in widths.items():
-        size = training.FIXED + (1 - training.FIXED) * each / width
+    for trained, n_trainings in widths.items():
+        size = training.FIXED + (1 - training.FIXED) * trained / width
         seconds += n_trainings * drawn + whole * size * _rounds(n_trainings * n_networks) / rounds
     return seconds + timed.once * len(widths.keys() - {width})
 

@@ -70,4 +70,4 @@ def class_names(known: Known, /) -> np.ndarray:
         return np.array(known.table.classes, object)
     present = column[~values.is_missing(column)]
     classes = np.unique(present.astype(str) if present.dtype == object else present)
-    return np.array([chosen.escaped(values.name_value(each)) for each in classes], object)
+    return np.array([chosen.escaped(values.name_value(value)) for value in classes], object)

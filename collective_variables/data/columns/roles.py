@@ -148,7 +148,7 @@ def _unknown_name(name: str, available: Sequence[str]) -> DataError:
     """Return the error for a name that is not a column, with the column that may be meant."""
     error = f"There is no column {values.shorten(name)}:"
     columns = values.join_names(dict.fromkeys(available))
-    in_lower_case = {each.lower(): each for each in available}
+    in_lower_case = {column.lower(): column for column in available}
     if close := difflib.get_close_matches(name.lower(), in_lower_case, n=1):
         return DataError(f"{error} did you mean {in_lower_case[close[0]]}? The file has {columns}.")
     advice = " Put images into a folder for each class." if set(available) == IMAGES else ""

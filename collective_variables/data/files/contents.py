@@ -71,7 +71,7 @@ class Contents(Mapping[str, np.ndarray]):
         """Return the notes on the whole file and on the named columns."""
         on_columns = sentences(self.remarks)
         on_file = [note for note in self.notes if note not in on_columns]
-        return (*on_file, *sentences(each for each in self.remarks if each.column in names))
+        return (*on_file, *sentences(remark for remark in self.remarks if remark.column in names))
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.columns[name]

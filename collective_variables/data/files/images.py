@@ -193,7 +193,7 @@ def _notes_on_pictures(files: Sequence[str], pictures: Sequence[Picture]) -> lis
             f"Only the first frame or page is read, in {len(several)} of {len(files)} images: "
             f"{_some(several)}."
         )
-    narrow, wide = (pick(each.proportions for each in pictures) for pick in (min, max))
+    narrow, wide = (pick(picture.proportions for picture in pictures) for pick in (min, max))
     if wide > MAX_STRETCH * narrow:
         height, width = pictures[0].pixels.shape[:2]
         notes.append(

@@ -142,7 +142,9 @@ def _along(*names: str) -> Rule:
         place = join(places)
         options = [equation.params[name] for name in names]
         worked = [
-            axis for each in options for axis in (each if isinstance(each, tuple) else [each])
+            axis
+            for option in options
+            for axis in (option if isinstance(option, tuple) else [option])
         ]
         if None in places or place.axis in worked:
             raise Mixed

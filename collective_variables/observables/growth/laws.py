@@ -74,7 +74,10 @@ def growth_laws(kernels: Float[Array, "n_groups k k"], n_points: int) -> GrowthL
     means = np.stack([diagonal.mean(axis=1), (diagonal**2).mean(axis=1), between])
     trace, rank, limit = _predict(means.mean(axis=1), n)
     without = (means.sum(axis=1, keepdims=True) - means) / (len(values) - 1)  # each group in turn
-    errors = [float(np.sqrt((len(values) - 1) * each.var())) for each in _predict(without, n)[:2]]
+    errors = [
+        float(np.sqrt((len(values) - 1) * predictions.var()))
+        for predictions in _predict(without, n)[:2]
+    ]
     return GrowthLaws(float(trace), errors[0], float(rank), errors[1], float(limit))
 
 

@@ -126,7 +126,7 @@ def _frozen_effects(name: str, learned: pd.DataFrame, cases: Sequence[Case]) -> 
         counterpart = Case(**asdict(case) | {"features": LEARNED})
         if case.features == LEARNED or counterpart not in cases:
             continue
-        tables = [study_cases.study_rows(learned, [each]) for each in (case, counterpart)]
+        tables = [study_cases.study_rows(learned, [either]) for either in (case, counterpart)]
         words = claims_2024.network_name({"width": case.width, "features": case.features})
         for variable in ("chi_pos", "loss"):
             frozen, free = (_lowest(table, variable) for table in tables)
@@ -200,10 +200,8 @@ def _passing_exponent(member: pd.DataFrame) -> float:
         for size, part in member.groupby("n_parameters")
     }
     values = [np.log(curve[:, 1]) for curve in curves.values()]
-    level = (min(each[0] for each in values) + max(each.min() for each in values)) / 2
-    passed = [
-        _passing(np.log(curve[:, 0]), each, level) for curve, each in zip(curves.values(), values)
-    ]
+    level = (min(curve[0] for curve in values) + max(curve.min() for curve in values)) / 2
+    passed = [_passing(np.log(curve[:, 0]), y, level) for curve, y in zip(curves.values(), values)]
     if len(passed) < MIN_SIZES or not np.isfinite(passed).all():
         return np.nan
     return float(np.polyfit(np.log(list(curves)), passed, 1)[0])

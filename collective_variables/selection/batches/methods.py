@@ -164,11 +164,15 @@ def _checked(initialisation_keys: PRNGKeyArray | None, n_members: int) -> PRNGKe
 def _named(choose: Method, rule: Rule, data: str) -> Method:
     """Return the function with the rule's name and options, which the registry reads."""
     signature = inspect.signature(choose)
-    shared = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    shared = [
+        parameter
+        for parameter in signature.parameters.values()
+        if parameter.kind is not parameter.VAR_KEYWORD
+    ]
     options = [
-        each
-        for name, each in inspect.signature(rule).parameters.items()
-        if each.kind is each.KEYWORD_ONLY and name != "seed"
+        parameter
+        for name, parameter in inspect.signature(rule).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and name != "seed"
     ]
     choose.__name__ = choose.__qualname__ = rule.__name__
     choose.__doc__ = f"Choose by the rule `{rule.__name__}` on {data}."

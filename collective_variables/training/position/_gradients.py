@@ -64,7 +64,7 @@ class Gradients(NamedTuple):
 
 def compute_rate(acting: Gradients, measured: Gradients, chi_net: float) -> Factors:
     """Return the rate at which the loss of a batch falls while another, or the same, acts."""
-    squares = [np.vdot(each.by_outputs, each.by_outputs) for each in (acting, measured)]
+    squares = [np.vdot(batch.by_outputs, batch.by_outputs) for batch in (acting, measured)]
     chi_loss = float(np.sqrt(squares[0] * squares[1]))
     delta_loss = acting.delta_loss
     if measured is not acting:

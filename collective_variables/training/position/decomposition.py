@@ -231,7 +231,10 @@ def _trace(
 
 def _relative_error(traces: list[probes.TraceEstimate]) -> float:
     """Return the relative standard error of the geometric mean of one or two traces."""
-    errors = [each.standard_error / each.trace if each.trace > 0 else 0.0 for each in traces]
+    errors = [
+        estimate.standard_error / estimate.trace if estimate.trace > 0 else 0.0
+        for estimate in traces
+    ]
     return float(np.linalg.norm(errors) / len(traces))
 
 

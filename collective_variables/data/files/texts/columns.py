@@ -177,7 +177,7 @@ def _as_found(column: NumberCells, found: Found | None, place: Place) -> Column:
 def _mixed(column: NumberCells, found: list[Found | None], place: Place) -> Column:
     """Return a column of texts, refused if most of its cells are numbers or dates."""
     cells = column.cells
-    best = max((each for each in found if each), key=lambda each: each.n_cells, default=None)
+    best = max((cells for cells in found if cells), key=lambda cells: cells.n_cells, default=None)
     share = best.n_cells / column.n_present if best else 0.0
     # Many texts, some of which repeat, can be neither an input nor an identity.
     is_useless = MAX_CATEGORIES < len(cells.distinct) <= MOST_DISTINCT * column.n_present

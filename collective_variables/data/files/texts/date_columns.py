@@ -60,7 +60,7 @@ def read_date_column(
     """
     if column.dates is None:
         return _short_years(column, place)
-    own = next((each for each in (asked, column.day_first, day_first) if each is not None), None)
+    own = next((order for order in (asked, column.day_first, day_first) if order is not None), None)
     found = column.dates
     values = found.month_first if own is False else found.day_first
     which = ~np.isnat(values) & column.column.is_present

@@ -69,4 +69,4 @@ def _is_called_total(array: np.ndarray, row: int) -> bool:
     text = array[row]
     if text is None or text.strip(" :").casefold() not in WORDS:
         return False
-    return sum(each == text for each in array) == 1
+    return sum(cell == text for cell in array) == 1
