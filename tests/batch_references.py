@@ -151,9 +151,9 @@ def typiclust(features, n_selected, labelled, clusters, n_neighbours):
     taken, chosen = list(labelled), []
     for _ in range(n_selected):
         rank = [
-            (sum(x in taken for x in each), -len(each), number)
-            for number, each in enumerate(members)
-            if set(each) - set(taken)
+            (sum(x in taken for x in cluster), -len(cluster), number)
+            for number, cluster in enumerate(members)
+            if set(cluster) - set(taken)
         ]
         cluster = members[min(rank)[2]]
         k = min(n_neighbours, len(cluster) // 2)

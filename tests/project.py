@@ -211,12 +211,12 @@ class Project:
         `paper` as params-paper.yaml.
         """
         values = self.folder / "params-paper.yaml"
-        of_paper = values.read_text()
+        paper_values = values.read_text()
         values.write_text(yaml.safe_dump(paper))
         try:
             self.run("python", "-m", "studies.paper_scale", group, "--into", str(into))
         finally:
-            values.write_text(of_paper)
+            values.write_text(paper_values)
         return pd.read_csv(into / f"{group}.csv.gz"), json.loads(
             (into / f"{group}.json").read_text()
         )

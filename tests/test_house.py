@@ -96,7 +96,7 @@ def test_every_module_says_in_a_sentence_what_it_is(path):
     assert words, name(path)
 
 
-@pytest.mark.parametrize("path", CODE, ids=name)
+@pytest.mark.parametrize("path", [*CODE, *sorted((ROOT / "tests").rglob("*.py"))], ids=name)
 def test_nothing_is_called_of(path):
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -109,5 +109,5 @@ def test_nothing_is_called_of(path):
         elif isinstance(node, ast.Attribute):
             names.add(node.attr)
     assert not [
-        each for each in names if each.strip("_") == "of" or each.lstrip("_").startswith("of_")
+        name for name in names if name.strip("_") == "of" or name.lstrip("_").startswith("of_")
     ]

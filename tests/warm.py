@@ -141,8 +141,8 @@ def read_and_write_quickly() -> None:
         data = _yaml.parse_yaml(text, path)
         texts = re.split(r"^(?=  \S)", text.partition("stages:\n")[2], flags=re.MULTILINE)[1:]
         parts.update(
-            (json.dumps([name, stage]), of)
-            for (name, stage), of in zip(data.get("stages", {}).items(), texts, strict=True)
+            (json.dumps([name, stage]), text)
+            for (name, stage), text in zip(data.get("stages", {}).items(), texts, strict=True)
         )
         return data
 

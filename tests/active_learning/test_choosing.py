@@ -24,7 +24,7 @@ def test_a_network_without_a_kernel_counts_in_the_mean(kernel):
         fitted = choosing.Fitted(NETWORK, list(params), None)
         return choosing.compute_features(POOL, choosing.Rule("lcmd", kernel), fitted, KEY)
 
-    kernels = [each @ each.T for each in (features(PARAMS, ZEROS), features(PARAMS, PARAMS))]
+    kernels = [rows @ rows.T for rows in (features(PARAMS, ZEROS), features(PARAMS, PARAMS))]
     if kernel == "ntk":
         assert_close(kernels[0], kernels[1] / 2, operations=1000)
     assert kernels[0].any()

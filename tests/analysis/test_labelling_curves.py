@@ -159,7 +159,7 @@ def test_an_error_beyond_the_rounds_has_no_number_and_one_on_a_plateau_the_first
 
 def test_repeats_that_diverged_are_on_no_curve():
     errors = drawn(seed=5)
-    whole = labelling_curves.savings(table({name: each[1:] for name, each in errors.items()}))
+    whole = labelling_curves.savings(table({name: curve[1:] for name, curve in errors.items()}))
     errors["random"][0, 2] = np.nan
     pd.testing.assert_frame_equal(labelling_curves.savings(table(errors)), whole)
     errors["random"][:] = np.nan

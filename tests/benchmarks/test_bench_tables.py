@@ -61,12 +61,12 @@ def test_padded_networks_are_those_of_the_library(monkeypatch):
     monkeypatch.setattr(bench_tables, "SCHEDULE", bench_tables.schedules.Schedule(n_epochs=20))
     runs = [run(3, 1), run(5, 2), run(3, 3, n_points=9)]
     expected = []
-    for each in runs:
+    for trained in runs:
         model = bench_tables.network(2)
-        key = bench_tables.seeding.key(each.member, "initialisation")
-        params = parameters.initialise(model, key, each.inputs[:1])
-        points = each.inputs[: each.n_points], each.targets[: each.n_points]
-        test = each.test_inputs, each.test_targets
+        key = bench_tables.seeding.key(trained.member, "initialisation")
+        params = parameters.initialise(model, key, trained.inputs[:1])
+        points = trained.inputs[: trained.n_points], trained.targets[: trained.n_points]
+        test = trained.test_inputs, trained.test_targets
         curves = loop.train(model, params, points, test, schedule=bench_tables.SCHEDULE)
         expected.append(float(curves.test_loss.min()))
     np.testing.assert_allclose(bench_tables.train(runs), expected, rtol=1e-4)
@@ -90,14 +90,14 @@ def test_a_table_goes_the_users_way(monkeypatch):
 def made(difference, *, kind="clean", base="fuel", method="rnd-linearised", scale=1.0):
     """Losses of a method that are `difference` (a number for each split) above random ones."""
     rows = []
-    for split, each in enumerate(difference):
+    for split, change in enumerate(difference):
         for member in range(2):
             shift = 0.1 * (2 * member - 1) + 0.3 * split
             shares = {"standing_out": 0.0, "in_file": 0.0}
             label = dict(zip(KEYS, (kind, base, split, scaling.DEFAULT, 20)))
             reference = scale * (1.0 + shift)
             rows.append(label | shares | {"method": "random", "loss": reference})
-            rows.append(label | shares | {"method": method, "loss": reference + scale * each})
+            rows.append(label | shares | {"method": method, "loss": reference + scale * change})
     return pd.DataFrame(rows)
 
 
@@ -117,7 +117,7 @@ def test_no_interval_reaches_below_the_loss_of_zero():
     today = [1000.0, 0.5, 0.5, 0.5]
     runs = made([0.0] * 4)
     pairs = bench_tables.pair_with_today(
-        pd.concat([runs, *(made([each - 1] * 4).assign(scaling="standard") for each in today)])
+        pd.concat([runs, *(made([value - 1] * 4).assign(scaling="standard") for value in today)])
     )
     row = bench_tables.summarise(pairs, ["kind"]).iloc[0]
     assert -100 < row["lower"] <= row["mean"] <= row["upper"] < 0

@@ -77,7 +77,7 @@ def slow_energy(positions):
 
 def test_the_energy_is_the_sum_over_pairs():
     positions = clusters.walk(20, seed=1)
-    expected = [slow_energy(each.tolist()) for each in positions]
+    expected = [slow_energy(atoms.tolist()) for atoms in positions]
     np.testing.assert_allclose(clusters.lennard_jones_energy(positions), expected, rtol=1e-12)
 
 

@@ -222,7 +222,7 @@ def test_the_forecast_of_many_steps_tries_few(method, monkeypatch):
 
 @pytest.mark.parametrize(
     "method",
-    [each for each in registry.SELECTION_METHODS if each not in commands.PREDICTION_METHODS],
+    [method for method in registry.SELECTION_METHODS if method not in commands.PREDICTION_METHODS],
 )
 def test_every_method_has_a_forecast(method, table_file, capsys, standard_promotion):
     arguments = ["--target", "y", "--n-points", "5", "--method", method]

@@ -274,14 +274,14 @@ def test_the_same_house_in_both_files_is_labelled(two_files, capsys):
 @pytest.mark.parametrize(
     "change, words",
     [
-        (lambda each: each.drop(columns="area"), "of houses.csv: it lacks area."),
-        (lambda each: each.assign(note=1), "of houses.csv: it also has note."),
+        (lambda table: table.drop(columns="area"), "of houses.csv: it lacks area."),
+        (lambda table: table.assign(note=1), "of houses.csv: it also has note."),
         (
-            lambda each: each.rename(columns={"area": "size", "price": "cost"}),
+            lambda table: table.rename(columns={"area": "size", "price": "cost"}),
             "There is no column price",
         ),
         (
-            lambda each: each.assign(price=np.nan),
+            lambda table: table.assign(price=np.nan),
             "must have a row with a value in price: none has.",
         ),
     ],

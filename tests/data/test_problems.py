@@ -375,7 +375,7 @@ def test_letters_follow_the_beginnings_of_words():
     assert len(expected) == problems.PROBLEMS["letters"].n_rows
     for letters, index, target in zip(dataset.inputs, dataset.index, dataset.targets):
         beginning, following = expected[index]
-        assert letters.tolist() == [alphabet.index(each) + 1 for each in beginning] + [0] * (
+        assert letters.tolist() == [alphabet.index(letter) + 1 for letter in beginning] + [0] * (
             12 - len(beginning)
         )
         assert target.sum() == 1

@@ -117,15 +117,15 @@ def test_a_flag_is_the_same_in_every_way_of_writing(share):
     ways = (is_set, is_set.astype(int), is_set * 7.5 - 2, words)
     points = [np.stack(list(scaled({"a": way}).values()), axis=1) for way in ways]
     weight = min(1.0, share / scaling.COMMON)
-    for each in points:
-        assert ((each[0] - each[-1]) ** 2).sum() == pytest.approx(2 * weight**2)
+    for pair in points:
+        assert ((pair[0] - pair[-1]) ** 2).sum() == pytest.approx(2 * weight**2)
 
 
 def test_thirty_sparse_flags_together_weigh_less_than_a_number():
     flags = {f"tag {number}": RNG.random(1000) < 0.01 for number in range(30)}
     values = scaled(flags | {"a": RNG.normal(size=1000)})
     number = values.pop("a").var()
-    assert len(values) == 30 and sum(each.var() for each in values.values()) < 0.1 * number
+    assert len(values) == 30 and sum(column.var() for column in values.values()) < 0.1 * number
 
 
 @pytest.mark.parametrize("name", list(scaling.SCALINGS)[:3])
@@ -204,8 +204,8 @@ def test_unit_rows_of_unscaled_embeddings_depend_on_their_angles_alone():
     longer = embeddings * RNG.uniform(0.1, 9.0, (40, 1))
     options = {"method": "rnd-linearised", "options": {"normalisation": "unit"}}
     first, second = (
-        commands.select(encode_table({"x": each}), n_points=8, scaling="none", **options)
-        for each in (embeddings, longer)
+        commands.select(encode_table({"x": table}), n_points=8, scaling="none", **options)
+        for table in (embeddings, longer)
     )
     assert first["row"].tolist() == second["row"].tolist()
 
@@ -232,7 +232,7 @@ def test_numbers_of_any_size_stay_finite(name, size):
     one = np.where(np.arange(50) == 7, size, RNG.normal(size=50))
     two = np.where(np.arange(50) < 20, -size, size)
     values = scaled({"a": numbers, "b": one, "c": two}, name)
-    assert all(np.isfinite(each).all() and 2.5 > each.std() > 0.1 for each in values.values())
+    assert all(np.isfinite(column).all() and 2.5 > column.std() > 0.1 for column in values.values())
 
 
 @pytest.mark.parametrize("name", SCALED)
@@ -340,7 +340,9 @@ def test_rows_that_stand_out_are_named_with_their_columns():
     table = encode_table(
         {"area": area, "count": counts, "spread": RNG.standard_cauchy(N) ** 3, "image": area[::-1]}
     )
-    found = [(each.column, each.how, each.rows.tolist()) for each in scaling.standing_out(table)]
+    found = [
+        (column.column, column.how, column.rows.tolist()) for column in scaling.standing_out(table)
+    ]
     assert found == [
         ("area", "far from the others", [8, 9]),
         ("area", "without a value", [7]),
@@ -366,7 +368,7 @@ def test_many_columns_are_named_in_one_sentence():
 
 def test_small_tables_and_images_have_no_note():
     small = encode_table({"a": np.array([1.0, 2.0, 1e9]), "b": texts("u", "v", "w")})
-    assert [each.column for each in scaling.standing_out(small)] == []
+    assert [column.column for column in scaling.standing_out(small)] == []
     images = encode_table({"image": np.zeros((3, 4, 4, 3), np.uint8)})
     assert isinstance(images, Table) and scaling.notes(images, np.array([0])) == []
 

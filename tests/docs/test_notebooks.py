@@ -40,7 +40,7 @@ def test_the_notebook_runs_from_its_folder(tmp_path):
 
 def kept(cell):
     """What the cell printed when the notebook was committed."""
-    return "".join("".join(each.get("text", "")) for each in cell["outputs"])
+    return "".join("".join(output.get("text", "")) for output in cell["outputs"])
 
 
 def without_numbers(text):

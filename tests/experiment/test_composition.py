@@ -128,7 +128,7 @@ def test_what_does_not_fit_is_refused_before_a_network_is_trained(
 def test_runs_are_matched_by_their_keys_and_not_by_their_order():
     losses = pd.DataFrame({"member": [0, 1], "n_points": [4, 4], "loss": [1.0, 2.0]})
     variables = pd.DataFrame({"member": [1, 0], "n_points": [4, 4], "trace": [20.0, 10.0]})
-    tables = [join.label_tables({"ntk/a": each}) for each in (variables, losses)]
+    tables = [join.label_tables({"ntk/a": rows}) for rows in (variables, losses)]
     runs = join.join_runs(*tables, group="g")
     assert runs.columns.tolist() == ["group", *join.KEYS, "trace", "loss"]
     assert runs.set_index("member")["trace"].to_dict() == {0: 10.0, 1: 20.0}

@@ -91,11 +91,13 @@ def test_the_interval_covers_the_trace():
         probes.estimate_trace(function, params, x, key=jax.random.key(number))
         for number in range(200)
     ]
-    covered = [abs(each.trace - expected) < 1.96 * each.standard_error for each in found]
+    covered = [
+        abs(estimate.trace - expected) < 1.96 * estimate.standard_error for estimate in found
+    ]
     assert np.mean(covered) >= 0.9
-    errors = [each.trace - expected for each in found]
+    errors = [estimate.trace - expected for estimate in found]
     assert np.std(errors) == pytest.approx(
-        np.sqrt(np.mean([each.standard_error**2 for each in found])), rel=0.2
+        np.sqrt(np.mean([estimate.standard_error**2 for estimate in found])), rel=0.2
     )
 
 

@@ -53,7 +53,7 @@ def test_random_features_stay_and_their_kernel_is_that_of_the_last_layer():
 @pytest.mark.parametrize("kind", frozen.KINDS)
 def test_initial_parameters_have_no_gradient_and_do_not_count(kind):
     network, variables = drawn(kind)
-    slopes = jax.grad(lambda each: network.apply(each, X).sum())(variables)["constants"]
+    slopes = jax.grad(lambda leaves: network.apply(leaves, X).sum())(variables)["constants"]
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(slopes))
     n_learned = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     assert parameters.n_parameters(network, X) == n_learned

@@ -49,7 +49,7 @@ def curve(case, member, *, alpha=0.5, beta=0.5, collapse=0.0):
 
 
 def group(studies, **options):
-    cases = list(dict.fromkeys(case for each in studies.values() for case in each))
+    cases = list(dict.fromkeys(case for listed in studies.values() for case in listed))
     parts = [curve(case, member, **options) for case in cases for member in range(4)]
     table = pd.concat(parts, ignore_index=True)
     both = pd.concat([table, table.assign(points="test")], ignore_index=True)

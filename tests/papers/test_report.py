@@ -193,7 +193,7 @@ def test_nothing_comes_from_elsewhere_and_texts_are_texts():
 
 
 def test_wide_parts_can_be_reached_and_scrolled_by_keyboard():
-    wide = [of for _, of in source().elements if of.get("class") == "wide"]
+    wide = [attributes for _, attributes in source().elements if attributes.get("class") == "wide"]
     assert len(wide) > len(claims_2023.CLAIMS)
     for attributes in wide:
         assert attributes["tabindex"] == "0" and attributes["role"] == "region"

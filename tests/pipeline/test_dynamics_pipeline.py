@@ -80,7 +80,7 @@ def test_the_first_papers_graph_has_no_stage_of_the_second(project):
 def test_every_network_of_every_study_is_recorded(inside, group):
     node = load(group, "ScalingStudy")
     recording, cases = node.recording, node.cases
-    every = {case for of_study in cases.values() for case in of_study}
+    every = {case for listed in cases.values() for case in listed}
     assert set(
         map(tuple, recording[list(study_cases.AXES)].drop_duplicates().to_numpy(object))
     ) == {tuple(getattr(case, axis) for axis in study_cases.AXES) for case in every}
@@ -91,8 +91,8 @@ def test_every_network_of_every_study_is_recorded(inside, group):
         np.isfinite(recording[["loss", "entropy", "trace"]]).all(axis=None)
         and recording["accuracy"].isna().all()
     )
-    for study, of_study in cases.items():
-        assert len(study_cases.study_rows(recording, of_study)) == len(of_study) * 18, study
+    for study, listed in cases.items():
+        assert len(study_cases.study_rows(recording, listed)) == len(listed) * 18, study
 
 
 def test_the_library_alone_makes_the_recordings_of_the_graph_at_the_papers_scale(
@@ -103,8 +103,8 @@ def test_the_library_alone_makes_the_recordings_of_the_graph_at_the_papers_scale
         "dynamics-fuel", {"dynamics-fuel_Ensemble": {"n_members": 2}}, tmp_path
     )
     recording = load("dynamics-fuel", "ScalingStudy").recording
-    of_stage = recording[recording["member"] < 2].reset_index(drop=True)
-    pd.testing.assert_frame_equal(kept, of_stage, check_dtype=False, rtol=1e-5)
+    from_stage = recording[recording["member"] < 2].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, from_stage, check_dtype=False, rtol=1e-5)
     assert set(kept["member"]) == {0, 1} and about["params"]["Ensemble"]["n_members"] == 2
 
 
@@ -138,8 +138,8 @@ def test_findings_are_of_all_studies(inside):
     # As in the tables themselves.
     table = load("dynamics-graph", "ScalingStudy").recording.query("points == 'train'")
     curves = table.pivot(index="member", columns="epoch", values="entropy")
-    of_graph = evidence.query("claim == 'F2' and group == 'dynamics-graph'")
-    assert of_graph["effect"].tolist() == pytest.approx([(curves[2] - curves[0]).mean()])
+    graph_rows = evidence.query("claim == 'F2' and group == 'dynamics-graph'")
+    assert graph_rows["effect"].tolist() == pytest.approx([(curves[2] - curves[0]).mean()])
     assert {table.name for table in node.tables} == {"networks", "phases", "laws"}
     assert {picture.name for picture in node.pictures} >= {
         "evolution-dynamics-fuel",
@@ -170,7 +170,7 @@ def test_the_report_has_both_papers_and_a_browser_draws_it(inside, tmp_path):
     assert {"claims", "findings", "position", "joint", "networks", "phases"} <= set(
         page.attributes("id", "section")
     )
-    plots = [of for of in page.attributes("class", "div") if "js-plotly-plot" in of]
+    plots = [name for name in page.attributes("class", "div") if "js-plotly-plot" in name]
     assert len(plots) == len(page.attributes("data-figure"))
     assert "ScalingStudy" in page.texts
 

@@ -144,7 +144,7 @@ DECISIONS = yaml.safe_load((ROOT / "nodes" / "decisions.yaml").read_text())
 PARAMS = read(ROOT / "params.yaml")
 SETTINGS = [
     *dict.fromkeys(re.findall(r"-S ('[^']+'|\w\S+)", EVERYTHING)),
-    *(of["change"] for of in DECISIONS),
+    *(decision["change"] for decision in DECISIONS),
 ]
 
 
@@ -162,7 +162,10 @@ def test_the_documents_have_settings_of_networks_sizes_training_and_methods():
 
 def test_the_page_of_decisions_has_every_decision():
     page = (ROOT / "docs/results/generated/decisions.md").read_text()
-    assert all(f"| {of['question']} | {of['ours']} | `{of['where']}` |" in page for of in DECISIONS)
+    assert all(
+        f"| {decision['question']} | {decision['ours']} | `{decision['where']}` |" in page
+        for decision in DECISIONS
+    )
 
 
 @pytest.mark.parametrize("quoted", SETTINGS)
@@ -497,12 +500,12 @@ def test_main_keeps_comments_and_order_and_a_failing_one_the_whole_file(copy):
     ],
 )
 def test_a_section_that_fits_no_graph_is_refused(copy, section, message):
-    of_range = {
+    drawn_sizes = {
         "fuel-range_LoadDataset": {"problem": "fuel"},
         "fuel-range_Network": {"layers": ["dense 1"]},
         "fuel-range_Ensemble": {"n_points": {"low": 4, "high": 9, "distribution": "uniform"}},
     }
-    copy.write_params(copy.params() | of_range | {section: {}})
+    copy.write_params(copy.params() | drawn_sizes | {section: {}})
     assert message in copy.run("python", "main.py", fails=True)
 
 

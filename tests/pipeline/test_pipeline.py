@@ -130,9 +130,9 @@ def test_the_table_of_runs_agrees_with_spectra_and_curves(inside, group):
         eigenvalues = spectra[label].reshape(len(part), -1, spectra[label].shape[-1])
         assert len(part) == len(curves[f"{label}/test_loss"])
         for i, row in enumerate(part.itertuples()):
-            values = [of_kernel[~np.isnan(of_kernel)] for of_kernel in eigenvalues[i]]
-            assert {len(of_kernel) for of_kernel in values} == {row.n_points}
-            entropy = np.mean([spectrum.entropy(of_kernel) for of_kernel in values])
+            values = [present[~np.isnan(present)] for present in eigenvalues[i]]
+            assert {len(present) for present in values} == {row.n_points}
+            entropy = np.mean([spectrum.entropy(present) for present in values])
             assert np.isclose(row.entropy, entropy, rtol=1e-12, equal_nan=True)
             assert np.isclose(
                 row.trace, np.mean([np.sum(v) for v in values]), rtol=1e-12, equal_nan=True
@@ -214,16 +214,21 @@ def test_optional_tables_have_rows_where_they_are_switched_on_and_a_header_every
 
 
 def test_metrics_say_how_kernels_were_computed_and_the_documents_hide_them(inside, project):
-    of = {group: load(group, "ComputeNTK").metrics for group in GROUPS}
+    measured = {group: load(group, "ComputeNTK").metrics for group in GROUPS}
     assert {
-        group: metrics["dtype"] for group, metrics in of.items() if metrics["dtype"] != "float32"
+        group: metrics["dtype"]
+        for group, metrics in measured.items()
+        if metrics["dtype"] != "float32"
     } == {"mnist-conv": "float64"}
-    assert of["fuel"]["implementation"] == "structured" and of["fuel"]["blocks"] == "one block"
     assert (
-        of["mnist"]["eigenvalues"]
+        measured["fuel"]["implementation"] == "structured"
+        and measured["fuel"]["blocks"] == "one block"
+    )
+    assert (
+        measured["mnist"]["eigenvalues"]
         == "stochastic Lanczos quadrature, 1 leading vectors, 3 probes, 1 steps"
     )
-    assert 0 < of["fuel-dense"]["kernels random ntk"]["infinite_width_relative_distance"] < 3
+    assert 0 < measured["fuel-dense"]["kernels random ntk"]["infinite_width_relative_distance"] < 3
     shown = project.run(
         "dvc", "metrics", "show", *(f"nodes/{group}/ComputeNTK/metrics.json" for group in GROUPS)
     )
@@ -296,20 +301,23 @@ def test_metrics_are_a_short_table(project):
 def test_the_report_is_of_all_groups_and_a_browser_draws_it(inside, tmp_path):
     node = load("all", "Report")
     written = json.loads(node.claims_path.read_text())
-    assert [of["claim"] for of in written] == [f"C{number}" for number in range(1, 12)]
-    assert node.verdicts == {of["claim"]: of["verdict"] for of in written}
-    assert {row["group"] for of in written for row in of["evidence"]} == set(GROUPS)
+    assert [claim["claim"] for claim in written] == [f"C{number}" for number in range(1, 12)]
+    assert node.verdicts == {claim["claim"]: claim["verdict"] for claim in written}
+    assert {row["group"] for claim in written for row in claim["evidence"]} == set(GROUPS)
     entropy = {
-        row["group"] for of in written if of["claim"] in ("C2", "C3") for row in of["evidence"]
+        row["group"]
+        for claim in written
+        if claim["claim"] in ("C2", "C3")
+        for row in claim["evidence"]
     }
-    of_c3 = {row["group"] for row in written[2]["evidence"]}
-    assert (entropy, of_c3) == ({"fuel-dense", "mnist-conv"}, {"mnist-conv"})
-    assert len(pd.read_csv(node.evidence_path)) == sum(len(of["evidence"]) for of in written)
+    in_c3 = {row["group"] for row in written[2]["evidence"]}
+    assert (entropy, in_c3) == ({"fuel-dense", "mnist-conv"}, {"mnist-conv"})
+    assert len(pd.read_csv(node.evidence_path)) == sum(len(claim["evidence"]) for claim in written)
     document, messages = in_browser(node.page_path.read_text(), tmp_path)
     page = Elements(document)
     assert (
         messages == []
-        and len([of for of in page.attributes("class", "div") if "js-plotly-plot" in of]) >= 9
+        and len([name for name in page.attributes("class", "div") if "js-plotly-plot" in name]) >= 9
     )
     sections = page.attributes("id", "section")
     assert {
@@ -362,9 +370,9 @@ def test_the_library_alone_computes_the_runs_of_the_graph_at_the_papers_scale(
     """
     kept, about = project.at_scale(group, paper, tmp_path)
     keys = ["parametrisation", "method", "member", "n_points"]
-    of_stages = pd.read_csv(project.folder / f"nodes/{group}/CorrelationAnalysis/runs.csv")
-    of_stages = of_stages.loc[of_stages["member"] < n_members, kept.columns]
-    tables = [table.sort_values(keys, ignore_index=True) for table in (kept, of_stages)]
+    from_stages = pd.read_csv(project.folder / f"nodes/{group}/CorrelationAnalysis/runs.csv")
+    from_stages = from_stages.loc[from_stages["member"] < n_members, kept.columns]
+    tables = [table.sort_values(keys, ignore_index=True) for table in (kept, from_stages)]
     pd.testing.assert_frame_equal(*tables, check_dtype=False, rtol=1e-5)
     assert set(kept["member"]) == set(range(n_members))
     assert len(kept[["parametrisation", "method"]].drop_duplicates()) == (

@@ -31,10 +31,12 @@ def summary(**changes):
 
 
 def moved_quantities(found):
-    table = check_reproduction.compare(*(check_reproduction.means(of) for of in (summary(), found)))
+    table = check_reproduction.compare(
+        *(check_reproduction.means(runs) for runs in (summary(), found))
+    )
     changed = table[check_reproduction.has_moved(table)]
     return {
-        (of.split(", ")[2], quantity) for of, quantity in zip(changed["row"], changed["quantity"])
+        (row.split(", ")[2], quantity) for row, quantity in zip(changed["row"], changed["quantity"])
     }
 
 
@@ -85,8 +87,8 @@ def test_a_coefficient_may_move_by_half_of_its_half_width_and_one_of_a_train_los
     for difference, expected in ((0.9, False), (1.1, True), (-1.1, True)):
         found = reference.assign(coefficient=-0.5 + difference * allowed)
         tables = (
-            check_reproduction.effects(of, "correlations", correlation.ROWS, "coefficient")
-            for of in (reference, found)
+            check_reproduction.effects(part, "correlations", correlation.ROWS, "coefficient")
+            for part in (reference, found)
         )
         assert check_reproduction.has_moved(check_reproduction.compare(*tables)).tolist() == [
             expected
@@ -100,18 +102,18 @@ def test_the_committed_reference_is_of_the_committed_groups_and_complete():
     table = check_reproduction.numbers(ROOT / "reference", known, with_claims=True)
     assert not table.duplicated(["table", "row", "quantity"]).any()
     for name in ("summary", "correlations", "claims"):
-        of = table.loc[table["table"] == name, "row"]
-        assert {group for group in known if of.str.contains(f"{group}, ").any()} == set(known)
+        rows = table.loc[table["table"] == name, "row"]
+        assert {group for group in known if rows.str.contains(f"{group}, ").any()} == set(known)
 
 
 def test_the_evidence_is_of_what_is_kept_of_the_papers_scale():
     runs, about = paper_scale.read_runs()
     evidence = pd.read_csv(PAPER / "evidence.csv")
     assert set(runs["group"]) == set(about) == set(evidence["group"])
-    of_runs = evidence[evidence["claim"].isin(["C1", "C4", "C5", "C6"])].set_index(
+    run_rows = evidence[evidence["claim"].isin(["C1", "C4", "C5", "C6"])].set_index(
         ["group", "parametrisation"]
     )["n"]
     counts = runs[~runs["diverged"]].groupby(["group", "parametrisation"]).size()
-    assert (of_runs == counts.loc[of_runs.index]).all()
-    of_dynamics = pd.read_csv(PAPER / "evidence-dynamics.csv")
-    assert set(paper_scale.describe_groups("ScalingStudy")) == set(of_dynamics["group"])
+    assert (run_rows == counts.loc[run_rows.index]).all()
+    dynamics = pd.read_csv(PAPER / "evidence-dynamics.csv")
+    assert set(paper_scale.describe_groups("ScalingStudy")) == set(dynamics["group"])

@@ -50,7 +50,7 @@ import os, signal, subprocess, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 for number, line in enumerate(sys.stdin):
     name, path, *settings = line.split()
-    environment = os.environ | {"DVC_STAGE": name} | dict(each.split("=") for each in settings)
+    environment = os.environ | {"DVC_STAGE": name} | dict(text.split("=") for text in settings)
     command = f"{sys.executable} nodes/_start.py {path} --name {name}"
     shell = [sys.argv[1], "-c", command + sys.argv[2]]
     process = subprocess.Popen(shell, env=environment, stdin=subprocess.PIPE, text=True)

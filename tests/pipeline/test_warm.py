@@ -45,7 +45,7 @@ def test_a_changed_lock_is_what_dvc_writes_to_the_byte(change, quickly):
         dump(data, stream)
         return stream.getvalue()
 
-    by_dvc, found = (written(*of) for of in quickly)
+    by_dvc, found = (written(*folder) for folder in quickly)
     assert found == by_dvc and ("".join(begin) == found) == (change == "nothing")
     # What was written itself is read from memory.
     (parse, _), (parse_quickly, _) = quickly

@@ -458,7 +458,7 @@ def test_a_kernel_that_overflows_is_an_error():
         select(by_kernel.greedy, 1e30 + np.zeros_like(POOL), n_selected=2)
 
 
-@pytest.mark.parametrize("method", [of for name, of in METHODS.items() if name != "trace"])
+@pytest.mark.parametrize("method", [method for name, method in METHODS.items() if name != "trace"])
 def test_a_kernel_larger_than_the_free_memory_is_an_error_with_both_sizes(method, monkeypatch):
     monkeypatch.setattr(_memory, "_machine_free", lambda: 2**30)
     monkeypatch.setattr(_memory, "_cgroup_free", lambda: math.inf)

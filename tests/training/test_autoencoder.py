@@ -282,9 +282,9 @@ def test_positions_are_those_of_the_loss_at_the_means_by_explicit_jacobians():
     for params in plain_loop(BATCHES):
         signals = signals_of(mean_of(params.encoder, images), params)
         jacobians = jax.tree.leaves(jacobian_of(params.encoder, images))
-        slopes = [jnp.einsum("nc,nc...->...", signals, each) for each in jacobians]
+        slopes = [jnp.einsum("nc,nc...->...", signals, jacobian) for jacobian in jacobians]
         chi_loss, chi_net, delta_loss = (
-            sum(float(jnp.sum(each**2)) for each in part) for part in ([signals], jacobians, slopes)
+            sum(float(jnp.sum(leaf**2)) for leaf in part) for part in ([signals], jacobians, slopes)
         )
         expected.append([chi_loss, chi_net, delta_loss / (chi_loss * chi_net), delta_loss])
     names = ["chi_loss", "chi_net", "chi_pos", "delta_loss"]
@@ -317,7 +317,7 @@ def test_a_member_is_the_same_alone_and_with_other_test_images():
     alone = trained(images=images, test_images=1 - TEST_IMAGES, indices=INDICES[:1])
     pd.testing.assert_frame_equal(rows_of(alone, 0, "train"), rows_of(table, 0, "train"))
     first, second = (
-        rows_of(each, 0, "test")[["loss", "trace"]].to_numpy() for each in (alone, table)
+        rows_of(rows, 0, "test")[["loss", "trace"]].to_numpy() for rows in (alone, table)
     )
     assert (first != second).all()
 

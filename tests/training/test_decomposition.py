@@ -222,8 +222,8 @@ def test_chi_net_adds_up_over_layers():
         for place in range(len(leaves))
     ]
     whole = decomposition.decompose(function, params, x, targets, loss)
-    assert sum(each.chi_net for each in by_leaf) == pytest.approx(whole.chi_net, rel=1e-10)
-    assert sum(each.delta_loss for each in by_leaf) == pytest.approx(whole.delta_loss, rel=1e-10)
+    assert sum(part.chi_net for part in by_leaf) == pytest.approx(whole.chi_net, rel=1e-10)
+    assert sum(part.delta_loss for part in by_leaf) == pytest.approx(whole.delta_loss, rel=1e-10)
 
 
 def test_probes_have_an_error_that_holds():
@@ -250,9 +250,13 @@ def test_errors_of_two_batches_are_those_of_a_geometric_mean():
         )
         for number in range(100)
     ]
-    spread = np.std([each.chi_net for each in found])
-    assert spread == pytest.approx(np.mean([each.chi_net_error for each in found]), rel=0.25)
-    assert np.mean([each.chi_net for each in found]) == pytest.approx(whole.chi_net, rel=0.03)
+    spread = np.std([estimate.chi_net for estimate in found])
+    assert spread == pytest.approx(
+        np.mean([estimate.chi_net_error for estimate in found]), rel=0.25
+    )
+    assert np.mean([estimate.chi_net for estimate in found]) == pytest.approx(
+        whole.chi_net, rel=0.03
+    )
 
 
 def test_a_loss_of_0_has_no_position():

@@ -126,7 +126,7 @@ def rolled(run):
     agent = compiled(policy_optimisation.start_agent, SMALL)(start_key, initialisation_key)
     after, steps = compiled(policy_optimisation.rollout, SMALL)(agent, rollout_key(run))
     _, further = compiled(policy_optimisation.rollout, SMALL)(after, rollout_key(run))
-    return agent, *(jax.tree.map(np.asarray, each) for each in (steps, further))
+    return agent, *(jax.tree.map(np.asarray, tree) for tree in (steps, further))
 
 
 def test_positions_are_those_of_the_losses_on_a_new_rollout():
@@ -346,7 +346,9 @@ def test_rows_are_of_both_networks_on_the_same_observations():
             assert rows["reward"].iloc[0] == pytest.approx(
                 float(policy_optimisation.mean_return(steps)), nan_ok=True
             )
-            (records,) = [each for each in recorded if begins_with(each, untrained.params[name])]
+            (records,) = [
+                record for record in recorded if begins_with(record, untrained.params[name])
+            ]
             first = None
             for (epoch, params), row in zip(records, rows.to_dict("records")):
                 leaves = jax.tree.leaves(jacobian_of(params, observations))

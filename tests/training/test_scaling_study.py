@@ -61,8 +61,8 @@ def test_a_study_without_a_batch_size_has_all_points_in_one():
         "weight_scale": [1.0, 2.0],
     }
     cases = study_cases.list_cases({"all": study}, n_points=8, batch_size=None)["all"]
-    assert [each.batch_size for each in cases] == [each.n_points for each in cases] == [4, 4, 8, 8]
-    assert [each.weight_scale for each in cases] == [1.0, 2.0] * 2
+    assert [one.batch_size for one in cases] == [one.n_points for one in cases] == [4, 4, 8, 8]
+    assert [one.weight_scale for one in cases] == [1.0, 2.0] * 2
 
 
 def test_networks_are_those_of_the_case():

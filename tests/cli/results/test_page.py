@@ -11,7 +11,9 @@ from collective_variables.data import encoding
 
 def table():
     columns = {"size m²": [1.0, 2.5, np.nan, 4.0], "price": [1.0, 2.0, 3.5, 4.5]}
-    return encoding.encode_table({name: np.array(of) for name, of in columns.items()}, "price")
+    return encoding.encode_table(
+        {name: np.array(cells) for name, cells in columns.items()}, "price"
+    )
 
 
 def origin(name="houses.csv"):
@@ -64,7 +66,9 @@ def test_cautions_are_in_front_of_the_results_and_only_there():
 def test_nothing_comes_from_elsewhere_and_all_is_reached_by_keyboard():
     elements = Elements(made())
     assert elements.attributes("src") == [] and elements.attributes("href") == ["#curves"]
-    for attributes in (of for _, of in elements.elements if of.get("class") == "wide"):
+    wide = [attributes for _, attributes in elements.elements if attributes.get("class") == "wide"]
+    assert wide
+    for attributes in wide:
         assert attributes["tabindex"] == "0" and attributes["aria-label"]
 
 
@@ -74,7 +78,9 @@ def test_a_browser_draws_the_figures_as_wide_as_the_page(tmp_path):
     drawn = Elements(document)
     assert sum("js-plotly-plot" in names for names in drawn.attributes("class", "div")) == 3
     # The window of the browser is 1600 pixels wide, of which the page takes 1472.
-    widths = {of["width"] for _, of in drawn.elements if of.get("class") == "main-svg"}
+    widths = {
+        element["width"] for _, element in drawn.elements if element.get("class") == "main-svg"
+    }
     assert widths == {"1440"}
     assert {"Random", "k-center", "Subset size n"} <= set(drawn.texts)
     assert "Minimum test loss (variances of the target)" in drawn.texts

@@ -45,7 +45,7 @@ def test_a_table_is_encoded_or_refused(data):
     table = data.draw(tables())
     roles = {name: data.draw(st.sampled_from(ROLES)) for name in table}
     targets, ignored, used, identity = (
-        [name for name, role in roles.items() if role == each] for each in ROLES[:4]
+        [name for name, role in roles.items() if role == wanted] for wanted in ROLES[:4]
     )
     options = {"ignored": ignored, "used": used, "identity": (identity or [None])[0]}
     task = data.draw(st.sampled_from(["auto", "auto", "regression", "classification"]))

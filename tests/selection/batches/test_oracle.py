@@ -41,13 +41,13 @@ def name(choice):
     return " ".join(str(choice[key]) for key in ("rule", "noise", "pool", "labelled"))
 
 
-@pytest.mark.parametrize("choice", [each for each in CHOICES if not is_lost(each)], ids=name)
+@pytest.mark.parametrize("choice", [choice for choice in CHOICES if not is_lost(choice)], ids=name)
 def test_the_authors_package_chooses_the_same_rows(choice):
     assert choice["status"] is None
     assert choose(choice) == choice["indices"]
 
 
-@pytest.mark.parametrize("choice", [each for each in CHOICES if is_lost(each)], ids=name)
+@pytest.mark.parametrize("choice", [choice for choice in CHOICES if is_lost(choice)], ids=name)
 def test_bait_keeps_the_digits_that_the_authors_package_loses(choice):
     features = batch_pools.POOLS[choice["pool"]]()
     labelled = batch_pools.LABELLED[choice["labelled"]]

@@ -44,7 +44,7 @@ def ensemble_variance(point):
     return total
 
 
-SCORES = {each.__name__: each for each in (margin, predictive_entropy, ensemble_variance)}
+SCORES = {score.__name__: score for score in (margin, predictive_entropy, ensemble_variance)}
 
 
 @every_rule
