@@ -172,6 +172,7 @@ def timing_fragments() -> dict[str, Fragment]:
         "bench-training": ("case", "make bench-training"),
         "bench-ntk": ("case", "make bench-ntk"),
         "bench-selection": ("case", "make bench-selection"),
+        "bench-dynamics": ("what", "python -m benchmarks.bench_dynamics groups"),
         "bench-forecast": ("case", "make bench-forecast"),
     }
     tables = {
