@@ -49,15 +49,15 @@ def phases_table() -> str:
 
 
 def laws_table() -> str:
-    """Return the power laws of entropy, trace and loss in the width of the network."""
-    rows = [
-        [
-            f"{row['depth']}",
-            f"{row['epoch']}",
-            row["variable"],
-            f"{row['exponent']:+.3f} ± {row['standard_error']:.3f}",
-            f"{row['r_squared']:.2f}",
-        ]
-        for row in read("dynamics/laws.csv").to_dict("records")
-    ]
-    return table(["depth", "epoch", "variable", "exponent of the width", "R²"], rows)
+    """Return the power laws in the width, before and after training, by group."""
+    rows = []
+    laws = read("dynamics/laws.csv").sort_values("epoch", kind="stable")
+    for keys, part in laws.groupby(["group", "depth", "variable"], sort=False):
+        cells = []
+        for row in part.to_dict("records"):
+            cells.append(f"{row['exponent']:+.3f} ± {row['standard_error']:.3f}")
+            cells.append(f"{row['r_squared']:.2f}")
+        rows.append([*map(str, keys), *cells])
+    rows.sort(key=lambda row: row[:2])
+    header = ["group", "depth", "variable", "exponent before training", "R²", "after", "R²"]
+    return table(header, rows)
