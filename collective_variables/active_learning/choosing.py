@@ -63,20 +63,14 @@ class Rule(NamedTuple):
         Raises:
             InvalidValueError: A matrix has another shape than the whole pool.
         """
-        if self.kernel_name or len(rows) == n_pool:
-            return self
         kernel = self.kernel
-        if not callable(kernel):
-            if np.shape(kernel) != (n_pool, n_pool):
-                raise _errors.InvalidValueError(
-                    f"kernel must have the shape {(n_pool, n_pool)}: received {np.shape(kernel)}."
-                )
-            return self._replace(kernel=np.asarray(kernel)[np.ix_(rows, rows)])
-        return self._replace(
-            kernel=lambda first, second: kernel(
-                rows[first], rows if second is None else rows[second]
+        if self.kernel_name or callable(kernel) or len(rows) == n_pool:
+            return self
+        if np.shape(kernel) != (n_pool, n_pool):
+            raise _errors.InvalidValueError(
+                f"kernel must have the shape {(n_pool, n_pool)}: received {np.shape(kernel)}."
             )
-        )
+        return self._replace(kernel=np.asarray(kernel)[np.ix_(rows, rows)])
 
     def has_committee(self, task: str | None) -> bool:
         """Return whether distances are weighted by the disagreement of the trained networks.

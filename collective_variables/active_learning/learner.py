@@ -36,7 +36,8 @@ class ActiveLearner:
         method: One of `SELECTION_METHODS`. None takes "bait" in a regression (Ash et al. 2021), and
             "lcmd" in a classification (Holzmüller et al. 2023).
         kernel: Kernel of methods that take one: "sketch", the kernel of the trained networks
-            through `ntk_features`; "ntk", the same without an error; "infinite-width"; or "linear".
+            through `ntk_features`; "ntk", the same without an error; "infinite-width"; "linear"; a
+            matrix (n_rows, n_rows); or a function kernel(x1, x2) of the normalised points.
         n_features: Number of features of the kernel. None takes 512 for a sketch.
         options: Further options of the method. The noise of "bait" and others is 0.1 of the root of
             the mean prior variance by default. With classes and the kernel of trained networks,

@@ -67,10 +67,10 @@ def select(
             The rules for batches, from "max-diag" to "max-herding", and "k-means++" have the
             option `kernel`, of `batches.kernels.features`: "linear" for the points as they are,
             "infinite-width", "ntk", "sketch", a matrix (n_pool, n_pool), or a function
-            kernel(rows, columns) of rows of the pool. `params` are parameters of a trained network
-            for "ntk" and "sketch"; without them every member has an untrained one. `n_features`
-            is the number of features. `noise` is the standard deviation of the labels in the unit
-            of the features, the square root of the kernel's.
+            kernel(x1, x2) of points that returns (n1, n2). `params` are parameters of a trained
+            network for "ntk" and "sketch"; without them every member has an untrained one.
+            `n_features` is the number of features. `noise` is the standard deviation of the labels
+            in the unit of the features, the square root of the kernel's.
             `predictions` are those of trained networks, for "margin", "predictive-entropy" and
             "ensemble-variance".
 

@@ -215,13 +215,12 @@ def test_only_candidates_are_chosen():
 
 @pytest.mark.parametrize("is_function", [False, True])
 def test_a_kernel_of_the_pool_keeps_its_rows_among_candidates(is_function):
-    matrix = X[:, :2] @ X[:, :2].T + np.eye(40)
+    def function(x1, x2):
+        return np.exp(-(((x1[:, None] - x2) / [1.0, 100.0, 1.0]) ** 2).sum(axis=2))
 
-    def function(rows, columns):
-        return matrix[rows] if columns is None else matrix[np.ix_(rows, columns)]
-
+    matrix = function(X, X)
     candidates = [3, 7, 20, 21, 30, 31, 39]
-    loop = make(kernel=function if is_function else matrix)
+    loop = make(kernel=function if is_function else matrix, normalisation="none")
     rows = loop.query(X, targets([0, 1]), 3, candidates=candidates)
     kept = np.array([0, 1, *candidates])
     alone = make(kernel=matrix[np.ix_(kept, kept)]).query(X[kept], targets([0, 1])[kept], 3)

@@ -143,9 +143,9 @@ def _block(name: str, kernel: Any, case: cases.Case, few: np.ndarray) -> Float[n
     """Return the kernel of the first points."""
     if name == "infinite-width":
         return np.asarray(kernels.limit(case.problem.network, few))
-    rows = np.arange(len(few))
     if callable(kernel):
-        return np.asarray(kernel(rows, rows))
+        return np.asarray(kernel(few, few))
+    rows = np.arange(len(few))
     return np.asarray(kernel)[np.ix_(rows, rows)]
 
 

@@ -25,11 +25,12 @@ N_SKETCHED = 512
 
 Kernel = _cholesky.Kernel
 Points = Float[np.ndarray, "n_pool ..."]
+PointKernel = Callable[[Points, Points], ArrayLike]  # the kernel between two sets of points
 
 
 def features(
     pool: ArrayLike,
-    kernel: str | ArrayLike | Kernel,
+    kernel: str | ArrayLike | PointKernel,
     *,
     network: nn.Module | None = None,
     params: PyTree[Array] | None = None,
@@ -59,7 +60,7 @@ def features(
     Args:
         pool: (n_pool, ...) points.
         kernel: One of `KERNELS`; or an (n_pool, n_pool) symmetric matrix; or a function
-            kernel(rows, columns) of row numbers of the pool, where the columns None stand for all.
+            kernel(x1, x2) of points of the pool, (n1, ...) and (n2, ...), that returns (n1, n2).
         network: The network of all kernels by name but "linear".
         params: Its parameters for "ntk" and "sketch".
         n_features: Largest number of features. By default 512 for "sketch", which has as many; for
@@ -110,6 +111,8 @@ def features(
         values = limit(network, points)
     elif name == "ntk":
         values = _blocks(partial(empirical.empirical_ntk, network.apply, params), points)
+    elif callable(kernel):
+        values = _by_rows(kernel, points)
     else:
         values = kernel
     found = pivoted.from_kernel(values, len(points), n_features).features
@@ -117,7 +120,7 @@ def features(
 
 
 def check_nonzero(
-    features: Float[np.ndarray, "n_pool n_features"], kernel: str | ArrayLike | Kernel
+    features: Float[np.ndarray, "n_pool n_features"], kernel: str | ArrayLike | PointKernel
 ) -> Float[np.ndarray, "n_pool n_features"]:
     """Return the features, or raise if the kernel is 0 for all points.
 
@@ -145,7 +148,7 @@ def check_nonzero(
 
 def check(
     points: Points,
-    kernel: str | ArrayLike | Kernel,
+    kernel: str | ArrayLike | PointKernel,
     network: nn.Module | None,
     n_features: int | None,
     *,
@@ -269,6 +272,13 @@ def _text(layer: sequential.Layer) -> str:
     raise _errors.InvalidValueError(
         f"network must have the same stride along height and width for the kernel infinite-width: "
         f"received {layer.strides}."
+    )
+
+
+def _by_rows(kernel: PointKernel, points: Points) -> Kernel:
+    """Return a kernel of points as a function of their rows."""
+    return lambda rows, columns: np.asarray(
+        kernel(points[rows], points if columns is None else points[columns])
     )
 
 

@@ -107,18 +107,19 @@ def test_labelled_rows_come_first_as_they_were_given(method):
 MATRIX = np.exp(-((POOL[:, None] - POOL) ** 2).sum(axis=2))
 
 
-def block(rows, columns):
-    return MATRIX[rows] if columns is None else MATRIX[np.ix_(rows, columns)]
+def rbf(x1, x2):
+    return np.exp(-((x1[:, None] - x2) ** 2).sum(axis=2))
 
 
 @pytest.mark.parametrize("method", ["lcmd", "bait", "typiclust", "k-means++"])
-@pytest.mark.parametrize("kernel", [MATRIX, jnp.asarray(MATRIX, jnp.float32), block])
-def test_a_matrix_or_a_function_of_rows_is_a_kernel(method, kernel):
-    features = pivoted.from_kernel(kernel, 20, 20).features
+@pytest.mark.parametrize("kernel", [MATRIX, jnp.asarray(MATRIX, jnp.float32), rbf])
+def test_a_matrix_or_a_function_of_points_is_a_kernel(method, kernel):
+    matrix = MATRIX if kernel is rbf else kernel
+    features = pivoted.from_kernel(matrix, 20, 20).features
     np.testing.assert_allclose(features @ features.T, MATRIX, rtol=0, atol=1e-4)
     expected = directly(method, features, 5, LABELLED)
     assert select(method, labelled=LABELLED, kernel=kernel).tolist() == expected
-    few = pivoted.from_kernel(kernel, 20, 3).features
+    few = pivoted.from_kernel(matrix, 20, 3).features
     chosen = select(method, labelled=LABELLED, kernel=kernel, n_features=3)
     assert chosen.tolist() == directly(method, few, 5, LABELLED)
 
