@@ -222,8 +222,21 @@ def test_wrong_arguments_are_refused(changes, message):
         recorders.Recorder(NETWORK.apply, **arguments)
 
 
+def test_before_the_first_record_the_table_is_empty_and_there_is_no_figure():
+    recorder = recorders.Recorder(NETWORK.apply, X, TARGETS)
+    assert len(recorder.table()) == 0
+    with pytest.raises(ValueError, match="figure needs a record: received none. Call the recorder"):
+        recorder.figure()
+    recorder(0, START)
+    columns = [name for name in recorder.table() if name != "target_alignment"]
+    assert recorders.Recorder(NETWORK.apply, X, TARGETS).table().columns.tolist() == columns
+
+
 def test_targets_that_do_not_fit_the_outputs_are_refused_at_the_first_record():
     recorder = recorders.Recorder(NETWORK.apply, X, TARGETS[:, :1])
     with pytest.raises(ValueError, match=r"targets must have the shape of the outputs, \(8, 2\)"):
         recorder(0, START)
     assert recorder.table().empty
+    classes = recorders.Recorder(NETWORK.apply, X, np.arange(8) % 2)
+    with pytest.raises(ValueError, match="For classes, choose the loss cross-entropy"):
+        classes(0, START)

@@ -172,6 +172,8 @@ class Recorder:
             one relative to its norm, and initial_alignment, the alignment with it; and
             target_alignment, for targets in the shape of the outputs.
         """
+        if not self._rows:
+            return pd.DataFrame(columns=["step", *POSITION, *SPECTRAL, *DRIFT])
         rows = [row.result() for row in self._rows]
         return pd.DataFrame([{"step": step} | row for step, row in zip(self._steps, rows)])
 
@@ -179,7 +181,15 @@ class Recorder:
         """Return a Plotly figure of the table, with a panel for each quantity.
 
         The axis of steps is logarithmic, and so are those of loss and trace.
+
+        Raises:
+            InvalidValueError: Nothing has been recorded.
         """
+        if not self._rows:
+            raise _errors.InvalidValueError(
+                "figure needs a record: received none. Call the recorder with step and parameters "
+                "in each step of the training."
+            )
         from collective_variables.training.any_loop import _figure  # needs an optional package
 
         return _figure.draw(self.table())

@@ -249,8 +249,9 @@ def fit_targets(
             )
         return jax.nn.one_hot(array, n_classes, dtype=outputs.dtype)
     if array.shape != shape:
+        advice = " For classes, choose the loss cross-entropy." if _are_classes(array) else ""
         raise _errors.InvalidValueError(
-            f"targets must have the shape of the outputs, {shape}: received {array.shape}."
+            f"targets must have the shape of the outputs, {shape}: received {array.shape}.{advice}"
         )
     return array.astype(outputs.dtype)
 

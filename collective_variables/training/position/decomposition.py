@@ -113,7 +113,8 @@ def decompose(
     (Nikolaou et al. 2026, "Spectral Reach", there in PyTorch). The size of χ_loss and χ_net depends
     on the number of points; `Decomposition` has forms that do not.
 
-    A network with many outputs takes less time with `n_probes`, and has standard errors then.
+    A network with many outputs takes less time with `n_probes`, and has standard errors then. The
+    numbers are computed at once, so the call cannot stand inside `jax.jit`.
     Values that are not finite, as of a training that diverged, give NaN.
 
     Raises ValueError in the same cases as `empirical_ntk`, for targets that do not fit the outputs,
