@@ -118,7 +118,7 @@ def split(table: label_tables.LabelTable, repeat: int) -> rounds.Split:
 def play(case: Case) -> pd.DataFrame:
     """Return the rounds of all rules in one repeat."""
     table = label_tables.load(case.table)
-    each = split(table, case.repeat)
+    points = split(table, case.repeat)
     network = sequential.build_network(
         [*LAYERS, f"dense {table.targets.shape[1]}"], activation="silu"
     )
@@ -129,7 +129,7 @@ def play(case: Case) -> pd.DataFrame:
     return pd.concat(
         [
             rounds.play(
-                network, [each], {name: RULES[name]}, plans[name in OF_COMMITTEE], task=table.task
+                network, [points], {name: RULES[name]}, plans[name in OF_COMMITTEE], task=table.task
             )
             for name in case.rules
         ],
