@@ -194,7 +194,6 @@ def timing_fragments() -> dict[str, Fragment]:
             ("bench-labels", "make bench-labels"),
             ("bench-recorder", "make bench-dynamics"),
             ("bench-decompose", "make bench-dynamics"),
-            ("bench-labels-others", "python -m benchmarks.bench_labels --rules … --tables …"),
         )
     }
     return tables | texts
