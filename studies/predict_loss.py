@@ -9,7 +9,9 @@ the default is all of them. Problems, networks, sizes and trainings are those of
 the first parametrisation of each group.
 
 In the groups all predictors of each run are computed before training. Their ranks are correlated
-with those of the minimum test loss, plain and given the number of points.
+with those of the minimum test loss, plain and given the number of points. Runs of Experiment 1 are
+those at the paper's scale, whose losses reference/paper keeps; their subsets and networks are drawn
+again from the seeds, and must have the entropy and trace that were kept.
 
 In a crossed design every network is trained on every subset. The variance of ln(minimum test loss)
 at a given number of points then splits into the shares of the subset, of the network, and of both
@@ -39,7 +41,7 @@ from scipy import stats
 from benchmarks._markdown import table as markdown_table
 from collective_variables.analysis import correlation, statistics
 from collective_variables.data import problems
-from collective_variables.ensembles import batching, seeding, subset_sizes
+from collective_variables.ensembles import batching, execution, seeding, subset_sizes
 from collective_variables.experiment.select import select_subsets
 from collective_variables.kernels import empirical
 from collective_variables.networks import parameters, sequential
@@ -48,12 +50,22 @@ from collective_variables.selection import base
 from collective_variables.training import ensemble_training, loop, schedules
 from collective_variables.training.position import factors
 from studies.compare_methods import train_options
-from studies.paper_scale import Sections, build_networks, load_data, read_group, selections
+from studies.paper_scale import (
+    RESULTS,
+    Sections,
+    build_networks,
+    load_data,
+    read_group,
+    read_parameters,
+    selections,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 CORRELATIONS = ROOT / "reference/predictors.csv"
 SHARES = ROOT / "reference/predictors-shares.csv"
-GROUPS = ("fuel-dense", "mnist-dense", "fuel", "concrete", "gait", "mnist")
+KEPT_GROUPS = ("fuel-dense", "mnist-dense")  # runs at the paper's scale
+GROUPS = (*KEPT_GROUPS, "fuel", "concrete", "gait", "mnist")
+KEPT_TOLERANCE = 0.01  # of entropy and trace, which another machine computed
 PREDICTORS = (
     "n_points",
     "entropy",
@@ -169,10 +181,58 @@ def activations(
     return [values for layer in hidden for values in (layer, function(layer))]
 
 
-def group_runs(group: str) -> pd.DataFrame:
-    """Return the predictors and the loss of each run of an experiment."""
-    sections = read_group(group)
-    problem, ensemble = Problem.load(sections), sections["Ensemble"]
+def group_runs(group: str, *, n_kept: int | None = None) -> pd.DataFrame:
+    """Return the predictors and the loss of each run of an experiment.
+
+    Args:
+        group: One of `GROUPS`.
+        n_kept: Number of kept runs, the first ones; None for all.
+    """
+    if group in KEPT_GROUPS:
+        sections, kept = read_parameters(group), kept_runs(group)[:n_kept]
+        sections["Ensemble"]["n_members"] = len(kept)
+        problem = Problem.load(sections)
+        ((method, _, runs),) = _measured(group, sections, problem)
+        check_kept(runs, kept)
+        runs = runs.assign(method=method, **{LOSS: kept[LOSS].to_numpy()})
+    else:
+        sections = read_group(group)
+        problem = Problem.load(sections)
+        runs = pd.concat(
+            [
+                table.assign(method=method, **{LOSS: problem.train(drawn, group)})
+                for method, drawn, table in _measured(group, sections, problem)
+            ],
+            ignore_index=True,
+        )
+    labels = {"group": group, "parametrisation": problem.network.parametrisation}
+    return runs.assign(**labels, diverged=~np.isfinite(runs[LOSS]))
+
+
+def kept_runs(group: str) -> pd.DataFrame:
+    """Return the runs at the paper's scale in the first parametrisation."""
+    table = pd.read_csv(RESULTS / f"{group}.csv.gz")
+    return table[table["parametrisation"] == table["parametrisation"].iloc[0]]
+
+
+def check_kept(runs: pd.DataFrame, kept: pd.DataFrame) -> None:
+    """Raise ValueError unless the runs have the sizes, entropies and traces of those kept."""
+    if runs["n_points"].tolist() != kept["n_points"].tolist():
+        raise ValueError("Subsets must have the sizes of the kept runs: others were drawn.")
+    for name in ("entropy", "trace"):
+        differences = np.abs(runs[name].to_numpy() / kept[name].to_numpy() - 1.0)
+        if not differences.max() <= KEPT_TOLERANCE:
+            raise ValueError(
+                f"{name} must be that of the kept runs: the largest relative difference is "
+                f"{differences.max():.3g}, of run {differences.argmax()}."
+            )
+
+
+def _measured(
+    group: str, sections: Sections, problem: Problem
+) -> Iterator[tuple[str, ensemble_training.Runs, pd.DataFrame]]:
+    """Yield each method of a group with its runs and their predictors."""
+    ensemble = sections["Ensemble"]
     n_members, seed, sizes = (ensemble[name] for name in ("n_members", "seed", "n_points"))
     subsets = select_subsets(
         problem.data,
@@ -184,19 +244,14 @@ def group_runs(group: str) -> pd.DataFrame:
         progress=group,
     )
     n_points = subset_sizes.draw(sizes, n_members=n_members, seed=seed)
-    parts = []
     for method, indices in subsets.items():
         runs = ensemble_training.runs(indices, n_points, seed=seed)
-        found = [
-            problem.predict(key, rows[:n])
-            for key, rows, n in zip(runs.initialisation_keys, runs.indices, runs.n_points)
-        ]
-        losses = problem.train(runs, group)
-        labels = {"method": method, "member": np.arange(len(losses)), "n_points": runs.n_points}
-        parts.append(pd.DataFrame(found).assign(**labels, **{LOSS: losses}))
-    runs = pd.concat(parts, ignore_index=True)
-    labels = {"group": group, "parametrisation": problem.network.parametrisation}
-    return runs.assign(**labels, diverged=~np.isfinite(runs[LOSS]))
+        with execution.Progress(f"{group}, {method}", len(runs.n_points), "runs") as bar:
+            found = []
+            for key, rows, n in zip(runs.initialisation_keys, runs.indices, runs.n_points):
+                found.append(problem.predict(key, rows[:n]) | {"n_points": n})
+                bar.advance()
+        yield method, runs, pd.DataFrame(found).assign(member=range(len(found)))
 
 
 def correlate(runs: pd.DataFrame) -> pd.DataFrame:

@@ -87,3 +87,17 @@ def test_a_predictor_that_is_the_loss_is_found_and_noise_is_not():
         2,
     ]
     assert sum("**" in line for line in text.splitlines()) <= 3
+
+
+def test_runs_that_were_kept_are_those_that_are_drawn_again():
+    """The subsets and networks of the paper's scale, which another machine trained."""
+    runs = predict_loss.group_runs("fuel-dense", n_kept=3)
+    kept = predict_loss.kept_runs("fuel-dense")[:3]
+    assert runs["n_points"].tolist() == kept["n_points"].tolist()
+    for name in ("entropy", "trace", "min_test_loss"):
+        np.testing.assert_allclose(runs[name], kept[name], rtol=1e-3)
+    assert runs[list(predict_loss.PREDICTORS)].notna().all(axis=None)
+    with pytest.raises(ValueError, match="entropy must be that of the kept runs: .* of run 2"):
+        predict_loss.check_kept(runs, kept.assign(entropy=kept["entropy"] * [1.0, 1.0, 1.1]))
+    with pytest.raises(ValueError, match="sizes of the kept runs"):
+        predict_loss.check_kept(runs[::-1], kept)
