@@ -2,7 +2,7 @@
 
 import re
 
-from benchmarks._markdown import table
+from benchmarks._markdown import fold, table
 from benchmarks.pages.files import REFERENCE
 
 
@@ -44,6 +44,24 @@ def bench_table(name: str, first: str) -> str:
         "\n".join(f"- {note}" for note in notes),
     ]
     return "\n\n".join(filter(None, parts))
+
+
+def labels_tables() -> str:
+    """Return the comparison of rules for labels: rules and verdicts, and the rest folded."""
+    shown, folded = [], []
+    for part in "\n".join(read_lines("bench-labels.txt")).split("\n\n"):
+        first, *others = part.splitlines()
+        if others and others[0].startswith("rule "):
+            header, *rows = map(split_columns, others)
+            shown.append(f"**{first[0].upper()}{first[1:]}**\n\n{table(header, rows)}")
+        elif first.startswith(("PASS", "FAIL")):
+            shown.append("\n".join(f"- {line}" for line in (first, *others)))
+        else:
+            folded.append(part)
+    rest = "\n".join(["```text", "\n\n".join(folded), "```"])
+    return "\n\n".join(
+        [*shown, fold("The tables, each rule on each of them, and correlations", rest)]
+    )
 
 
 def verbatim(name: str) -> str:
