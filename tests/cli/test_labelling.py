@@ -103,7 +103,7 @@ def test_three_rounds_by_files_are_three_rounds_in_the_table(table, capsys):
     code, _, words = select(capsys, *listed)
     assert code == 0 and "16 rows take their price from batch0.csv." in words
     assert "Method: bait, with networks trained on the 20 labelled rows." in words
-    assert "None of 60 rows has a value in price" in words
+    assert "None of 60 rows of the file has a value in price" in words
 
 
 def test_the_rows_are_those_of_the_learner_for_scaled_inputs(table, capsys, monkeypatch):

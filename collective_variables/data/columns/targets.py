@@ -190,7 +190,7 @@ def note_labels(names: Sequence[str], is_labelled: np.ndarray) -> list[str]:
         return []
     what = " and ".join(names)
     if not n_labelled:
-        return [f"None of {n_rows} rows has a value in {what}: all can be selected."]
+        return [f"None of {n_rows} rows of the file has a value in {what}."]
     verbs = ("has", "counts") if n_labelled == 1 else ("have", "count")
     others = "one" if n_rows - n_labelled == 1 else n_rows - n_labelled
     return [

@@ -153,7 +153,7 @@ def test_a_target_that_nobody_has_filled_in_yet_can_be_selected_for(task):
     table = encode_table({"x": X, "y": np.full(N, NAN)}, "y", task=task)
     assert not table.is_labelled.any() and table.classes == ()
     assert table.task == (None if task == "auto" else task)
-    assert table.notes == (f"None of {N} rows has a value in y: all can be selected.",)
+    assert table.notes == (f"None of {N} rows of the file has a value in y.",)
     assert table.report().endswith(f"\n{N} rows" + ("" if task == "auto" else f", {task}"))
     with pytest.raises(DataError, match="At least one row must have a target"):
         split_table(table, "user")
