@@ -85,10 +85,10 @@ def link_required(wheel, extra, site):
             if required.marker and not required.marker.evaluate({"extra": extra}):
                 continue
             package = importlib.metadata.distribution(required.name)
-            wanted = {(package.name, extra) for extra in ("", *required.extras)} - seen
+            wanted = {(package.name, part) for part in ("", *required.extras)} - seen
             if (package.name, "") in wanted:
                 link_package(package, site)
-            waiting += [(package.requires, extra) for _, extra in wanted]
+            waiting += [(package.requires, part) for _, part in wanted]
             seen |= wanted
 
 

@@ -275,28 +275,29 @@ def _text(layer: sequential.Layer) -> str:
     )
 
 
-def _by_rows(kernel: PointKernel, points: Points) -> Kernel:
-    """Return a kernel of points as a function of their rows."""
-    return lambda rows, columns: np.asarray(
-        kernel(points[rows], points if columns is None else points[columns])
-    )
-
-
 def _blocks(kernel: Callable[..., ArrayLike], points: Points) -> Float[np.ndarray, "n n"] | Kernel:
-    """Return the kernel of the points, or a function of their rows if these are many.
+    """Return the kernel of the points, or a function of their rows if these are many."""
+    return np.asarray(kernel(points)) if len(points) <= EXACT_UP_TO else _by_rows(kernel, points)
+
+
+def _by_rows(kernel: PointKernel, points: Points) -> Kernel:
+    """Return a kernel of points as a function of their rows.
 
     Blocks are padded to few different shapes, since each shape is compiled.
     """
-    if len(points) <= EXACT_UP_TO:
-        return np.asarray(kernel(points))
 
     def padded(rows: np.ndarray) -> Points:
         size = max(rnd_linearised.NARROWEST, 1 << (len(rows) - 1).bit_length())
         return points[np.concatenate([rows, np.repeat(rows[:1], size - len(rows))])]
 
     def block(rows: np.ndarray, columns: np.ndarray | None) -> Float[np.ndarray, "n1 n2"]:
-        others = points if columns is None else padded(columns)
-        n_columns = len(points) if columns is None else len(columns)
-        return np.asarray(kernel(padded(rows), others))[: len(rows), :n_columns]
+        x1, x2 = padded(rows), points if columns is None else padded(columns)
+        values = np.asarray(kernel(x1, x2))
+        if values.shape != (len(x1), len(x2)):
+            raise _errors.InvalidValueError(
+                f"kernel must return the shape {(len(x1), len(x2))} for {len(x1)} and {len(x2)} "
+                f"points: received {values.shape}."
+            )
+        return values[: len(rows), : len(points) if columns is None else len(columns)]
 
     return block

@@ -89,6 +89,23 @@ def test_products_of_exact_features_are_the_kernel(kernel, expected, exact_up_to
     np.testing.assert_allclose(kernel_matrix(features), expected(), rtol=0, atol=tolerance)
 
 
+def test_a_function_sees_blocks_of_few_shapes_and_must_return_their_kernel():
+    shapes = set()
+
+    def kernel(x1, x2):
+        shapes.add((len(x1), len(x2)))
+        return rbf(x1, x2)
+
+    pool = GENERATOR.normal(size=(300, 3))
+    features = kernels.features(pool, kernel, n_features=40)
+    exact = kernels.features(pool, rbf(pool, pool), n_features=40)
+    np.testing.assert_allclose(kernel_matrix(features), kernel_matrix(exact), rtol=0, atol=1e-9)
+    assert {n for pair in shapes for n in pair} <= {64, 128, 256, 512, len(pool)}
+    message = "kernel must return the shape (64, 64) for 64 and 64 points: received (64,)."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        kernels.features(POOL, lambda x1, x2: x1 @ x2[0])
+
+
 def test_convolutions_and_other_forms_of_layers_have_their_limit():
     layers = ["conv 3 3x3 stride 2", "avgpool 2x1", "avgpool 1x2 stride 1", "dense 2"]
     for parametrisation in ("ntk", "lecun"):
